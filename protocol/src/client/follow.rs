@@ -1,0 +1,151 @@
+//! One stream, read line by line.
+
+use super::call::from_error_object;
+use crate::{Failure, Item, Kind, MAX_MESSAGE_BYTES, Subscription};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::marker::PhantomData;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio_util::codec::{FramedRead, LinesCodec};
+
+/// A stream being followed. Dropping it closes its connection, which ends the subscription.
+pub struct Follow<S: Subscription, T> {
+    lines: FramedRead<ReadHalf<T>, LinesCodec>,
+    // Half-closing would be harmless, but some peers read it as "going away".
+    _write: WriteHalf<T>,
+    item: PhantomData<fn() -> S>,
+}
+
+/// Opens a stream on a connection of its own.
+///
+/// # Errors
+/// The daemon's refusal, or [`Kind::DaemonUnreachable`] when the connection ended first.
+pub async fn follow<S, T>(stream: T, params: &S) -> Result<Follow<S, T>, Failure>
+where
+    S: Subscription,
+    T: AsyncRead + AsyncWrite,
+{
+    let (read, mut write) = split(stream);
+    let request = serde_json::json!({
+        "jsonrpc": "2.0", "id": 1, "method": S::NAME, "params": params,
+    });
+    write.write_all(format!("{request}\n").as_bytes()).await.map_err(|_| closed())?;
+    let mut follow = Follow {
+        lines: FramedRead::new(read, LinesCodec::new_with_max_length(MAX_MESSAGE_BYTES)),
+        _write: write,
+        item: PhantomData,
+    };
+    let reply = follow.line().await?.ok_or_else(closed)?;
+    let reply: Reply<'_> = serde_json::from_str(&reply).map_err(|_| unreadable(S::NAME))?;
+    match reply.error {
+        Some(error) => Err(from_error_object(S::NAME, error.code, &error.message, error.data)),
+        None => Ok(follow),
+    }
+}
+
+impl<S, T> Follow<S, T>
+where
+    S: Subscription,
+    T: AsyncRead + AsyncWrite,
+{
+    /// The next item; `None` when the daemon went away without saying `end`.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when a line cannot be read as an item of this stream.
+    pub async fn next(&mut self) -> Result<Option<Item<S::Item>>, Failure> {
+        let Some(item) = self.next_raw().await? else { return Ok(None) };
+        serde_json::from_str(item.get()).map(Some).map_err(|_| unreadable(S::NAME))
+    }
+
+    /// The next item as JSON, unread: for passing on.
+    ///
+    /// # Errors
+    /// As [`Follow::next`].
+    pub async fn next_raw(&mut self) -> Result<Option<Box<RawValue>>, Failure> {
+        while let Some(line) = self.line().await? {
+            let message: Notification<'_> =
+                serde_json::from_str(&line).map_err(|_| unreadable(S::NAME))?;
+            if message.method.as_deref() == Some(S::NOTIFICATION)
+                && let Some(params) = message.params
+            {
+                return Ok(Some(params.result.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn line(&mut self) -> Result<Option<String>, Failure> {
+        match self.lines.next().await {
+            Some(Ok(line)) => Ok(Some(line)),
+            None => Ok(None),
+            Some(Err(_)) => Err(closed()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Reply<'a> {
+    #[serde(borrow)]
+    error: Option<ErrorObject<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ErrorObject<'a> {
+    code: i32,
+    message: String,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Notification<'a> {
+    method: Option<String>,
+    #[serde(borrow)]
+    params: Option<NotificationParams<'a>>,
+}
+
+#[derive(Deserialize)]
+struct NotificationParams<'a> {
+    #[serde(borrow)]
+    result: &'a RawValue,
+}
+
+fn closed() -> Failure {
+    Failure::new(Kind::DaemonUnreachable, "the daemon closed the connection")
+        .hint("it may have been stopped: see llamactl daemon status")
+}
+
+fn unreadable(name: &str) -> Failure {
+    Failure::new(Kind::Internal, format!("an item of {name} could not be read"))
+        .hint("llamactl and llamactld may be of different versions: see llamactl version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::MetricsFollow;
+
+    #[tokio::test]
+    async fn a_refusal_is_the_daemons_own() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        theirs
+            .write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32006,\"message\":\"m\",\"data\":{\"kind\":\"too_many_subscriptions\",\"hint\":\"h\"}}}\n")
+            .await
+            .unwrap();
+        let refused = follow(ours, &MetricsFollow {}).await.err().unwrap();
+        assert_eq!(
+            (refused.kind, refused.hint.as_deref()),
+            (Kind::TooManySubscriptions, Some("h"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_ends_without_an_item() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        theirs.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":7}\n").await.unwrap();
+        let mut follow = follow(ours, &MetricsFollow {}).await.unwrap();
+        drop(theirs);
+        assert!(follow.next().await.unwrap().is_none());
+    }
+}

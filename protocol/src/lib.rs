@@ -1,0 +1,45 @@
+//! What crosses llamactld's socket, and nothing else.
+//!
+//! ```text
+//!   llamactl, scripts ──▶ one JSON text per line ──▶ llamactld
+//!                    ◀── replies and stream items ◀──
+//! ```
+//!
+//! One type describes each method ([`Method`]) and each stream ([`Subscription`]): its name, its
+//! parameters, its answer, who may call it. The daemon registers handlers by these types, the
+//! client calls by them, and `docs/openrpc.json` is generated from them.
+//!
+//! This crate knows no database, no process and no terminal. Types here are shapes on the wire:
+//! the daemon has its own types inside and converts at its edge.
+
+pub mod daemon;
+pub mod event;
+pub mod failure;
+pub mod log;
+pub mod method;
+pub mod metrics;
+pub mod model;
+pub mod name;
+pub mod options;
+pub mod path;
+pub mod place;
+pub mod server;
+pub mod stream;
+
+#[cfg(feature = "client")]
+pub mod client;
+
+pub use failure::{Failure, Kind};
+pub use method::{Access, Method, Subscription};
+pub use path::WirePath;
+pub use stream::Item;
+
+/// The version of the wire contract. It rises when an old client would misread a new daemon;
+/// adding a method, a field or a stream does not change it.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest message either side sends or accepts, in bytes, without its line end.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// Milliseconds since the Unix epoch, UTC.
+pub type UnixMs = i64;

@@ -1,0 +1,231 @@
+//! `metrics.*`: how the machine and the servers are doing.
+//!
+//! Every quantity carries its unit in its name. What is not known is `null`: a source that is
+//! missing or broken never shows as 0.
+
+use crate::UnixMs;
+use crate::method::{method, subscription};
+use crate::server::State;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Everything sampled at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sample {
+    /// Counts samples since the daemon started.
+    pub seq: u64,
+    /// When it was taken.
+    pub at_ms: UnixMs,
+    /// The machine.
+    pub host: Host,
+    /// The GPUs; `null` where there is no way to ask (no NVML), empty where there are none.
+    pub gpus: Option<Vec<Gpu>>,
+    /// One for each llama-server process.
+    pub servers: Vec<ServerSample>,
+    /// The daemon itself.
+    pub daemon: ProcessSample,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Processors online.
+    pub cpus: Option<u32>,
+    /// Busy share of all processors since the last sample, 0..1.
+    pub cpu_busy_ratio: Option<f64>,
+    /// Load average over one minute.
+    pub load_1m: Option<f64>,
+    /// Load average over five minutes.
+    pub load_5m: Option<f64>,
+    /// Load average over fifteen minutes.
+    pub load_15m: Option<f64>,
+    /// Memory in the machine.
+    pub memory_total_bytes: Option<u64>,
+    /// Memory that can be had without swapping.
+    pub memory_available_bytes: Option<u64>,
+    /// Swap there is.
+    pub swap_total_bytes: Option<u64>,
+    /// Swap in use.
+    pub swap_used_bytes: Option<u64>,
+    /// Read from disks since the last sample.
+    pub disk_read_bytes_per_second: Option<f64>,
+    /// Written to disks since the last sample.
+    pub disk_write_bytes_per_second: Option<f64>,
+    /// Received from networks, loopback apart.
+    pub network_receive_bytes_per_second: Option<f64>,
+    /// Sent to networks, loopback apart.
+    pub network_transmit_bytes_per_second: Option<f64>,
+    /// Time since boot.
+    pub uptime_ms: Option<u64>,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gpu {
+    /// Its UUID: the id that stays.
+    pub uuid: String,
+    /// Its number in the driver's order, which may change at boot.
+    pub index: u32,
+    /// Its name.
+    pub name: Option<String>,
+    /// Share of time a kernel ran, 0..1.
+    pub busy_ratio: Option<f64>,
+    /// Share of time its memory was read or written, 0..1.
+    pub memory_busy_ratio: Option<f64>,
+    /// Memory on the device.
+    pub memory_total_bytes: Option<u64>,
+    /// Memory in use.
+    pub memory_used_bytes: Option<u64>,
+    /// Core temperature.
+    pub temperature_celsius: Option<f64>,
+    /// Power drawn.
+    pub power_watts: Option<f64>,
+    /// Power it may draw.
+    pub power_limit_watts: Option<f64>,
+    /// Fan speed as a share of its maximum, 0..1; `null` for cards without a fan.
+    pub fan_ratio: Option<f64>,
+    /// Clock of the cores.
+    pub core_clock_hertz: Option<u64>,
+    /// Clock of the memory.
+    pub memory_clock_hertz: Option<u64>,
+}
+
+/// One llama-server, from outside and from inside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerSample {
+    /// The model.
+    pub model_id: i64,
+    /// The model's name.
+    pub model: String,
+    /// The run.
+    pub run_id: String,
+    /// Its state.
+    pub state: State,
+    /// Its process.
+    pub process: ProcessSample,
+    /// What it says of itself; `null` until it answers.
+    pub llama: Option<LlamaSample>,
+}
+
+/// A process, as the kernel sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessSample {
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Processors it kept busy since the last sample (1.0 is one whole processor).
+    pub cpus_busy: Option<f64>,
+    /// Resident memory of its own: heap, stacks, KV cache.
+    pub memory_anonymous_bytes: Option<u64>,
+    /// Resident memory that is a file's: mapped weights, which the kernel can take back.
+    pub memory_file_bytes: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Read from storage since the last sample.
+    pub disk_read_bytes_per_second: Option<f64>,
+    /// Written to storage since the last sample.
+    pub disk_write_bytes_per_second: Option<f64>,
+    /// Memory it holds on GPUs.
+    pub gpu_memory_bytes: Option<u64>,
+}
+
+/// What a llama-server says of itself. Asked at most every two seconds: asking more often breaks
+/// its notice of clients that went away.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LlamaSample {
+    /// When it was asked.
+    pub asked_at_ms: UnixMs,
+    /// Slots it has.
+    pub slots: Option<u32>,
+    /// Slots at work.
+    pub slots_busy: Option<u32>,
+    /// Requests at work.
+    pub requests_processing: Option<u64>,
+    /// Requests waiting for a slot.
+    pub requests_deferred: Option<u64>,
+    /// Prompt tokens processed since the last time it was asked; cached ones are not counted.
+    pub prompt_tokens_per_second: Option<f64>,
+    /// Tokens generated since the last time it was asked.
+    pub generated_tokens_per_second: Option<f64>,
+    /// Prompt tokens processed since it started; moves when a prompt is done.
+    pub prompt_tokens_total: Option<u64>,
+    /// Tokens generated since it started; moves when a request ends.
+    pub generated_tokens_total: Option<u64>,
+}
+
+/// The latest sample.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSample {}
+
+method!(MetricsSample, "metrics.sample", Observe -> Sample);
+
+/// Follows samples: the latest at once, then each as it is taken.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsFollow {}
+
+subscription!(MetricsFollow, "metrics", Observe => Sample);
+
+/// One number of a sample, by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Reading {
+    /// Its name: `host.cpu_busy_ratio`, `gpu.0.power_watts`, `server.NAME.process.cpus_busy`, …
+    pub series: String,
+    /// The number; `null` when it is not known.
+    pub value: Option<f64>,
+}
+
+impl Sample {
+    /// Every number of the sample under its series name, in a fixed order. GPUs go by index and
+    /// servers by model name, as people know them.
+    #[must_use]
+    pub fn readings(&self) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        collect("host", &self.host, &mut readings);
+        for gpu in self.gpus.iter().flatten() {
+            collect(&format!("gpu.{}", gpu.index), gpu, &mut readings);
+        }
+        for server in &self.servers {
+            let name = format!("server.{}", server.model);
+            collect(&format!("{name}.process"), &server.process, &mut readings);
+            if let Some(llama) = &server.llama {
+                collect(&format!("{name}.llama"), llama, &mut readings);
+            }
+        }
+        collect("daemon", &self.daemon, &mut readings);
+        readings
+    }
+}
+
+/// The numbers of one flat part. Identity (`index`, `pid`) and times are no quantities.
+fn collect(prefix: &str, part: &impl Serialize, readings: &mut Vec<Reading>) {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(part) else { return };
+    for (name, value) in fields {
+        if matches!(name.as_str(), "index" | "pid" | "asked_at_ms" | "uuid" | "name") {
+            continue;
+        }
+        readings.push(Reading { series: format!("{prefix}.{name}"), value: value.as_f64() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unknown_stays_null_and_keeps_its_place() {
+        let sample = Sample {
+            seq: 1,
+            at_ms: 2,
+            host: Host { cpus: Some(2), ..Host::default() },
+            gpus: None,
+            servers: vec![],
+            daemon: ProcessSample::default(),
+        };
+        let readings = sample.readings();
+        let value = |name: &str| readings.iter().find(|r| r.series == name).map(|r| r.value);
+        assert_eq!(value("host.cpus"), Some(Some(2.0)));
+        assert_eq!(value("host.cpu_busy_ratio"), Some(None));
+        assert_eq!(value("daemon.pid"), None);
+    }
+}

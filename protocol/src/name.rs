@@ -1,0 +1,70 @@
+//! The grammar of a model's name and its aliases.
+
+/// The longest name, in bytes.
+pub const MAX_BYTES: usize = 128;
+
+/// The rule, for messages.
+pub const RULE: &str =
+    "a name is 1 to 128 letters, digits and . _ - : / @ +, and starts with a letter or a digit";
+
+/// Whether `name` may name a model: ASCII letters and digits and `. _ - : / @ +`, starting with
+/// a letter or digit, at most [`MAX_BYTES`] long. A comma is out because llama-server splits its
+/// `--alias` there. Names are never used as path components, so `/` and `..` are harmless.
+#[must_use]
+pub fn is_valid(name: &str) -> bool {
+    name.len() <= MAX_BYTES
+        && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:/@+".contains(&byte))
+}
+
+/// The nearest valid name to arbitrary text, such as a file's stem; `None` when nothing of it is
+/// usable.
+#[must_use]
+pub fn from_text(text: &str) -> Option<String> {
+    let mut name = String::new();
+    for character in text.chars() {
+        let fits = character.is_ascii_alphanumeric() || "._-:/@+".contains(character);
+        if name.is_empty() && !character.is_ascii_alphanumeric() {
+            continue;
+        }
+        if name.len() == MAX_BYTES {
+            break;
+        }
+        match (fits, name.ends_with('-')) {
+            (true, _) => name.push(character),
+            (false, false) => name.push('-'),
+            (false, true) => {}
+        }
+    }
+    let name = name.trim_end_matches('-');
+    is_valid(name).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_names_people_use_are_names() {
+        for name in ["qwen3:8b-q4", "unsloth/Qwen3-8B:Q4_K_M", "a", "7b", "a/../b", "x@y+z"] {
+            assert!(is_valid(name), "{name}");
+        }
+        for name in ["", "-a", ".a", "a b", "a,b", "a\n", "é", &"a".repeat(129)] {
+            assert!(!is_valid(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_stem_becomes_a_name() {
+        assert_eq!(from_text("My Model (final)").as_deref(), Some("My-Model-final"));
+        assert_eq!(from_text("--- ").as_deref(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_text_the_result_is_a_name(text in "\\PC*") {
+            prop_assert!(from_text(&text).is_none_or(|name| is_valid(&name)));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Where a daemon lives: the rules by which daemon and client find the same socket.
+//!
+//! ```text
+//!   user mode     <state dir>/run/llamactld.sock      0600 in a 0700 directory
+//!   system mode   /run/llamactl/llamactld.sock        0660 in a 0750 directory of the group
+//! ```
+//!
+//! `XDG_RUNTIME_DIR` plays no part: it is absent in cron and sudo, and vanishes at logout while
+//! the daemon and its servers live on.
+
+use crate::{Failure, Kind};
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// Names another state directory.
+pub const STATE_DIR_VARIABLE: &str = "LLAMACTL_STATE_DIR";
+/// Names the socket, for daemon and client.
+pub const SOCKET_VARIABLE: &str = "LLAMACTL_SOCKET";
+/// Forbids the client to start a daemon.
+pub const NO_AUTOSTART_VARIABLE: &str = "LLAMACTL_NO_AUTOSTART";
+/// Names the llama-server to run.
+pub const LLAMA_SERVER_VARIABLE: &str = "LLAMACTL_LLAMA_SERVER";
+
+/// The socket of a daemon in system mode.
+pub const SYSTEM_SOCKET: &str = "/run/llamactl/llamactld.sock";
+/// The state directory of a daemon in system mode.
+pub const SYSTEM_STATE_DIR: &str = "/var/lib/llamactl";
+
+/// The longest path a Unix socket can have on Linux, in bytes.
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// The user's state directory: `$LLAMACTL_STATE_DIR`, else `$XDG_STATE_HOME/llamactl`, else
+/// `~/.local/state/llamactl`. It need not exist.
+///
+/// # Errors
+/// [`Kind::InvalidValue`] when `$LLAMACTL_STATE_DIR` is not absolute, [`Kind::IoFailed`] when
+/// nothing says where the user's home is.
+pub fn state_dir() -> Result<PathBuf, Failure> {
+    if let Some(dir) = env::var_os(STATE_DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
+        let dir = PathBuf::from(dir);
+        if dir.is_absolute() {
+            return Ok(dir);
+        }
+        return Err(Failure::new(
+            Kind::InvalidValue,
+            format!("{STATE_DIR_VARIABLE} is {}, which is not an absolute path", dir.display()),
+        ));
+    }
+    directories::ProjectDirs::from("", "", "llamactl")
+        .and_then(|dirs| dirs.state_dir().map(Path::to_owned))
+        .ok_or_else(|| {
+            Failure::new(Kind::IoFailed, "no home directory: HOME is not set and the user has none")
+                .hint(format!("set HOME, or {STATE_DIR_VARIABLE} to an absolute path"))
+        })
+}
+
+/// The run directory below a state directory: the daemon's socket, its lock, its servers' sockets.
+#[must_use]
+pub fn run_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("run")
+}
+
+/// The socket of the daemon whose state lies in `state_dir`.
+#[must_use]
+pub fn socket_in(state_dir: &Path) -> PathBuf {
+    run_dir(state_dir).join("llamactld.sock")
+}

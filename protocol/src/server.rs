@@ -1,0 +1,264 @@
+//! `server.*`: the llama-server process of a model.
+
+use crate::method::{method, subscription};
+use crate::{UnixMs, WirePath};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a server is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not running, and that is how it was wanted.
+    Stopped,
+    /// Waits for its turn to start.
+    Queued,
+    /// The process is being started and does not answer yet.
+    Starting,
+    /// The process answers that it is loading the model.
+    Loading,
+    /// It answers requests.
+    Ready,
+    /// It has unloaded the model by itself and will load it at the next request.
+    Sleeping,
+    /// It was told to stop and has not ended yet.
+    Stopping,
+    /// It failed and will be started again.
+    Backoff,
+    /// It failed and will not be started again until someone acts.
+    Failed,
+    /// It does not end even when killed.
+    Stuck,
+    /// A process left by an earlier daemon is being looked at.
+    Adopting,
+}
+
+impl State {
+    /// The word on the wire and on screens.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Stopped => "stopped",
+            State::Queued => "queued",
+            State::Starting => "starting",
+            State::Loading => "loading",
+            State::Ready => "ready",
+            State::Sleeping => "sleeping",
+            State::Stopping => "stopping",
+            State::Backoff => "backoff",
+            State::Failed => "failed",
+            State::Stuck => "stuck",
+            State::Adopting => "adopting",
+        }
+    }
+
+    /// Whether nothing will happen from here unless someone asks.
+    #[must_use]
+    pub fn is_settled_down(self) -> bool {
+        matches!(self, State::Stopped | State::Failed)
+    }
+}
+
+/// What is wanted of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    /// It shall run.
+    Running,
+    /// It shall not run.
+    Stopped,
+    /// It shall run while somebody uses it.
+    OnDemand,
+}
+
+/// What is wanted, and who said so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Wanted {
+    /// What.
+    pub wish: Wish,
+    /// Who: a method and the peer, `policy` or `boot`.
+    pub by: String,
+    /// When.
+    pub at_ms: UnixMs,
+}
+
+/// Why a server is in its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cause {
+    /// A stable word: `requested`, `model_truncated`, `bind_failed`, `killed`, …
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The log lines that say so, the decisive one first.
+    pub evidence: Vec<String>,
+    /// The exit code, when the process ended by itself with one.
+    pub exit_code: Option<i32>,
+    /// The signal, when one ended it.
+    pub signal: Option<i32>,
+    /// When it happened.
+    pub at_ms: UnixMs,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Endpoint {
+    /// The base URL of its OpenAI-compatible API, when it listens on TCP.
+    pub url: Option<String>,
+    /// Its Unix socket, when it listens there.
+    pub socket: Option<WirePath>,
+}
+
+/// What llama-server reports to be using, beside what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InForce {
+    /// Context of one slot, in tokens.
+    pub context_tokens: Option<u64>,
+    /// Slots.
+    pub slots: Option<u32>,
+    /// What the process calls its build.
+    pub build: Option<String>,
+}
+
+/// One life of a server, from spawn to exit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    /// Its id, never reused.
+    pub id: String,
+    /// The process.
+    pub pid: Option<u32>,
+    /// When it was started.
+    pub started_at_ms: UnixMs,
+    /// When it was first ready.
+    pub ready_at_ms: Option<UnixMs>,
+    /// How long loading took.
+    pub load_ms: Option<u64>,
+    /// When it ended.
+    pub ended_at_ms: Option<UnixMs>,
+    /// The revision of the model's settings it was started with.
+    pub revision: i64,
+}
+
+/// The server of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Server {
+    /// The model.
+    pub model_id: i64,
+    /// The model's name.
+    pub model: String,
+    /// What it is doing.
+    pub state: State,
+    /// Since when.
+    pub since_ms: UnixMs,
+    /// What is wanted of it; `null` when nobody ever said.
+    pub wanted: Option<Wanted>,
+    /// Its present run, or the last.
+    pub run: Option<Run>,
+    /// Where it listens, or will.
+    pub endpoint: Option<Endpoint>,
+    /// How far loading is, 0..1, where llama-server says.
+    pub progress_ratio: Option<f64>,
+    /// What is being loaded: `text_model`, `mmproj_model`, …
+    pub stage: Option<String>,
+    /// Why it is in this state.
+    pub cause: Option<Cause>,
+    /// Restarts by policy since it was last started by request.
+    pub restarts: u32,
+    /// What it reports to be using.
+    pub in_force: Option<InForce>,
+    /// Settings that changed since it was started and take effect on restart.
+    pub pending: Vec<String>,
+    /// What a person should know although it runs.
+    pub warnings: Vec<String>,
+}
+
+/// Lists servers by model name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerList {
+    /// Also the servers of models that are stopped and were not asked to run.
+    #[serde(default)]
+    pub all: bool,
+    /// Only servers of models behind this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most this many (1 to 200, 100 when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A page of servers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ServerPage {
+    /// The servers.
+    pub items: Vec<Server>,
+    /// Pass as `after` for the next page; `null` on the last.
+    pub next: Option<String>,
+}
+
+method!(ServerList, "server.list", Observe -> ServerPage);
+
+/// Shows the server of one model.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerShow {
+    /// By name, alias or id.
+    pub model: String,
+}
+
+method!(ServerShow, "server.show", Observe -> Server);
+
+/// Starts a model's server. Answers when the wish is stored and the start accepted; follow
+/// `server.follow` until it is ready.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerStart {
+    /// By name, alias or id.
+    pub model: String,
+}
+
+/// A wish that was accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Accepted {
+    /// The run that will carry it out, or is it already; `null` when there is none to stop.
+    pub run_id: Option<String>,
+    /// `false` when it was so already and nothing was done.
+    pub changed: bool,
+    /// The server as it is now.
+    pub server: Server,
+}
+
+method!(ServerStart, "server.start", Operate -> Accepted);
+
+/// Stops a model's server. Answers when the wish is stored and the stop begun.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerStop {
+    /// By name, alias or id.
+    pub model: String,
+}
+
+method!(ServerStop, "server.stop", Operate -> Accepted);
+
+/// Stops a model's server, if it runs, and starts it with the settings of now.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerRestart {
+    /// By name, alias or id.
+    pub model: String,
+}
+
+method!(ServerRestart, "server.restart", Operate -> Accepted);
+
+/// Follows servers: their state now, then each change. A reader that is slow skips states in
+/// between and always gets the last.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerFollow {
+    /// Only this model's, by name, alias or id. Absent: all that are not plainly stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+subscription!(ServerFollow, "server", Observe => Server);

@@ -1,1 +1,25 @@
-//! x
+//! llamactld, as a library with a thin `main`.
+//!
+//! ```text
+//!   main ─▶ daemon ─▶ rpc ─▶ supervisor ─▶ llama, logs, runtime ─▶ store
+//!                      ╰──▶ metrics
+//! ```
+//!
+//! It owns the registry, the llama-server processes, the metrics loop and the logs, and serves
+//! JSON-RPC on a Unix socket. It knows nothing of terminals, tables or colours; what it says to
+//! people it says in [failures](llamactl_protocol::Failure) and events.
+
+pub mod app;
+pub mod args;
+pub mod daemon;
+pub mod detach;
+pub mod gguf;
+pub mod llama;
+pub mod logs;
+pub mod metrics;
+pub mod os;
+pub mod own_log;
+pub mod rpc;
+pub mod runtime;
+pub mod store;
+pub mod supervisor;

@@ -1,0 +1,160 @@
+//! From a path to [`Facts`]: the only file of this module that opens anything.
+//!
+//! A path may name anything at all: a FIFO nobody writes to, a device, a directory. It is looked at before it is opened,
+//! opened without waiting, and looked at again.
+
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::error::{GgufError, Problem};
+use super::facts::{Assembly, Facts, Part};
+use super::header::{self, Header};
+use super::projector;
+use super::split;
+
+/// The largest split models have some two hundred parts.
+const MAX_PARTS: u64 = 1024;
+
+/// Most bytes read from all parts of a model together: a buffer full of each, and room for one large vocabulary.
+const READ_BUDGET_BYTES: u64 = 2 * header::READ_BUDGET_BYTES;
+
+/// Most directory entries looked through for a projector.
+const MAX_DIRECTORY_ENTRIES: usize = 10_000;
+
+/// Reads the facts about the model that `path` is, or is a part of.
+///
+/// Only headers are read, of every part; that all tensor data is there is told from sizes. Takes milliseconds and a few
+/// MiB at most, even for a hostile file. Blocks on the file system: keep it off threads that must not.
+///
+/// # Errors
+/// Says what is wrong with the file, or with which part of it.
+pub fn inspect(path: &Path) -> Result<Facts, GgufError> {
+    let mut budget_bytes = header::READ_BUDGET_BYTES;
+    let (header, part) = read_part(path, &mut budget_bytes)?;
+    let assembled = match header.metadata.split_count {
+        Some(count) if count > 1 => assemble_parts(path, count)?,
+        _ => Assembly::start(header, part),
+    };
+    let mut facts = assembled.finish().map_err(|problem| GgufError::new(path, problem))?;
+    facts.mmproj = projector_beside(facts.path().unwrap_or(path));
+    Ok(facts)
+}
+
+/// Reads all `count` parts of the model that `path` is a part of.
+fn assemble_parts(path: &Path, count: u64) -> Result<Assembly, GgufError> {
+    let fail = |problem| GgufError::new(path, problem);
+    if count > MAX_PARTS {
+        return Err(fail(Problem::Hostile(format!("{count} parts"))));
+    }
+    let named_count = split::parse(path).map(|name| name.count);
+    let Some(named_count) = named_count.filter(|&named| u64::from(named) == count) else {
+        return Err(fail(Problem::PartsMismatch(format!(
+            "it is one of {count} parts, but its name does not end in -00001-of-{count:05}.gguf or the like"
+        ))));
+    };
+    let paths = split::part_names(path).unwrap_or_default();
+    let missing: Vec<String> = paths
+        .iter()
+        .filter(|path| matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound))
+        .map(|path| file_name(path))
+        .collect();
+    if !missing.is_empty() {
+        return Err(fail(Problem::PartsMissing { missing, count: named_count }));
+    }
+    let mut budget_bytes = READ_BUDGET_BYTES;
+    let mut assembly: Option<Assembly> = None;
+    for (number, path) in (0..).zip(&paths) {
+        let (header, part) = read_part(path, &mut budget_bytes)?;
+        check_place(&header, number, count).map_err(|problem| GgufError::new(path, problem))?;
+        match &mut assembly {
+            None => assembly = Some(Assembly::start(header, part)),
+            Some(assembly) => {
+                assembly.add(&header, part).map_err(|problem| GgufError::new(path, problem))?
+            }
+        }
+    }
+    assembly.ok_or_else(|| fail(Problem::PartsMismatch("the model has no parts".to_owned())))
+}
+
+/// Checks that a part says of itself what its name says.
+fn check_place(header: &Header, number: u64, count: u64) -> Result<(), Problem> {
+    let (no, of) = (header.metadata.split_no, header.metadata.split_count);
+    if (no, of) == (Some(number), Some(count)) {
+        return Ok(());
+    }
+    let text = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+    Err(Problem::PartsMismatch(format!(
+        "by its name this is part {} of {count}, by its contents part {} of {}",
+        number + 1,
+        text(no.and_then(|no| no.checked_add(1))),
+        text(of)
+    )))
+}
+
+fn read_part(path: &Path, budget_bytes: &mut u64) -> Result<(Header, Part), GgufError> {
+    let mut read = || {
+        let (file, bytes) = open(path)?;
+        let header = header::read_header_within(file, bytes, budget_bytes)?;
+        Ok((header, Part { path: path.to_owned(), bytes }))
+    };
+    read().map_err(|problem| GgufError::new(path, problem))
+}
+
+/// Opens a regular file and tells its size.
+fn open(path: &Path) -> Result<(File, u64), Problem> {
+    // Opening some devices has effects, and opening a socket fails without saying what it is.
+    check_regular(&fs::metadata(path)?)?;
+    // The path may have come to name something else since: never wait, never become our terminal.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    check_regular(&metadata)?;
+    Ok((file, metadata.len()))
+}
+
+fn check_regular(metadata: &Metadata) -> Result<(), Problem> {
+    let file_type = metadata.file_type();
+    if file_type.is_file() {
+        return Ok(());
+    }
+    Err(Problem::NotAFile { what: describe(file_type) })
+}
+
+fn describe(file_type: FileType) -> &'static str {
+    if file_type.is_dir() {
+        "a directory"
+    } else if file_type.is_fifo() {
+        "a named pipe"
+    } else if file_type.is_socket() {
+        "a socket"
+    } else if file_type.is_char_device() || file_type.is_block_device() {
+        "a device"
+    } else {
+        "something else"
+    }
+}
+
+/// A projector in the directory of `model`. A directory we may enter but not list has none.
+fn projector_beside(model: &Path) -> Option<PathBuf> {
+    let model_name = model.file_name()?.to_str()?;
+    let directory = match model.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let names: Vec<String> = fs::read_dir(directory)
+        .ok()?
+        .take(MAX_DIRECTORY_ENTRIES)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.to_lowercase().ends_with(".gguf"))
+        .collect();
+    let chosen = model.with_file_name(projector::choose(model_name, &names)?);
+    fs::metadata(&chosen).is_ok_and(|metadata| metadata.is_file()).then_some(chosen)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,151 @@
+//! Asking a llama-server how it is.
+
+use super::counters::{self, Reading, Slot};
+use super::http::{HttpError, Target};
+use crate::store::now_ms;
+use hyper::StatusCode;
+use llamactl_protocol::metrics::LlamaSample;
+use llamactl_protocol::server::InForce;
+use serde::Deserialize;
+use std::time::{Duration, Instant};
+
+/// What `/health` said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody listens.
+    Unreachable,
+    /// Somebody listens and does not answer in time: busy, stopped, or hung.
+    Silent,
+    /// It is loading the model.
+    Loading,
+    /// It answers requests.
+    Healthy,
+    /// It has unloaded the model and will load it at the next request.
+    Asleep,
+}
+
+/// How often to ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    since: Instant,
+}
+
+impl Pace {
+    /// The pace of a server that was just started.
+    #[must_use]
+    pub fn of_start() -> Pace {
+        Pace { since: Instant::now() }
+    }
+
+    /// How long to wait before asking again whether it is ready. Most models that load at all
+    /// quickly do so within two seconds, and asking costs 50 µs.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        match self.since.elapsed().as_millis() {
+            0..2_000 => Duration::from_millis(20),
+            2_000..20_000 => Duration::from_millis(100),
+            _ => Duration::from_millis(250),
+        }
+    }
+
+    /// How long to wait between two looks at a server that is ready. Two seconds, never less:
+    /// see the module's first page.
+    pub const READY: Duration = Duration::from_secs(2);
+}
+
+const HEALTH_LIMIT: Duration = Duration::from_secs(1);
+const READ_LIMIT: Duration = Duration::from_secs(2);
+
+/// The poller of one server.
+#[derive(Debug)]
+pub struct Poll {
+    target: Target,
+    /// The server may unload its model by itself: then `/slots` and `/metrics` would wake it.
+    may_sleep: bool,
+    before: Option<(Reading, Instant)>,
+}
+
+impl Poll {
+    /// A poller for the server at `target`.
+    #[must_use]
+    pub fn new(target: Target, may_sleep: bool) -> Poll {
+        Poll { target, may_sleep, before: None }
+    }
+
+    /// Asks whether the server answers, and no more.
+    pub async fn health(&self) -> Seen {
+        match self.target.get("/health", HEALTH_LIMIT).await {
+            Ok((StatusCode::OK, _)) => Seen::Healthy,
+            Ok(_) => Seen::Loading,
+            Err(HttpError::Connect(_)) => Seen::Unreachable,
+            Err(HttpError::TimedOut | HttpError::Broken(_)) => Seen::Silent,
+        }
+    }
+
+    /// Asks a ready server how it is and what it does.
+    pub async fn look(&mut self) -> (Seen, Option<LlamaSample>) {
+        let seen = self.health().await;
+        if seen != Seen::Healthy {
+            return (seen, None);
+        }
+        if self.may_sleep && self.is_sleeping().await != Some(false) {
+            self.before = None;
+            return (Seen::Asleep, None);
+        }
+        let now = Reading { counters: self.counters().await, slots: slots(&self.target).await };
+        let at = Instant::now();
+        let before = self.before.as_ref();
+        let before =
+            before.map(|(reading, then)| (reading, at.duration_since(*then).as_secs_f64()));
+        let sample = counters::sample(now_ms(), before, &now);
+        self.before = Some((now, at));
+        (seen, Some(sample))
+    }
+
+    async fn counters(&self) -> Option<counters::Counters> {
+        let (status, body) = self.target.get("/metrics", READ_LIMIT).await.ok()?;
+        (status == StatusCode::OK).then(|| counters::parse_metrics(&String::from_utf8_lossy(&body)))
+    }
+
+    async fn is_sleeping(&self) -> Option<bool> {
+        Some(props(&self.target).await?.is_sleeping.unwrap_or(false))
+    }
+}
+
+/// Whether no slot is at work; `None` when the server does not say.
+pub async fn idle(target: &Target) -> Option<bool> {
+    Some(slots(target).await?.iter().all(|slot| !slot.is_processing))
+}
+
+/// What a ready server reports to be using.
+pub async fn in_force(target: &Target) -> Option<InForce> {
+    let props = props(target).await?;
+    Some(InForce {
+        context_tokens: props.default_generation_settings.and_then(|settings| settings.n_ctx),
+        slots: props.total_slots,
+        build: props.build_info,
+    })
+}
+
+async fn slots(target: &Target) -> Option<Vec<Slot>> {
+    let (status, body) = target.get("/slots", READ_LIMIT).await.ok()?;
+    (status == StatusCode::OK).then(|| serde_json::from_slice(&body).ok())?
+}
+
+#[derive(Deserialize)]
+struct Props {
+    total_slots: Option<u32>,
+    build_info: Option<String>,
+    is_sleeping: Option<bool>,
+    default_generation_settings: Option<GenerationSettings>,
+}
+
+#[derive(Deserialize)]
+struct GenerationSettings {
+    n_ctx: Option<u64>,
+}
+
+async fn props(target: &Target) -> Option<Props> {
+    let (status, body) = target.get("/props", READ_LIMIT).await.ok()?;
+    (status == StatusCode::OK).then(|| serde_json::from_slice(&body).ok())?
+}

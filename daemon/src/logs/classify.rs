@@ -1,0 +1,354 @@
+//! Why a llama-server ended: pure, from what it wrote and how it exited.
+//!
+//! ```text
+//! asked to stop? ──yes──> stopped
+//!     │ no
+//! a signal that says it all (KILL, TERM, …), or exit 0? ──yes──> by signal
+//!     │ no
+//! a line that says why? ──yes──> by rule (crate::logs::rules, first that matches)
+//!     │ no
+//! by signal or exit code
+//! ```
+//!
+//! A server that was ready did not fail for its settings: for it the rules about options, spawning
+//! and listening do not count, because the lines they look for also come from single requests (a
+//! grammar that cannot be parsed) that it survived long ago.
+
+use super::line::{Level, Line};
+use super::rules::{RULES, Rule};
+use regex::{Captures, Regex};
+use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
+
+/// The most lines of evidence.
+const EVIDENCE_MAX_LINES: usize = 3;
+/// The longest line of evidence, in characters.
+const EVIDENCE_MAX_CHARS: usize = 500;
+/// The longest piece of a line that is put into a message, in characters.
+const FILLED_MAX_CHARS: usize = 200;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It was not our child and the kernel does not tell.
+    Unknown,
+}
+
+/// What is known besides the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// We have asked it to stop.
+    pub asked_to_stop: bool,
+    /// The kernel's count of out-of-memory kills of this process's group rose; `None`: not known.
+    pub oom_kill_counted: Option<bool>,
+    /// It had loaded its model and answered.
+    pub was_ready: bool,
+}
+
+/// The kind of cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// It was asked to stop.
+    Stopped,
+    /// The program could not be run.
+    Spawn,
+    /// A setting is wrong.
+    Config,
+    /// A file is wrong.
+    Model,
+    /// Listening or downloading failed.
+    Network,
+    /// There was not enough memory.
+    Memory,
+    /// It broke.
+    Crash,
+    /// Somebody else ended it.
+    Killed,
+    /// It ended, and nothing says why.
+    Unknown,
+}
+
+/// Whether starting again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// No: it would end the same way.
+    No,
+    /// Yes, after a while.
+    Yes,
+    /// A few times.
+    Limited,
+    /// Once, at another port.
+    OtherPort,
+}
+
+/// Why a server ended, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The cause's name on the wire; stable.
+    pub code: &'static str,
+    /// What kind of cause it is.
+    pub class: Class,
+    /// What failed: one plain sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The lines that say so, without prefix, the decisive one first; at most three.
+    pub evidence: Vec<String>,
+    /// Whether starting again can help.
+    pub retry: Retry,
+}
+
+/// Says why a server ended. `tail` is the end of what it wrote, in order; 200 lines are plenty.
+#[must_use]
+pub fn classify(exit: Exit, tail: &[String], context: Context) -> Verdict {
+    let lines: Vec<Line> = tail.iter().map(|raw| Line::parse_text(raw)).collect();
+    if context.asked_to_stop {
+        let message = "It was asked to stop.";
+        return verdict(("stopped", Class::Stopped, Retry::No), message, None, Vec::new());
+    }
+    if !exit_speaks_for_itself(exit)
+        && let Some(found) = by_rule(&lines, context)
+    {
+        return found;
+    }
+    Verdict { evidence: evidence(&lines, None), ..by_exit(exit, context) }
+}
+
+/// Says why a process could not even be started, by the error number of the attempt.
+#[must_use]
+pub fn classify_spawn_error(errno: Option<i32>) -> Verdict {
+    let (code, retry, message, hint) = match errno {
+        Some(libc::ENOENT) => (
+            "executable_not_found",
+            Retry::No,
+            "The llama-server executable does not exist.",
+            Some("Install it again, or choose another runtime."),
+        ),
+        Some(libc::EACCES | libc::EPERM) => (
+            "executable_not_allowed",
+            Retry::No,
+            "The llama-server file may not be executed.",
+            Some("Make it executable, and check the permissions of its directories."),
+        ),
+        Some(libc::ENOEXEC | libc::EINVAL) => (
+            "executable_wrong_format",
+            Retry::No,
+            "The llama-server file is not a program for this machine.",
+            Some("Use a build for this machine's processor."),
+        ),
+        Some(libc::EAGAIN | libc::ENOMEM) => (
+            "no_resources",
+            Retry::Yes,
+            "The system has no room for another process.",
+            Some("Check the limits of processes and memory."),
+        ),
+        _ => ("spawn_failed", Retry::Limited, "llama-server could not be started.", None),
+    };
+    verdict((code, Class::Spawn, retry), message, hint, Vec::new())
+}
+
+fn verdict(
+    (code, class, retry): (&'static str, Class, Retry),
+    message: impl Into<String>,
+    hint: Option<&str>,
+    evidence: Vec<String>,
+) -> Verdict {
+    Verdict { code, class, message: message.into(), hint: hint.map(str::to_owned), evidence, retry }
+}
+
+/// Whether the exit alone tells that the end came from outside or was orderly. What the log holds is
+/// then history, not the cause.
+fn exit_speaks_for_itself(exit: Exit) -> bool {
+    matches!(
+        exit,
+        Exit::Code(0)
+            | Exit::Signal(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP)
+            | Exit::Signal(libc::SIGQUIT | libc::SIGUSR1 | libc::SIGUSR2)
+    )
+}
+
+static PATTERNS: LazyLock<Vec<(&'static Rule, Regex)>> = LazyLock::new(|| {
+    // A test proves that every pattern compiles.
+    RULES.iter().filter_map(|rule| Some((rule, Regex::new(rule.pattern).ok()?))).collect()
+});
+
+fn by_rule(lines: &[Line], context: Context) -> Option<Verdict> {
+    let only_at_start = |class| matches!(class, Class::Spawn | Class::Config | Class::Network);
+    PATTERNS.iter().filter(|(rule, _)| !(context.was_ready && only_at_start(rule.class))).find_map(
+        |(rule, pattern)| {
+            // Of several such lines the one nearest to the end.
+            let (at, line) =
+                lines.iter().enumerate().rev().find(|(_, line)| pattern.is_match(&line.text))?;
+            let captures = pattern.captures(&line.text)?;
+            let hint = (!rule.hint.is_empty()).then(|| fill(rule.hint, &captures));
+            Some(verdict(
+                (rule.code, rule.class, rule.retry),
+                fill(rule.message, &captures),
+                hint.as_deref(),
+                evidence(lines, Some(at)),
+            ))
+        },
+    )
+}
+
+/// The decisive line, then the error lines nearest to it (to the end, if none is decisive), in order.
+fn evidence(lines: &[Line], decisive: Option<usize>) -> Vec<String> {
+    let centre = decisive.unwrap_or(lines.len());
+    let text = |at: usize| lines.get(at).map_or("", |line| line.text.as_str());
+    let mut nearest: Vec<usize> = (0..lines.len())
+        .filter(|at| Some(*at) != decisive && lines.get(*at).is_some_and(speaks_of_error))
+        .filter(|at| decisive.is_none_or(|decisive| text(decisive) != text(*at)))
+        .collect();
+    nearest.sort_by_key(|at| at.abs_diff(centre));
+    nearest.truncate(EVIDENCE_MAX_LINES - decisive.iter().len());
+    nearest.sort_unstable();
+    let chosen = decisive.into_iter().chain(nearest);
+    chosen.map(|at| shortened(text(at), EVIDENCE_MAX_CHARS)).collect()
+}
+
+fn speaks_of_error(line: &Line) -> bool {
+    let raw = line.level.is_none() && line.uptime_ms.is_none();
+    let text = line.text.to_ascii_lowercase();
+    line.level == Some(Level::Error)
+        || raw && ["error", "failed", "terminate called"].iter().any(|word| text.contains(word))
+}
+
+/// Puts the groups of a match into `{1}` and `{2}`.
+fn fill(template: &str, captures: &Captures<'_>) -> String {
+    let group = |number| captures.get(number).map_or("", |group| group.as_str().trim());
+    let mut filled = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        rest = after;
+        for (place, number) in [("1}", 1), ("2}", 2)] {
+            if let Some(after) = rest.strip_prefix(place) {
+                filled.push_str(&shortened(group(number), FILLED_MAX_CHARS));
+                rest = after;
+                break;
+            }
+        }
+    }
+    filled.push_str(rest);
+    // A group that ended its own sentence, or was empty, leaves marks behind.
+    let filled = filled.trim_end();
+    let filled = filled.strip_suffix("..").map_or(filled.to_owned(), |text| format!("{text}."));
+    filled.replace(": .", ".")
+}
+
+fn shortened(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+fn by_exit(exit: Exit, context: Context) -> Verdict {
+    let (name, message, hint): (_, String, Option<&str>) = match exit {
+        Exit::Code(0) => (
+            ("exited", Class::Killed, Retry::Limited),
+            "It exited without an error, though nobody had asked llamactl to stop it.".into(),
+            Some("Somebody else may have sent it a signal."),
+        ),
+        Exit::Code(127) => (
+            ("missing_library", Class::Spawn, Retry::No),
+            "llama-server could not be loaded: a shared library is missing.".into(),
+            Some("Reinstall this llama.cpp build."),
+        ),
+        Exit::Code(code) => (
+            ("unknown_error", Class::Unknown, Retry::Limited),
+            format!("It exited with code {code} and did not say why."),
+            Some("The log may tell more with a higher verbosity."),
+        ),
+        Exit::Signal(signal) => return by_signal(signal, context),
+        Exit::Unknown => (
+            ("exit_unknown", Class::Unknown, Retry::Limited),
+            "It ended, and the system does not tell how.".into(),
+            None,
+        ),
+    };
+    verdict(name, message, hint, Vec::new())
+}
+
+fn by_signal(signal: i32, context: Context) -> Verdict {
+    let (name, message, hint): (_, String, Option<&str>) = match signal {
+        libc::SIGKILL if context.oom_kill_counted == Some(true) => (
+            // While it loads, it would need as much again; later, something else may have grown.
+            (
+                "oom_killed",
+                Class::Memory,
+                if context.was_ready { Retry::Limited } else { Retry::No },
+            ),
+            "The kernel killed it because memory ran out.".into(),
+            Some("Use a smaller model, ctx-size or cache-ram, or stop another model."),
+        ),
+        libc::SIGKILL => (
+            ("killed", Class::Killed, Retry::Limited),
+            match context.oom_kill_counted {
+                Some(_) => "It was killed (SIGKILL), and not by llamactl.",
+                None => {
+                    "It was killed (SIGKILL), not by llamactl: by somebody, or by the kernel \
+                     because memory ran out."
+                }
+            }
+            .into(),
+            Some("Look into the kernel log for an out-of-memory kill."),
+        ),
+        libc::SIGTERM | libc::SIGINT | libc::SIGHUP => (
+            ("terminated_by_other", Class::Killed, Retry::Limited),
+            format!("Somebody else terminated it ({}).", signal_name(signal)),
+            None,
+        ),
+        libc::SIGILL => (
+            ("illegal_instruction", Class::Crash, Retry::No),
+            "This llama.cpp build uses instructions that this processor lacks.".into(),
+            Some("Use a build made for this processor."),
+        ),
+        libc::SIGBUS => (
+            ("model_file_changed", Class::Model, Retry::Limited),
+            "The model file was truncated or could not be read while it was in use.".into(),
+            Some("Check the model file and the disk."),
+        ),
+        libc::SIGSEGV => (
+            ("segfault", Class::Crash, Retry::Limited),
+            "It crashed with a segmentation fault.".into(),
+            Some("If it happens again, try another llama.cpp build."),
+        ),
+        libc::SIGABRT => (
+            ("abort", Class::Crash, Retry::Limited),
+            "It aborted and did not say why.".into(),
+            Some("If it happens again, try another llama.cpp build."),
+        ),
+        other => (
+            ("killed_by_signal", Class::Crash, Retry::Limited),
+            format!("It was ended by a signal ({}).", signal_name(other)),
+            None,
+        ),
+    };
+    verdict(name, message, hint, Vec::new())
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGSYS => "SIGSYS",
+        libc::SIGXCPU => "SIGXCPU",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::HashSet;
+
+const FAILED: Exit = Exit::Code(1);
+const ABORTED: Exit = Exit::Signal(libc::SIGABRT);
+
+fn tail(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| (*line).to_owned()).collect()
+}
+
+fn verdict_of(exit: Exit, lines: &[&str]) -> Verdict {
+    classify(exit, &tail(lines), Context::default())
+}
+
+/// A line that llama-server was seen to write, how it exited, and the code for it.
+const SEEN: &[(&str, Exit, &str)] = &[
+    (
+        "gguf_init_from_file: failed to open GGUF file '/nonexistent/x.gguf' (No such file or directory)",
+        FAILED,
+        "model_not_found",
+    ),
+    (
+        "gguf_init_from_file: failed to open GGUF file '/models/noperm.gguf' (Permission denied)",
+        FAILED,
+        "file_permission",
+    ),
+    ("gguf_init_from_reader: failed to read magic", FAILED, "model_empty"),
+    (
+        "gguf_init_from_reader: invalid magic characters: 'hell', expected 'GGUF'",
+        FAILED,
+        "not_gguf",
+    ),
+    (
+        "gguf_init_from_reader: this GGUF file is version 99 but this software only supports up to version 3",
+        FAILED,
+        "gguf_version",
+    ),
+    ("gguf_init_from_reader: failed to read key-value pairs", FAILED, "model_truncated"),
+    (
+        "llama_model_load: error loading model: tensor 'blk.0.attn_q.weight' data is not within the file bounds, model is corrupted or incomplete",
+        FAILED,
+        "model_truncated",
+    ),
+    (
+        "llama_model_load: error loading model: unknown model architecture: 'frobnicator'",
+        FAILED,
+        "unsupported_arch",
+    ),
+    (
+        "llama_model_load: error loading model: check_tensor_dims: tensor 'token_embd.weight' not found",
+        FAILED,
+        "model_invalid",
+    ),
+    (
+        "error loading model: error loading model hyperparameters: key not found in model: llama.context_length",
+        FAILED,
+        "model_invalid",
+    ),
+    (
+        "error loading model: error loading model vocabulary: unknown pre-tokenizer type: 'zz'",
+        FAILED,
+        "unsupported_tokenizer",
+    ),
+    ("error loading model: something new", FAILED, "model_load_other"),
+    ("srv llama_server: exiting due to model loading error", FAILED, "model_load_failed"),
+    ("error: invalid argument: --frobnicate", FAILED, "bad_flag"),
+    ("error while handling argument \"-c\": stoi", FAILED, "bad_value"),
+    ("error while handling argument \"-ctk\": Unsupported cache type: q3_9", FAILED, "bad_value"),
+    ("error while handling argument \"--device\": invalid device: CUDA9", FAILED, "bad_device"),
+    (
+        "error while handling argument \"--mlock\": the argument has been removed. use --load-mode",
+        FAILED,
+        "flag_removed",
+    ),
+    ("error while handling argument \"-c\": expected value for argument", FAILED, "bad_value"),
+    ("error: invalid argument: 1", FAILED, "bad_flag"),
+    ("error while handling environment variable \"LLAMA_ARG_CTX_SIZE\": stoi", FAILED, "bad_env"),
+    ("srv load_model: failed to load multimodal model, '/m/mm.gguf'", FAILED, "mmproj_failed"),
+    ("failed to load lora adapter file from /m/lora.gguf", FAILED, "lora_not_found"),
+    (
+        "failed to apply lora adapter: tensor 'blk.0.attn_q.weight' has incorrect shape (hint: maybe wrong base model?)",
+        FAILED,
+        "lora_wrong_base",
+    ),
+    (
+        "failed to apply lora adapter: expect general.type to be 'adapter', but got: model",
+        FAILED,
+        "lora_not_adapter",
+    ),
+    ("srv load_model: failed to load draft model, '/m/d.gguf'", FAILED, "draft_failed"),
+    (
+        "ggml_aligned_malloc: insufficient memory (attempted to allocate 52744.50 MB)",
+        FAILED,
+        "oom_ram",
+    ),
+    ("alloc_tensor_range: failed to allocate CPU buffer of size 55306616832", FAILED, "oom_ram"),
+    ("failed to allocate buffer for kv cache", FAILED, "oom_kv_cache"),
+    ("failed to initialize the context: std::bad_alloc", FAILED, "oom_kv_cache"),
+    ("llama_mmap: mmap failed: Cannot allocate memory", FAILED, "oom_ram"),
+    ("failed to initialize the context: n_seq_max must be <= 256", FAILED, "too_many_slots"),
+    ("quantized V cache requires flash_attn to be enabled", FAILED, "kv_quant_needs_fa"),
+    ("failed to create_context with model '/m/x.gguf'", FAILED, "context_init"),
+    ("/path/llama-context.cpp:2397: GGML_ASSERT(n_outputs >= 1) failed", ABORTED, "assert"),
+    ("failed to parse grammar", ABORTED, "grammar"),
+    (
+        "terminate called after throwing an instance of 'std::runtime_error'",
+        ABORTED,
+        "cpp_exception",
+    ),
+    ("error: the supplied chat template is not supported: {{ x", FAILED, "bad_chat_template"),
+    ("the server is built without SSL support", FAILED, "no_ssl"),
+    (
+        "srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 19001",
+        FAILED,
+        "bind_failed",
+    ),
+    ("exiting due to HTTP server error", FAILED, "http_start"),
+    ("failed to initialize router models: no such directory", FAILED, "router_init"),
+    ("GGML_ABORT failed to reload model after sleeping", ABORTED, "wake_failed"),
+    (
+        "llama-server: error while loading shared libraries: libllama-server-impl.so: cannot open shared object file",
+        Exit::Code(127),
+        "missing_library",
+    ),
+    ("failed to download model: timeout", FAILED, "download_failed"),
+    (
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9.00 MiB on device 0: cudaMalloc failed: out of memory",
+        FAILED,
+        "oom_vram",
+    ),
+    ("ggml_vulkan: Device memory allocation of size 10 failed.", FAILED, "oom_vram"),
+    ("CUDA error: an illegal memory access was encountered", ABORTED, "gpu_lost"),
+    ("vk::Queue::submit: ErrorDeviceLost", ABORTED, "gpu_lost"),
+    ("CUDA error: invalid device ordinal", ABORTED, "gpu_error"),
+    ("llama_server: failed to load lora adapter '/m/l.gguf'", FAILED, "lora_failed"),
+];
+
+#[test]
+fn every_line_seen_has_its_code_also_with_prefix_colour_and_glued() {
+    for (line, exit, code) in SEEN {
+        for written in [
+            (*line).to_owned(),
+            format!("0.00.012.345 E srv  {line}"),
+            format!("\u{1b}[31m0.00.012.345 E \u{1b}[0m{line}\u{1b}[0m"),
+            format!("AMX is not ready to be used!0.00.012.345 E {line}"),
+            String::from_utf8_lossy(&[b"\xff\xfe".as_slice(), line.as_bytes()].concat()).into(),
+        ] {
+            let lines = ["0.00.001.000 I cmn  starting", &written, "0.00.013.000 I srv  cleanup"];
+            let verdict = verdict_of(*exit, &lines);
+            assert_eq!(verdict.code, *code, "{written}");
+            assert!(verdict.evidence[0].contains(line), "{verdict:?}");
+            assert!(
+                verdict.message.ends_with('.') && !verdict.message.contains("{"),
+                "{verdict:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_rule_compiles_is_seen_and_has_a_name_of_its_own() {
+    assert_eq!(PATTERNS.len(), RULES.len());
+    let names: HashSet<_> = RULES.iter().map(|rule| rule.code).collect();
+    assert_eq!(names.len(), RULES.len());
+    let seen: HashSet<_> = SEEN.iter().map(|(_, _, code)| *code).collect();
+    assert_eq!(names.difference(&seen).collect::<Vec<_>>(), Vec::<&&str>::new());
+    for (rule, pattern) in PATTERNS.iter() {
+        for number in 1..=2 {
+            let place = format!("{{{number}}}");
+            let used = rule.message.contains(&place) || rule.hint.contains(&place);
+            assert!(!used || pattern.captures_len() > number, "{}", rule.code);
+        }
+    }
+}
+
+#[test]
+fn a_cause_is_told_rather_than_what_follows_from_it() {
+    let verdict = verdict_of(
+        FAILED,
+        &[
+            "0.00.010.000 I srv  load_model: loading model '/m/x.gguf'",
+            "0.00.011.000 E gguf_init_from_file: failed to open GGUF file '/m/x.gguf' (Permission denied)",
+            "0.00.012.000 E llama_model_load: error loading model: llama_model_loader: failed to load model from /m/x.gguf",
+            "0.00.013.000 E srv  load_model: failed to load model, '/m/x.gguf'",
+            "0.00.014.000 E srv  llama_server: exiting due to model loading error",
+        ],
+    );
+    assert_eq!(verdict.code, "file_permission");
+    assert_eq!(verdict.class, Class::Model);
+    assert_eq!(verdict.retry, Retry::No);
+    assert_eq!(verdict.message, "llama-server may not read the file /m/x.gguf.");
+    assert_eq!(
+        verdict.evidence,
+        [
+            "gguf_init_from_file: failed to open GGUF file '/m/x.gguf' (Permission denied)",
+            "llama_model_load: error loading model: llama_model_loader: failed to load model from /m/x.gguf",
+            "srv  load_model: failed to load model, '/m/x.gguf'",
+        ]
+    );
+}
+
+#[test]
+fn messages_are_filled_and_read_well() {
+    for (line, message) in [
+        (
+            "couldn't bind HTTP server socket, hostname: /run/x s.sock, port: 8080",
+            "llama-server cannot listen on /run/x s.sock, port 8080.",
+        ),
+        ("error while handling argument \"-c\": stoi", "The value of -c is not valid: stoi."),
+        ("error while handling argument \"-c\": ", "The value of -c is not valid."),
+        ("CUDA error: it broke.", "The GPU reported an error: it broke."),
+        (
+            "gguf_init_from_reader: invalid magic characters: '{1}', expected 'GGUF'",
+            "The file is not a GGUF file: it begins with '{1}'.",
+        ),
+    ] {
+        assert_eq!(verdict_of(FAILED, &[line]).message, message);
+    }
+    let removed =
+        "error while handling argument \"--mlock\": the argument has been removed. use --load-mode";
+    let hint = verdict_of(FAILED, &[removed]).hint.unwrap();
+    assert_eq!(hint, "Unset the option. llama-server says: use --load-mode");
+}
+
+#[test]
+fn without_a_line_the_exit_decides() {
+    use libc::{SIGABRT, SIGBUS, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGSEGV, SIGTERM};
+    for (exit, code, retry) in [
+        (Exit::Signal(SIGILL), "illegal_instruction", Retry::No),
+        (Exit::Signal(SIGBUS), "model_file_changed", Retry::Limited),
+        (Exit::Signal(SIGSEGV), "segfault", Retry::Limited),
+        (Exit::Signal(SIGABRT), "abort", Retry::Limited),
+        (Exit::Signal(SIGKILL), "killed", Retry::Limited),
+        (Exit::Signal(SIGTERM), "terminated_by_other", Retry::Limited),
+        (Exit::Signal(SIGINT), "terminated_by_other", Retry::Limited),
+        (Exit::Signal(SIGHUP), "terminated_by_other", Retry::Limited),
+        (Exit::Signal(SIGFPE), "killed_by_signal", Retry::Limited),
+        (Exit::Signal(64), "killed_by_signal", Retry::Limited),
+        (Exit::Code(0), "exited", Retry::Limited),
+        (Exit::Code(1), "unknown_error", Retry::Limited),
+        (Exit::Code(127), "missing_library", Retry::No),
+        (Exit::Unknown, "exit_unknown", Retry::Limited),
+    ] {
+        let verdict = verdict_of(exit, &["all is well"]);
+        assert_eq!((verdict.code, verdict.retry), (code, retry), "{exit:?}");
+        assert_eq!(verdict.evidence, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_no_crash() {
+    let context = Context { asked_to_stop: true, ..Context::default() };
+    for exit in [Exit::Code(0), FAILED, Exit::Signal(libc::SIGKILL), Exit::Signal(libc::SIGSEGV)] {
+        let verdict = classify(exit, &tail(&["CUDA error: x"]), context);
+        assert_eq!((verdict.code, verdict.class), ("stopped", Class::Stopped));
+    }
+}
+
+#[test]
+fn an_out_of_memory_kill_is_told_from_another() {
+    let killed = |oom_kill_counted, was_ready| {
+        let context = Context { asked_to_stop: false, oom_kill_counted, was_ready };
+        let verdict = classify(Exit::Signal(libc::SIGKILL), &[], context);
+        (verdict.code, verdict.retry)
+    };
+    assert_eq!(killed(Some(true), false), ("oom_killed", Retry::No));
+    assert_eq!(killed(Some(true), true), ("oom_killed", Retry::Limited));
+    assert_eq!(killed(Some(false), false), ("killed", Retry::Limited));
+    assert_eq!(killed(None, true), ("killed", Retry::Limited));
+}
+
+#[test]
+fn history_in_the_log_is_not_the_cause() {
+    let stale = ["0.10.000.000 E srv  failed to parse grammar"];
+    // Killed from outside, whatever stands in the log.
+    for exit in [Exit::Code(0), Exit::Signal(libc::SIGKILL), Exit::Signal(libc::SIGTERM)] {
+        assert_ne!(verdict_of(exit, &stale).code, "grammar");
+    }
+    // A server that had been ready did not fail for its settings.
+    let ready = Context { was_ready: true, ..Context::default() };
+    assert_eq!(classify(FAILED, &tail(&stale), ready).code, "unknown_error");
+    let lost = tail(&[stale[0], "CUDA error: unspecified launch failure"]);
+    assert_eq!(classify(ABORTED, &lost, ready).code, "gpu_lost");
+}
+
+#[test]
+fn evidence_is_near_the_end_short_and_without_repeats() {
+    let mut lines: Vec<String> = (0..50).map(|n| format!("0.00.000.000 E error {n}")).collect();
+    let unknown = classify(FAILED, &lines, Context::default());
+    assert_eq!(unknown.evidence, ["error 47", "error 48", "error 49"]);
+
+    lines.insert(10, "error loading model: same".to_owned());
+    lines.insert(11, "error loading model: same".to_owned());
+    let known = classify(FAILED, &lines, Context::default());
+    assert_eq!(known.evidence, ["error loading model: same", "error 9", "error 10"]);
+
+    let long = format!("error: invalid argument: {}", "é".repeat(5000));
+    let verdict = verdict_of(FAILED, &[&long]);
+    assert!(verdict.evidence[0].chars().count() <= 501 && verdict.message.chars().count() < 300);
+}
+
+#[test]
+fn a_process_that_could_not_start_says_why() {
+    for (errno, code, retry) in [
+        (Some(libc::ENOENT), "executable_not_found", Retry::No),
+        (Some(libc::EACCES), "executable_not_allowed", Retry::No),
+        (Some(libc::ENOEXEC), "executable_wrong_format", Retry::No),
+        (Some(libc::EAGAIN), "no_resources", Retry::Yes),
+        (Some(libc::EIO), "spawn_failed", Retry::Limited),
+        (None, "spawn_failed", Retry::Limited),
+    ] {
+        let verdict = classify_spawn_error(errno);
+        assert_eq!((verdict.code, verdict.class, verdict.retry), (code, Class::Spawn, retry));
+    }
+}
+
+#[test]
+fn a_verdict_is_in_snake_case_on_the_wire() {
+    let line = "couldn't bind HTTP server socket, hostname: a, port: 1";
+    let json = serde_json::to_value(verdict_of(FAILED, &[line])).unwrap();
+    assert_eq!(json["code"], "bind_failed");
+    assert_eq!(json["class"], "network");
+    assert_eq!(json["retry"], "other_port");
+}
+
+proptest! {
+    #[test]
+    fn any_tail_gets_a_verdict(lines: Vec<String>, code: i32, was_ready: bool) {
+        let context = Context { was_ready, ..Context::default() };
+        let verdict = classify(Exit::Code(code), &lines, context);
+        prop_assert!(verdict.evidence.len() <= 3);
+    }
+}

@@ -1,0 +1,288 @@
+//! The lines by which llama-server says why it ends: one row per cause, most telling first.
+//!
+//! Measured on llama.cpp b10434 with 55 ways to fail, some read in the source of b11434. The first
+//! row that matches any line of the tail wins, so a row stands before those that merely follow from
+//! it: "no permission to read X" before "error loading model". Patterns are not anchored, because
+//! lines without a prefix may be glued to others. `{1}`, `{2}` are the pattern's groups.
+
+use super::classify::Class::{self, Config, Crash, Memory, Model, Network, Spawn};
+use super::classify::Retry::{self, Limited, No, OtherPort, Yes};
+
+/// One cause and how to recognise it.
+#[derive(Debug)]
+pub struct Rule {
+    /// The cause's name on the wire; stable.
+    pub code: &'static str,
+    /// What kind of cause it is.
+    pub class: Class,
+    /// Whether starting again can help.
+    pub retry: Retry,
+    /// The regular expression that finds the line.
+    pub pattern: &'static str,
+    /// What failed, with places for the pattern's groups.
+    pub message: &'static str,
+    /// What to do about it, with the same places; empty: nothing is known to do.
+    pub hint: &'static str,
+}
+
+const fn rule(
+    (code, class, retry): (&'static str, Class, Retry),
+    pattern: &'static str,
+    message: &'static str,
+    hint: &'static str,
+) -> Rule {
+    Rule { code, class, retry, pattern, message, hint }
+}
+
+/// All rules, in the order in which they are tried.
+pub static RULES: &[Rule] = &[
+    rule(
+        ("missing_library", Spawn, No),
+        r"error while loading shared libraries: ([^\s:]+)",
+        "llama-server cannot load the shared library {1}.",
+        "Reinstall this llama.cpp build, or set env.LD_LIBRARY_PATH to the directory of {1}.",
+    ),
+    rule(
+        ("flag_removed", Config, No),
+        r#"error while handling argument "([^"]+)": the argument has been removed\.? ?(.*)"#,
+        "This llama.cpp build no longer has the option {1}.",
+        "Unset the option. llama-server says: {2}",
+    ),
+    rule(
+        ("bad_device", Config, No),
+        r#"error while handling argument "([^"]+)": invalid device: (\S+)"#,
+        "The device {2}, asked for with {1}, does not exist on this machine.",
+        "List the devices with `llama-server --list-devices` and choose one of them.",
+    ),
+    rule(
+        ("bad_value", Config, No),
+        r#"error while handling argument "([^"]+)": (.*)"#,
+        "The value of {1} is not valid: {2}.",
+        "Correct the option. `stoi` and `stof` mean that a number was expected.",
+    ),
+    rule(
+        ("bad_env", Config, No),
+        r#"error while handling environment variable "([^"]+)": (.*)"#,
+        "The environment variable {1} has a value that is not valid: {2}.",
+        "Correct or unset the variable.",
+    ),
+    rule(
+        ("bad_flag", Config, No),
+        r"error: invalid argument: (.+)",
+        "This llama.cpp build does not know the option {1}.",
+        "Unset the option, or use a build that has it. A value that stands where an option should \
+         be means that the option before it swallowed one.",
+    ),
+    rule(
+        ("bad_chat_template", Config, No),
+        r"error: the supplied chat template is not supported",
+        "The chat template cannot be parsed.",
+        "Correct or unset the chat template.",
+    ),
+    rule(
+        ("no_ssl", Config, No),
+        r"the server is built without SSL support",
+        "This llama.cpp build has no SSL support.",
+        "Unset the ssl options, or use a build with SSL.",
+    ),
+    rule(
+        ("router_init", Config, No),
+        r"failed to initialize router models: (.*)",
+        "llama-server could not start as a router: {1}.",
+        "Correct the models directory or preset file, or set a model file.",
+    ),
+    rule(
+        ("bind_failed", Network, OtherPort),
+        r"couldn't bind HTTP server socket, hostname: (.+), port: (\d+)",
+        "llama-server cannot listen on {1}, port {2}.",
+        "The address may be in use, not allowed, or not of this machine, or the socket file of an \
+         earlier server may still be there: llama-server does not say which.",
+    ),
+    rule(
+        ("lora_not_found", Model, No),
+        r"failed to load lora adapter file from (.+)",
+        "The LoRA file {1} cannot be read.",
+        "Check that the file is there and readable.",
+    ),
+    rule(
+        ("lora_wrong_base", Model, No),
+        r"failed to apply lora adapter: .*(incorrect shape|does not exist in base model)",
+        "The LoRA adapter does not fit this model.",
+        "Use an adapter that was made for this base model.",
+    ),
+    rule(
+        ("lora_not_adapter", Model, No),
+        r"(?:failed to apply lora adapter: )?(expect general\.type to be 'adapter'.*)",
+        "The file given as LoRA adapter is not one: {1}.",
+        "Give a LoRA adapter in GGUF format.",
+    ),
+    rule(
+        ("lora_failed", Model, No),
+        r"failed to load lora adapter '(.+)'|failed to apply lora adapter",
+        "A LoRA adapter could not be loaded.",
+        "Check the file, and that it was made for this base model.",
+    ),
+    rule(
+        ("mmproj_failed", Model, No),
+        r"failed to load multimodal model, '(.+)'",
+        "The multimodal projector {1} could not be loaded.",
+        "Check that the file is there and is an mmproj (CLIP) GGUF file for this model.",
+    ),
+    rule(
+        ("draft_failed", Model, No),
+        r"failed to load draft model, '(.+)'",
+        "The draft model {1} could not be loaded.",
+        "Check that the file is there and is a complete GGUF model.",
+    ),
+    rule(
+        ("file_permission", Model, No),
+        r"failed to open GGUF file '(.+)' \(Permission denied\)",
+        "llama-server may not read the file {1}.",
+        "Let the user that runs the daemon read the file and enter its directories.",
+    ),
+    rule(
+        ("model_not_found", Model, No),
+        r"failed to open GGUF file '(.+)' \(No such file or directory\)",
+        "The file {1} does not exist.",
+        "Put the file back, or set the model's path.",
+    ),
+    rule(
+        ("not_gguf", Model, No),
+        r"invalid magic characters: '(.*)', expected 'GGUF'",
+        "The file is not a GGUF file: it begins with '{1}'.",
+        "Give a model in GGUF format.",
+    ),
+    rule(
+        ("gguf_version", Model, No),
+        r"this GGUF file is version (\d+) but this software only supports",
+        "The file has GGUF version {1}, which this llama.cpp build cannot read.",
+        "Use a newer llama.cpp build.",
+    ),
+    rule(
+        ("model_truncated", Model, No),
+        r"data is not within the file bounds, model is corrupted or incomplete|gguf_init_from_\w+: failed to read (?:key-value pairs|tensor info|header)",
+        "The model file is incomplete.",
+        "Finish or repeat the download.",
+    ),
+    rule(
+        ("model_empty", Model, No),
+        r"gguf_init_from_\w+: failed to read magic",
+        "The model file is empty, or a directory.",
+        "Set the model's path to a GGUF file.",
+    ),
+    rule(
+        ("unsupported_arch", Model, No),
+        r"unknown model architecture: '([^']+)'",
+        "This llama.cpp build does not support the model architecture {1}.",
+        "Use a newer llama.cpp build.",
+    ),
+    rule(
+        ("unsupported_tokenizer", Model, No),
+        r"unknown (?:pre-tokenizer type|tokenizer): '([^']+)'",
+        "This llama.cpp build does not support the model's tokenizer {1}.",
+        "Use a newer llama.cpp build.",
+    ),
+    rule(
+        ("model_invalid", Model, No),
+        r"(check_tensor_dims: .*|tensor '[^']*' (?:not found|has invalid data)|key not found in model.*|missing tensor.*|wrong number of tensors.*|invalid split.*|corrupted model.*)",
+        "The GGUF file is not a complete model: {1}.",
+        "Give the model itself, not an adapter or a vocabulary, and all its parts.",
+    ),
+    rule(
+        ("oom_vram", Memory, No),
+        r"cudaMalloc failed: out of memory|(?:CUDA|ROCm|MUSA|HIP) error: out of memory|ggml_vulkan: Device memory allocation of size \d+ failed|ErrorOutOfDeviceMemory|kIOGPUCommandBufferCallbackErrorOutOfMemory",
+        "There is not enough GPU memory.",
+        "Lower gpu-layers or ctx-size, quantize the KV cache, or stop another model.",
+    ),
+    rule(
+        ("oom_kv_cache", Memory, No),
+        r"failed to allocate buffer for kv cache|failed to initialize the context: std::bad_alloc",
+        "There is not enough memory for the KV cache.",
+        "Lower ctx-size or parallel, or quantize cache-type-k and cache-type-v.",
+    ),
+    rule(
+        ("oom_ram", Memory, No),
+        r"ggml_aligned_malloc: insufficient memory|mmap failed: Cannot allocate memory|failed to allocate \S+ buffer of size \d+|std::bad_alloc",
+        "There is not enough memory.",
+        "Use a smaller model or ctx-size, or stop another model.",
+    ),
+    rule(
+        ("kv_quant_needs_fa", Config, No),
+        r"quantized V cache requires flash_attn|V cache quantization requires flash_attn",
+        "A quantized V cache needs flash attention.",
+        "Set flash-attn to on or auto, or unset cache-type-v.",
+    ),
+    rule(
+        ("too_many_slots", Config, No),
+        r"n_seq_max must be <= (\d+)",
+        "There are too many slots: at most {1} are possible.",
+        "Set parallel to {1} or less.",
+    ),
+    rule(
+        ("grammar", Config, No),
+        r"failed to parse grammar",
+        "The grammar or JSON schema cannot be parsed.",
+        "Correct or unset the grammar.",
+    ),
+    rule(
+        ("context_init", Model, No),
+        r"failed to create_context with model '(.+)'|failed to initialize the context: (.*)",
+        "The context for the model could not be created.",
+        "The lines before say more; try a smaller ctx-size.",
+    ),
+    rule(
+        ("download_failed", Network, Yes),
+        r"failed to (download model|fetch model metadata):? ?(.*)",
+        "llama-server failed to {1}: {2}.",
+        "Check the network and the model's address, or download the file yourself.",
+    ),
+    rule(
+        ("gpu_lost", Crash, Limited),
+        r"DeviceLostError|ErrorDeviceLost|(?:CUDA|ROCm|MUSA) error: (?:unspecified launch failure|an illegal memory access was encountered|.*ECC.*)",
+        "The GPU or its driver failed.",
+        "Look for GPU errors in the kernel log. If it happens again, restart the machine.",
+    ),
+    rule(
+        ("gpu_error", Crash, Limited),
+        r"(?:CUDA|ROCm|MUSA) error: (.*)",
+        "The GPU reported an error: {1}.",
+        "",
+    ),
+    rule(
+        ("wake_failed", Model, No),
+        r"failed to reload model after sleeping",
+        "The model could not be loaded again after it had slept.",
+        "Check that the model file is still there.",
+    ),
+    rule(
+        ("assert", Crash, Limited),
+        r"(\S+:\d+): GGML_ASSERT\((.*)\) failed",
+        "llama-server stopped at a failed check: {2} ({1}).",
+        "A setting may be impossible, or llama.cpp has a defect: look at the settings changed last, \
+         then try another build.",
+    ),
+    rule(
+        ("cpp_exception", Crash, Limited),
+        r"terminate called after throwing an instance of '(.+)'",
+        "llama-server ended with an uncaught C++ exception of type {1}.",
+        "",
+    ),
+    rule(
+        ("model_load_other", Model, No),
+        r"error loading model: (.*)",
+        "The model could not be loaded: {1}.",
+        "",
+    ),
+    rule(
+        ("model_load_failed", Model, No),
+        r"exiting due to model loading error",
+        "The model could not be loaded.",
+        "The lines before say more.",
+    ),
+    rule(
+        ("http_start", Network, Limited),
+        r"exiting due to HTTP server error",
+        "llama-server could not start its HTTP server.",
+        "The lines before say more.",
+    ),
+];

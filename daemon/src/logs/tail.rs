@@ -1,0 +1,224 @@
+//! Reading a log as it grows.
+//!
+//! ```text
+//! open(path, where to begin) ─> next().await ─> lines │ missed │ … ─> end
+//!                                   │  ^
+//!                         read 64 KiB  └── wait: the file changed, or the run has ended
+//! ```
+//!
+//! Invariants:
+//! - Each byte at or above the floor is given once, in order: the lines' offsets touch.
+//! - What was freed before it could be read is counted, not skipped in silence.
+//! - A line is given when it is complete, longer than [`LINE_MAX_BYTES`], or the run has ended.
+//! - Memory is bounded by about three times 64 KiB, whatever the child writes and however slow
+//!   the reader is.
+//! - Every call may be dropped and made again.
+
+use crate::logs::file::{floor_of, read_up_to};
+use crate::logs::last_lines::{is_inside_line, start_of_last_lines, start_of_line};
+use crate::logs::split::{LINE_MAX_BYTES, RawLine, Splitter};
+use crate::logs::watch::{FileWatch, Watcher};
+use crate::os::hole;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// How much is read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// The most lines of one chunk: empty lines take more memory here than in the file.
+const CHUNK_MAX_LINES: usize = 512;
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At a cursor: the `end_offset` of the last line that was seen.
+    Offset(u64),
+    /// At the line that holds this offset, or at the floor where that is higher: for offsets that
+    /// come from a [`crate::logs::index::TimeIndex`].
+    LineAt(u64),
+    /// This many lines before the end.
+    LastLines(usize),
+    /// At the first whole line there is.
+    Floor,
+    /// At the end, or where the line begins that is being written.
+    End,
+}
+
+/// What a log gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// Lines, in order.
+    Lines(Vec<RawLine>),
+    /// There were bytes here that can no longer be read.
+    Missed {
+        /// How many; `None` when the file was emptied and offsets began at 0 again.
+        bytes: Option<u64>,
+    },
+}
+
+/// Why a log cannot be read, or not any further.
+#[derive(Debug, thiserror::Error)]
+pub enum TailError {
+    /// There is no such file.
+    #[error("The log {} does not exist.", .0.display())]
+    NotFound(PathBuf),
+    /// It was deleted while it was read. All that was in it has been given.
+    #[error("The log was deleted while it was read.")]
+    Deleted,
+    /// The system refuses.
+    #[error("The log cannot be read: {0}.")]
+    Io(#[from] io::Error),
+}
+
+/// A reader of one log.
+#[derive(Debug)]
+pub struct Tail {
+    file: Arc<File>,
+    changes: FileWatch,
+    finished: watch::Receiver<bool>,
+    splitter: Splitter,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Reading,
+    Deleted,
+    Ended,
+}
+
+impl Tail {
+    /// Opens a log. `finished` turns true, or loses its sender, when the run has ended and nothing
+    /// more will be written.
+    ///
+    /// # Errors
+    /// See [`TailError`].
+    pub async fn open(
+        path: &Path,
+        start: Start,
+        finished: watch::Receiver<bool>,
+        watcher: &Watcher,
+    ) -> Result<Self, TailError> {
+        let owned = path.to_owned();
+        let opened = blocking(move || {
+            let file = File::open(owned)?;
+            let splitter = begin(&file, start)?;
+            Ok((file, splitter))
+        });
+        let (file, splitter) = opened.await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => TailError::NotFound(path.to_owned()),
+            _ => TailError::Io(error),
+        })?;
+        let changes = watcher.watch(&file);
+        Ok(Self { file: Arc::new(file), changes, finished, splitter, phase: Phase::Reading })
+    }
+
+    /// The offset behind the last line given: the cursor.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.splitter.offset()
+    }
+
+    /// The next lines, as soon as there are any; `None` when the run has ended and all was given.
+    ///
+    /// # Errors
+    /// See [`TailError`].
+    pub async fn next(&mut self) -> Result<Option<Chunk>, TailError> {
+        loop {
+            let lines = self.splitter.take(CHUNK_MAX_LINES);
+            if !lines.is_empty() {
+                return Ok(Some(Chunk::Lines(lines)));
+            }
+            match self.phase {
+                Phase::Reading => {}
+                Phase::Deleted => return Err(TailError::Deleted),
+                Phase::Ended => return Ok(None),
+            }
+            // Asked before reading: what was written before the end is then read.
+            let run_has_ended = *self.finished.borrow() || self.finished.has_changed().is_err();
+            let (file, offset) = (Arc::clone(&self.file), self.splitter.end_offset());
+            match blocking(move || read(&file, offset)).await? {
+                Read::Bytes(bytes) => self.splitter.push(&bytes),
+                Read::Freed(resume) => {
+                    let missed = resume.offset().saturating_sub(self.splitter.offset());
+                    self.splitter = resume;
+                    return Ok(Some(Chunk::Missed { bytes: Some(missed) }));
+                }
+                Read::Emptied(resume) => {
+                    self.splitter = resume;
+                    return Ok(Some(Chunk::Missed { bytes: None }));
+                }
+                Read::End { deleted } if run_has_ended || deleted => {
+                    self.phase = if run_has_ended { Phase::Ended } else { Phase::Deleted };
+                    if let Some(line) = self.splitter.finish() {
+                        return Ok(Some(Chunk::Lines(vec![line])));
+                    }
+                }
+                Read::End { .. } => self.wait().await,
+            }
+        }
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            () = self.changes.changed() => {}
+            _ = self.finished.changed() => {}
+        }
+    }
+}
+
+/// What a look at the file gave.
+enum Read {
+    Bytes(Vec<u8>),
+    /// The head was freed past the reader, which goes on so.
+    Freed(Splitter),
+    /// The file is shorter than it was; the reader goes on so.
+    Emptied(Splitter),
+    End {
+        deleted: bool,
+    },
+}
+
+fn read(file: &File, offset: u64) -> io::Result<Read> {
+    let mut bytes = vec![0; READ_BYTES];
+    let read_bytes = read_up_to(file, &mut bytes, offset)?;
+    bytes.truncate(read_bytes);
+    // Asked after reading: what is still there now was no hole when it was read.
+    if hole::first_data(file)? > offset {
+        return Ok(Read::Freed(begin(file, Start::Floor)?));
+    }
+    if !bytes.is_empty() {
+        return Ok(Read::Bytes(bytes));
+    }
+    let metadata = file.metadata()?;
+    if metadata.len() < offset {
+        return Ok(Read::Emptied(begin(file, Start::Floor)?));
+    }
+    Ok(Read::End { deleted: metadata.nlink() == 0 })
+}
+
+fn begin(file: &File, start: Start) -> io::Result<Splitter> {
+    let offset = match start {
+        Start::Offset(offset) => offset,
+        Start::LineAt(offset) => start_of_line(file, offset)?,
+        Start::LastLines(n) => start_of_last_lines(file, n)?,
+        Start::Floor => floor_of(file)?,
+        Start::End => start_of_line(file, u64::MAX)?,
+    };
+    Ok(Splitter::new(offset, is_inside_line(file, offset)?))
+}
+
+/// Runs on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(call).await.map_err(io::Error::other)?
+}
+
+const _: () = assert!(READ_BYTES <= LINE_MAX_BYTES);
+
+#[cfg(test)]
+mod tests;

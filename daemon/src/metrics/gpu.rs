@@ -1,0 +1,491 @@
+//! GPUs: asked on a thread of their own, because a driver may take its time, or for ever.
+//!
+//! ```text
+//!   GpuSource ◀── Poller ──▶ watch ──▶ GpuFeed ──▶ sampling loop
+//!   (NVML, …)     its own thread       what was said last, unless it is too old
+//! ```
+//!
+//! The loop never waits for a GPU: it takes what was published last, and once that is too old
+//! only the identities (UUID, index, name), with every reading `None`. A source that fails is
+//! reopened, later each time. Cheap readings are taken at every tick; fans and the memory of
+//! processes cost milliseconds of a lock the whole driver shares and are asked every ten
+//! seconds, the latter only while there is a process to ask for.
+
+use llamactl_protocol::metrics::Gpu;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Between two looks at fans or at the memory of processes.
+const COSTLY_EVERY: Duration = Duration::from_secs(10);
+/// The first wait before a source is reopened; it doubles up to the longest.
+const REOPEN_AFTER: Duration = Duration::from_secs(10);
+const REOPEN_AFTER_AT_MOST: Duration = Duration::from_secs(300);
+/// Readings older than this, or than three ticks, are no readings.
+const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// A way to ask for GPUs. Its calls may block; they are made from one thread only.
+pub(super) trait GpuSource: Send + 'static {
+    /// What people call it.
+    fn name(&self) -> &'static str;
+
+    /// Opens the library behind it, anew if it is open.
+    fn open(&mut self) -> Result<(), GpuError>;
+
+    /// Reads every GPU. Not called before [`open`](Self::open) succeeded.
+    fn read(&mut self, ask: Ask) -> Result<Readings, GpuError>;
+}
+
+/// What to read beside what is cheap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    /// The fans; otherwise `fan_ratio` may stay `None`.
+    pub(super) fans: bool,
+    /// The memory of processes.
+    pub(super) processes: bool,
+}
+
+/// What a source says.
+#[derive(Debug, Default)]
+pub(super) struct Readings {
+    /// Every GPU; one that fell silent keeps its identity.
+    pub(super) gpus: Vec<Gpu>,
+    /// Memory by process, when it was asked for and is known.
+    pub(super) process_memory: Option<ProcessMemory>,
+    /// Why some GPU fell silent: the source should be reopened.
+    pub(super) trouble: Option<GpuError>,
+}
+
+/// Memory processes hold on all GPUs of a source together, in bytes, by pid. A process a source
+/// names without saying how much has `None`.
+pub(super) type ProcessMemory = HashMap<u32, Option<u64>>;
+
+/// A source that cannot answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct GpuError(pub(super) String);
+
+/// A GPU of which nothing but its identity is known.
+pub(super) fn identity(uuid: String, index: u32, name: Option<String>) -> Gpu {
+    Gpu {
+        uuid,
+        index,
+        name,
+        busy_ratio: None,
+        memory_busy_ratio: None,
+        memory_total_bytes: None,
+        memory_used_bytes: None,
+        temperature_celsius: None,
+        power_watts: None,
+        power_limit_watts: None,
+        fan_ratio: None,
+        core_clock_hertz: None,
+        memory_clock_hertz: None,
+    }
+}
+
+fn without_readings(gpus: &[Gpu]) -> Vec<Gpu> {
+    gpus.iter().map(|gpu| identity(gpu.uuid.clone(), gpu.index, gpu.name.clone())).collect()
+}
+
+/// What a source said last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Published {
+    /// `None` while there is no way to ask.
+    pub(super) gpus: Option<Vec<Gpu>>,
+    /// `None` when not asked for or not known.
+    pub(super) process_memory: Option<Arc<ProcessMemory>>,
+}
+
+/// The loop's end of a source. Dropping it ends the thread as soon as its call returns.
+#[derive(Debug)]
+pub(super) struct GpuFeed {
+    name: &'static str,
+    published: watch::Receiver<Published>,
+    processes_wanted: Arc<AtomicBool>,
+    stale_after: Duration,
+    renewed_at: Option<Instant>,
+    silent: bool,
+    _stop: Sender<()>,
+}
+
+impl GpuFeed {
+    /// Starts a thread that asks `source` every `interval`.
+    pub(super) fn spawn(source: Box<dyn GpuSource>, interval: Duration) -> Self {
+        let name = source.name();
+        let (publish, published) = watch::channel(Published::default());
+        let (stop, stopped) = mpsc::channel();
+        let processes_wanted = Arc::new(AtomicBool::new(false));
+        let wanted = Arc::clone(&processes_wanted);
+        let thread = std::thread::Builder::new()
+            .name("gpu".to_owned())
+            .spawn(move || run(Poller::new(source), interval, &wanted, &publish, &stopped));
+        if let Err(error) = thread {
+            tracing::warn!("no GPU readings from {name}: its thread cannot be started: {error}");
+        }
+        Self {
+            name,
+            published,
+            processes_wanted,
+            stale_after: STALE_AFTER.max(3 * interval),
+            renewed_at: None,
+            silent: false,
+            _stop: stop,
+        }
+    }
+
+    /// Returns when the source has answered for the first time, or never will.
+    pub(super) async fn answered(&self) {
+        // An error says that the thread is gone; there is nothing to wait for then either.
+        self.published.clone().changed().await.ok();
+    }
+
+    /// What the source said last, without the readings when that is too old. `processes_wanted`
+    /// says whether the memory of processes will be looked at.
+    pub(super) fn latest(&mut self, now: Instant, processes_wanted: bool) -> Published {
+        self.processes_wanted.store(processes_wanted, Ordering::Relaxed);
+        if self.published.has_changed().unwrap_or(false) {
+            self.published.mark_unchanged();
+            self.renewed_at = Some(now);
+        }
+        let last = self.published.borrow().clone();
+        let (Some(gpus), Some(renewed_at)) = (&last.gpus, self.renewed_at) else { return last };
+        let was_silent = std::mem::replace(
+            &mut self.silent,
+            now.saturating_duration_since(renewed_at) > self.stale_after,
+        );
+        match (was_silent, self.silent) {
+            (false, true) => tracing::warn!("{} does not answer: its GPUs are unknown", self.name),
+            (true, false) => tracing::info!("{} answers again", self.name),
+            _ => {}
+        }
+        if self.silent {
+            return Published { gpus: Some(without_readings(gpus)), process_memory: None };
+        }
+        last
+    }
+}
+
+/// The thread: ask, publish, wait, until nobody listens.
+fn run(
+    mut poller: Poller,
+    interval: Duration,
+    processes_wanted: &AtomicBool,
+    publish: &watch::Sender<Published>,
+    stopped: &Receiver<()>,
+) {
+    loop {
+        let published = poller.poll(Instant::now(), processes_wanted.load(Ordering::Relaxed));
+        if publish.send(published).is_err() {
+            return;
+        }
+        let wait =
+            poller.idle_until().map_or(interval, |at| at.saturating_duration_since(Instant::now()));
+        if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+/// Decides what to ask a source and when to open it. Knows no thread and no clock.
+struct Poller {
+    source: Box<dyn GpuSource>,
+    open: bool,
+    reopen_at: Option<Instant>,
+    reopen_after: Duration,
+    known: Option<Vec<Gpu>>,
+    fans_due_at: Option<Instant>,
+    processes_due_at: Option<Instant>,
+    process_memory: Option<Arc<ProcessMemory>>,
+}
+
+impl Poller {
+    fn new(source: Box<dyn GpuSource>) -> Self {
+        Self {
+            source,
+            open: false,
+            reopen_at: None,
+            reopen_after: REOPEN_AFTER,
+            known: None,
+            fans_due_at: None,
+            processes_due_at: None,
+            process_memory: None,
+        }
+    }
+
+    /// Until when there is nothing to say; `None` when the next tick may have something.
+    fn idle_until(&self) -> Option<Instant> {
+        if self.open || self.known.is_some() { None } else { self.reopen_at }
+    }
+
+    fn poll(&mut self, now: Instant, processes_wanted: bool) -> Published {
+        if !self.open || self.reopen_at.is_some() {
+            self.try_open(now);
+        }
+        if self.open {
+            let ask = Ask {
+                fans: is_due(self.fans_due_at, now),
+                processes: processes_wanted && is_due(self.processes_due_at, now),
+            };
+            match self.source.read(ask) {
+                Ok(readings) => self.take(now, ask, readings),
+                Err(error) => {
+                    self.open = false;
+                    self.fail(now, &error);
+                }
+            }
+        }
+        if !processes_wanted || !self.open {
+            self.process_memory = None;
+        }
+        Published { gpus: self.known.clone(), process_memory: self.process_memory.clone() }
+    }
+
+    fn try_open(&mut self, now: Instant) {
+        if !is_due(self.reopen_at, now) {
+            return;
+        }
+        self.reopen_at = None;
+        match self.source.open() {
+            Ok(()) => {
+                self.open = true;
+                self.fans_due_at = None;
+                self.processes_due_at = None;
+            }
+            Err(error) => {
+                self.open = false;
+                self.fail(now, &error);
+            }
+        }
+    }
+
+    fn take(&mut self, now: Instant, ask: Ask, mut readings: Readings) {
+        if ask.fans {
+            self.fans_due_at = now.checked_add(COSTLY_EVERY);
+        } else {
+            self.carry_fans_over(&mut readings.gpus);
+        }
+        if ask.processes {
+            self.processes_due_at = now.checked_add(COSTLY_EVERY);
+            self.process_memory = readings.process_memory.map(Arc::new);
+        }
+        self.known = Some(readings.gpus);
+        match readings.trouble {
+            Some(error) if self.reopen_at.is_none() => self.fail(now, &error),
+            Some(_) => {}
+            None => self.recover(),
+        }
+    }
+
+    /// A fan keeps its last reading until the next, unless its GPU has fallen silent.
+    fn carry_fans_over(&self, gpus: &mut [Gpu]) {
+        let before = self.known.as_deref().unwrap_or_default();
+        for gpu in gpus.iter_mut().filter(|gpu| gpu.fan_ratio.is_none()) {
+            let silent = *gpu == identity(gpu.uuid.clone(), gpu.index, gpu.name.clone());
+            if !silent {
+                gpu.fan_ratio =
+                    before.iter().find(|known| known.uuid == gpu.uuid).and_then(|g| g.fan_ratio);
+            }
+        }
+    }
+
+    /// Notes that the source should be reopened, and says so the first time.
+    fn fail(&mut self, now: Instant, error: &GpuError) {
+        if self.reopen_after == REOPEN_AFTER {
+            let name = self.source.name();
+            match self.known {
+                None => tracing::info!("no GPU readings from {name}: {error}"),
+                Some(_) => tracing::warn!("{name} fails, some GPUs are unknown now: {error}"),
+            }
+        }
+        if !self.open {
+            self.known = self.known.as_deref().map(without_readings);
+        }
+        self.reopen_at = now.checked_add(self.reopen_after);
+        self.reopen_after = (self.reopen_after * 2).min(REOPEN_AFTER_AT_MOST);
+    }
+
+    fn recover(&mut self) {
+        if self.reopen_after != REOPEN_AFTER {
+            tracing::info!("{} answers", self.source.name());
+            self.reopen_after = REOPEN_AFTER;
+        }
+        self.reopen_at = None;
+    }
+}
+
+fn is_due(at: Option<Instant>, now: Instant) -> bool {
+    at.is_none_or(|at| now >= at)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// A source that does what its script says.
+    pub(crate) struct Scripted<F>(pub(crate) F);
+
+    pub(crate) enum Call {
+        Open,
+        Read(Ask),
+    }
+
+    impl<F> GpuSource for Scripted<F>
+    where
+        F: FnMut(Call) -> Result<Readings, GpuError> + Send + 'static,
+    {
+        fn name(&self) -> &'static str {
+            "the script"
+        }
+
+        fn open(&mut self) -> Result<(), GpuError> {
+            (self.0)(Call::Open).map(drop)
+        }
+
+        fn read(&mut self, ask: Ask) -> Result<Readings, GpuError> {
+            (self.0)(Call::Read(ask))
+        }
+    }
+
+    pub(crate) fn broken() -> GpuError {
+        GpuError("it is broken".to_owned())
+    }
+
+    /// One GPU, half busy; with a fan when asked for it, and pid 7 holding 70 bytes.
+    pub(crate) fn answer(ask: Ask) -> Readings {
+        let mut gpu = silent_gpu();
+        gpu.busy_ratio = Some(0.5);
+        gpu.fan_ratio = ask.fans.then_some(0.25);
+        let process_memory = ask.processes.then(|| HashMap::from([(7, Some(70))]));
+        Readings { gpus: vec![gpu], process_memory, trouble: None }
+    }
+
+    pub(crate) fn silent_gpu() -> Gpu {
+        identity("GPU-1".to_owned(), 0, Some("Card".to_owned()))
+    }
+
+    /// A poller and the calls it made, by second.
+    type Calls = Arc<Mutex<Vec<&'static str>>>;
+
+    fn poller(
+        mut script: impl FnMut(Call) -> Result<Readings, GpuError> + Send + 'static,
+    ) -> (Poller, Calls) {
+        let calls = Calls::default();
+        let noted = Arc::clone(&calls);
+        let source = Scripted(move |call| {
+            noted.lock().unwrap().push(match call {
+                Call::Open => "open",
+                Call::Read(Ask { fans: true, processes: true }) => "all",
+                Call::Read(Ask { fans: true, .. }) => "fans",
+                Call::Read(Ask { processes: true, .. }) => "processes",
+                Call::Read(_) => "cheap",
+            });
+            script(call)
+        });
+        (Poller::new(Box::new(source)), calls)
+    }
+
+    fn healthy(call: Call) -> Result<Readings, GpuError> {
+        match call {
+            Call::Open => Ok(Readings::default()),
+            Call::Read(ask) => Ok(answer(ask)),
+        }
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn fans_are_asked_every_ten_seconds_and_keep_their_reading() {
+        let (mut poller, calls) = poller(healthy);
+        let start = Instant::now();
+        for second in 0..=10 {
+            let gpus = poller.poll(start + seconds(second), false).gpus.unwrap();
+            assert_eq!(gpus[0].fan_ratio, Some(0.25), "second {second}");
+        }
+        let mut expected = vec!["open", "fans"];
+        expected.extend(["cheap"; 9]);
+        expected.push("fans");
+        assert_eq!(*calls.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn processes_are_asked_for_only_while_wanted_and_every_ten_seconds() {
+        let (mut poller, calls) = poller(healthy);
+        let start = Instant::now();
+        let mut memory = |second, wanted| {
+            let published = poller.poll(start + seconds(second), wanted);
+            published.process_memory.map(|memory| memory.get(&7).copied())
+        };
+        assert_eq!(memory(0, false), None);
+        assert_eq!(memory(1, true), Some(Some(Some(70))));
+        assert_eq!(memory(2, true), Some(Some(Some(70))));
+        assert_eq!(memory(3, false), None);
+        assert_eq!(memory(11, true), Some(Some(Some(70))));
+        assert_eq!(*calls.lock().unwrap(), ["open", "fans", "processes", "cheap", "cheap", "all"]);
+    }
+
+    #[test]
+    fn without_a_library_there_are_no_gpus_and_it_is_tried_ever_less_often() {
+        let (mut poller, calls) = poller(|_| Err(broken()));
+        let start = Instant::now();
+        let mut now = start;
+        let mut attempts = vec![];
+        for _ in 0..8 {
+            assert!(poller.poll(now, true).gpus.is_none());
+            let next = poller.idle_until().unwrap();
+            attempts.push((next - now).as_secs());
+            now = next;
+        }
+        assert_eq!(attempts, [10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!(*calls.lock().unwrap(), ["open"; 8]);
+    }
+
+    #[test]
+    fn a_source_that_fails_leaves_identities_and_comes_back() {
+        let mut reads = 0;
+        let (mut poller, calls) = poller(move |call| match call {
+            Call::Open => Ok(Readings::default()),
+            Call::Read(ask) => {
+                reads += 1;
+                if reads == 2 { Err(broken()) } else { Ok(answer(ask)) }
+            }
+        });
+        let start = Instant::now();
+        assert_eq!(poller.poll(start, false).gpus.unwrap()[0].busy_ratio, Some(0.5));
+        for second in 1..11 {
+            let gpus = poller.poll(start + seconds(second), false).gpus;
+            assert_eq!(gpus, Some(vec![silent_gpu()]), "second {second}");
+            assert_eq!(poller.idle_until(), None);
+        }
+        let again = poller.poll(start + seconds(11), false).gpus.unwrap();
+        assert_eq!((again[0].busy_ratio, again[0].fan_ratio), (Some(0.5), Some(0.25)));
+        assert_eq!(*calls.lock().unwrap(), ["open", "fans", "cheap", "open", "fans"]);
+        assert_eq!(poller.reopen_after, REOPEN_AFTER);
+    }
+
+    #[test]
+    fn one_lost_gpu_does_not_silence_the_others_while_the_library_is_reopened() {
+        let (mut poller, calls) = poller(|call| match call {
+            Call::Open => Ok(Readings::default()),
+            Call::Read(ask) => {
+                let mut readings = answer(ask);
+                readings.gpus.push(identity("GPU-2".to_owned(), 1, None));
+                Ok(Readings { trouble: Some(broken()), ..readings })
+            }
+        });
+        let start = Instant::now();
+        for second in 0..31 {
+            let gpus = poller.poll(start + seconds(second), false).gpus.unwrap();
+            assert_eq!(gpus[0].busy_ratio, Some(0.5));
+            assert_eq!(gpus[1], identity("GPU-2".to_owned(), 1, None));
+        }
+        let opened = calls.lock().unwrap().iter().filter(|call| **call == "open").count();
+        assert_eq!(opened, 3); // at 0 s, 10 s and 30 s
+    }
+}

@@ -1,0 +1,236 @@
+//! One process, as the kernel sees it: `/proc/PID/stat`, `status`, `io`.
+//!
+//! The files are opened once, through one handle on `/proc/PID`, so that all three are the same
+//! process's, and the start time in `stat` says whether it is the one that was meant. From then
+//! on the descriptors themselves are the identity: when the process is gone they give an error,
+//! never another process's figures. `smaps` is never read: it costs 10 ms and more per GiB and
+//! takes a lock the process needs.
+
+use super::file::read_from_start;
+use super::procfs;
+use super::rate::Rate;
+use llamactl_protocol::metrics::ProcessSample;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+/// A process to sample.
+#[derive(Debug)]
+pub(super) struct ProcessReader {
+    pid: u32,
+    start_ticks: Option<u64>,
+    files: Files,
+    cpu_ticks: Rate,
+    read_bytes: Rate,
+    written_bytes: Rate,
+}
+
+#[derive(Debug)]
+enum Files {
+    /// Not opened yet, or the attempt failed for a reason that may pass (no descriptors left).
+    Unopened,
+    /// `io` is for the process's owner only and may be missing.
+    Open { stat: File, status: File, io: Option<File> },
+    /// The process is no more.
+    Gone,
+}
+
+impl ProcessReader {
+    /// The process with this pid, provided that it started at `start_ticks` (clock ticks since
+    /// boot, field 22 of `/proc/PID/stat`).
+    pub(super) fn new(pid: u32, start_ticks: u64) -> Self {
+        Self::of(pid, Some(start_ticks))
+    }
+
+    /// This process.
+    pub(super) fn of_self() -> Self {
+        Self::of(std::process::id(), None)
+    }
+
+    fn of(pid: u32, start_ticks: Option<u64>) -> Self {
+        Self {
+            pid,
+            start_ticks,
+            files: Files::Unopened,
+            cpu_ticks: Rate::default(),
+            read_bytes: Rate::default(),
+            written_bytes: Rate::default(),
+        }
+    }
+
+    /// Whether this reads the process with this identity.
+    pub(super) fn is(&self, pid: u32, start_ticks: u64) -> bool {
+        self.pid == pid && self.start_ticks == Some(start_ticks)
+    }
+
+    /// The process now; rates since the last call. Every field is `None` once it has ended.
+    pub(super) fn sample(&mut self, now: Instant, buffer: &mut Vec<u8>) -> ProcessSample {
+        match self.read(now, buffer) {
+            Ok(sample) => sample,
+            Err(error) => {
+                if is_gone(&error) {
+                    self.files = Files::Gone;
+                }
+                ProcessSample::default()
+            }
+        }
+    }
+
+    fn read(&mut self, now: Instant, buffer: &mut Vec<u8>) -> io::Result<ProcessSample> {
+        if matches!(self.files, Files::Unopened) {
+            self.files = open(self.pid)?;
+        }
+        let Files::Open { stat, status, io } = &self.files else {
+            return Err(Errno::SRCH.into());
+        };
+
+        let stat = parse(stat, buffer, procfs::process_stat)?;
+        let Some(stat) = stat.filter(|stat| !stat.ended) else { return Err(Errno::SRCH.into()) };
+        if self.start_ticks.is_some_and(|meant| meant != stat.start_ticks) {
+            return Err(Errno::SRCH.into());
+        }
+        let (anonymous, file) = parse(status, buffer, procfs::process_memory)?;
+        // Denied to a process of another user or one that is not dumpable: unknown, not gone.
+        let io = io.as_ref().and_then(|io| parse(io, buffer, procfs::process_io).ok());
+        let (read, written) = io.unwrap_or_default();
+
+        let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+        let cpu_ticks_per_second = self.cpu_ticks.advance(now, Some(stat.cpu_ticks));
+        Ok(ProcessSample {
+            pid: Some(self.pid),
+            cpus_busy: cpu_ticks_per_second.map(|ticks| ticks / ticks_per_second),
+            memory_anonymous_bytes: anonymous,
+            memory_file_bytes: file,
+            threads: stat.threads,
+            disk_read_bytes_per_second: self.read_bytes.advance(now, read),
+            disk_write_bytes_per_second: self.written_bytes.advance(now, written),
+            gpu_memory_bytes: None,
+        })
+    }
+}
+
+fn open(pid: u32) -> io::Result<Files> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let directory = openat(CWD, format!("/proc/{pid}"), flags | OFlags::DIRECTORY, Mode::empty())?;
+    let file = |name: &str| -> Result<File, Errno> {
+        openat(&directory, name, flags, Mode::empty()).map(|fd: OwnedFd| File::from(fd))
+    };
+    Ok(Files::Open { stat: file("stat")?, status: file("status")?, io: file("io").ok() })
+}
+
+fn parse<T>(file: &File, buffer: &mut Vec<u8>, parse: impl FnOnce(&str) -> T) -> io::Result<T> {
+    read_from_start(file, buffer)?;
+    Ok(parse(&String::from_utf8_lossy(buffer)))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::NOENT))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    /// A process that is killed and reaped when the test is done with it.
+    pub(crate) struct Victim(Child);
+
+    impl Victim {
+        pub(crate) fn sleeping() -> Self {
+            Self::run("exec sleep 1000")
+        }
+
+        pub(crate) fn busy() -> Self {
+            Self::run("while :; do :; done")
+        }
+
+        fn run(script: &str) -> Self {
+            let mut command = Command::new("sh");
+            Self(command.args(["-c", script]).stdin(Stdio::null()).spawn().unwrap())
+        }
+
+        pub(crate) fn pid(&self) -> u32 {
+            self.0.id()
+        }
+
+        pub(crate) fn start_ticks(&self) -> u64 {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+            procfs::process_stat(&stat).unwrap().start_ticks
+        }
+
+        pub(crate) fn kill(&mut self) {
+            self.0.kill().unwrap();
+        }
+
+        pub(crate) fn reap(&mut self) {
+            self.0.wait().unwrap();
+        }
+    }
+
+    impl Drop for Victim {
+        fn drop(&mut self) {
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let mut reader = ProcessReader::of_self();
+        let sample = reader.sample(Instant::now(), &mut Vec::new());
+        assert_eq!(sample.pid, Some(std::process::id()));
+        assert!(sample.memory_anonymous_bytes.unwrap() > 0);
+        assert!(sample.memory_file_bytes.unwrap() > 0);
+        assert!(sample.threads.unwrap() >= 1);
+        assert_eq!(sample.cpus_busy, None);
+        let later = reader.sample(Instant::now() + Duration::from_secs(1), &mut Vec::new());
+        assert!(later.cpus_busy.is_some());
+    }
+
+    #[test]
+    fn a_process_that_ended_is_unknown_from_then_on() {
+        let mut victim = Victim::sleeping();
+        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks());
+        let mut buffer = Vec::new();
+        assert_eq!(reader.sample(Instant::now(), &mut buffer).pid, Some(victim.pid()));
+        victim.kill();
+        victim.reap();
+        assert_eq!(reader.sample(Instant::now(), &mut buffer), ProcessSample::default());
+        assert!(matches!(reader.files, Files::Gone));
+    }
+
+    #[test]
+    fn a_process_that_waits_to_be_reaped_has_ended() {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let mut victim = Victim::sleeping();
+        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks());
+        victim.kill();
+        let pid = Pid::from_raw(i32::try_from(victim.pid()).unwrap()).unwrap();
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert_eq!(reader.sample(Instant::now(), &mut Vec::new()), ProcessSample::default());
+    }
+
+    #[test]
+    fn another_process_under_the_same_pid_is_not_taken_for_it() {
+        let victim = Victim::sleeping();
+        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks() - 1);
+        assert_eq!(reader.sample(Instant::now(), &mut Vec::new()), ProcessSample::default());
+    }
+
+    #[test]
+    fn a_process_whose_traffic_is_private_is_seen_without_it() {
+        let victim = Victim::sleeping();
+        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks());
+        reader.sample(Instant::now(), &mut Vec::new());
+        let Files::Open { io, .. } = &mut reader.files else { panic!("not open") };
+        *io = None;
+        let later = Instant::now() + Duration::from_secs(1);
+        let sample = reader.sample(later, &mut Vec::new());
+        assert!(sample.cpus_busy.is_some());
+        assert_eq!(sample.disk_read_bytes_per_second, None);
+    }
+}

@@ -1,0 +1,277 @@
+//! What the text of the kernel's `/proc` files means. Pure: text in, numbers out.
+//!
+//! A field an old or odd kernel does not write is `None`; a line that cannot be read is as if it
+//! were not there. Formats: proc(5) and the kernel's `Documentation/admin-guide/iostats.rst`.
+
+use std::time::Duration;
+
+/// `/proc/diskstats` counts in sectors of this size on every disk.
+const SECTOR_BYTES: u64 = 512;
+
+/// Time all processors spent, in clock ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CpuTimes {
+    /// Idle, waiting for disks included.
+    pub(super) idle: u64,
+    /// All of it.
+    pub(super) total: u64,
+}
+
+impl CpuTimes {
+    /// Busy share of the time since `before`, 0..1; `None` when no time passed or the counters
+    /// went back.
+    pub(super) fn busy_ratio_since(self, before: CpuTimes) -> Option<f64> {
+        let total = self.total.checked_sub(before.total).filter(|total| *total > 0)?;
+        // The kernel lets iowait shrink a little; that is no reset.
+        let idle = self.idle.saturating_sub(before.idle).min(total);
+        Some((total - idle) as f64 / total as f64)
+    }
+}
+
+/// The sum over all processors from `/proc/stat`.
+pub(super) fn cpu_times(stat: &str) -> Option<CpuTimes> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let mut times = CpuTimes { idle: 0, total: 0 };
+    let mut fields = 0;
+    // user nice system idle iowait irq softirq steal; guest time, after them, is in user already.
+    for (position, field) in line.split_ascii_whitespace().take(8).enumerate() {
+        let ticks: u64 = field.parse().ok()?;
+        times.total = times.total.checked_add(ticks)?;
+        if position == 3 || position == 4 {
+            times.idle = times.idle.checked_add(ticks)?;
+        }
+        fields += 1;
+    }
+    (fields >= 4).then_some(times)
+}
+
+/// Processors online, from `/proc/stat`.
+pub(super) fn cpus_online(stat: &str) -> Option<u32> {
+    let is_processor = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    u32::try_from(stat.lines().filter(is_processor).count()).ok().filter(|cpus| *cpus > 0)
+}
+
+/// What `/proc/meminfo` says, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub(super) total_bytes: Option<u64>,
+    pub(super) available_bytes: Option<u64>,
+    pub(super) swap_total_bytes: Option<u64>,
+    pub(super) swap_used_bytes: Option<u64>,
+}
+
+/// Reads `/proc/meminfo`.
+pub(super) fn memory(meminfo: &str) -> Memory {
+    let mut memory = Memory::default();
+    let mut swap_free = None;
+    for line in meminfo.lines() {
+        match line.split_once(':') {
+            Some(("MemTotal", value)) => memory.total_bytes = kilobytes(value),
+            Some(("MemAvailable", value)) => memory.available_bytes = kilobytes(value),
+            Some(("SwapTotal", value)) => memory.swap_total_bytes = kilobytes(value),
+            Some(("SwapFree", value)) => swap_free = kilobytes(value),
+            _ => {}
+        }
+    }
+    memory.swap_used_bytes =
+        memory.swap_total_bytes.zip(swap_free).and_then(|(total, free)| total.checked_sub(free));
+    memory
+}
+
+/// `  16384 kB` in bytes.
+fn kilobytes(value: &str) -> Option<u64> {
+    value.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Load averages over one, five and fifteen minutes from `/proc/loadavg`.
+pub(super) fn load_averages(loadavg: &str) -> [Option<f64>; 3] {
+    let mut fields = loadavg.split_ascii_whitespace();
+    std::array::from_fn(|_| fields.next()?.parse().ok().filter(|load: &f64| load.is_finite()))
+}
+
+/// Time since boot from `/proc/uptime`, in milliseconds.
+pub(super) fn uptime_ms(uptime: &str) -> Option<u64> {
+    let seconds: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    u64::try_from(Duration::try_from_secs_f64(seconds).ok()?.as_millis()).ok()
+}
+
+/// Every block device of `/proc/diskstats`: its name, bytes read, bytes written.
+pub(super) fn disks(diskstats: &str) -> impl Iterator<Item = (&str, u64, u64)> {
+    diskstats.lines().filter_map(|line| {
+        // major minor NAME reads merged SECTORS ms writes merged SECTORS …
+        let mut fields = line.split_ascii_whitespace().skip(2);
+        let name = fields.next()?;
+        let read: u64 = fields.nth(2)?.parse().ok()?;
+        let written: u64 = fields.nth(3)?.parse().ok()?;
+        Some((name, read.checked_mul(SECTOR_BYTES)?, written.checked_mul(SECTOR_BYTES)?))
+    })
+}
+
+/// Every network interface of `/proc/net/dev`: its name, bytes received, bytes transmitted.
+pub(super) fn interfaces(net_dev: &str) -> impl Iterator<Item = (&str, u64, u64)> {
+    net_dev.lines().filter_map(|line| {
+        // NAME: BYTES packets errs drop fifo frame compressed multicast BYTES …; old kernels
+        // write no space behind the colon, and the two lines of header have none.
+        let (name, counters) = line.rsplit_once(':')?;
+        let mut counters = counters.split_ascii_whitespace();
+        let received = counters.next()?.parse().ok()?;
+        let transmitted = counters.nth(7)?.parse().ok()?;
+        Some((name.trim(), received, transmitted))
+    })
+}
+
+/// What `/proc/PID/stat` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProcessStat {
+    /// Whether it has ended and only waits to be reaped.
+    pub(super) ended: bool,
+    /// Processor time used, in clock ticks.
+    pub(super) cpu_ticks: u64,
+    /// Threads.
+    pub(super) threads: Option<u64>,
+    /// When it started, in clock ticks since boot: with the pid, its identity.
+    pub(super) start_ticks: u64,
+}
+
+/// Reads `/proc/PID/stat`.
+pub(super) fn process_stat(stat: &str) -> Option<ProcessStat> {
+    // The program's name is the program's choice and may hold spaces and brackets.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let threads = fields.nth(4)?.parse().ok();
+    let start_ticks = fields.nth(1)?.parse().ok()?;
+    Some(ProcessStat { ended, cpu_ticks: user.checked_add(system)?, threads, start_ticks })
+}
+
+/// Resident memory from `/proc/PID/status`, in bytes: anonymous, and of files.
+pub(super) fn process_memory(status: &str) -> (Option<u64>, Option<u64>) {
+    (field(status, "RssAnon").and_then(kilobytes), field(status, "RssFile").and_then(kilobytes))
+}
+
+/// Storage traffic from `/proc/PID/io`, in bytes: read, and written.
+pub(super) fn process_io(io: &str) -> (Option<u64>, Option<u64>) {
+    let bytes = |name| field(io, name)?.trim().parse().ok();
+    (bytes("read_bytes"), bytes("write_bytes"))
+}
+
+/// The text behind `NAME:`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str = "cpu  84068 10 10365 277308 2705 0 266 5648 40 2\n\
+                        cpu0 41107 0 4483 141459 409 0 28 2679 0 0\n\
+                        cpu1 42961 0 5881 135849 2296 0 238 2968 0 0\n\
+                        intr 535180 0 0 0\nctxt 1\nbtime 2\nprocesses 3\n";
+
+    #[test]
+    fn processor_time_counts_guests_once() {
+        let times = cpu_times(STAT).unwrap();
+        assert_eq!(times, CpuTimes { idle: 280_013, total: 380_370 });
+        assert_eq!(cpus_online(STAT), Some(2));
+    }
+
+    #[test]
+    fn an_old_kernel_has_four_processor_fields_and_fewer_mean_nothing() {
+        assert_eq!(cpu_times("cpu 10 0 5 85\n"), Some(CpuTimes { idle: 85, total: 100 }));
+        assert_eq!(cpu_times("cpu 10 0 5\n"), None);
+        assert_eq!(cpu_times("cpu 10 0 5 -1\n"), None);
+        assert_eq!(cpu_times(""), None);
+        assert_eq!(cpus_online("intr 1\n"), None);
+    }
+
+    #[test]
+    fn the_busy_share_is_of_the_time_between() {
+        let at = |idle, total| CpuTimes { idle, total };
+        assert_eq!(at(150, 400).busy_ratio_since(at(100, 200)), Some(0.75));
+        assert_eq!(at(90, 300).busy_ratio_since(at(100, 200)), Some(1.0));
+        assert_eq!(at(500, 300).busy_ratio_since(at(100, 200)), Some(0.0));
+        assert_eq!(at(1, 2).busy_ratio_since(at(1, 2)), None);
+        assert_eq!(at(1, 2).busy_ratio_since(at(100, 200)), None);
+    }
+
+    #[test]
+    fn memory_is_in_bytes_and_what_is_not_written_is_unknown() {
+        let all = memory(
+            "MemTotal:       24689764 kB\nMemFree: 1 kB\nMemAvailable:   23000000 kB\n\
+             SwapTotal:       2097148 kB\nSwapFree:        2097000 kB\nHugePages_Total: 0\n",
+        );
+        assert_eq!(all.total_bytes, Some(24_689_764 * 1024));
+        assert_eq!(all.available_bytes, Some(23_000_000 * 1024));
+        assert_eq!(all.swap_used_bytes, Some(148 * 1024));
+
+        let old = memory("MemTotal: 1024 kB\nMemFree: 512 kB\n");
+        let expected = Memory { total_bytes: Some(1 << 20), ..Memory::default() };
+        assert_eq!(old, expected);
+        assert_eq!(
+            memory("MemTotal: 99999999999999999999 kB\nMemAvailable: 5\n"),
+            Memory::default()
+        );
+    }
+
+    #[test]
+    fn loads_and_uptime() {
+        assert_eq!(
+            load_averages("1.10 0.74 0.58 3/117 14951\n"),
+            [Some(1.10), Some(0.74), Some(0.58)]
+        );
+        assert_eq!(load_averages("0.5 nan"), [Some(0.5), None, None]);
+        assert_eq!(uptime_ms("1890.74 2773.08\n"), Some(1_890_740));
+        assert_eq!(uptime_ms("-1 0"), None);
+        assert_eq!(uptime_ms(""), None);
+    }
+
+    #[test]
+    fn disks_count_sectors_of_512_bytes() {
+        let text = " 254       0 vda 80418 28079 9272650 77903 9506 45036 13551304 83531 0 38824\n\
+                    8 1 sda1 5 6 7 8\n\
+                    253       0 zram0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+        let all: Vec<_> = disks(text).collect();
+        assert_eq!(all, [("vda", 9_272_650 * 512, 13_551_304 * 512), ("zram0", 0, 0)]);
+    }
+
+    #[test]
+    fn interfaces_with_and_without_a_space_behind_the_colon() {
+        let text = "Inter-|   Receive                |  Transmit\n \
+                    face |bytes    packets errs drop fifo frame compressed multicast|bytes\n    \
+                    lo:    3193      29    0    0    0     0          0         0     3193      29\n  \
+                    eth0:154270430    5332    0    0    0     0          0         0   285648  2964\n \
+                    odd: 1 2\n";
+        let all: Vec<_> = interfaces(text).collect();
+        assert_eq!(all, [("lo", 3193, 3193), ("eth0", 154_270_430, 285_648)]);
+    }
+
+    #[test]
+    fn a_process_may_call_itself_anything() {
+        let stat = "14951 (a) R (b c) S 1 14944 12253 0 -1 4194304 103 0 0 0 70 30 5 6 20 0 12 0 \
+                    189074 3133440 390 18446744073709551615 0 0\n";
+        let expected =
+            ProcessStat { ended: false, cpu_ticks: 100, threads: Some(12), start_ticks: 189_074 };
+        assert_eq!(process_stat(stat), Some(expected));
+        assert!(process_stat(&stat.replace(") S ", ") Z ")).unwrap().ended);
+        assert_eq!(process_stat("1 (x) S 1 2"), None);
+        assert_eq!(process_stat(""), None);
+    }
+
+    #[test]
+    fn process_memory_and_traffic() {
+        let status = "Name:\tllama-server\nVmRSS:\t  3000 kB\nRssAnon:\t    1000 kB\n\
+                      RssFile:\t    2000 kB\nRssShmem:\t       0 kB\n";
+        assert_eq!(process_memory(status), (Some(1_024_000), Some(2_048_000)));
+        assert_eq!(process_memory("Name:\tkthreadd\nVmRSS:\t3 kB\n"), (None, None));
+
+        let io = "rchar: 7278\nwchar: 302\nread_bytes: 4096\nwrite_bytes: 512\n\
+                  cancelled_write_bytes: 1\n";
+        assert_eq!(process_io(io), (Some(4096), Some(512)));
+        assert_eq!(process_io("rchar: 1\n"), (None, None));
+    }
+}

@@ -1,0 +1,161 @@
+//! What a child must not inherit, and the limits of this process.
+
+#![allow(unsafe_code)] // `close_range` has no safe wrapper in the libraries we use.
+
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// Marks every open descriptor from `first` on close-on-exec: whatever the program that started us
+/// left open does not reach the servers we start.
+///
+/// Uses `close_range`, and walks `/proc/self/fd` where the kernel (before 5.11) cannot. The walk
+/// allocates, so call this before a fork, not between fork and exec.
+///
+/// # Errors
+/// As the system says, when neither way works.
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    let lowest = libc::c_uint::try_from(first).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes three integers and touches no memory of ours; with CLOEXEC it closes
+    // nothing, so no descriptor that somebody owns becomes invalid.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            lowest,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_uint,
+        )
+    };
+    if done == 0 { Ok(()) } else { close_on_exec_by_walking(first) }
+}
+
+fn close_on_exec_by_walking(first: RawFd) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
+        if number < first {
+            continue;
+        }
+        // SAFETY: the number was listed as open a moment ago and is not -1; it is only used to set
+        // a flag. If another thread has closed it since, the calls fail with EBADF, and if it was
+        // reused, the flag is what every descriptor of this process shall have anyway.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        let marked = fcntl_getfd(descriptor)
+            .and_then(|flags| fcntl_setfd(descriptor, flags | FdFlags::CLOEXEC));
+        match marked {
+            Ok(()) | Err(Errno::BADF) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Allows no core dump of this process and its children: a dump holds models, prompts and keys.
+///
+/// # Errors
+/// As the system says.
+pub fn disable_core_dumps() -> io::Result<()> {
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+}
+
+/// The limit of open files before and after [`file_limit_raise`]; `None` is "no limit".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLimit {
+    /// The soft limit that was in force: what a child should get back, because a program that
+    /// uses `select` breaks with descriptors over 1023.
+    pub soft_before: Option<u64>,
+    /// The soft limit in force now, the hard limit.
+    pub soft_now: Option<u64>,
+}
+
+impl FileLimit {
+    /// Sets the soft limit back to what it was. Allocates nothing: fit for between fork and exec.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn restore(self) -> io::Result<()> {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        Ok(setrlimit(Resource::Nofile, Rlimit { current: self.soft_before, maximum })?)
+    }
+}
+
+/// Raises the soft limit of open files to the hard one.
+///
+/// # Errors
+/// As the system says.
+pub fn file_limit_raise() -> io::Result<FileLimit> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(FileLimit { soft_before: limit.current, soft_now: limit.maximum })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+    use std::process::Command;
+
+    fn inheritable() -> OwnedFd {
+        let copy = rustix::io::dup(File::open("/dev/null").unwrap()).unwrap();
+        assert!(!fcntl_getfd(&copy).unwrap().contains(FdFlags::CLOEXEC));
+        copy
+    }
+
+    #[test]
+    fn a_descriptor_is_marked_by_either_way() {
+        for mark in [close_on_exec_from, close_on_exec_by_walking] {
+            let descriptor = inheritable();
+            mark(descriptor.as_raw_fd()).unwrap();
+            assert!(fcntl_getfd(descriptor.as_fd()).unwrap().contains(FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn a_negative_number_is_refused() {
+        assert_eq!(close_on_exec_from(-1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    /// Limits belong to the whole process, so these run in a process of their own: this test binary
+    /// again, with only the test named and a variable set.
+    fn in_own_process(test: &str, body: fn()) {
+        const INSIDE: &str = "LLAMACTL_TEST_OWN_PROCESS";
+        if std::env::var_os(INSIDE).is_some() {
+            return body();
+        }
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("{module}::{test}")])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    fn core_dumps_are_off_for_good() {
+        in_own_process("core_dumps_are_off_for_good", || {
+            disable_core_dumps().unwrap();
+            let limit = getrlimit(Resource::Core);
+            assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+        });
+    }
+
+    #[test]
+    fn the_file_limit_goes_up_and_back() {
+        in_own_process("the_file_limit_goes_up_and_back", || {
+            let maximum = getrlimit(Resource::Nofile).maximum;
+            setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum }).unwrap();
+            let limit = file_limit_raise().unwrap();
+            assert_eq!(limit, FileLimit { soft_before: Some(64), soft_now: maximum });
+            assert_eq!(getrlimit(Resource::Nofile).current, maximum);
+            limit.restore().unwrap();
+            assert_eq!(getrlimit(Resource::Nofile).current, Some(64));
+            assert_eq!(getrlimit(Resource::Nofile).maximum, maximum);
+        });
+    }
+}

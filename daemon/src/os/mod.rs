@@ -1,0 +1,16 @@
+//! Every system call that is neither std nor tokio.
+//!
+//! ```text
+//! supervisor ──> process      who is this pid, has it ended, how; signals
+//!            ──> stdin        a standard input that never ends
+//!            ──> descriptors  what a child must not inherit, limits
+//! logs       ──> hole         freeing the head of a file that another process appends to
+//! ```
+//!
+//! Nothing outside this folder knows that the platform is Linux (5.10 or newer), and the only
+//! `unsafe` of the daemon is here, each block with the reason why it is sound.
+
+pub mod descriptors;
+pub mod hole;
+pub mod process;
+pub mod stdin;

@@ -1,0 +1,285 @@
+//! Processes that may not be our children: who they are, whether they live, how they ended.
+//!
+//! ```text
+//! pid + start time ──> ProcessId   names one process for ever (a pid alone is reused)
+//! ProcessId ──verify──> Pidfd      a handle that cannot come to mean another process
+//! Pidfd ──> signal, exited().await, exit status (Linux >= 6.15 for strangers)
+//! /proc/PID ──> state, start time, executable, environment
+//! ```
+//!
+//! A daemon that starts again finds servers it did not start. It proves who they are by
+//! [`ProcessId`], [`boot_id`], [`executable`] and a marker in the environment, and waits for their
+//! end by [`Pidfd::exited`], which needs no parenthood.
+
+#![allow(unsafe_code)] // One ioctl that no library wraps, and waiting for a descriptor.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::ioctl::{Updater, ioctl, opcode};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+pub use rustix::process::Signal;
+
+/// More than any `/proc/PID/stat`, which is one short line.
+const STAT_MAX_BYTES: u64 = 4096;
+/// The kernel allows an environment of at most 6 MiB.
+const ENVIRON_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// One process of this boot: the pid and when it started, which together are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The process id.
+    pub pid: i32,
+    /// Its start, in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+}
+
+impl ProcessId {
+    /// Who has this pid now; `None` when nobody has.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        start_ticks(pid).map(|start_ticks| Self { pid, start_ticks })
+    }
+
+    /// Whether this very process is there and is not a zombie.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        read_stat(self.pid).is_some_and(|stat| {
+            stat.start_ticks == self.start_ticks && !matches!(stat.state, 'Z' | 'X')
+        })
+    }
+
+    /// A handle on this very process; `None` when it is gone, also when its pid has a new owner.
+    ///
+    /// # Errors
+    /// As [`Pidfd::open`].
+    pub fn open(&self) -> io::Result<Option<Pidfd>> {
+        let pidfd = match Pidfd::open(self.pid) {
+            Ok(pidfd) => pidfd,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Read after opening: if the start is right now, the handle cannot be another's.
+        Ok((start_ticks(self.pid) == Some(self.start_ticks)).then_some(pidfd))
+    }
+}
+
+/// A handle on one process, ours or not. It never comes to mean another process.
+#[derive(Debug)]
+pub struct Pidfd {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Pidfd {
+    /// Opens the process that has `pid` now. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `ESRCH` when there is none, [`io::ErrorKind::InvalidInput`] for a pid below 1, otherwise as
+    /// the system says.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        let fd = pidfd_open(valid_pid(pid)?, PidfdFlags::empty())?;
+        // SAFETY: the descriptor is open and owned by the `AsyncFd` from here on, which is never
+        // taken apart; an `OwnedFd` always answers with the same number.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+            .map_err(|error| error.into_parts().1)?;
+        Ok(Self { fd })
+    }
+
+    /// Sends a signal. `false` when the process has ended and been reaped.
+    ///
+    /// # Errors
+    /// As the system says: above all that we may not.
+    pub fn signal(&self, signal: Signal) -> io::Result<bool> {
+        match pidfd_send_signal(self.fd.get_ref(), signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether the process has ended (it may still be a zombie).
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn has_exited(&self) -> io::Result<bool> {
+        let mut polled = [PollFd::new(self.fd.get_ref(), PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            match poll(&mut polled, Some(&now)) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Waits until the process has ended, whoever its parent is. May be dropped and asked again.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub async fn exited(&self) -> io::Result<()> {
+        loop {
+            let mut readiness = self.fd.readable().await?;
+            if self.has_exited()? {
+                return Ok(());
+            }
+            readiness.clear_ready();
+        }
+    }
+}
+
+/// How a process that is not our child ended.
+///
+/// `None` while it runs, while its own parent has not reaped it (ask again for a while: an init
+/// process may take seconds), and for ever on kernels before 6.15.
+#[must_use]
+pub fn exit_status_of_stranger(pidfd: &Pidfd) -> Option<ExitStatus> {
+    const GET_INFO: rustix::ioctl::Opcode = opcode::read_write::<PidfdInfo>(0xff, 11);
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: PIDFD_GET_INFO reads and writes one `struct pidfd_info` of the size that the opcode
+    // itself carries, and `PidfdInfo` has that struct's layout (its first published version, 64
+    // bytes, all integers: any bytes are a valid value). Kernels without it answer with an error.
+    unsafe { ioctl(pidfd.fd.as_fd(), Updater::<GET_INFO, PidfdInfo>::new(&mut info)) }.ok()?;
+    (info.mask & PIDFD_INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code))
+}
+
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// `struct pidfd_info` of `linux/pidfd.h`, version 0.
+#[derive(Default)]
+#[repr(C)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ruid: u32,
+    rgid: u32,
+    euid: u32,
+    egid: u32,
+    suid: u32,
+    sgid: u32,
+    fsuid: u32,
+    fsgid: u32,
+    exit_code: i32,
+}
+
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
+
+/// When the process started, in clock ticks since boot; `None` when there is no such process.
+#[must_use]
+pub fn start_ticks(pid: i32) -> Option<u64> {
+    read_stat(pid).map(|stat| stat.start_ticks)
+}
+
+/// The state letter of the process (`R`, `S`, `D`, `T`, `Z`, …); `None` when there is no such process.
+#[must_use]
+pub fn state(pid: i32) -> Option<char> {
+    read_stat(pid).map(|stat| stat.state)
+}
+
+/// Sends a signal to every process of a group. `false` when the group has no process left, zombies
+/// included.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] for a group below 2, which would mean "mine" or "everybody";
+/// otherwise as the system says.
+pub fn signal_group(pgid: i32, signal: Signal) -> io::Result<bool> {
+    if pgid < 2 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    match rustix::process::kill_process_group(valid_pid(pgid)?, signal) {
+        Ok(()) => Ok(true),
+        Err(Errno::SRCH) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The id of this boot: pids and start times recorded under another one mean nothing.
+///
+/// # Errors
+/// As the system says: no `/proc`.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Every process there is, as far as we may see.
+pub fn all() -> impl Iterator<Item = ProcessId> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| ProcessId::of(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// Whether the environment the process was started with sets `key` to exactly `value`.
+///
+/// `None` when it cannot be told: the process is gone, is another user's, or shows no environment
+/// at all (a zombie, or one in the middle of an exec: ask again).
+#[must_use]
+pub fn environ_has(pid: i32, key: &str, value: &str) -> Option<bool> {
+    let environ = read_proc(pid, "environ", ENVIRON_MAX_BYTES).filter(|read| !read.is_empty())?;
+    let wanted = format!("{key}={value}");
+    Some(environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+}
+
+/// The file the process executes; where it has been deleted, the path it had.
+///
+/// `None` when it cannot be read: the process is gone, or is another user's.
+#[must_use]
+pub fn executable(pid: i32) -> Option<PathBuf> {
+    let path = std::fs::read_link(format!("/proc/{}/exe", valid_pid(pid).ok()?)).ok()?;
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    Some(std::ffi::OsString::from_vec(bytes.to_vec()).into())
+}
+
+fn valid_pid(pid: i32) -> io::Result<Pid> {
+    let positive = (pid > 0).then(|| Pid::from_raw(pid)).flatten();
+    positive.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    start_ticks: u64,
+}
+
+fn read_stat(pid: i32) -> Option<Stat> {
+    parse_stat(&read_proc(pid, "stat", STAT_MAX_BYTES)?)
+}
+
+/// Field 2 is the program's name in parentheses and may hold anything, parentheses and spaces
+/// too: the fields after it are counted from the last `)`.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let end_of_name = memchr::memrchr(b')', line)?;
+    let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    // The state was field 3; field 22 is 18 behind the next one.
+    let start_ticks = fields.nth(18)?.parse().ok()?;
+    Some(Stat { state, start_ticks })
+}
+
+fn read_proc(pid: i32, file: &str, max_bytes: u64) -> Option<Vec<u8>> {
+    let path = format!("/proc/{}/{file}", valid_pid(pid).ok()?);
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(max_bytes).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests;

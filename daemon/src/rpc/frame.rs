@@ -1,0 +1,274 @@
+//! Bytes from a peer, cut into lines.
+//!
+//! ```text
+//!   socket ──▶ buffer ──▶ Line | TooLong | Late | End
+//! ```
+//!
+//! The buffer never holds more than one message and one read. A line's clock starts with its
+//! first byte and only runs while the connection is being read.
+
+use bytes::{Buf as _, BytesMut};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::time::{Instant, timeout_at};
+
+/// How much one read takes.
+const READ_BYTES: usize = 8 << 10;
+
+/// A buffer larger than this is given back once it is empty.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// What came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// A line that is not blank, without its line end.
+    Line(BytesMut),
+    /// A line longer than a message may be. Nothing sensible can follow.
+    TooLong,
+    /// A line that was begun and not finished in time. Nothing sensible can follow.
+    Late,
+    /// The peer writes no more.
+    End,
+}
+
+/// Lines read from `R`.
+pub(super) struct Lines<R> {
+    read: R,
+    buffer: BytesMut,
+    /// Bytes at the front of the buffer known to hold no line end.
+    scanned: usize,
+    begun: Option<Instant>,
+    ended: bool,
+    heard: bool,
+    message_bytes: usize,
+    deadline: Duration,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    pub(super) fn new(read: R, message_bytes: usize, deadline: Duration) -> Self {
+        Lines {
+            read,
+            buffer: BytesMut::new(),
+            scanned: 0,
+            begun: None,
+            ended: false,
+            heard: false,
+            message_bytes,
+            deadline,
+        }
+    }
+
+    /// What is read from.
+    pub(super) fn get_ref(&self) -> &R {
+        &self.read
+    }
+
+    /// Whether a line was begun and is not finished.
+    pub(super) fn is_inside_a_line(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Whether the peer has sent anything yet.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// What comes next. Cancel safe: nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Frame {
+        loop {
+            if let Some(line) = self.take_line() {
+                if line.len() > self.message_bytes {
+                    return Frame::TooLong;
+                }
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                return Frame::Line(line);
+            }
+            if self.buffer.len() > self.message_bytes {
+                return Frame::TooLong;
+            }
+            if self.ended {
+                // Without a line end at the end of the input a request is still a request.
+                let rest = self.buffer.split();
+                (self.scanned, self.begun) = (0, None);
+                let blank = rest.iter().all(u8::is_ascii_whitespace);
+                return if blank { Frame::End } else { Frame::Line(rest) };
+            }
+            if self.buffer.is_empty() {
+                self.begun = None;
+                if self.buffer.capacity() > KEPT_BYTES {
+                    self.buffer = BytesMut::new();
+                }
+            } else {
+                self.begun.get_or_insert_with(Instant::now);
+            }
+            self.buffer.reserve(READ_BYTES);
+            let read = self.read.read_buf(&mut self.buffer);
+            let read = match self.begun {
+                None => read.await,
+                Some(begun) => match timeout_at(begun + self.deadline, read).await {
+                    Ok(read) => read,
+                    Err(_) => return Frame::Late,
+                },
+            };
+            match read {
+                Ok(0) => self.ended = true,
+                Ok(_) => self.heard = true,
+                Err(_) => {
+                    // Whatever was begun will not be finished.
+                    self.buffer.clear();
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    /// Reads and forgets, until the peer writes no more.
+    pub(super) async fn discard(&mut self) {
+        self.buffer = BytesMut::with_capacity(KEPT_BYTES);
+        while matches!(self.read.read_buf(&mut self.buffer).await, Ok(1..)) {
+            self.buffer.clear();
+        }
+    }
+
+    fn take_line(&mut self) -> Option<BytesMut> {
+        let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
+        let Some(at) = memchr::memchr(b'\n', unseen) else {
+            self.scanned = self.buffer.len();
+            return None;
+        };
+        let line = self.buffer.split_to(self.scanned + at);
+        self.buffer.advance(1);
+        (self.scanned, self.begun) = (0, None);
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    async fn frames(bytes: &[u8], limit: usize) -> Vec<String> {
+        let mut lines = Lines::new(bytes, limit, DEADLINE);
+        let mut seen = Vec::new();
+        loop {
+            match lines.next().await {
+                Frame::Line(line) => seen.push(String::from_utf8_lossy(&line).into_owned()),
+                Frame::End => return seen,
+                other => {
+                    seen.push(format!("{other:?}"));
+                    return seen;
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_cut_at_line_ends() {
+        let cases: &[(&str, &[&str])] = &[
+            ("", &[]),
+            ("\n\n  \r\n\t\n", &[]),
+            ("a\nb\n", &["a", "b"]),
+            ("a\r\nb", &["a\r", "b"]),
+            ("\n\na b\n\n", &["a b"]),
+            ("12345678\n", &["12345678"]),
+            ("123456789\n", &["TooLong"]),
+            ("12345678", &["12345678"]),
+            ("123456789", &["TooLong"]),
+            ("ok\n         \nno", &["ok", "TooLong"]),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(frames(bytes.as_bytes(), 8).await, *expected, "{bytes:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_has_a_deadline_and_silence_has_none() {
+        let (mut peer, ours) = tokio::io::duplex(64);
+        let mut lines = Lines::new(ours, 64, DEADLINE);
+        let silence = tokio::time::timeout(DEADLINE * 100, lines.next()).await;
+        assert!(silence.is_err() && !lines.is_inside_a_line() && !lines.has_heard());
+        let started = Instant::now();
+        let slowly = async {
+            loop {
+                if peer.write_all(b"x").await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let frame = tokio::select! { frame = lines.next() => frame, () = slowly => Frame::End };
+        assert_eq!(frame, Frame::Late);
+        assert_eq!(started.elapsed().as_secs(), DEADLINE.as_secs());
+    }
+
+    #[tokio::test]
+    async fn an_endless_line_costs_one_message() {
+        let (mut peer, ours) = tokio::io::duplex(4096);
+        let mut lines = Lines::new(ours, 32 << 10, DEADLINE);
+        let flood = async {
+            while peer.write_all(&[b'x'; 4096]).await.is_ok() {}
+            Frame::End
+        };
+        let frame = tokio::select! { frame = lines.next() => frame, end = flood => end };
+        assert_eq!(frame, Frame::TooLong);
+        assert!(lines.buffer.len() <= (32 << 10) + READ_BYTES * 2);
+    }
+
+    proptest! {
+        #[test]
+        fn how_bytes_arrive_does_not_matter(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), any::<u8>()], 0..200),
+            cuts in proptest::collection::vec(1usize..9, 0..60),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let whole = runtime.block_on(frames(&bytes, 64));
+            let mut builder = in_pieces(&bytes, &cuts);
+            let pieces = runtime.block_on(async {
+                let mut lines = Lines::new(&mut builder, 64, DEADLINE);
+                let mut seen = Vec::new();
+                loop {
+                    match lines.next().await {
+                        Frame::Line(line) => seen.push(String::from_utf8_lossy(&line).into_owned()),
+                        Frame::End => break seen,
+                        other => { seen.push(format!("{other:?}")); break seen }
+                    }
+                }
+            });
+            prop_assert_eq!(whole, pieces);
+        }
+    }
+
+    /// A reader that hands out the bytes in pieces of the given sizes.
+    fn in_pieces(bytes: &[u8], cuts: &[usize]) -> Pieces {
+        let mut pieces = std::collections::VecDeque::new();
+        let (mut rest, mut cuts) = (bytes, cuts.iter());
+        while !rest.is_empty() {
+            let size = cuts.next().copied().unwrap_or(rest.len()).min(rest.len());
+            let (piece, behind) = rest.split_at(size);
+            pieces.push_back(piece.to_vec());
+            rest = behind;
+        }
+        Pieces(pieces)
+    }
+
+    struct Pieces(std::collections::VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            if let Some(piece) = self.0.pop_front() {
+                buffer.put_slice(&piece);
+            }
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What each method does: thin, over the handles of [`App`]. One file per noun.
+
+mod daemon;
+mod event;
+mod log;
+mod metrics;
+mod model;
+mod page;
+mod server;
+
+use super::{Peer, Service};
+use crate::app::App;
+use crate::metrics::Stopped;
+use llamactl_protocol::daemon::RpcDiscover;
+use llamactl_protocol::{Failure, Kind, Method};
+use serde_json::Value;
+use std::sync::{Arc, OnceLock};
+
+/// The table of methods.
+#[must_use]
+pub fn service(app: Arc<App>) -> Service<App> {
+    let document = Arc::new(OnceLock::<Value>::new());
+    let filled = Arc::clone(&document);
+    let service = Service::new(app);
+    let service = daemon::register(service);
+    let service = model::register(service);
+    let service = server::register(service);
+    let service = log::register(service);
+    let service = metrics::register(service);
+    let service = event::register(service).on(move |_, _, _: RpcDiscover| {
+        let document = filled.get().cloned().unwrap_or_default();
+        async move { Ok(document) }
+    });
+    let _ = document.set(service.openrpc());
+    service
+}
+
+/// Who asked, for records: the method and the peer.
+fn asker<M: Method>(peer: &Peer) -> String {
+    format!("{} by {}", M::NAME, peer.label())
+}
+
+fn sampling_stopped(_: Stopped) -> Failure {
+    Failure::new(Kind::Stopping, "the daemon is stopping: no metrics are sampled any more")
+}

@@ -1,0 +1,144 @@
+//! `server.*`
+
+use super::{asker, page};
+use crate::app::App;
+use crate::rpc::{Emission, Peer, Service, Source};
+use crate::supervisor::{Answer, Supervisor};
+use llamactl_protocol::Failure;
+use llamactl_protocol::server::{
+    Accepted, Server, ServerFollow, ServerList, ServerPage, ServerRestart, ServerShow, ServerStart,
+    ServerStop, State,
+};
+use llamactl_protocol::stream::{End, EndReason};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+pub(super) fn register(service: Service<App>) -> Service<App> {
+    service.on(list).on(show).on(start).on(stop).on(restart).stream(follow)
+}
+
+async fn list(app: Arc<App>, _: Peer, list: ServerList) -> Result<ServerPage, Failure> {
+    let limit = page::limit(list.limit, 200);
+    let servers = if list.all {
+        let models = app.registry.models(list.after, limit + 1).await?;
+        let mut servers = Vec::with_capacity(models.len());
+        for model in &models {
+            servers.push(app.supervisor.server(model).await?);
+        }
+        servers
+    } else {
+        let after = list.after.unwrap_or_default();
+        let mut servers = app.supervisor.active();
+        servers.retain(|server| server.state != State::Stopped && server.model > after);
+        servers.sort_by(|a, b| a.model.cmp(&b.model));
+        servers
+    };
+    let (items, more) = page::cut(servers, limit);
+    let next = items.last().filter(|_| more).map(|server| server.model.clone());
+    Ok(ServerPage { items, next })
+}
+
+async fn show(app: Arc<App>, _: Peer, show: ServerShow) -> Result<Server, Failure> {
+    let model = app.registry.model(&show.model).await?;
+    app.supervisor.server(&model).await
+}
+
+async fn start(app: Arc<App>, peer: Peer, start: ServerStart) -> Result<Accepted, Failure> {
+    let model = app.registry.model(&start.model).await?;
+    app.supervisor.start_server(&model, asker::<ServerStart>(&peer)).await.map(accepted)
+}
+
+async fn stop(app: Arc<App>, peer: Peer, stop: ServerStop) -> Result<Accepted, Failure> {
+    let model = app.registry.model(&stop.model).await?;
+    app.supervisor.stop_server(&model, asker::<ServerStop>(&peer)).await.map(accepted)
+}
+
+async fn restart(app: Arc<App>, peer: Peer, restart: ServerRestart) -> Result<Accepted, Failure> {
+    let model = app.registry.model(&restart.model).await?;
+    app.supervisor.restart_server(&model, asker::<ServerRestart>(&peer)).await.map(accepted)
+}
+
+fn accepted(answer: Answer) -> Accepted {
+    Accepted { run_id: answer.run_id, changed: answer.changed, server: answer.server }
+}
+
+async fn follow(app: Arc<App>, _: Peer, follow: ServerFollow) -> Result<Servers, Failure> {
+    Ok(match follow.model {
+        Some(model) => {
+            let model = app.registry.model(&model).await?;
+            Servers::One { status: app.supervisor.watch(&model).await?, first: true }
+        }
+        None => Servers::All {
+            changes: app.supervisor.changes(),
+            supervisor: app.supervisor.clone(),
+            sent: HashMap::new(),
+            queue: VecDeque::new(),
+            first: true,
+        },
+    })
+}
+
+/// States of one server or of all; states in between may be skipped, the last never.
+enum Servers {
+    One {
+        status: watch::Receiver<Server>,
+        first: bool,
+    },
+    All {
+        changes: watch::Receiver<u64>,
+        supervisor: Supervisor,
+        /// What the reader knows.
+        sent: HashMap<i64, Server>,
+        queue: VecDeque<(bool, Server)>,
+        first: bool,
+    },
+}
+
+impl Source for Servers {
+    type Item = Server;
+
+    async fn next(&mut self) -> Emission<Server> {
+        match self {
+            Servers::One { status, first } => {
+                if std::mem::take(first) {
+                    let data = status.borrow_and_update().clone();
+                    return Emission::Snapshot { cursor: None, data };
+                }
+                match status.changed().await {
+                    Ok(()) => {
+                        Emission::Change { cursor: None, data: status.borrow_and_update().clone() }
+                    }
+                    // The model was removed.
+                    Err(_) => done(),
+                }
+            }
+            Servers::All { changes, supervisor, sent, queue, first } => loop {
+                if let Some((snapshot, data)) = queue.pop_front() {
+                    return if snapshot {
+                        Emission::Snapshot { cursor: None, data }
+                    } else {
+                        Emission::Change { cursor: None, data }
+                    };
+                }
+                if !*first && changes.changed().await.is_err() {
+                    return done();
+                }
+                changes.mark_unchanged();
+                let snapshot = std::mem::take(first);
+                for server in supervisor.active() {
+                    let plain =
+                        server.state == State::Stopped && !sent.contains_key(&server.model_id);
+                    if !plain && sent.get(&server.model_id) != Some(&server) {
+                        sent.insert(server.model_id, server.clone());
+                        queue.push_back((snapshot, server));
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn done() -> Emission<Server> {
+    Emission::End { cursor: None, end: End { reason: EndReason::Done, failure: None } }
+}

@@ -1,0 +1,299 @@
+//! Accepts connections, turns away what is too much, and stops in order.
+//!
+//! ```text
+//!   accept ──▶ who? ──▶ seat? ──▶ task per connection
+//!               ╰────────┴──▶ one line that says why not, closed unread
+//!
+//!   stop: no more accepting and reading ─▶ calls finish, streams end, queues flush ─▶ cut off
+//! ```
+
+use super::connection;
+use super::counters::Counters;
+use super::hangup::hung_up;
+use super::limits::Limits;
+use super::peer::{Authority, Peer};
+use super::refusal::refusal_line;
+use super::service::Routes;
+use super::session::{Signals, lock};
+use llamactl_protocol::{Failure, Kind};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The first pause after an `accept` that failed, and the longest.
+const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a peer that is turned away may take to read why, and how many may at a time.
+const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELLS: usize = 16;
+
+/// What a listener serves, to whom, and within what bounds.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The methods.
+    pub routes: Routes,
+    /// Who may connect.
+    pub authority: Authority,
+    /// The bounds.
+    pub limits: Limits,
+    /// Where it counts.
+    pub counters: Arc<Counters>,
+}
+
+impl Server {
+    /// Serves until `stop`, then lets running calls finish, ends the streams and flushes what is
+    /// queued, within [`Limits::stop_deadline`]; what is left then is cut off. Returns when every
+    /// connection is closed.
+    ///
+    /// # Errors
+    /// The listener cannot be used at all. A failing `accept` is not an error: it is tried again.
+    pub async fn serve(
+        self,
+        listener: std::os::unix::net::UnixListener,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let stop_deadline = self.limits.stop_deadline;
+        let (abort, connections) = (CancellationToken::new(), TaskTracker::new());
+        let accepting = Accepting {
+            routes: Arc::new(self.routes),
+            authority: self.authority,
+            limits: self.limits,
+            counters: self.counters,
+            census: Arc::default(),
+            connections: connections.clone(),
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
+            stop: stop.clone(),
+            abort: abort.clone(),
+        };
+        stop.run_until_cancelled(accepting.run(&listener)).await;
+        // Whoever connects from here on finds nobody, and may look for the next daemon.
+        drop(listener);
+        connections.close();
+        if timeout(stop_deadline, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "connections are cut off");
+            abort.cancel();
+            connections.wait().await;
+        }
+        Ok(())
+    }
+}
+
+struct Accepting {
+    routes: Arc<Routes>,
+    authority: Authority,
+    limits: Limits,
+    counters: Arc<Counters>,
+    census: Arc<Census>,
+    connections: TaskTracker,
+    farewells: Arc<Semaphore>,
+    stop: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Accepting {
+    async fn run(&self, listener: &UnixListener) {
+        let mut spare = Spare::new();
+        let mut pause = PAUSE;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    pause = PAUSE;
+                    self.admit(stream);
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    if spare.release() {
+                        // With the spare's descriptor the one at the door can be told. It is
+                        // there already, so this accept does not wait.
+                        let told = timeout(PAUSE, listener.accept()).await;
+                        if let Ok(Ok((stream, _))) = told {
+                            self.counters.connection_refused();
+                            say(&stream, &out_of_descriptors());
+                        }
+                    }
+                    sleep(pause).await;
+                    spare.renew();
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Starts serving a connection, or turns it away.
+    fn admit(&self, stream: UnixStream) {
+        let admitted = self.identify(&stream).and_then(|peer| {
+            let seat = self.census.seat(peer.uid, &self.limits)?;
+            Ok((peer, seat))
+        });
+        let (peer, seat) = match admitted {
+            Ok(admitted) => admitted,
+            Err(failure) => return self.turn_away(stream, &failure),
+        };
+        self.counters.connection_opened();
+        let signals = Signals::new(self.stop.clone(), self.abort.child_token());
+        let (routes, counters) = (Arc::clone(&self.routes), Arc::clone(&self.counters));
+        let limits = self.limits;
+        self.connections.spawn(async move {
+            let _seat = seat;
+            let _open = Open(Arc::clone(&counters));
+            connection::serve(stream, peer, routes, limits, counters, signals).await;
+        });
+    }
+
+    fn identify(&self, stream: &UnixStream) -> Result<Peer, Failure> {
+        let credentials = stream.peer_cred().map_err(|error| {
+            Failure::new(
+                Kind::PeerRefused,
+                format!("the kernel does not say who connects: {error}"),
+            )
+        })?;
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
+        self.authority.admit(credentials.uid(), credentials.gid(), pid)
+    }
+
+    /// Says why not, and closes. Nothing of what the peer sent is read.
+    fn turn_away(&self, stream: UnixStream, failure: &Failure) {
+        self.counters.connection_refused();
+        tracing::debug!(why = failure.message, "a connection is refused");
+        say(&stream, failure);
+        // Closed at once, a peer that writes before it reads would see a broken pipe and not the
+        // reason. A few may have a moment; in a flood the others are closed at once.
+        if let Ok(farewell) = Arc::clone(&self.farewells).try_acquire_owned() {
+            let stop = self.stop.clone();
+            self.connections.spawn(async move {
+                let left = timeout(FAREWELL, hung_up(stream.as_fd()));
+                stop.run_until_cancelled(left).await;
+                drop(farewell);
+            });
+        }
+    }
+}
+
+/// Writes the reason and ends the writing direction. Best effort: a fresh connection has room.
+fn say(stream: &UnixStream, failure: &Failure) {
+    let mut line = String::from(refusal_line(failure, usize::MAX));
+    line.push('\n');
+    let said = stream.try_write(line.as_bytes());
+    let ended = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+    if let (Err(error), _) | (_, Err(error)) = (said, ended.map_err(io::Error::from)) {
+        tracing::debug!(%error, "a refused peer did not wait for the reason");
+    }
+}
+
+fn out_of_descriptors() -> Failure {
+    Failure::new(Kind::TooManyConnections, "the daemon has no file descriptor left")
+        .hint("raise its limit of open files, or close connections")
+}
+
+/// Failures of `accept` that mean the peer gave up, not that we lack something.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// A descriptor held back, so that when there are none a peer can still be told.
+struct Spare(Option<File>);
+
+impl Spare {
+    fn new() -> Self {
+        let mut spare = Spare(None);
+        spare.renew();
+        spare
+    }
+
+    /// Frees the descriptor. False when there is none to free.
+    fn release(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+
+    fn renew(&mut self) {
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
+    }
+}
+
+/// Who is connected.
+#[derive(Debug, Default)]
+struct Census(Mutex<HashMap<u32, usize>>);
+
+/// A place among the connections of a user; dropping it frees the place.
+#[derive(Debug)]
+struct Seat {
+    census: Arc<Census>,
+    uid: u32,
+}
+
+impl Census {
+    fn seat(self: &Arc<Self>, uid: u32, limits: &Limits) -> Result<Seat, Failure> {
+        let mut open = lock(&self.0);
+        let of_user = open.get(&uid).copied().unwrap_or_default();
+        let in_all: usize = open.values().sum();
+        let message = if of_user >= limits.connections_per_uid {
+            format!("uid {uid} has {of_user} connections open, as many as one user may")
+        } else if in_all >= limits.connections {
+            format!("the daemon has {in_all} connections open, as many as it takes")
+        } else {
+            open.insert(uid, of_user + 1);
+            return Ok(Seat { census: Arc::clone(self), uid });
+        };
+        Err(Failure::new(Kind::TooManyConnections, message).hint("close some, or try again later"))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut open = lock(&self.census.0);
+        match open.get_mut(&self.uid) {
+            Some(of_user) if *of_user > 1 => *of_user -= 1,
+            _ => drop(open.remove(&self.uid)),
+        }
+    }
+}
+
+/// Counts a connection as open until it is dropped.
+struct Open(Arc<Counters>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connection_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_are_counted_by_user_and_in_all() {
+        let limits = Limits { connections: 3, connections_per_uid: 2, ..Limits::default() };
+        let census = Arc::new(Census::default());
+        let kind = |seat: Result<Seat, Failure>| seat.unwrap_err().kind;
+        let first = census.seat(1, &limits).unwrap();
+        let _second = census.seat(1, &limits).unwrap();
+        assert_eq!(kind(census.seat(1, &limits)), Kind::TooManyConnections);
+        let other = census.seat(2, &limits).unwrap();
+        assert_eq!(kind(census.seat(3, &limits)), Kind::TooManyConnections);
+        drop(first);
+        let _third = census.seat(3, &limits).unwrap();
+        drop(other);
+        let _again = census.seat(1, &limits).unwrap();
+        assert_eq!(lock(&census.0).len(), 2);
+    }
+}

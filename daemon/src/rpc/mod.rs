@@ -1,0 +1,56 @@
+//! The wire: JSON-RPC 2.0, one JSON text per line, over a Unix socket.
+//!
+//! ```text
+//!   socket     the path, the lock, the directory: one daemon, its own node
+//!     │
+//!   listener   who connects (peer), how many (limits), why not
+//!     │
+//!   connection frame ─▶ message ─▶ carry_out ─▶ service ─▶ handler
+//!     │                                            ╰─▶ subscription ◀─ source
+//!   outbox     ◀─ answers and items, bounded in bytes ─╯
+//! ```
+//!
+//! What a handler is and what it answers is decided elsewhere: handlers are plain async functions
+//! registered in a [`Service`] by the protocol's types. What holds here, whoever connects:
+//!
+//! * A peer is identified, and refused if it must be, before its first byte is read.
+//! * A connection costs a bounded amount of memory, and waits for nobody else's. Its parts are in
+//!   [`Limits`]; each limit is answered with a kind of its own.
+//! * A slow reader is slowed itself. What its streams leave out meanwhile is counted and said.
+//! * Calls that change state run in the order one connection sent them, and a later look of that
+//!   connection sees them.
+//! * No line, whatever its bytes, ends more than its own connection. A panic in a handler is an
+//!   answer, a log line and a count.
+//! * A clean stop finishes what runs, flushes what is queued, and says `end` to every stream.
+//!
+//! The table of methods and the shapes of answers are jsonrpsee's; the line transport is ours,
+//! because jsonrpsee has none, and accepts calls without bound where it has one.
+
+mod carry_out;
+mod connection;
+mod counters;
+mod document;
+mod frame;
+pub mod handlers;
+mod hangup;
+mod limits;
+mod listener;
+mod message;
+mod outbox;
+mod peer;
+mod refusal;
+mod service;
+mod session;
+pub mod socket;
+mod sources;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+pub use counters::Counters;
+pub use limits::{Limits, TEST_MESSAGE_DEADLINE_VARIABLE};
+pub use listener::Server;
+pub use peer::{Authority, Peer, group_id};
+pub use service::{Routes, Service};
+pub use sources::{Broadcast, Latest};
+pub use subscription::{Emission, Source};

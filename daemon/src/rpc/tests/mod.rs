@@ -1,0 +1,2 @@
+//! The wire as a peer sees it.
+pub(super) mod kit;

@@ -1,0 +1,259 @@
+//! Runs: one life of a llama-server each, written before the process is made.
+
+use super::events::NewEvent;
+use super::{Registry, Result, events};
+use llamactl_protocol::WirePath;
+use llamactl_protocol::server::{Cause, Endpoint};
+use rusqlite::{OptionalExtension as _, Row, params};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A run as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRecord {
+    /// Its id.
+    pub id: String,
+    /// The model.
+    pub model_id: i64,
+    /// The model's name at the time.
+    pub model: String,
+    /// The revision of the settings it was started with.
+    pub revision: i64,
+    /// Those settings.
+    pub settings: BTreeMap<String, Value>,
+    /// The llama-server build.
+    pub runtime_id: i64,
+    /// The command line.
+    pub argv: Vec<WirePath>,
+    /// The variables set beside those inherited.
+    pub environment: BTreeMap<String, String>,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Who asked for it.
+    pub wanted_by: String,
+    /// When it was written, just before the spawn.
+    pub started_at_ms: i64,
+    /// The process; `None` until it was made.
+    pub pid: Option<u32>,
+    /// When the process was made, in clock ticks since boot.
+    pub start_ticks: Option<u64>,
+    /// The boot that pid and ticks belong to.
+    pub boot_id: Option<String>,
+    /// When it was first ready.
+    pub ready_at_ms: Option<i64>,
+    /// How long loading took.
+    pub load_ms: Option<u64>,
+    /// When it ended; `None` while it runs.
+    pub ended_at_ms: Option<i64>,
+    /// Why it ended.
+    pub cause: Option<Cause>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct RunEnd {
+    /// When.
+    pub at_ms: i64,
+    /// Why, with exit code or signal.
+    pub cause: Cause,
+}
+
+impl Registry {
+    /// Writes a run that is about to be made.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn add_run(&self, run: RunRecord, event: NewEvent) -> Result<()> {
+        self.write(move |tx| {
+            tx.execute(
+                "INSERT INTO runs (id, model_id, model, revision, settings, runtime_id, argv,
+                                   environment, endpoint, wanted_by, started_at_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                params![
+                    run.id,
+                    run.model_id,
+                    run.model,
+                    run.revision,
+                    serde_json::to_string(&run.settings)?,
+                    run.runtime_id,
+                    serde_json::to_string(&run.argv)?,
+                    serde_json::to_string(&run.environment)?,
+                    serde_json::to_string(&run.endpoint)?,
+                    run.wanted_by,
+                    run.started_at_ms,
+                ],
+            )?;
+            events::append(tx, event)
+        })
+        .await
+    }
+
+    /// Writes which process a run is.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn put_process(
+        &self,
+        run: String,
+        pid: u32,
+        start_ticks: Option<u64>,
+        boot_id: Option<String>,
+    ) -> Result<()> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE runs SET pid = ?2, start_ticks = ?3, boot_id = ?4 WHERE id = ?1",
+                params![run, pid, start_ticks, boot_id],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes that a run is ready.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn put_ready(
+        &self,
+        run: String,
+        at_ms: i64,
+        load_ms: u64,
+        event: NewEvent,
+    ) -> Result<()> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE runs SET ready_at_ms = ?2, load_ms = ?3
+                 WHERE id = ?1 AND ready_at_ms IS NULL",
+                params![run, at_ms, load_ms],
+            )?;
+            events::append(tx, event)
+        })
+        .await
+    }
+
+    /// Writes how a run ended.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn put_end(&self, run: String, end: RunEnd, event: NewEvent) -> Result<()> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE runs SET ended_at_ms = ?2, exit_code = ?3, signal = ?4, cause = ?5
+                 WHERE id = ?1 AND ended_at_ms IS NULL",
+                params![
+                    run,
+                    end.at_ms,
+                    end.cause.exit_code,
+                    end.cause.signal,
+                    serde_json::to_string(&end.cause)?
+                ],
+            )?;
+            events::append(tx, event)
+        })
+        .await
+    }
+
+    /// The runs that have no end yet.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn open_runs(&self) -> Result<Vec<RunRecord>> {
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT * FROM runs WHERE ended_at_ms IS NULL ORDER BY id")?;
+            let mut rows = statement.query([])?;
+            let mut runs = Vec::new();
+            while let Some(row) = rows.next()? {
+                runs.push(read_run(row)?);
+            }
+            Ok(runs)
+        })
+        .await
+    }
+
+    /// A run by its id.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+        let id = id.to_owned();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached("SELECT * FROM runs WHERE id = ?1")?;
+            statement.query_row([id], |row| Ok(read_run(row))).optional()?.transpose()
+        })
+        .await
+    }
+
+    /// The last run of a model.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn last_run(&self, model_id: i64) -> Result<Option<RunRecord>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT * FROM runs WHERE model_id = ?1 ORDER BY started_at_ms DESC, id DESC LIMIT 1",
+            )?;
+            statement.query_row([model_id], |row| Ok(read_run(row))).optional()?.transpose()
+        })
+        .await
+    }
+
+    /// The endpoint of each model's last run.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn last_endpoints(&self) -> Result<Vec<(i64, Endpoint)>> {
+        self.read(|connection| {
+            // SQLite fills `endpoint` from the row that has the maximum.
+            let mut statement = connection.prepare_cached(
+                "SELECT model_id, endpoint, max(started_at_ms) FROM runs
+                 WHERE model_id IN (SELECT id FROM models) GROUP BY model_id",
+            )?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?
+                .collect::<std::result::Result<Vec<(i64, String)>, _>>()?;
+            rows.into_iter().map(|(id, text)| Ok((id, serde_json::from_str(&text)?))).collect()
+        })
+        .await
+    }
+
+    /// The ids of a model's runs, newest first.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn runs_of(&self, model_id: i64, limit: u32) -> Result<Vec<String>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id FROM runs WHERE model_id = ?1 ORDER BY started_at_ms DESC, id DESC LIMIT ?2",
+            )?;
+            let ids = statement.query_map(params![model_id, limit], |row| row.get(0))?;
+            Ok(ids.collect::<std::result::Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+fn read_run(row: &Row<'_>) -> Result<RunRecord> {
+    let json = |column: &str| row.get::<_, String>(column);
+    let cause: Option<String> = row.get("cause")?;
+    Ok(RunRecord {
+        id: row.get("id")?,
+        model_id: row.get("model_id")?,
+        model: row.get("model")?,
+        revision: row.get("revision")?,
+        settings: serde_json::from_str(&json("settings")?)?,
+        runtime_id: row.get("runtime_id")?,
+        argv: serde_json::from_str(&json("argv")?)?,
+        environment: serde_json::from_str(&json("environment")?)?,
+        endpoint: serde_json::from_str(&json("endpoint")?)?,
+        wanted_by: row.get("wanted_by")?,
+        started_at_ms: row.get("started_at_ms")?,
+        pid: row.get("pid")?,
+        start_ticks: row.get("start_ticks")?,
+        boot_id: row.get("boot_id")?,
+        ready_at_ms: row.get("ready_at_ms")?,
+        load_ms: row.get("load_ms")?,
+        ended_at_ms: row.get("ended_at_ms")?,
+        cause: cause.map(|text| serde_json::from_str(&text)).transpose()?,
+    })
+}

@@ -1,0 +1,196 @@
+//! Where a server listens.
+//!
+//! A Unix socket in a directory only the daemon's user can enter, unless a `port` is set: no port
+//! to clash, no door open to every web page. `port=auto` takes the port of the last run again
+//! where it is free, so that what was configured once in a client stays right.
+
+use crate::llama::Target;
+use llamactl_protocol::place::MAX_SOCKET_PATH_BYTES;
+use llamactl_protocol::server::Endpoint;
+use llamactl_protocol::{Failure, Kind, WirePath};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+/// Ports tried for `port=auto`, in order.
+const AUTO_PORTS: std::ops::RangeInclusive<u16> = 8101..=8999;
+
+/// What the settings ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A Unix socket.
+    Socket,
+    /// This TCP address; no port means any free one.
+    Tcp(IpAddr, Option<u16>),
+}
+
+/// What `host` and `port` together ask for.
+///
+/// # Errors
+/// [`Kind::InvalidValue`] for an address that other machines can reach, because there would be no
+/// key to keep them out, and for a host name that is not an address.
+pub fn asked(settings: &BTreeMap<String, Value>) -> Result<Listen, Failure> {
+    let host = settings.get("host").and_then(Value::as_str).unwrap_or("127.0.0.1");
+    let address = match host {
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        host => host.parse().map_err(|_| {
+            Failure::new(Kind::InvalidValue, format!("host cannot be {host}: it is no IP address"))
+                .hint("give an address, such as 127.0.0.1, or localhost")
+        })?,
+    };
+    if !address.is_loopback() {
+        return Err(Failure::new(
+            Kind::InvalidValue,
+            format!("host cannot be {host}: other machines could use the server without a key"),
+        )
+        .hint("keep it on 127.0.0.1 and put a proxy that asks for a key in front of it"));
+    }
+    Ok(match settings.get("port") {
+        None => Listen::Socket,
+        Some(Value::Number(port)) => {
+            let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
+            Listen::Tcp(address, port)
+        }
+        Some(_) => Listen::Tcp(address, None),
+    })
+}
+
+/// The endpoint for a start.
+///
+/// * `last`: the endpoint of the model's last run, whose port `auto` takes again.
+/// * `held`: that run is still there, so its port is busy and yet the model's own.
+/// * `taken`: ports of other models, which `auto` leaves alone even while they are down.
+///
+/// # Errors
+/// [`Kind::ServerFailed`] when no port is free or the socket's path would be too long.
+pub fn choose(
+    listen: &Listen,
+    servers_dir: &Path,
+    model_id: i64,
+    last: Option<&Endpoint>,
+    held: bool,
+    taken: &BTreeSet<u16>,
+) -> Result<(Endpoint, Target), Failure> {
+    match listen {
+        Listen::Socket => {
+            let path = servers_dir.join(format!("m{model_id}.sock"));
+            let length = path.as_os_str().len();
+            if length > MAX_SOCKET_PATH_BYTES {
+                return Err(Failure::new(
+                    Kind::ServerFailed,
+                    format!(
+                        "the server's socket {} would be {length} bytes long; a socket's path can \
+                         have {MAX_SOCKET_PATH_BYTES}",
+                        path.display()
+                    ),
+                )
+                .hint("use a shorter state directory (LLAMACTL_STATE_DIR), or set a port"));
+            }
+            let endpoint = Endpoint { url: None, socket: Some(WirePath(path.clone())) };
+            Ok((endpoint, Target::Socket(path)))
+        }
+        Listen::Tcp(address, port) => {
+            let port = match port {
+                Some(port) => *port,
+                None => {
+                    auto_port(*address, last.and_then(port_of), held, taken).ok_or_else(|| {
+                        Failure::new(
+                            Kind::ServerFailed,
+                            format!(
+                                "no port from {} to {} is free",
+                                AUTO_PORTS.start(),
+                                AUTO_PORTS.end()
+                            ),
+                        )
+                        .hint("set a port outside that range")
+                    })?
+                }
+            };
+            let address = SocketAddr::new(*address, port);
+            let endpoint = Endpoint { url: Some(format!("http://{address}/v1")), socket: None };
+            Ok((endpoint, Target::Address(address)))
+        }
+    }
+}
+
+/// How to reach a server by its recorded endpoint.
+#[must_use]
+pub fn target(endpoint: &Endpoint) -> Option<Target> {
+    match (&endpoint.socket, &endpoint.url) {
+        (Some(socket), _) => Some(Target::Socket(socket.0.clone())),
+        (None, Some(url)) => address_in(url).map(Target::Address),
+        (None, None) => None,
+    }
+}
+
+/// The TCP port of an endpoint.
+#[must_use]
+pub fn port_of(endpoint: &Endpoint) -> Option<u16> {
+    endpoint.url.as_deref().and_then(address_in).map(|address| address.port())
+}
+
+fn address_in(url: &str) -> Option<SocketAddr> {
+    url.strip_prefix("http://")?.split('/').next()?.parse().ok()
+}
+
+fn auto_port(address: IpAddr, last: Option<u16>, held: bool, taken: &BTreeSet<u16>) -> Option<u16> {
+    if held && last.is_some() {
+        return last;
+    }
+    let fresh = AUTO_PORTS.filter(|port| !taken.contains(port));
+    last.into_iter().chain(fresh).find(|port| TcpListener::bind((address, *port)).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn settings(pairs: &[(&str, Value)]) -> BTreeMap<String, Value> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+    }
+
+    #[test]
+    fn without_a_port_it_is_a_socket_and_never_a_door_to_the_network() {
+        assert_eq!(asked(&settings(&[])).unwrap(), Listen::Socket);
+        assert_eq!(
+            asked(&settings(&[("port", json!(8080)), ("host", json!("::1"))])).unwrap(),
+            Listen::Tcp("::1".parse().unwrap(), Some(8080))
+        );
+        for host in ["0.0.0.0", "192.168.1.2", "box.lan", "::"] {
+            let refused = asked(&settings(&[("host", json!(host))])).unwrap_err();
+            assert_eq!(refused.kind, Kind::InvalidValue, "{host}");
+        }
+    }
+
+    #[test]
+    fn auto_keeps_its_port_and_leaves_those_of_others() {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let listen = Listen::Tcp(loopback, None);
+        let (first, _) =
+            choose(&listen, Path::new("/r"), 1, None, false, &BTreeSet::new()).unwrap();
+        let port = port_of(&first).unwrap();
+        let (again, _) =
+            choose(&listen, Path::new("/r"), 1, Some(&first), false, &BTreeSet::new()).unwrap();
+        assert_eq!(again, first);
+        let (other, _) =
+            choose(&listen, Path::new("/r"), 2, None, false, &BTreeSet::from([port])).unwrap();
+        assert_ne!(port_of(&other), Some(port));
+    }
+
+    #[test]
+    fn an_endpoint_leads_back_to_its_target() {
+        let socket = Endpoint { url: None, socket: Some(WirePath::from("/r/m1.sock")) };
+        assert_eq!(target(&socket), Some(Target::Socket("/r/m1.sock".into())));
+        let tcp = Endpoint { url: Some("http://[::1]:8101/v1".to_owned()), socket: None };
+        assert_eq!(target(&tcp), Some(Target::Address("[::1]:8101".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_said_before_the_start() {
+        let deep = format!("/{}", "d".repeat(120));
+        let refused = choose(&Listen::Socket, Path::new(&deep), 1, None, false, &BTreeSet::new());
+        assert_eq!(refused.unwrap_err().kind, Kind::ServerFailed);
+    }
+}

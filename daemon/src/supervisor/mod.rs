@@ -1,0 +1,447 @@
+//! llama-server processes: one task owns each server's life.
+//!
+//! ```text
+//!   rpc ──commands──▶ ServerTask (one per model) ──signals──▶ llama-server
+//!       ◀──watch────       │  machine::step: pure
+//!                          ├─ store: wishes, runs, events
+//!                          ├─ observe: /health, progress lines, log
+//!                          ╰─ metrics: the list of running processes
+//! ```
+//!
+//! Invariants:
+//! * Only a server's own task makes or signals its process.
+//! * What is wanted is written before it is done, a run before its process is made.
+//! * A process outlives the daemon: its output goes to files, its stdin never ends. The next
+//!   daemon finds it by its record and its marker.
+
+mod command_line;
+mod endpoint;
+pub mod machine;
+mod observe;
+mod process;
+mod server;
+mod status;
+
+pub use command_line::{MARKER, library_path};
+pub use observe::LOG_KEEP_BYTES;
+pub use server::Answer;
+
+use crate::llama::Target;
+use crate::logs::file::RunLog;
+use crate::logs::watch::Watcher;
+use crate::metrics::RunningServer;
+use crate::os::process::boot_id;
+use crate::runtime;
+use crate::store::{NewEvent, Registry, RunEnd, RuntimeRecord, now_ms};
+use command_line::CommandLine;
+use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
+use llamactl_protocol::server::{Cause, Endpoint, Server, State};
+use llamactl_protocol::{Failure, Kind};
+use process::{Process, marker};
+use serde_json::Value;
+use server::{Command, ServerTask};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Logs are kept of this many runs of a model.
+const LOGS_OF_RUNS: u32 = 10;
+
+/// What all server tasks share.
+struct Context {
+    registry: Registry,
+    watcher: Watcher,
+    logs_dir: PathBuf,
+    servers_dir: PathBuf,
+    boot_id: Option<String>,
+    running: watch::Sender<Vec<RunningServer>>,
+    /// Counts changes of any server, for whoever follows all of them.
+    changes: watch::Sender<u64>,
+    tasks: TaskTracker,
+    /// No more starts: the daemon is stopping.
+    stopping: CancellationToken,
+    /// Tasks end and leave their processes alone.
+    abandon: CancellationToken,
+}
+
+/// A handle to all servers. Clones share it.
+#[derive(Clone)]
+pub struct Supervisor {
+    context: Arc<Context>,
+    servers: Arc<Mutex<HashMap<i64, Handle>>>,
+}
+
+#[derive(Clone)]
+struct Handle {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Server>,
+}
+
+/// Everything a start needs.
+struct Plan {
+    runtime: RuntimeRecord,
+    line: CommandLine,
+    endpoint: Endpoint,
+    target: Target,
+}
+
+impl Plan {
+    /// Removes the socket an earlier process left: llama-server never does, and refuses to start
+    /// over it.
+    async fn clear_way(&self) -> Result<(), Failure> {
+        let Target::Socket(path) = &self.target else { return Ok(()) };
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(Failure::new(
+                Kind::ServerFailed,
+                format!("another process answers on the server's socket {}", path.display()),
+            )
+            .hint("find it with: ss -xlp, and stop it"));
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::new(
+                Kind::IoFailed,
+                format!("cannot remove the old socket {}: {error}", path.display()),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Context {
+    /// What a start of this model would do now.
+    async fn plan(&self, model: &Model) -> Result<Plan, Failure> {
+        let found = runtime::find()?;
+        let runtime = runtime::resolve(&self.registry, found).await?;
+        let listen = endpoint::asked(&model.settings)?;
+        let last = self.registry.last_run(model.id).await?.map(|run| run.endpoint);
+        let held = self.running.borrow().iter().any(|server| server.model_id == model.id);
+        let taken = self.ports_of_others(model.id).await?;
+        let (endpoint, target) =
+            endpoint::choose(&listen, &self.servers_dir, model.id, last.as_ref(), held, &taken)?;
+        let line = command_line::build(model, &runtime.found, &target);
+        Ok(Plan { runtime, line, endpoint, target })
+    }
+
+    async fn ports_of_others(&self, model_id: i64) -> Result<BTreeSet<u16>, Failure> {
+        let endpoints = self.registry.last_endpoints().await?;
+        Ok(endpoints
+            .iter()
+            .filter(|(other, _)| *other != model_id)
+            .filter_map(|(_, endpoint)| endpoint::port_of(endpoint))
+            .collect())
+    }
+
+    fn log_of(&self, run_id: &str) -> io::Result<RunLog> {
+        RunLog::new(&self.logs_dir, run_id)
+    }
+
+    /// Deletes the logs of a model's older runs.
+    async fn clear_old_logs(&self, model_id: i64) {
+        let runs = match self.registry.runs_of(model_id, 100).await {
+            Ok(runs) => runs,
+            Err(error) => return tracing::warn!(%error, "cannot list old runs"),
+        };
+        for run in runs.iter().skip(LOGS_OF_RUNS as usize) {
+            if let Ok(log) = self.log_of(run)
+                && let Err(error) = log.remove()
+            {
+                tracing::warn!(run, %error, "cannot delete old logs");
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    /// Starts supervising: takes over what an earlier daemon left running, and writes off what
+    /// ended while there was no daemon.
+    ///
+    /// # Errors
+    /// What the registry or the state directory refuses.
+    pub async fn start(
+        registry: Registry,
+        watcher: Watcher,
+        state_dir: &Path,
+        servers_dir: PathBuf,
+    ) -> Result<Supervisor, Failure> {
+        let context = Arc::new(Context {
+            registry,
+            watcher,
+            logs_dir: state_dir.join("logs"),
+            servers_dir,
+            boot_id: boot_id().ok(),
+            running: watch::Sender::new(vec![]),
+            changes: watch::Sender::new(0),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+        });
+        let supervisor = Supervisor { context, servers: Arc::default() };
+        supervisor.reconcile().await?;
+        Ok(supervisor)
+    }
+
+    /// The processes there are, for the metrics loop.
+    #[must_use]
+    pub fn running(&self) -> watch::Receiver<Vec<RunningServer>> {
+        self.context.running.subscribe()
+    }
+
+    /// Changes whenever any server does.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.context.changes.subscribe()
+    }
+
+    /// The server of a model as it is now.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub async fn server(&self, model: &Model) -> Result<Server, Failure> {
+        if let Some(handle) = self.handle(model.id) {
+            return Ok(handle.status.borrow().clone());
+        }
+        self.at_rest(model).await
+    }
+
+    /// The servers that have a task: all that run or were asked to since the daemon started.
+    #[must_use]
+    pub fn active(&self) -> Vec<Server> {
+        let handles: Vec<Handle> = self.lock().values().cloned().collect();
+        handles.iter().map(|handle| handle.status.borrow().clone()).collect()
+    }
+
+    /// A server's state, to wait on. The task is started if there is none.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub async fn watch(&self, model: &Model) -> Result<watch::Receiver<Server>, Failure> {
+        Ok(self.handle_or_start(model).await?.status)
+    }
+
+    /// Wants a model's server to run.
+    ///
+    /// # Errors
+    /// What keeps it from being started at all; nothing is changed then.
+    pub async fn start_server(&self, model: &Model, by: String) -> Result<Answer, Failure> {
+        self.ask(model, |reply| Command::Start { by, reply }).await
+    }
+
+    /// Wants a model's server not to run.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub async fn stop_server(&self, model: &Model, by: String) -> Result<Answer, Failure> {
+        self.ask(model, |reply| Command::Stop { by, reply }).await
+    }
+
+    /// Wants a model's server to run anew, with the settings of now.
+    ///
+    /// # Errors
+    /// As [`Supervisor::start_server`].
+    pub async fn restart_server(&self, model: &Model, by: String) -> Result<Answer, Failure> {
+        self.ask(model, |reply| Command::Restart { by, reply }).await
+    }
+
+    /// Tells a server's task that its model was changed.
+    pub async fn model_changed(&self, model: &Model) {
+        if let Some(handle) = self.handle(model.id) {
+            let _ = handle.commands.send(Command::Model(Box::new(model.clone()))).await;
+        }
+    }
+
+    /// Ends the task of a model that is being removed.
+    ///
+    /// # Errors
+    /// [`Kind::ModelRunning`] while there is a process and `stop` is false.
+    pub async fn retire(&self, model: &Model, stop: bool, by: String) -> Result<(), Failure> {
+        let Some(handle) = self.handle(model.id) else { return Ok(()) };
+        if stop {
+            self.stop_server(model, by).await?;
+            let mut status = handle.status.clone();
+            let stopped = status
+                .wait_for(|server| server.state.is_settled_down() || server.state == State::Stuck);
+            // Gone already is as good as stopped.
+            let _ = stopped.await;
+        }
+        let (reply, answer) = oneshot::channel();
+        if handle.commands.send(Command::Retire { reply }).await.is_ok() {
+            answer.await.unwrap_or(Ok(()))?;
+        }
+        self.lock().remove(&model.id);
+        self.context.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// The command line a start would use now.
+    ///
+    /// # Errors
+    /// What keeps it from being started at all.
+    pub async fn command_line(&self, model: &Model) -> Result<WireCommandLine, Failure> {
+        let plan = self.context.plan(model).await?;
+        let shell = command_line::shell(&plan.line);
+        Ok(WireCommandLine { argv: plan.line.argv, environment: plan.line.environment, shell })
+    }
+
+    /// Checks settings that only make sense together.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidValue`].
+    pub fn check(&self, settings: &BTreeMap<String, Value>) -> Result<(), Failure> {
+        endpoint::asked(settings).map(|_| ())
+    }
+
+    /// Where the logs of a run are.
+    ///
+    /// # Errors
+    /// [`Kind::RunNotFound`] for what is no run id.
+    pub fn log_of(&self, run_id: &str) -> Result<RunLog, Failure> {
+        self.context
+            .log_of(run_id)
+            .map_err(|_| Failure::new(Kind::RunNotFound, format!("there is no run {run_id}")))
+    }
+
+    /// The watcher of log files.
+    #[must_use]
+    pub fn watcher(&self) -> &Watcher {
+        &self.context.watcher
+    }
+
+    /// Accepts no more starts. How many servers would have to be stopped.
+    pub fn close(&self) -> usize {
+        self.context.stopping.cancel();
+        self.active().iter().filter(|server| !server.state.is_settled_down()).count()
+    }
+
+    /// Ends supervision: stops every server and leaves the wishes as they are, or leaves the
+    /// servers to the next daemon. Bounded by the ladder of a stop.
+    pub async fn shut_down(&self, keep_servers: bool, by: &str) {
+        self.close();
+        if !keep_servers {
+            let handles: Vec<Handle> = self.lock().values().cloned().collect();
+            for handle in &handles {
+                let command = Command::Shutdown { by: by.to_owned() };
+                let _ = handle.commands.send(command).await;
+            }
+            let all_stopped = async {
+                for handle in &handles {
+                    let mut status = handle.status.clone();
+                    let settled = status.wait_for(|server| server.state.is_settled_down());
+                    let _ = settled.await;
+                }
+            };
+            let ladder = machine::DRAIN + machine::TERM * 2 + machine::KILL;
+            if tokio::time::timeout(ladder + Duration::from_secs(1), all_stopped).await.is_err() {
+                tracing::error!("some servers could not be stopped");
+            }
+        }
+        self.context.abandon.cancel();
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+    }
+
+    /// Looks at every run without an end: its process is taken over if it is there for certain,
+    /// else the run is written off.
+    async fn reconcile(&self) -> Result<(), Failure> {
+        let registry = &self.context.registry;
+        for run in registry.open_runs().await? {
+            let model = registry.model_by_id(run.model_id).await?;
+            let process = Process::adopt(&run, &marker(&registry.id(), &run.id));
+            match (model, process) {
+                (Some(model), Some(process)) => {
+                    let wanted = registry.wish(model.id).await?;
+                    let server = status::at_rest(&model, wanted, Some(&run));
+                    self.start_task(model, server, Some((run, process)));
+                }
+                (_, Some(process)) => {
+                    tracing::warn!(run = run.id, "killing the server of a model that is gone");
+                    process.kill();
+                }
+                (_, None) => {
+                    let cause = Cause {
+                        code: "ended_unwatched".to_owned(),
+                        message: "it ended while no daemon was running".to_owned(),
+                        hint: Some(format!("see its log: llamactl logs {}", run.model)),
+                        evidence: vec![],
+                        exit_code: None,
+                        signal: None,
+                        at_ms: now_ms(),
+                    };
+                    let event = NewEvent {
+                        kind: "server.failed",
+                        model: Some((run.model_id, run.model.clone())),
+                        run_id: Some(run.id.clone()),
+                        by: "boot".to_owned(),
+                        message: format!("{}: {}", run.model, cause.message),
+                        details: None,
+                    };
+                    registry.put_end(run.id, RunEnd { at_ms: cause.at_ms, cause }, event).await?;
+                }
+            }
+        }
+        for model_id in registry.wanted_running().await? {
+            if let Some(model) = registry.model_by_id(model_id).await? {
+                self.handle_or_start(&model).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        model: &Model,
+        command: impl FnOnce(oneshot::Sender<Result<Answer, Failure>>) -> Command,
+    ) -> Result<Answer, Failure> {
+        let handle = self.handle_or_start(model).await?;
+        let (reply, answer) = oneshot::channel();
+        let gone = || Failure::new(Kind::Stopping, "the daemon is stopping");
+        handle.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn at_rest(&self, model: &Model) -> Result<Server, Failure> {
+        let wanted = self.context.registry.wish(model.id).await?;
+        let last = self.context.registry.last_run(model.id).await?;
+        Ok(status::at_rest(model, wanted, last.as_ref()))
+    }
+
+    async fn handle_or_start(&self, model: &Model) -> Result<Handle, Failure> {
+        if let Some(handle) = self.handle(model.id) {
+            return Ok(handle);
+        }
+        let server = self.at_rest(model).await?;
+        Ok(self.start_task(model.clone(), server, None))
+    }
+
+    /// Starts a model's task, unless somebody else was faster.
+    fn start_task(
+        &self,
+        model: Model,
+        server: Server,
+        adopted: Option<(crate::store::RunRecord, Process)>,
+    ) -> Handle {
+        let mut servers = self.lock();
+        servers
+            .entry(model.id)
+            .or_insert_with(|| {
+                let context = Arc::clone(&self.context);
+                let (commands, status) = ServerTask::spawn(context, model, server, adopted);
+                Handle { commands, status }
+            })
+            .clone()
+    }
+
+    fn handle(&self, model_id: i64) -> Option<Handle> {
+        self.lock().get(&model_id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Handle>> {
+        // Nothing panics while it is held; and if it did, the map is still whole.
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

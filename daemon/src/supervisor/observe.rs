@@ -1,0 +1,260 @@
+//! Watching one run: three tasks that turn what they see into [`Observation`]s.
+//!
+//! ```text
+//!   poller (HTTP) ─────╮
+//!   stdout of the run ─┼─▶ channel ─▶ the server's task
+//!   stderr of the run ─╯
+//! ```
+//!
+//! They end with the run: dropping [`Observers`] aborts them.
+
+use crate::llama::{self, Pace, Poll, Seen, Target};
+use crate::logs::file::{self, RunLog, Stream};
+use crate::logs::index::TimeFile;
+use crate::logs::line::Line;
+use crate::logs::progress::{self, ChildState};
+use crate::logs::tail::{Chunk, Start, Tail};
+use crate::logs::watch::Watcher;
+use crate::store::now_ms;
+use llamactl_protocol::metrics::LlamaSample;
+use llamactl_protocol::server::InForce;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Something that was seen of a run.
+#[derive(Debug)]
+pub(super) enum Observation {
+    /// `/health` was asked.
+    Health(Seen),
+    /// It said that it listens.
+    Announced,
+    /// It said how far it is.
+    Progress { stage: Option<String>, ratio: Option<f64> },
+    /// What it uses, asked once when it became ready.
+    InForce(InForce),
+    /// No request is at work.
+    Idle,
+}
+
+/// What the poller is to look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attention {
+    /// Is it ready?
+    Starting,
+    /// How is it?
+    Ready,
+    /// Is it idle?
+    Draining,
+    /// Nothing: it was told to end.
+    Ending,
+}
+
+/// The tasks that watch a run.
+pub(super) struct Observers {
+    pub(super) seen: mpsc::Receiver<Observation>,
+    attention: watch::Sender<Attention>,
+    llama: watch::Receiver<Option<LlamaSample>>,
+    ended: watch::Sender<bool>,
+    _tasks: JoinSet<()>,
+}
+
+/// The logs of one stream of one run keep at most this much.
+pub const LOG_KEEP_BYTES: u64 = 32 << 20;
+/// How much more may be written before the head is freed again.
+const TRIM_STEP_BYTES: u64 = 4 << 20;
+
+impl Observers {
+    /// Watches a run. `from_now` for an adopted one: what its logs say of its start is old.
+    pub(super) fn start(
+        watcher: &Watcher,
+        log: &RunLog,
+        target: Target,
+        may_sleep: bool,
+        from_now: bool,
+    ) -> Observers {
+        let (sender, seen) = mpsc::channel(64);
+        let (attention, attentive) = watch::channel(Attention::Starting);
+        let (llama_sender, llama) = watch::channel(None);
+        let (ended, run_ended) = watch::channel(false);
+        let hurry = Arc::new(Notify::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(poll(
+            Poll::new(target.clone(), may_sleep),
+            target,
+            attentive,
+            Arc::clone(&hurry),
+            llama_sender,
+            sender.clone(),
+        ));
+        for stream in Stream::ALL {
+            let reader = LogReader {
+                log: log.clone(),
+                stream,
+                start: if from_now { Start::End } else { Start::Floor },
+                seen: sender.clone(),
+                hurry: Arc::clone(&hurry),
+            };
+            tasks.spawn(reader.read(watcher.clone(), run_ended.clone()));
+        }
+        Observers { seen, attention, llama, ended, _tasks: tasks }
+    }
+
+    pub(super) fn attend(&self, to: Attention) {
+        self.attention.send_if_modified(|now| std::mem::replace(now, to) != to);
+    }
+
+    /// What the server says of itself, as it is asked.
+    pub(super) fn llama(&self) -> watch::Receiver<Option<LlamaSample>> {
+        self.llama.clone()
+    }
+}
+
+impl Drop for Observers {
+    fn drop(&mut self) {
+        self.ended.send_replace(true);
+    }
+}
+
+/// While it drains, a server is asked this often whether it is idle.
+const DRAIN_PACE: Duration = Duration::from_millis(100);
+
+async fn poll(
+    mut poll: Poll,
+    target: Target,
+    mut attention: watch::Receiver<Attention>,
+    hurry: Arc<Notify>,
+    llama: watch::Sender<Option<LlamaSample>>,
+    seen: mpsc::Sender<Observation>,
+) {
+    let pace = Pace::of_start();
+    let mut asked_in_force = false;
+    loop {
+        let now = *attention.borrow_and_update();
+        let (observation, wait) = match now {
+            Attention::Starting => (Some(Observation::Health(poll.health().await)), pace.wait()),
+            Attention::Ready => {
+                if !asked_in_force && let Some(in_force) = llama::in_force(&target).await {
+                    asked_in_force = true;
+                    let _ = seen.send(Observation::InForce(in_force)).await;
+                }
+                let (health, sample) = poll.look().await;
+                llama.send_replace(sample);
+                (Some(Observation::Health(health)), Pace::READY)
+            }
+            Attention::Draining => {
+                // A server that does not say is not waited for.
+                let idle = llama::idle(&target).await.unwrap_or(true);
+                (idle.then_some(Observation::Idle), DRAIN_PACE)
+            }
+            Attention::Ending => {
+                llama.send_replace(None);
+                (None, Duration::from_secs(3600))
+            }
+        };
+        if let Some(observation) = observation
+            && seen.send(observation).await.is_err()
+        {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = hurry.notified() => {}
+            changed = attention.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Reads one output of a run for as long as it lasts: for the signs in it, for the time index,
+/// and to keep the file bounded.
+struct LogReader {
+    log: RunLog,
+    stream: Stream,
+    start: Start,
+    seen: mpsc::Sender<Observation>,
+    hurry: Arc<Notify>,
+}
+
+impl LogReader {
+    async fn read(self, watcher: Watcher, ended: watch::Receiver<bool>) {
+        let path = self.log.path(self.stream);
+        let mut times = match self.stream {
+            Stream::Stderr => TimeFile::open(&self.log.times_path()).ok(),
+            Stream::Stdout => None,
+        };
+        let mut tail = match Tail::open(&path, self.start, ended, &watcher).await {
+            Ok(tail) => tail,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot read a server's log");
+                return;
+            }
+        };
+        let mut trimmed_at = 0;
+        loop {
+            let end_offset = match tail.next().await {
+                Ok(Some(Chunk::Lines(lines))) => {
+                    for line in &lines {
+                        self.look_at(&line.bytes).await;
+                    }
+                    lines.last().map_or(0, |line| line.end_offset)
+                }
+                Ok(Some(Chunk::Missed { .. })) => continue,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "stopped reading a server's log");
+                    return;
+                }
+            };
+            if let Some(times) = &mut times
+                && let Err(error) = times.note(now_ms(), end_offset)
+            {
+                tracing::debug!(%error, "cannot keep the time index of a log");
+            }
+            if end_offset > trimmed_at + LOG_KEEP_BYTES + TRIM_STEP_BYTES {
+                trim(&path).await;
+                trimmed_at = end_offset.saturating_sub(LOG_KEEP_BYTES);
+            }
+        }
+    }
+
+    async fn look_at(&self, raw: &[u8]) {
+        let observation = match self.stream {
+            Stream::Stderr => {
+                let line = Line::parse(raw);
+                progress::is_listening_line(&line.text).then_some(Observation::Announced)
+            }
+            Stream::Stdout => match progress::parse(&String::from_utf8_lossy(raw)) {
+                Some(ChildState::Loading { current, done_ratio, .. }) => {
+                    Some(Observation::Progress { stage: current, ratio: done_ratio })
+                }
+                Some(ChildState::Ready { .. }) => Some(Observation::Announced),
+                Some(ChildState::Sleeping) => Some(Observation::Health(Seen::Asleep)),
+                None => None,
+            },
+        };
+        if let Some(observation) = observation {
+            let announced = matches!(observation, Observation::Announced);
+            let _ = self.seen.send(observation).await;
+            if announced {
+                // Do not let the poller sleep over it.
+                self.hurry.notify_one();
+            }
+        }
+    }
+}
+
+async fn trim(path: &Path) {
+    let trimmed = {
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || file::trim(&path, LOG_KEEP_BYTES)).await
+    };
+    match trimmed {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(path = %path.display(), %error, "cannot free the head of a log");
+        }
+        Err(error) => tracing::error!(%error, "freeing the head of a log"),
+    }
+}

@@ -1,0 +1,177 @@
+//! The process of a run: made, or found again.
+
+use super::command_line::{self, CommandLine, MARKER, PROGRESS_VARIABLE};
+use crate::logs::classify::Exit;
+use crate::logs::file::{RunLog, Stream};
+use crate::os::process::{self, Pidfd, ProcessId, Signal};
+use crate::os::stdin::{self_held_pipe, write_to};
+use crate::store::RunRecord;
+use std::io;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// A process we look after: our child, or one an earlier daemon started.
+#[derive(Debug)]
+pub(super) struct Process {
+    id: ProcessId,
+    pidfd: Pidfd,
+    /// `None` for an adopted one.
+    child: Option<Child>,
+    /// It prints its progress, and reads its stdin.
+    reports_progress: bool,
+}
+
+/// How long the status of an adopted process is asked for after its end: its new parent may take
+/// that long to reap it.
+const STRANGER_STATUS_WAIT: Duration = Duration::from_secs(2);
+
+impl Process {
+    /// Makes the process of a run. Its output goes to the run's log files, so that neither a slow
+    /// daemon nor a dead one can block it.
+    ///
+    /// # Errors
+    /// As the system says; nothing is left running then.
+    pub(super) async fn spawn(
+        line: &CommandLine,
+        marker: String,
+        log: RunLog,
+        reports_progress: bool,
+    ) -> io::Result<Process> {
+        let line = line.clone();
+        // Opening files and exec can take long on a slow disk.
+        let child = tokio::task::spawn_blocking(move || {
+            let (executable, arguments) =
+                line.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+            // With progress lines on, a build reads commands from stdin and takes its end for an
+            // order to exit: this stdin never ends. Others get none.
+            let stdin =
+                if reports_progress { Stdio::from(self_held_pipe()?) } else { Stdio::null() };
+            Command::new(executable.as_path())
+                .args(arguments.iter().map(|argument| argument.as_path().as_os_str()))
+                .env_clear()
+                .envs(command_line::inherited(std::env::vars_os()))
+                .envs(&line.environment)
+                .env(MARKER, marker)
+                .current_dir("/")
+                .stdin(stdin)
+                .stdout(log.create(Stream::Stdout)?)
+                .stderr(log.create(Stream::Stderr)?)
+                // Its own group: Ctrl-C at our terminal is not for it, and a kill reaches all of it.
+                .process_group(0)
+                .spawn()
+        })
+        .await
+        .map_err(io::Error::other)??;
+        Process::of_child(child, reports_progress)
+    }
+
+    fn of_child(mut child: Child, reports_progress: bool) -> io::Result<Process> {
+        let pid = child.id().cast_signed();
+        // Not reaped yet, so the pid is its own even if it has ended already.
+        let opened = Pidfd::open(pid);
+        match (ProcessId::of(pid), opened) {
+            (Some(id), Ok(pidfd)) => {
+                Ok(Process { id, pidfd, child: Some(child), reports_progress })
+            }
+            (_, opened) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(opened.err().unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+            }
+        }
+    }
+
+    /// The process of a run that an earlier daemon started, if it is still there for certain: same
+    /// boot, same pid with the same start time, and the run's own marker in its environment.
+    pub(super) fn adopt(run: &RunRecord, marker: &str) -> Option<Process> {
+        let id = match (run.pid, run.start_ticks) {
+            (Some(pid), Some(start_ticks)) if process::boot_id().ok() == run.boot_id => {
+                ProcessId { pid: pid.cast_signed(), start_ticks }
+            }
+            (Some(_), _) => return None,
+            // The daemon died between making the process and writing it down.
+            (None, _) => process::all()
+                .find(|id| process::environ_has(id.pid, MARKER, marker) == Some(true))?,
+        };
+        if !id.is_alive() || process::environ_has(id.pid, MARKER, marker) != Some(true) {
+            return None;
+        }
+        let pidfd = id.open().ok().flatten()?;
+        let reports_progress = run.environment.contains_key(PROGRESS_VARIABLE);
+        Some(Process { id, pidfd, child: None, reports_progress })
+    }
+
+    pub(super) fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    /// Asks it to end.
+    pub(super) fn terminate(&self) {
+        if let Err(error) = self.pidfd.signal(Signal::TERM) {
+            tracing::warn!(pid = self.id.pid, %error, "could not send TERM");
+        }
+        // A build that reports progress has a thread waiting at its stdin, and at a TERM waits for
+        // that thread, for ever (measured: 3 of 3 idle ones needed a second TERM, none with this
+        // line). The line alone does not end a busy one, so the signal still leads.
+        if self.reports_progress
+            && let Err(error) = write_to(self.id.pid, b"cmd_router_to_child:exit\n")
+        {
+            tracing::debug!(pid = self.id.pid, %error, "could not release a server's stdin");
+        }
+    }
+
+    /// Kills it and everything in its group.
+    pub(super) fn kill(&self) {
+        let killed = self.pidfd.signal(Signal::KILL);
+        let group = process::signal_group(self.id.pid, Signal::KILL);
+        if let Err(error) = killed.and(group) {
+            tracing::warn!(pid = self.id.pid, %error, "could not send KILL");
+        }
+    }
+
+    /// Waits for its end. May be dropped and called again.
+    pub(super) async fn exited(&self) {
+        if let Err(error) = self.pidfd.exited().await {
+            tracing::error!(pid = self.id.pid, %error, "cannot wait for a process");
+            // Nothing will ever be seen of it; the stop ladder still ends in KILL.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Takes leave of a process that has [`Process::exited`]: kills what is left of its group,
+    /// reaps it, and says how it ended.
+    pub(super) async fn reap(mut self) -> Exit {
+        // Before the reaping, while its zombie keeps the group's number from being given away.
+        let _ = process::signal_group(self.id.pid, Signal::KILL);
+        match &mut self.child {
+            Some(child) => child.wait().map_or(Exit::Unknown, exit_of),
+            None => self.stranger_status().await,
+        }
+    }
+
+    async fn stranger_status(&self) -> Exit {
+        let ask = async {
+            loop {
+                if let Some(status) = process::exit_status_of_stranger(&self.pidfd) {
+                    return exit_of(status);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(STRANGER_STATUS_WAIT, ask).await.unwrap_or(Exit::Unknown)
+    }
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unknown,
+    }
+}
+
+/// A run's marker.
+pub(super) fn marker(registry_id: &uuid::Uuid, run_id: &str) -> String {
+    format!("{registry_id}/{run_id}")
+}

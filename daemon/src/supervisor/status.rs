@@ -1,0 +1,134 @@
+//! What everybody sees of a server.
+
+use super::machine::{RunId, Rung};
+use crate::logs::classify::Exit;
+use crate::store::{RunRecord, now_ms};
+use llamactl_protocol::Failure;
+use llamactl_protocol::model::Model;
+use llamactl_protocol::server::{Cause, Run, Server, State, Wanted, Wish};
+use std::collections::BTreeSet;
+
+/// A server without a process, from what the registry knows: the last run and the wish.
+#[must_use]
+pub fn at_rest(model: &Model, wanted: Option<Wanted>, last: Option<&RunRecord>) -> Server {
+    let cause = last.and_then(|run| run.cause.clone());
+    let wanted_running = wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running);
+    let failed = cause.as_ref().is_some_and(|cause| cause.code != REQUESTED) && wanted_running;
+    Server {
+        model_id: model.id,
+        model: model.name.clone(),
+        state: if failed { State::Failed } else { State::Stopped },
+        since_ms: last
+            .and_then(|run| run.ended_at_ms)
+            .or(wanted.as_ref().map(|wanted| wanted.at_ms))
+            .unwrap_or(model.added_at_ms),
+        wanted,
+        run: last.map(run),
+        endpoint: None,
+        progress_ratio: None,
+        stage: None,
+        cause,
+        restarts: 0,
+        in_force: None,
+        pending: vec![],
+        warnings: vec![],
+    }
+}
+
+/// The code of a cause that somebody asked for.
+pub(super) const REQUESTED: &str = "requested";
+
+/// Brings in what comes from the model and not from the process: its name, and the settings that
+/// changed since the process was started.
+pub(super) fn of_model(server: &mut Server, model: &Model, live: Option<&RunRecord>) {
+    server.model.clone_from(&model.name);
+    server.pending = live.map_or_else(Vec::new, |run| {
+        let keys: BTreeSet<&String> = run.settings.keys().chain(model.settings.keys()).collect();
+        keys.into_iter()
+            .filter(|key| run.settings.get(*key) != model.settings.get(*key))
+            .cloned()
+            .collect()
+    });
+    if live.is_none() && server.state.is_settled_down() {
+        server.endpoint = None;
+    }
+}
+
+/// A run that was accepted and is not written yet.
+pub(super) fn begin_run(server: &mut Server, run: &RunId, revision: i64) {
+    server.run = Some(Run {
+        id: run.clone(),
+        pid: None,
+        started_at_ms: now_ms(),
+        ready_at_ms: None,
+        load_ms: None,
+        ended_at_ms: None,
+        revision,
+    });
+    server.cause = None;
+    server.restarts = 0;
+}
+
+/// A run as it is shown.
+pub(super) fn run(record: &RunRecord) -> Run {
+    Run {
+        id: record.id.clone(),
+        pid: record.pid,
+        started_at_ms: record.started_at_ms,
+        ready_at_ms: record.ready_at_ms,
+        load_ms: record.load_ms,
+        ended_at_ms: record.ended_at_ms,
+        revision: record.revision,
+    }
+}
+
+/// A cause without a process's end behind it.
+pub(super) fn requested(code: &str, what: &str, by: &str) -> Cause {
+    Cause {
+        code: code.to_owned(),
+        message: format!("{what} ({by})"),
+        hint: None,
+        evidence: vec![],
+        exit_code: None,
+        signal: None,
+        at_ms: now_ms(),
+    }
+}
+
+/// The cause of a start that failed before there was a process.
+pub(super) fn cause_of_failure(failure: &Failure) -> Cause {
+    Cause {
+        code: failure.kind.name().to_owned(),
+        message: failure.message.clone(),
+        hint: failure.hint.clone(),
+        evidence: vec![],
+        exit_code: None,
+        signal: None,
+        at_ms: now_ms(),
+    }
+}
+
+/// The cause of a stop that was asked for: what it took, and what it cut.
+pub(super) fn stopped_cause(rung: Rung, cut: Option<u32>, by: &str, exit: Exit) -> Cause {
+    let how = match rung {
+        Rung::Draining => "it ended while its last requests were waited for",
+        Rung::Terminated => "it ended when asked",
+        Rung::TerminatedAgain => "it ended when asked a second time",
+        Rung::Killed => "it did not end when asked and was killed",
+    };
+    let cut = match cut {
+        None | Some(0) => String::new(),
+        Some(1) => "; one request was cut".to_owned(),
+        Some(count) => format!("; {count} requests were cut"),
+    };
+    let (exit_code, signal) = match exit {
+        Exit::Code(code) => (Some(code), None),
+        Exit::Signal(signal) => (None, Some(signal)),
+        Exit::Unknown => (None, None),
+    };
+    Cause {
+        exit_code,
+        signal,
+        ..requested(REQUESTED, &format!("stopped as asked: {how}{cut}"), by)
+    }
+}

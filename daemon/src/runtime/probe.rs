@@ -111,7 +111,8 @@ fn flags_in(help: &str) -> Vec<String> {
         .flat_map(|line| line.split_whitespace().take_while(|word| word.starts_with('-')))
         .filter_map(|word| word.strip_prefix("--"))
         .map(|flag| flag.trim_end_matches(',').to_owned())
-        .filter(|flag| !flag.is_empty())
+        // Headings are drawn with dashes.
+        .filter(|flag| flag.starts_with(|first: char| first.is_ascii_alphanumeric()))
         .collect();
     flags.sort();
     flags.dedup();

@@ -1,2 +1,69 @@
-//! x
-fn main() {}
+//! The `llamactl` command: asks the daemon for things over its socket and prints what it says.
+//!
+//! ```text
+//!   args ─▶ commands/… ─▶ connection ─▶ llamactld
+//!                ╰──────▶ output ─▶ stdout, stderr, exit status
+//! ```
+//!
+//! It knows the wire and the terminal. It must never know the database, a llama-server process
+//! or the daemon's insides: whatever it tells, the daemon said.
+
+mod args;
+mod chat;
+mod commands;
+mod complete;
+mod connection;
+mod exit;
+mod follow;
+mod output;
+mod pages;
+mod settings;
+mod view;
+mod waiting;
+
+use clap::Parser as _;
+use exit::conclude;
+use llamactl_protocol::{Failure, Kind};
+use output::{Format, Output};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(status) = complete::answer_the_shell() {
+        return status;
+    }
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let mut output = Output::new(cli.global.format());
+    let reach = cli.global.reach();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let outcome = match &runtime {
+        Ok(runtime) => runtime.block_on(commands::run(&mut output, &reach, cli.command)),
+        Err(error) => Err(Failure::new(Kind::IoFailed, format!("cannot begin: {error}")).into()),
+    };
+    let status = conclude(&mut output, outcome);
+    // A read of the terminal may still be pending; it ends with the process.
+    if let Ok(runtime) = runtime {
+        runtime.shutdown_background();
+    }
+    ExitCode::from(status)
+}
+
+/// Prints help, or what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A closed pipe is success, and there is nothing else to do about an error here.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::new(Kind::Usage, message).hint("llamactl help lists the commands");
+        Output::new(Format { json: true, ..Format::default() }).failure(&failure);
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(Kind::Usage.exit_status())
+}

@@ -47,7 +47,7 @@ const INHERITED: &[&str] = &[
 
 /// What a process is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandLine {
+pub(super) struct CommandLine {
     /// The executable, then its arguments.
     pub argv: Vec<WirePath>,
     /// What is set beside what is inherited.
@@ -56,7 +56,7 @@ pub struct CommandLine {
 
 /// The command line for a model on a build.
 #[must_use]
-pub fn build(model: &Model, runtime: &NewRuntime, target: &Target) -> CommandLine {
+pub(super) fn build(model: &Model, runtime: &NewRuntime, target: &Target) -> CommandLine {
     let mut argv = vec![runtime.path.clone()];
     let mut push = |argument: &dyn AsRef<std::ffi::OsStr>| {
         argv.push(WirePath(argument.as_ref().into()));
@@ -120,7 +120,7 @@ fn environment(runtime: &NewRuntime) -> BTreeMap<String, String> {
 }
 
 /// The variables inherited from `source`, by [`INHERITED`].
-pub fn inherited(
+pub(super) fn inherited(
     source: impl Iterator<Item = (OsString, OsString)>,
 ) -> impl Iterator<Item = (OsString, OsString)> {
     source.filter(|(name, _)| name.to_str().is_some_and(|name| INHERITED.contains(&name)))
@@ -139,19 +139,19 @@ pub fn library_path(executable: &Path) -> OsString {
 
 /// Whether the arguments let the server unload its model by itself.
 #[must_use]
-pub fn may_sleep(argv: &[WirePath]) -> bool {
+pub(super) fn may_sleep(argv: &[WirePath]) -> bool {
     argv.iter().any(|argument| argument.as_bytes().starts_with(b"--sleep-idle-seconds"))
 }
 
 /// Whether the arguments ask clients for a key.
 #[must_use]
-pub fn asks_for_key(argv: &[WirePath]) -> bool {
+pub(super) fn asks_for_key(argv: &[WirePath]) -> bool {
     argv.iter().any(|argument| argument.as_bytes().starts_with(b"--api-key"))
 }
 
 /// The command line as text that a shell reads back as the same.
 #[must_use]
-pub fn shell(line: &CommandLine) -> String {
+pub(super) fn shell(line: &CommandLine) -> String {
     let quote = |word: &str| shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into);
     let environment =
         line.environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));

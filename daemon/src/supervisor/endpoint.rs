@@ -18,7 +18,7 @@ const AUTO_PORTS: std::ops::RangeInclusive<u16> = 8101..=8999;
 
 /// What the settings ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
+pub(super) enum Listen {
     /// A Unix socket.
     Socket,
     /// This TCP address; no port means any free one.
@@ -30,7 +30,7 @@ pub enum Listen {
 /// # Errors
 /// [`Kind::InvalidValue`] for an address that other machines can reach, because there would be no
 /// key to keep them out, and for a host name that is not an address.
-pub fn asked(settings: &BTreeMap<String, Value>) -> Result<Listen, Failure> {
+pub(super) fn asked(settings: &BTreeMap<String, Value>) -> Result<Listen, Failure> {
     let host = settings.get("host").and_then(Value::as_str).unwrap_or("127.0.0.1");
     let address = match host {
         "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -64,7 +64,7 @@ pub fn asked(settings: &BTreeMap<String, Value>) -> Result<Listen, Failure> {
 ///
 /// # Errors
 /// [`Kind::ServerFailed`] when no port is free or the socket's path would be too long.
-pub fn choose(
+pub(super) fn choose(
     listen: &Listen,
     servers_dir: &Path,
     model_id: i64,
@@ -116,7 +116,7 @@ pub fn choose(
 
 /// How to reach a server by its recorded endpoint.
 #[must_use]
-pub fn target(endpoint: &Endpoint) -> Option<Target> {
+pub(super) fn target(endpoint: &Endpoint) -> Option<Target> {
     match (&endpoint.socket, &endpoint.url) {
         (Some(socket), _) => Some(Target::Socket(socket.0.clone())),
         (None, Some(url)) => address_in(url).map(Target::Address),
@@ -126,7 +126,7 @@ pub fn target(endpoint: &Endpoint) -> Option<Target> {
 
 /// The TCP port of an endpoint.
 #[must_use]
-pub fn port_of(endpoint: &Endpoint) -> Option<u16> {
+pub(super) fn port_of(endpoint: &Endpoint) -> Option<u16> {
     endpoint.url.as_deref().and_then(address_in).map(|address| address.port())
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 /// A server without a process, from what the registry knows: the last run and the wish.
 #[must_use]
-pub fn at_rest(model: &Model, wanted: Option<Wanted>, last: Option<&RunRecord>) -> Server {
+pub(super) fn at_rest(model: &Model, wanted: Option<Wanted>, last: Option<&RunRecord>) -> Server {
     let cause = last.and_then(|run| run.cause.clone());
     let wanted_running = wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running);
     let failed = cause.as_ref().is_some_and(|cause| cause.code != REQUESTED) && wanted_running;

@@ -1,0 +1,264 @@
+//! The command line: its tree, its global options, its help.
+//!
+//! Each command's own arguments stand with the command, in `commands/`.
+
+use crate::commands::{
+    completions, daemon_logs, daemon_restart, daemon_start, daemon_status, daemon_stop, events,
+    gpus, help, logs, metrics, model_add, model_alias, model_args, model_copy, model_list,
+    model_remove, model_rename, model_set, model_show, model_unset, ps, restart, rpc, run, start,
+    status, stop, version, wait,
+};
+use crate::connection::Reach;
+use crate::output::{ColourChoice, Format};
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The text below a command's options: examples and exit codes.
+macro_rules! more {
+    ($($example:literal),+ ; $exits:literal) => {
+        concat!("Examples:\n", $("  ", $example, "\n",)+ "\nExit codes:\n  ", $exits)
+    };
+}
+pub(crate) use more;
+
+/// The commands, grouped, as `llamactl help` and `llamactl --help` show them.
+pub(crate) const COMMANDS: &str = "\
+Servers:
+  start NAME…          Start models' servers and wait until they are ready
+  stop NAME…           Stop them and wait until they have ended
+  restart NAME…        Stop and start them, with the settings of now
+  wait NAME            Wait until a server is ready
+  ps                   List servers: state, endpoint, memory, speed
+  status [NAME]        How everything is; how one server is and why
+  logs NAME            What a server wrote
+  run NAME [PROMPT…]   Ask a model, or chat with it
+
+Models:
+  model add PATH…      Register GGUF files
+  model list           List models
+  model show NAME      Everything known of one
+  model set NAME K=V…  Change settings         model unset NAME K…     Take them back
+  model args NAME      The command line a start would use
+  model rename, copy, alias, remove
+
+The machine:
+  gpus                 The GPUs and how busy they are
+  metrics [SERIES…]    Measurements, now or followed
+  events               What happened and why
+
+The daemon:
+  daemon start, stop, restart, status, logs
+  version              Versions of llamactl and of the daemon
+  rpc METHOD [JSON]    Call the daemon's API directly
+  completions SHELL    Shell completion
+  help [COMMAND…]      This list, or a command's help";
+
+const TOUR: &str = "\
+A short tour:
+  llamactl model add ~/models/qwen3-8b-q4_k_m.gguf --name qwen3
+  llamactl model set qwen3 port=auto ctx-size=8192
+  llamactl start qwen3
+  llamactl run qwen3 \"Why is the sky blue?\"
+  llamactl ps; llamactl logs qwen3 -f; llamactl stop qwen3";
+
+const EXITS: &str = "\
+Exit codes:
+  0 done  1 failed  2 usage  3 not found  4 conflict  5 invalid value
+  6 daemon unreachable  7 timed out  8 the server failed  130 interrupted
+
+The first command starts the daemon if none runs. Lists take -q for names only and --json for
+one JSON object per line.";
+
+const TEMPLATE: &str =
+    "{about}\n\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}\n\n{after-help}";
+
+/// Runs llama.cpp's llama-server the way an init system runs services
+#[derive(Parser, Debug)]
+#[command(
+    name = "llamactl",
+    version,
+    help_template = TEMPLATE,
+    before_help = format!("{TOUR}\n\n{COMMANDS}"),
+    after_help = EXITS,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options every command takes, before or after its name.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// The daemon's socket; no other is tried then, and none is started there
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "LLAMACTL_SOCKET",
+        hide_env_values = true,
+        display_order = 901
+    )]
+    socket: Option<OsString>,
+
+    /// Do not start the daemon when none runs
+    #[arg(
+        long,
+        global = true,
+        env = "LLAMACTL_NO_AUTOSTART",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new(),
+        display_order = 902
+    )]
+    no_autostart: bool,
+
+    /// Print one JSON object per line
+    #[arg(long, global = true, display_order = 903)]
+    json: bool,
+
+    /// Print names only
+    #[arg(long, short, global = true, display_order = 904)]
+    quiet: bool,
+
+    /// When to use colour; NO_COLOR switches it off too
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        display_order = 905
+    )]
+    color: ColourChoice,
+}
+
+impl Global {
+    /// How output is wanted.
+    pub(crate) fn format(&self) -> Format {
+        Format { json: self.json, quiet: self.quiet, colour: self.color }
+    }
+
+    /// How the daemon is to be reached.
+    pub(crate) fn reach(&self) -> Reach {
+        let socket = self.socket.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
+        Reach { socket, no_autostart: self.no_autostart }
+    }
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(restart::Restart),
+    Wait(wait::Wait),
+    Ps(ps::Ps),
+    Status(status::Status),
+    Logs(logs::Logs),
+    Run(run::Run),
+    /// Models: register, list, show, set, copy, remove
+    #[command(subcommand)]
+    Model(ModelCommand),
+    Gpus(gpus::Gpus),
+    Metrics(metrics::Metrics),
+    Events(events::Events),
+    /// The daemon itself: start, stop, restart, status, logs
+    #[command(subcommand)]
+    Daemon(DaemonCommand),
+    Version(version::Version),
+    Rpc(rpc::Rpc),
+    Completions(completions::Completions),
+    Help(help::Help),
+}
+
+/// `llamactl model …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum ModelCommand {
+    Add(model_add::Add),
+    #[command(visible_alias = "ls")]
+    List(model_list::List),
+    Show(model_show::Show),
+    Set(model_set::Set),
+    Unset(model_unset::Unset),
+    Args(model_args::CommandLine),
+    Rename(model_rename::Rename),
+    Copy(model_copy::Copy),
+    Alias(model_alias::Alias),
+    #[command(visible_alias = "rm")]
+    Remove(model_remove::Remove),
+}
+
+/// `llamactl daemon …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum DaemonCommand {
+    Start(daemon_start::Start),
+    Stop(daemon_stop::Stop),
+    Restart(daemon_restart::Restart),
+    Status(daemon_status::Status),
+    Logs(daemon_logs::Logs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// Every command that does something, with its full name.
+    fn leaves(command: &clap::Command, name: &str, found: &mut Vec<(String, clap::Command)>) {
+        for sub in command.get_subcommands() {
+            let name = format!("{name} {}", sub.get_name());
+            if sub.is_subcommand_required_set() {
+                leaves(sub, &name, found);
+            } else {
+                found.push((name.trim().to_owned(), sub.clone()));
+            }
+        }
+    }
+
+    fn all() -> Vec<(String, clap::Command)> {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        found
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_with_examples_and_exit_codes() {
+        for (name, command) in all() {
+            assert!(command.get_about().is_some(), "{name} says nothing");
+            let more = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(more.contains("Examples:\n  llamactl"), "{name} has no examples");
+            assert!(more.contains("Exit codes:"), "{name} has no exit codes");
+        }
+    }
+
+    #[test]
+    fn the_list_of_commands_is_complete() {
+        for (name, _) in all() {
+            let known = match name.split_once(' ') {
+                Some((_, verb)) => COMMANDS.contains(verb),
+                None => COMMANDS.lines().any(|line| line.trim().starts_with(&name)),
+            };
+            assert!(known, "{name} is not in the list");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_command() {
+        for line in [["llamactl", "--json", "ps"], ["llamactl", "ps", "--json"]] {
+            assert!(Cli::try_parse_from(line).unwrap().global.format().json);
+        }
+        let cli = Cli::try_parse_from(["llamactl", "--socket=", "model", "list", "-q"]).unwrap();
+        assert_eq!((cli.global.reach().socket, cli.global.format().quiet), (None, true));
+    }
+}

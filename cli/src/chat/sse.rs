@@ -1,0 +1,126 @@
+//! Server-sent events, from bytes in whatever pieces they come.
+
+/// The longest line taken. llama-server's chunks have a few hundred bytes.
+const MAX_LINE_BYTES: usize = 4 << 20;
+
+/// One event.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// Whether llama-server sent it as `error:` instead of `data:`.
+    pub(crate) is_error: bool,
+    /// Its data, lines joined.
+    pub(crate) data: String,
+}
+
+/// The line is longer than any a server means to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooLong;
+
+/// Bytes that do not make a whole event yet.
+#[derive(Default)]
+pub(crate) struct Parser {
+    line: Vec<u8>,
+    /// The last line ended with CR; an LF that follows belongs to it.
+    after_return: bool,
+    data: Vec<String>,
+    is_error: bool,
+}
+
+impl Parser {
+    /// Takes bytes; the events that are whole with them.
+    ///
+    /// # Errors
+    /// A line that is too long to be meant.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLong> {
+        let mut events = Vec::new();
+        for &byte in bytes {
+            let after_return = std::mem::take(&mut self.after_return);
+            match byte {
+                b'\n' if after_return => {}
+                b'\n' | b'\r' => {
+                    self.after_return = byte == b'\r';
+                    let line = std::mem::take(&mut self.line);
+                    events.extend(self.end_of_line(&line));
+                }
+                _ if self.line.len() >= MAX_LINE_BYTES => return Err(TooLong),
+                _ => self.line.push(byte),
+            }
+        }
+        Ok(events)
+    }
+
+    fn end_of_line(&mut self, line: &[u8]) -> Option<Event> {
+        if line.is_empty() {
+            let is_error = std::mem::take(&mut self.is_error);
+            let data = std::mem::take(&mut self.data);
+            return (!data.is_empty()).then(|| Event { is_error, data: data.join("\n") });
+        }
+        let line = String::from_utf8_lossy(line);
+        let (field, value) = line.split_once(':').unwrap_or((&line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "data" => self.data.push(value.to_owned()),
+            "error" => {
+                self.is_error = true;
+                self.data.push(value.to_owned());
+            }
+            // Comments, and fields that mean nothing here.
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn events(text: &str) -> Vec<(bool, String)> {
+        let mut parser = Parser::default();
+        let events = parser.push(text.as_bytes()).unwrap();
+        events.into_iter().map(|event| (event.is_error, event.data)).collect()
+    }
+
+    #[test]
+    fn fields_comments_and_line_ends() {
+        assert_eq!(
+            events(
+                ": hi\n\ndata: {\"a\":1}\r\n\r\ndata:x\ndata: y\n\nerror: {}\n\nid: 7\n\ndata: cut"
+            ),
+            [(false, "{\"a\":1}".into()), (false, "x\ny".into()), (true, "{}".into())]
+        );
+        assert_eq!(events("data: a\r\rdata: b\n\n"), [(false, "a".into()), (false, "b".into())]);
+    }
+
+    #[test]
+    fn an_endless_line_is_refused() {
+        let mut parser = Parser::default();
+        let block = vec![b'x'; 1 << 20];
+        assert_eq!((0..5).map(|_| parser.push(&block)).find(Result::is_err), Some(Err(TooLong)));
+    }
+
+    proptest! {
+        #[test]
+        fn the_cuts_do_not_matter(
+            texts in proptest::collection::vec("[^\\r\\n]{0,20}", 1..8),
+            line_end in prop_oneof![Just("\n"), Just("\r\n"), Just("\r")],
+            cuts in proptest::collection::vec(1usize..9, 1..40),
+        ) {
+            let wire: String =
+                texts.iter().map(|text| format!("data: {text}{line_end}{line_end}")).collect();
+            let mut parser = Parser::default();
+            let mut rest = wire.as_bytes();
+            let mut found = Vec::new();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                rest = after;
+                found.extend(parser.push(piece).unwrap().into_iter().map(|event| event.data));
+            }
+            prop_assert_eq!(found, texts);
+        }
+    }
+}

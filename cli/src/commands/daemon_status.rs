@@ -1,0 +1,120 @@
+//! `llamactl daemon status`
+
+use crate::args::more;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use crate::output::facts::Facts;
+use crate::output::time::now_ms;
+use crate::output::units;
+use clap::Args;
+use llamactl_protocol::daemon::{DaemonReport, DaemonStatus};
+
+/// Show how the daemon is
+///
+/// Starts no daemon.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl daemon status",
+    "llamactl daemon status -q && echo it runs";
+    "0 it answers  6 it does not"
+))]
+pub(crate) struct Status {}
+
+/// Shows the daemon.
+pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+    let daemon = reach.daemon(Autostart::Never).await?;
+    let report = daemon.call(&DaemonStatus {}).await?;
+    if output.json {
+        return output.json(&report);
+    }
+    if output.quiet {
+        return Ok(());
+    }
+    for line in facts(&report, now_ms()).lines() {
+        output.line_unflushed(line)?;
+    }
+    output.flush()
+}
+
+fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
+    let mut facts = Facts::new();
+    let up = units::between(report.started_at_ms, now_ms);
+    facts.add("daemon", format!("llamactld {}, pid {}, up {up}", report.version, report.pid));
+    facts.add("socket", report.socket.to_string());
+    facts.add("state", report.state_dir.to_string());
+    facts.add_known("log", report.log.as_ref().map(ToString::to_string));
+    facts.add("llama-server", runtime(report));
+    facts.add("models", format!("{}, servers active: {}", report.models, report.servers_active));
+    facts.add("connections", connections(report));
+    facts.add_known("memory", report.memory_bytes.map(units::bytes));
+    facts
+}
+
+fn connections(report: &DaemonReport) -> String {
+    match report.connections_refused_total {
+        0 => report.connections.to_string(),
+        refused => format!("{}, {refused} refused", report.connections),
+    }
+}
+
+/// Which llama-server is used, or why none is.
+pub(crate) fn runtime(report: &DaemonReport) -> String {
+    match (&report.runtime, &report.runtime_problem) {
+        (Some(runtime), _) => match &runtime.version {
+            Some(version) => format!("{} ({version})", runtime.path),
+            None => runtime.path.to_string(),
+        },
+        (None, Some(problem)) => format!("none: {problem}"),
+        (None, None) => "none".to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use llamactl_protocol::daemon::Runtime;
+
+    /// A daemon that is well.
+    pub(crate) fn report() -> DaemonReport {
+        DaemonReport {
+            version: "0.1.0".into(),
+            pid: 7,
+            started_at_ms: 0,
+            socket: "/s/run/llamactld.sock".into(),
+            state_dir: "/s".into(),
+            log: None,
+            models: 2,
+            servers_active: 1,
+            runtime: Some(Runtime {
+                id: 1,
+                path: "/usr/bin/llama-server".into(),
+                version: Some("b10434".into()),
+                reports_progress: true,
+            }),
+            runtime_problem: None,
+            connections: 3,
+            connections_refused_total: 0,
+            memory_bytes: Some(12 << 20),
+        }
+    }
+
+    #[test]
+    fn the_daemon_on_a_screen() {
+        let lines: Vec<String> = facts(&report(), 7_500_000)
+            .lines()
+            .iter()
+            .map(|line| line.render(false, false))
+            .collect();
+        assert_eq!(lines[0], "daemon        llamactld 0.1.0, pid 7, up 2h 5m");
+        assert_eq!(lines[3], "llama-server  /usr/bin/llama-server (b10434)");
+        let broken = DaemonReport {
+            runtime: None,
+            runtime_problem: Some("not found".into()),
+            connections_refused_total: 5,
+            ..report()
+        };
+        assert_eq!(runtime(&broken), "none: not found");
+        assert_eq!(connections(&broken), "3, 5 refused");
+    }
+}

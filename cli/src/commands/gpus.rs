@@ -1,0 +1,116 @@
+//! `llamactl gpus`
+
+use crate::args::more;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::units;
+use clap::Args;
+use llamactl_protocol::metrics::{Gpu, MetricsSample};
+
+/// List the GPUs and how busy they are
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl gpus",
+    "llamactl gpus --json | jq .memory_used_bytes";
+    "0 done, also where there is no GPU  6 daemon unreachable"
+))]
+pub(crate) struct Gpus {}
+
+/// Lists GPUs.
+pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+    let daemon = reach.daemon(Autostart::UnlessStopped).await?;
+    let gpus = daemon.call(&MetricsSample {}).await?.gpus;
+    if output.json {
+        return output.json_lines(gpus.as_deref().unwrap_or_default());
+    }
+    match gpus.as_deref() {
+        None => output.note("no GPU is known: there is no way to ask on this machine (no NVML)"),
+        Some([]) => output.note("no GPU is known: the driver reports none"),
+        Some(gpus) if output.quiet => return output.names(gpus.iter().map(|gpu| &gpu.uuid)),
+        Some(gpus) => return output.table(&table(gpus)),
+    }
+    Ok(())
+}
+
+fn table(gpus: &[Gpu]) -> Table {
+    let mut table = Table::new([
+        Column("GPU", Align::Right),
+        Column("NAME", Align::Left),
+        Column("BUSY", Align::Right),
+        Column("MEM", Align::Right),
+        Column("TOTAL", Align::Right),
+        Column("TEMP", Align::Right),
+        Column("POWER", Align::Right),
+        Column("LIMIT", Align::Right),
+        Column("FAN", Align::Right),
+        Column("UUID", Align::Left),
+    ]);
+    for gpu in gpus {
+        let watts = |value: Option<f64>| known(value.map(|value| format!("{value:.0} W")));
+        table.row([
+            Cell::from(gpu.index.to_string()),
+            known(gpu.name.as_ref()),
+            known(gpu.busy_ratio.map(units::percent)),
+            known(gpu.memory_used_bytes.map(units::bytes)),
+            known(gpu.memory_total_bytes.map(units::bytes)),
+            known(gpu.temperature_celsius.map(|value| format!("{value:.0} °C"))),
+            watts(gpu.power_watts),
+            watts(gpu.power_limit_watts),
+            known(gpu.fan_ratio.map(units::percent)),
+            Cell::from(&gpu.uuid),
+        ]);
+    }
+    table
+}
+
+/// A GPU on one line, for the status screen.
+pub(crate) fn line(gpu: &Gpu) -> String {
+    let memory = gpu
+        .memory_used_bytes
+        .zip(gpu.memory_total_bytes)
+        .map(|(used, total)| format!("{} of {}", units::bytes(used), units::bytes(total)));
+    let parts = [
+        gpu.name.clone(),
+        gpu.busy_ratio.map(|ratio| format!("{} busy", units::percent(ratio))),
+        memory,
+        gpu.temperature_celsius.map(|value| format!("{value:.0} °C")),
+        gpu.power_watts.map(|value| format!("{value:.0} W")),
+    ];
+    crate::output::facts::listed(parts).unwrap_or_else(|| units::UNKNOWN.to_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A card of which little is known.
+    pub(crate) fn gpu() -> Gpu {
+        Gpu {
+            uuid: "GPU-1".into(),
+            index: 0,
+            name: Some("A10".into()),
+            busy_ratio: Some(0.3),
+            memory_busy_ratio: None,
+            memory_total_bytes: Some(24 << 30),
+            memory_used_bytes: Some(2 << 30),
+            temperature_celsius: Some(61.0),
+            power_watts: None,
+            power_limit_watts: Some(150.0),
+            fan_ratio: None,
+            core_clock_hertz: None,
+            memory_clock_hertz: None,
+        }
+    }
+
+    #[test]
+    fn what_a_card_does_not_say_is_a_dash() {
+        assert_eq!(
+            table(&[gpu()]).render(false, None),
+            "GPU  NAME  BUSY      MEM     TOTAL   TEMP  POWER  LIMIT  FAN  UUID\n  \
+             0  A10   30 %  2.0 GiB  24.0 GiB  61 °C      -  150 W    -  GPU-1\n"
+        );
+        assert_eq!(line(&gpu()), "A10, 30 % busy, 2.0 GiB of 24.0 GiB, 61 °C");
+    }
+}

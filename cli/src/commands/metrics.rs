@@ -1,0 +1,275 @@
+//! `llamactl metrics [SERIES…]`
+
+use crate::args::more;
+use crate::complete::series;
+use crate::connection::{Autostart, Daemon, Reach};
+use crate::exit::{Outcome, Quit};
+use crate::follow;
+use crate::output::Output;
+use crate::output::styled::{BOLD, DIM, Styled};
+use crate::output::table::{Align, Cell, Column, Table};
+use crate::output::time::Clock;
+use crate::output::units::{self, UNKNOWN};
+use clap::{Args, Subcommand};
+use llamactl_protocol::metrics::{MetricsFollow, MetricsSample, Reading, Sample};
+use llamactl_protocol::{Failure, Kind};
+use serde_json::{Value, json};
+
+/// Show measurements: the machine, GPUs, servers
+///
+/// The latest sample, or with -f each as it is taken. SERIES picks series by name or by the
+/// beginning of their names. What is not known is `-`, in JSON null; it is never 0.
+#[derive(Args, Debug)]
+#[command(
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = more!(
+        "llamactl metrics",
+        "llamactl metrics host gpu.0",
+        "llamactl metrics -f",
+        "llamactl metrics -f host.cpu_busy_ratio --json | jq -c .data",
+        "llamactl metrics series";
+        "0 done  5 no such series  6 daemon unreachable  130 interrupted"
+    )
+)]
+pub(crate) struct Metrics {
+    /// Series, by name or the beginning of their names
+    #[arg(value_name = "SERIES", add = series())]
+    series: Vec<String>,
+    /// Go on with each new sample
+    #[arg(long, short)]
+    follow: bool,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// `llamactl metrics …`
+#[derive(Subcommand, Debug)]
+enum What {
+    /// List the names of all series
+    #[command(after_help = more!(
+        "llamactl metrics series",
+        "llamactl metrics series | grep watts";
+        "0 done  6 daemon unreachable"
+    ))]
+    Series,
+}
+
+/// Shows measurements.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Outcome {
+    let daemon = reach.daemon(Autostart::UnlessStopped).await?;
+    match args.what {
+        Some(What::Series) => {
+            let readings = daemon.call(&MetricsSample {}).await?.readings();
+            if output.json {
+                let names: Vec<Value> =
+                    readings.iter().map(|reading| json!({ "series": reading.series })).collect();
+                return output.json_lines(&names);
+            }
+            output.names(readings.iter().map(|reading| &reading.series))
+        }
+        None if args.follow => live(output, daemon, args.series).await,
+        None => latest(output, &daemon, &args.series).await,
+    }
+}
+
+async fn latest(output: &mut Output, daemon: &Daemon, wanted: &[String]) -> Outcome {
+    let sample = daemon.call(&MetricsSample {}).await?;
+    if output.json && wanted.is_empty() {
+        return output.json(&sample);
+    }
+    let readings = pick(sample.readings(), wanted)?;
+    if output.json {
+        return output.json_lines(&readings);
+    }
+    if output.quiet {
+        return output.names(readings.iter().map(|reading| &reading.series));
+    }
+    let mut table = Table::new([Column("SERIES", Align::Left), Column("VALUE", Align::Right)]);
+    for reading in &readings {
+        table.row([Cell::from(&reading.series), Cell::from(value(reading, output.terminal))]);
+    }
+    output.table(&table)
+}
+
+/// A value: with its unit for a person, as a bare number for a program.
+fn value(reading: &Reading, humane: bool) -> String {
+    match reading.value {
+        None => UNKNOWN.to_owned(),
+        Some(value) if humane => units::reading(&reading.series, value),
+        Some(value) => value.to_string(),
+    }
+}
+
+/// The readings of these series, in the order they were asked for; all when none was.
+fn pick(readings: Vec<Reading>, wanted: &[String]) -> Result<Vec<Reading>, Failure> {
+    if wanted.is_empty() {
+        return Ok(readings);
+    }
+    let mut picked: Vec<Reading> = Vec::new();
+    for name in wanted {
+        let before = picked.len();
+        for reading in &readings {
+            let known = picked.iter().any(|there| there.series == reading.series);
+            if matches(&reading.series, name) && !known {
+                picked.push(reading.clone());
+            }
+        }
+        if picked.len() == before && !readings.iter().any(|r| matches(&r.series, name)) {
+            return Err(Failure::new(Kind::InvalidValue, format!("there is no series {name}"))
+                .hint("llamactl metrics series lists them; a server has some while it runs")
+                .details(json!({ "series": name })));
+        }
+    }
+    Ok(picked)
+}
+
+fn matches(series: &str, wanted: &str) -> bool {
+    series.starts_with(wanted)
+}
+
+async fn live(output: &mut Output, daemon: Daemon, wanted: Vec<String>) -> Outcome {
+    let mut stream = daemon.follow(&MetricsFollow {}).await?;
+    drop(daemon);
+    if output.json && wanted.is_empty() {
+        return follow::to_stdout(output, &mut stream, |_, _| Ok(())).await;
+    }
+    let clock = Clock::local();
+    let mut heading = Vec::new();
+    let as_json = std::mem::take(&mut output.json);
+    let mut print = |output: &mut Output, sample: Sample| -> Result<(), Quit> {
+        if as_json {
+            return output.json_unflushed(&picked_json(&sample, &wanted));
+        }
+        let cells = if wanted.is_empty() {
+            summary(&sample)
+        } else {
+            chosen(&sample, &wanted, output.terminal)
+        };
+        let names: Vec<String> = cells.iter().map(|(name, _)| name.clone()).collect();
+        if names != heading {
+            let line = row("TIME", names.iter().map(|name| (name.as_str(), name.as_str())));
+            output.line_unflushed(Styled::new().with(BOLD, line))?;
+            heading = names;
+        }
+        let cells = cells.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let line = row("", cells);
+        let time = clock.time(sample.at_ms);
+        output.line_unflushed(Styled::new().with(DIM, time).plain(line.get(8..).unwrap_or("")))
+    };
+    let outcome = follow::to_stdout(output, &mut stream, &mut print).await;
+    output.json = as_json;
+    outcome
+}
+
+/// The chosen readings of a sample, as a stream item.
+fn picked_json(sample: &Sample, wanted: &[String]) -> Value {
+    let readings = sample.readings();
+    let data: serde_json::Map<String, Value> = readings
+        .into_iter()
+        .filter(|reading| wanted.iter().any(|name| matches(&reading.series, name)))
+        .map(|reading| (reading.series, json!(reading.value)))
+        .collect();
+    json!({ "kind": "change", "at_ms": sample.at_ms, "cursor": null, "data": data })
+}
+
+/// What one looks at first, as named columns.
+fn summary(sample: &Sample) -> Vec<(String, String)> {
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
+    let host = &sample.host;
+    let used = host
+        .memory_total_bytes
+        .zip(host.memory_available_bytes)
+        .map(|(total, available)| units::bytes(total.saturating_sub(available)));
+    let mut cells = vec![
+        ("CPU".to_owned(), or_unknown(host.cpu_busy_ratio.map(units::percent))),
+        ("MEM".to_owned(), or_unknown(used)),
+    ];
+    for gpu in sample.gpus.iter().flatten() {
+        let index = gpu.index;
+        cells.push((format!("GPU{index}"), or_unknown(gpu.busy_ratio.map(units::percent))));
+        cells
+            .push((format!("GPU{index} MEM"), or_unknown(gpu.memory_used_bytes.map(units::bytes))));
+    }
+    for server in &sample.servers {
+        let llama = server.llama.as_ref();
+        let speed = llama.and_then(|llama| llama.generated_tokens_per_second).map(units::rate);
+        let slots = llama.and_then(|llama| Some((llama.slots_busy?, llama.slots?)));
+        let slots = slots.map(|(busy, all)| format!("{busy}/{all}"));
+        cells.push((format!("{} TOK/S", server.model), or_unknown(speed)));
+        cells.push((format!("{} SLOTS", server.model), or_unknown(slots)));
+    }
+    cells
+}
+
+fn chosen(sample: &Sample, wanted: &[String], humane: bool) -> Vec<(String, String)> {
+    sample
+        .readings()
+        .iter()
+        .filter(|reading| wanted.iter().any(|name| matches(&reading.series, name)))
+        .map(|reading| (reading.series.clone(), value(reading, humane)))
+        .collect()
+}
+
+/// A line of right-aligned columns, each as wide as its name asks.
+fn row<'a>(first: &str, cells: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut line = format!("{first:<8}");
+    for (name, value) in cells {
+        let width = name.chars().count().max(9);
+        line.push_str(&format!("  {value:>width$}"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llamactl_protocol::metrics::{Host, ProcessSample};
+
+    fn sample() -> Sample {
+        Sample {
+            seq: 1,
+            at_ms: 0,
+            host: Host {
+                cpu_busy_ratio: Some(0.25),
+                memory_total_bytes: Some(4 << 30),
+                memory_available_bytes: Some(1 << 30),
+                ..Host::default()
+            },
+            gpus: None,
+            servers: vec![],
+            daemon: ProcessSample::default(),
+        }
+    }
+
+    fn names(wanted: &[&str]) -> Result<Vec<String>, Kind> {
+        let wanted: Vec<String> = wanted.iter().map(|&name| name.into()).collect();
+        pick(sample().readings(), &wanted)
+            .map(|readings| readings.into_iter().map(|reading| reading.series).collect())
+            .map_err(|failure| failure.kind)
+    }
+
+    #[test]
+    fn series_are_picked_by_name_or_beginning() {
+        assert_eq!(names(&["host.load_1m"]).unwrap(), ["host.load_1m"]);
+        assert_eq!(names(&["host.load_1"]).unwrap().len(), 2);
+        assert_eq!(names(&["host.load_1m", "host.load_"]).unwrap().len(), 3);
+        assert_eq!(names(&["nonsense"]), Err(Kind::InvalidValue));
+        assert_eq!(names(&[]).unwrap().len(), sample().readings().len());
+    }
+
+    #[test]
+    fn a_followed_sample_is_one_row_under_its_heading() {
+        let cells = summary(&sample());
+        let heading = row("TIME", cells.iter().map(|(name, _)| (name.as_str(), name.as_str())));
+        let line = row("", cells.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        assert_eq!(heading, "TIME            CPU        MEM");
+        assert_eq!(line, "               25 %    3.0 GiB");
+    }
+
+    #[test]
+    fn chosen_series_go_by_name_in_json() {
+        let item = picked_json(&sample(), &["host.cpu_busy".into(), "host.load_1m".into()]);
+        assert_eq!(item["data"], json!({ "host.cpu_busy_ratio": 0.25, "host.load_1m": null }));
+    }
+}

@@ -1,0 +1,74 @@
+//! The commands, one file each: its arguments, its help, what it does.
+
+pub(crate) mod completions;
+pub(crate) mod daemon_logs;
+pub(crate) mod daemon_restart;
+pub(crate) mod daemon_start;
+pub(crate) mod daemon_status;
+pub(crate) mod daemon_stop;
+pub(crate) mod events;
+pub(crate) mod gpus;
+pub(crate) mod help;
+pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod model_add;
+pub(crate) mod model_alias;
+pub(crate) mod model_args;
+pub(crate) mod model_copy;
+pub(crate) mod model_list;
+pub(crate) mod model_remove;
+pub(crate) mod model_rename;
+pub(crate) mod model_set;
+pub(crate) mod model_show;
+pub(crate) mod model_unset;
+pub(crate) mod ps;
+pub(crate) mod restart;
+pub(crate) mod rpc;
+pub(crate) mod run;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod status_one;
+pub(crate) mod stop;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+use crate::args::{Command, DaemonCommand, ModelCommand};
+use crate::connection::Reach;
+use crate::exit::Outcome;
+use crate::output::Output;
+
+/// Carries out a command.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) -> Outcome {
+    match command {
+        Command::Start(args) => start::run(output, reach, args).await,
+        Command::Stop(args) => stop::run(output, reach, args).await,
+        Command::Restart(args) => restart::run(output, reach, args).await,
+        Command::Wait(args) => wait::run(output, reach, args).await,
+        Command::Ps(args) => ps::run(output, reach, args).await,
+        Command::Status(args) => status::run(output, reach, args).await,
+        Command::Logs(args) => logs::run(output, reach, args).await,
+        Command::Run(args) => run::run(output, reach, args).await,
+        Command::Model(ModelCommand::Add(args)) => model_add::run(output, reach, args).await,
+        Command::Model(ModelCommand::List(_)) => model_list::run(output, reach).await,
+        Command::Model(ModelCommand::Show(args)) => model_show::run(output, reach, args).await,
+        Command::Model(ModelCommand::Set(args)) => model_set::run(output, reach, args).await,
+        Command::Model(ModelCommand::Unset(args)) => model_unset::run(output, reach, args).await,
+        Command::Model(ModelCommand::Args(args)) => model_args::run(output, reach, args).await,
+        Command::Model(ModelCommand::Rename(args)) => model_rename::run(output, reach, args).await,
+        Command::Model(ModelCommand::Copy(args)) => model_copy::run(output, reach, args).await,
+        Command::Model(ModelCommand::Alias(args)) => model_alias::run(output, reach, args).await,
+        Command::Model(ModelCommand::Remove(args)) => model_remove::run(output, reach, args).await,
+        Command::Gpus(_) => gpus::run(output, reach).await,
+        Command::Metrics(args) => metrics::run(output, reach, args).await,
+        Command::Events(args) => events::run(output, reach, args).await,
+        Command::Daemon(DaemonCommand::Start(_)) => daemon_start::run(output, reach).await,
+        Command::Daemon(DaemonCommand::Stop(args)) => daemon_stop::run(output, reach, args).await,
+        Command::Daemon(DaemonCommand::Restart(_)) => daemon_restart::run(output, reach).await,
+        Command::Daemon(DaemonCommand::Status(_)) => daemon_status::run(output, reach).await,
+        Command::Daemon(DaemonCommand::Logs(args)) => daemon_logs::run(output, reach, args).await,
+        Command::Version(_) => version::run(output, reach).await,
+        Command::Rpc(args) => rpc::run(output, reach, args).await,
+        Command::Completions(args) => completions::run(output, args),
+        Command::Help(args) => help::run(output, args),
+    }
+}

@@ -1,0 +1,112 @@
+//! `llamactl model add PATH…`
+
+use crate::args::more;
+use crate::connection::{Autostart, Reach};
+use crate::exit::{Outcome, Quit, Tally};
+use crate::output::Output;
+use crate::output::facts::listed;
+use crate::output::units;
+use crate::settings;
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+use clap_complete::engine::PathCompleter;
+use llamactl_protocol::model::{Added, ModelAdd};
+use llamactl_protocol::{Failure, Kind};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Register GGUF files as models
+///
+/// The file stays where it is. Of a split model any part will do. Arguments like `ctx-size=8192`
+/// behind the first path are settings to begin with.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl model add ~/models/qwen3-8b-q4_k_m.gguf",
+    "llamactl model add ./qwen3.gguf --name qwen3:8b ctx-size=8192 port=auto",
+    "llamactl model add ~/models/*.gguf";
+    "0 done, also if it was there already  3 no such file  4 the name is taken  5 no model file, or a setting refused"
+))]
+pub(crate) struct Add {
+    /// GGUF files, then settings as key=value
+    #[arg(
+        required = true,
+        value_name = "PATH",
+        add = ArgValueCompleter::new(PathCompleter::file())
+    )]
+    paths: Vec<OsString>,
+    /// The model's name; absent: the file's name without .gguf
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Registers models.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcome {
+    let (paths, settings) = settings::behind_paths(&args.paths, Path::exists)?;
+    if paths.len() > 1 && args.name.is_some() {
+        return Err(Failure::new(
+            Kind::Usage,
+            "--name names one model, and several files are given",
+        )
+        .hint("add them one by one, or without --name")
+        .into());
+    }
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let mut tally = Tally::default();
+    for path in paths {
+        let added = async {
+            let path = std::path::absolute(&path).map_err(|error| {
+                Failure::new(Kind::FileNotFound, format!("{}: {error}", path.display()))
+            })?;
+            let (name, settings) = (args.name.clone(), settings.clone());
+            daemon.call(&ModelAdd { path: path.into(), name, settings }).await
+        };
+        let added = added.await.map_err(Quit::from);
+        if let Some(added) = tally.take(output, added)? {
+            tell(output, &added)?;
+        }
+    }
+    tally.end()
+}
+
+fn tell(output: &mut Output, added: &Added) -> Outcome {
+    let model = &added.model;
+    if output.json {
+        return output.json(added);
+    }
+    if output.quiet {
+        return output.names([&model.name]);
+    }
+    output.line(line(added))?;
+    added.notes.iter().for_each(|note| output.note(note.as_str()));
+    Ok(())
+}
+
+/// `added m (qwen3, 8.2B, Q4_K_M, 4.7 GiB)`
+fn line(added: &Added) -> String {
+    let model = &added.model;
+    if !added.added {
+        return format!("{} is there already", model.name);
+    }
+    let file = &model.file;
+    let facts = listed([
+        file.architecture.clone(),
+        file.parameters.map(units::count),
+        file.quantization.clone(),
+        Some(units::bytes(file.size_bytes)),
+    ]);
+    format!("added {} ({})", model.name, facts.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::model_list::tests::model;
+
+    #[test]
+    fn what_was_added_is_said_in_a_line() {
+        let mut added = Added { model: model("m"), added: true, notes: vec![] };
+        assert_eq!(line(&added), "added m (qwen3, 8.2B, Q4_K_M, 4.7 GiB)");
+        added.added = false;
+        assert_eq!(line(&added), "m is there already");
+    }
+}

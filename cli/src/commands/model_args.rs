@@ -1,0 +1,31 @@
+//! `llamactl model args NAME`
+
+use crate::args::more;
+use crate::complete::model_names;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::model::ModelArgs;
+
+/// Show the command line a start would use now
+///
+/// Quoted for a shell, environment first.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl model args qwen3",
+    "llamactl model args qwen3 --json | jq -r .argv[]";
+    "0 done  3 no such model, or no llama-server  6 daemon unreachable"
+))]
+pub(crate) struct CommandLine {
+    /// A model, by name or alias
+    #[arg(add = model_names())]
+    name: String,
+}
+
+/// Shows a command line.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: CommandLine) -> Outcome {
+    let daemon = reach.daemon(Autostart::UnlessStopped).await?;
+    let line = daemon.call(&ModelArgs { model: args.name }).await?;
+    if output.json { output.json(&line) } else { output.line(line.shell) }
+}

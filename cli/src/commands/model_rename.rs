@@ -1,0 +1,41 @@
+//! `llamactl model rename NAME NEW`
+
+use crate::args::more;
+use crate::complete::model_names;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::model::ModelRename;
+
+/// Give a model another name
+///
+/// Its settings, logs and history stay.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl model rename qwen3 qwen3:8b";
+    "0 done  3 no such model  4 the name is taken  5 no possible name  6 daemon unreachable"
+))]
+pub(crate) struct Rename {
+    /// A model, by name or alias
+    #[arg(add = model_names())]
+    name: String,
+    /// The new name
+    new: String,
+}
+
+/// Renames a model.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Rename) -> Outcome {
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let changed = daemon.call(&ModelRename { model: args.name.clone(), to: args.new }).await?;
+    let name = &changed.model.name;
+    if output.json {
+        output.json(&changed)
+    } else if output.quiet {
+        output.names([name])
+    } else if changed.changed {
+        output.line(format!("{} is now {name}", args.name))
+    } else {
+        output.line(format!("{name} has this name already"))
+    }
+}

@@ -1,0 +1,46 @@
+//! `llamactl restart NAME…`
+
+use super::start::{Patience, bring_up};
+use super::stop::running;
+use crate::args::more;
+use crate::complete::model_names;
+use crate::connection::{Autostart, Reach};
+use crate::exit::{Outcome, Quit, Tally};
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::server::ServerRestart;
+
+/// Stop and start models' servers, with the settings of now
+///
+/// One that is stopped is started. Waits until each is ready.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl model set qwen3 ctx-size=16384 && llamactl restart qwen3",
+    "llamactl restart --all";
+    "0 ready  3 no such model  6 daemon unreachable  7 timed out  8 a server failed  130 interrupted"
+))]
+pub(crate) struct Restart {
+    /// Models, by name or alias
+    #[arg(required_unless_present = "all", value_name = "NAME", add = model_names())]
+    names: Vec<String>,
+    /// All that run
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Restarts servers.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Outcome {
+    let deadline = args.patience.deadline();
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let names = if args.all { running(&daemon).await? } else { args.names };
+    let mut tally = Tally::default();
+    let mut accepted = Vec::new();
+    for model in names {
+        let answer = daemon.call(&ServerRestart { model }).await.map_err(Quit::from);
+        accepted.extend(tally.take(output, answer)?);
+    }
+    bring_up(output, &daemon, accepted, &args.patience, deadline, &mut tally).await?;
+    tally.end()
+}

@@ -1,0 +1,317 @@
+//! `llamactl run MODEL [PROMPT…]`
+
+use crate::args::more;
+use crate::chat::{Finished, Sink, Unanswered, Wishes, ask};
+use crate::complete::model_names;
+use crate::connection::{Autostart, Daemon, Reach};
+use crate::exit::{Outcome, Quit};
+use crate::output::Output;
+use crate::waiting::{Deadline, Goal, Request, until};
+use clap::Args;
+use llamactl_protocol::server::{Endpoint, Server, ServerShow, ServerStart, State};
+use llamactl_protocol::{Failure, Kind};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::io::{self, IsTerminal as _, Read as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Stdin};
+use tokio::signal::ctrl_c;
+
+/// The longest prompt, in bytes.
+const MAX_PROMPT_BYTES: u64 = 8 << 20;
+/// How often a server that says it is loading is waited for.
+const LOADING_TRIES: u32 = 5;
+
+/// Ask a model, or chat with it
+///
+/// Starts the model's server if it is stopped, and leaves it running. The prompt is the
+/// arguments, then standard input when that is no terminal. At a terminal without a prompt it is
+/// a chat: /bye or Ctrl-D ends it, Ctrl-C stops the current answer. The answer goes to stdout,
+/// timings to stderr.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl run qwen3 \"Why is the sky blue?\"",
+    "cat report.txt | llamactl run qwen3 summarize --max-tokens 200",
+    "llamactl run qwen3 --system \"Answer in one word.\"";
+    "0 answered  2 no prompt  3 no such model  6 daemon unreachable  8 the server failed or refused  130 interrupted"
+))]
+pub(crate) struct Run {
+    /// A model, by name or alias
+    #[arg(add = model_names())]
+    model: String,
+    /// The prompt
+    #[arg(value_name = "PROMPT")]
+    prompt: Vec<String>,
+    /// Instructions before the conversation
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Generate at most this many tokens
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u32>,
+    /// Temperature
+    #[arg(long, value_name = "X", value_parser = temperature)]
+    temp: Option<f64>,
+    /// Seed, for the same answer again
+    #[arg(long, value_name = "N")]
+    seed: Option<i64>,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err("expected a number that is not negative".to_owned())
+    }
+}
+
+/// Asks a model.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Run) -> Outcome {
+    let interactive = args.prompt.is_empty() && io::stdin().is_terminal();
+    let prompt = if interactive { None } else { Some(prompt(&args.prompt)?) };
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let mut conversation = Conversation {
+        output,
+        daemon: &daemon,
+        model: args.model,
+        endpoint: None,
+        messages: Vec::new(),
+        wishes: Wishes { max_tokens: args.max_tokens, temperature: args.temp, seed: args.seed },
+    };
+    if let Some(system) = args.system {
+        conversation.messages.push(json!({ "role": "system", "content": system }));
+    }
+    match prompt {
+        Some(prompt) => conversation.say(prompt).await,
+        None => conversation.chat().await,
+    }
+}
+
+/// The prompt: the arguments, then standard input when it is no terminal.
+fn prompt(words: &[String]) -> Result<String, Failure> {
+    let mut piped = Vec::new();
+    if !io::stdin().is_terminal() {
+        io::stdin().lock().take(MAX_PROMPT_BYTES + 1).read_to_end(&mut piped).map_err(|error| {
+            Failure::new(Kind::IoFailed, format!("standard input cannot be read: {error}"))
+        })?;
+    }
+    join(words, piped)
+}
+
+fn join(words: &[String], piped: Vec<u8>) -> Result<String, Failure> {
+    let too_long = |length: usize| u64::try_from(length).is_ok_and(|n| n > MAX_PROMPT_BYTES);
+    if too_long(piped.len()) {
+        return Err(Failure::new(Kind::InvalidValue, "the prompt is longer than 8 MiB"));
+    }
+    let piped = String::from_utf8(piped)
+        .map_err(|_| Failure::new(Kind::InvalidValue, "standard input is not UTF-8 text"))?;
+    let words = words.join(" ");
+    match (words.trim().is_empty(), piped.trim().is_empty()) {
+        (true, true) => Err(Failure::new(Kind::Usage, "there is no prompt")
+            .hint("llamactl run MODEL \"a question\", or pipe text in")),
+        (true, false) => Ok(piped),
+        (false, true) => Ok(words),
+        (false, false) => Ok(format!("{words}\n\n{piped}")),
+    }
+}
+
+/// A conversation with one model.
+struct Conversation<'a> {
+    output: &'a mut Output,
+    daemon: &'a Daemon,
+    model: String,
+    endpoint: Option<Endpoint>,
+    messages: Vec<Value>,
+    wishes: Wishes,
+}
+
+impl Conversation<'_> {
+    /// One question and its answer.
+    async fn say(&mut self, prompt: String) -> Outcome {
+        self.messages.push(json!({ "role": "user", "content": prompt }));
+        for _ in 0..LOADING_TRIES {
+            let endpoint = match self.endpoint.clone() {
+                Some(endpoint) => endpoint,
+                None => self.ready().await?,
+            };
+            let mut printer = Printer { output: self.output, open_line: false, thinking: false };
+            let answer = ask(&endpoint, &self.model, &self.messages, &self.wishes, &mut printer);
+            let answer = tokio::select! {
+                answer = answer => answer,
+                _ = ctrl_c() => Err(Unanswered::Quit(Quit::Told(Kind::Interrupted.exit_status()))),
+            };
+            printer.end_line()?;
+            match answer {
+                Ok(finished) => {
+                    self.endpoint = Some(endpoint);
+                    return self.answered(finished);
+                }
+                Err(Unanswered::Quit(quit)) => return Err(quit),
+                Err(Unanswered::Loading) => self.endpoint = None,
+            }
+        }
+        Err(Failure::new(
+            Kind::ServerFailed,
+            format!("{} goes on saying that it is loading", self.model),
+        )
+        .hint(format!("llamactl status {}", self.model))
+        .into())
+    }
+
+    fn answered(&mut self, finished: Finished) -> Outcome {
+        if finished.cut_by_limit {
+            self.output.aside("… the answer ends here because of --max-tokens or the context size");
+        }
+        if let Some(line) = finished.timings.and_then(|timings| timings.line()) {
+            self.output.aside(line);
+        }
+        self.messages.push(json!({ "role": "assistant", "content": finished.text }));
+        Ok(())
+    }
+
+    /// Questions from the terminal until it ends.
+    async fn chat(&mut self) -> Outcome {
+        self.endpoint = Some(self.ready().await?);
+        self.output.aside("Ask away. /bye or Ctrl-D ends, Ctrl-C stops an answer.");
+        let mut lines = BufReader::new(tokio::io::stdin());
+        loop {
+            self.output.aside_piece(">>> ");
+            let Some(line) = self.question(&mut lines).await? else { return Ok(()) };
+            match line.trim() {
+                "" => continue,
+                "/bye" => return Ok(()),
+                _ => {}
+            }
+            let before = self.messages.len();
+            match self.say(line).await {
+                Ok(()) => {}
+                Err(Quit::Told(_)) => self.messages.truncate(before),
+                Err(Quit::Failure(failure)) if failure.kind == Kind::ServerFailed => {
+                    self.messages.truncate(before);
+                    self.endpoint = None;
+                    self.output.failure(&failure);
+                }
+                Err(quit) => return Err(quit),
+            }
+        }
+    }
+
+    /// A line from the terminal; `None` at the end.
+    async fn question(&self, lines: &mut BufReader<Stdin>) -> Result<Option<String>, Failure> {
+        let mut line = Vec::new();
+        let read = async { lines.take(MAX_PROMPT_BYTES).read_until(b'\n', &mut line).await };
+        let mut read = std::pin::pin!(read);
+        let length = loop {
+            tokio::select! {
+                length = &mut read => break length,
+                _ = ctrl_c() => self.output.aside_piece("\n(/bye or Ctrl-D ends)\n>>> "),
+            }
+        };
+        match length {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned())),
+            Err(error) => {
+                Err(Failure::new(Kind::IoFailed, format!("the terminal cannot be read: {error}")))
+            }
+        }
+    }
+
+    /// Where the model answers; it is started first if it does not run.
+    async fn ready(&mut self) -> Result<Endpoint, Quit> {
+        let server = self.daemon.call(&ServerShow { model: self.model.clone() }).await?;
+        let server = match server.state {
+            State::Ready | State::Sleeping => server,
+            _ => self.start().await?,
+        };
+        server.endpoint.ok_or_else(|| {
+            Failure::new(
+                Kind::NotRunning,
+                format!("{} is ready, but nobody knows where", server.model),
+            )
+            .into()
+        })
+    }
+
+    async fn start(&mut self) -> Result<Server, Quit> {
+        let accepted = self.daemon.call(&ServerStart { model: self.model.clone() }).await?;
+        let (request, deadline) = (Request::of(&accepted), Deadline::after(None));
+        let name = &accepted.server.model;
+        until(self.output, self.daemon, name, Goal::Ready, Some(&request), deadline).await
+    }
+}
+
+/// Prints an answer as it comes.
+struct Printer<'a> {
+    output: &'a mut Output,
+    /// Text was printed and its line has no end yet.
+    open_line: bool,
+    /// The last thing shown was reasoning.
+    thinking: bool,
+}
+
+impl Printer<'_> {
+    fn end_line(&mut self) -> Outcome {
+        self.end_thinking();
+        if std::mem::take(&mut self.open_line) { self.output.piece("\n") } else { Ok(()) }
+    }
+
+    fn end_thinking(&mut self) {
+        if std::mem::take(&mut self.thinking) {
+            self.output.aside_piece("\n");
+        }
+    }
+}
+
+impl Sink for Printer<'_> {
+    fn chunk(&mut self, json: &str) -> Result<(), Quit> {
+        if !self.output.json {
+            return Ok(());
+        }
+        let chunk: &RawValue = serde_json::from_str(json).map_err(|_| {
+            Failure::new(Kind::ServerFailed, "the server's answer is not what llama-server sends")
+        })?;
+        self.output.json(chunk)
+    }
+
+    fn text(&mut self, piece: &str) -> Result<(), Quit> {
+        if self.output.json {
+            return Ok(());
+        }
+        self.end_thinking();
+        self.open_line = !piece.ends_with('\n');
+        self.output.piece(piece)
+    }
+
+    fn reasoning(&mut self, piece: &str) -> Result<(), Quit> {
+        self.thinking = true;
+        self.output.aside_piece(piece);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(words: &[&str], piped: &[u8]) -> Result<String, Kind> {
+        let words: Vec<String> = words.iter().map(|&word| word.into()).collect();
+        join(&words, piped.to_vec()).map_err(|failure| failure.kind)
+    }
+
+    #[test]
+    fn the_prompt_is_the_arguments_then_what_is_piped() {
+        assert_eq!(joined(&["sum", "up"], b"text\n").as_deref(), Ok("sum up\n\ntext\n"));
+        assert_eq!(joined(&["sum", "up"], b"").as_deref(), Ok("sum up"));
+        assert_eq!(joined(&[], b"text").as_deref(), Ok("text"));
+        assert_eq!(joined(&[], b" \n"), Err(Kind::Usage));
+        assert_eq!(joined(&["x"], b"\xff"), Err(Kind::InvalidValue));
+        assert_eq!(joined(&["x"], &vec![b'a'; (8 << 20) + 1]), Err(Kind::InvalidValue));
+    }
+
+    #[test]
+    fn a_temperature_is_a_number() {
+        assert_eq!(temperature("0.7"), Ok(0.7));
+        for bad in ["-1", "nan", "inf", "warm"] {
+            assert!(temperature(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `llamactl start NAME…`
+
+use crate::args::more;
+use crate::complete::model_names;
+use crate::connection::{Autostart, Daemon, Reach};
+use crate::exit::{Outcome, Quit, Tally};
+use crate::output::Output;
+use crate::output::time::parse_duration;
+use crate::view::{port_hint, ready_already_line, ready_line};
+use crate::waiting::{Deadline, Goal, Request, until};
+use clap::Args;
+use llamactl_protocol::server::{Accepted, Server, ServerStart, State};
+use std::time::Duration;
+
+/// Start models' servers and wait until they are ready
+///
+/// Each is ready when it answers requests; its endpoint is printed then. Starting one that runs
+/// is done already. Ctrl-C and --timeout end the waiting, not the loading.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl start qwen3",
+    "llamactl start qwen3 && curl http://127.0.0.1:8101/v1/models",
+    "llamactl start a b --timeout 5m",
+    "llamactl start qwen3 --no-wait";
+    "0 ready  3 no such model  6 daemon unreachable  7 timed out  8 a server failed  130 interrupted"
+))]
+pub(crate) struct Start {
+    /// Models, by name or alias
+    #[arg(required = true, value_name = "NAME", add = model_names())]
+    names: Vec<String>,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Whether and how long to wait.
+#[derive(Args, Debug)]
+pub(crate) struct Patience {
+    /// Return when the request is accepted
+    #[arg(long, conflicts_with_all = ["wait", "timeout"])]
+    no_wait: bool,
+    /// Wait until it is done (the default)
+    #[arg(long)]
+    wait: bool,
+    /// Wait at most this long: 30s, 5m, 1h30m
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+}
+
+impl Patience {
+    /// Whether to wait.
+    pub(crate) fn waits(&self) -> bool {
+        !self.no_wait
+    }
+
+    /// Until when, from now.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
+    }
+}
+
+/// Starts servers.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Start) -> Outcome {
+    let deadline = args.patience.deadline();
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let mut tally = Tally::default();
+    let mut accepted = Vec::new();
+    for model in args.names {
+        let answer = daemon.call(&ServerStart { model }).await.map_err(Quit::from);
+        accepted.extend(tally.take(output, answer)?);
+    }
+    bring_up(output, &daemon, accepted, &args.patience, deadline, &mut tally).await?;
+    tally.end()
+}
+
+/// Waits for starts that were accepted, one after the other, and says what became of each.
+pub(crate) async fn bring_up(
+    output: &mut Output,
+    daemon: &Daemon,
+    accepted: Vec<Accepted>,
+    patience: &Patience,
+    deadline: Deadline,
+    tally: &mut Tally,
+) -> Outcome {
+    for accepted in accepted {
+        if !patience.waits() {
+            under_way(output, &accepted)?;
+            continue;
+        }
+        let already = !accepted.changed && accepted.server.state == State::Ready;
+        let result = if already {
+            Ok(accepted.server.clone())
+        } else {
+            let request = Request::of(&accepted);
+            let model = &accepted.server.model;
+            until(output, daemon, model, Goal::Ready, Some(&request), deadline).await
+        };
+        if let Some(server) = tally.take(output, result)? {
+            up(output, &server, accepted.changed, already)?;
+        }
+    }
+    Ok(())
+}
+
+fn under_way(output: &mut Output, accepted: &Accepted) -> Outcome {
+    let server = &accepted.server;
+    if output.json {
+        output.json(server)
+    } else if output.quiet {
+        output.names(accepted.changed.then_some(&server.model))
+    } else if server.state == State::Ready {
+        output.line(ready_already_line(server))
+    } else {
+        output.line(format!("{} starting", server.model))
+    }
+}
+
+fn up(output: &mut Output, server: &Server, changed: bool, already: bool) -> Outcome {
+    if output.json {
+        return output.json(server);
+    }
+    if output.quiet {
+        return output.names(changed.then_some(&server.model));
+    }
+    output.line(if already { ready_already_line(server) } else { ready_line(server) })?;
+    for warning in &server.warnings {
+        output.warning(warning);
+    }
+    if let Some(hint) = port_hint(server) {
+        output.hint(&hint);
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! `llamactl status NAME`: one server, as systemctl would show it.
+
+use super::logs;
+use crate::connection::Daemon;
+use crate::exit::Outcome;
+use crate::output::Output;
+use crate::output::facts::{Facts, listed};
+use crate::output::styled::{BOLD, DIM, Styled, YELLOW};
+use crate::output::time::{Clock, now_ms};
+use crate::output::units;
+use crate::view::{endpoint, sample_of, setting_value, state_style, state_text};
+use llamactl_protocol::Failure;
+use llamactl_protocol::log::{LogFollow, LogLine};
+use llamactl_protocol::metrics::{MetricsSample, ProcessSample};
+use llamactl_protocol::model::{ModelDetail, ModelShow};
+use llamactl_protocol::server::{Server, Wish};
+
+/// Log lines shown.
+const LINES: u32 = 10;
+
+/// Shows one server.
+pub(super) async fn run(output: &mut Output, daemon: &Daemon, name: String) -> Outcome {
+    if !output.for_people() {
+        let detail = daemon.call(&ModelShow { model: name }).await?;
+        let server = detail.server;
+        return if output.json { output.json(&server) } else { output.names([&server.model]) };
+    }
+    let show = ModelShow { model: name.clone() };
+    let (detail, sample, log) =
+        tokio::join!(daemon.call(&show), daemon.call(&MetricsSample {}), last_lines(daemon, name),);
+    let (detail, sample) = (detail?, sample.ok());
+    let server = &detail.server;
+    let process = sample_of(sample.as_ref(), server).map(|sample| &sample.process);
+    let (clock, now) = (Clock::local(), now_ms());
+    output.line_unflushed(title(server, &clock, now))?;
+    for line in facts(&detail, process, &clock).lines() {
+        output.line_unflushed(line)?;
+    }
+    // A server that never ran has no log; its state says so already.
+    let log = log.unwrap_or_default();
+    if !log.is_empty() {
+        output.line_unflushed("")?;
+        log.into_iter().try_for_each(|line| output.line_unflushed(logs::styled(line)))?;
+    }
+    output.flush()
+}
+
+async fn last_lines(daemon: &Daemon, model: String) -> Result<Vec<LogLine>, Failure> {
+    let params =
+        LogFollow { model, lines: Some(LINES), follow: Some(false), ..LogFollow::default() };
+    let mut stream = daemon.follow(&params).await?;
+    let mut lines = Vec::new();
+    while let Some(item) = stream.next().await? {
+        match item {
+            llamactl_protocol::Item::Snapshot { data, .. }
+            | llamactl_protocol::Item::Change { data, .. } => lines.push(data),
+            llamactl_protocol::Item::Missed { .. } => {}
+            llamactl_protocol::Item::End { .. } => break,
+        }
+    }
+    Ok(lines)
+}
+
+/// `● m: ready since 2026-01-31 12:00:05 (3m 20s)`
+fn title(server: &Server, clock: &Clock, now_ms: i64) -> Styled {
+    let style = state_style(server.state);
+    Styled::new()
+        .with(style, "● ")
+        .with(BOLD, server.model.as_str())
+        .plain(": ")
+        .with(style, state_text(server))
+        .plain(format!(" since {}", clock.full(server.since_ms)))
+        .with(DIM, format!(" ({})", units::between(server.since_ms, now_ms)))
+}
+
+fn facts(detail: &ModelDetail, process: Option<&ProcessSample>, clock: &Clock) -> Facts {
+    let (model, server) = (&detail.model, &detail.server);
+    let mut facts = Facts::new();
+    if let Some(cause) = &server.cause {
+        facts.add("    cause", format!("{} ({})", cause.message, cause.code));
+        facts.add_known("     hint", cause.hint.clone());
+        for line in &cause.evidence {
+            facts.add(" evidence", Styled::new().with(DIM, line.as_str()));
+        }
+    }
+    if let Some(wanted) = &server.wanted {
+        let wish = match wanted.wish {
+            Wish::Running => "running",
+            Wish::Stopped => "stopped",
+            Wish::OnDemand => "on demand",
+        };
+        let at = clock.full(wanted.at_ms);
+        facts.add("   wanted", format!("{wish}, by {} at {at}", wanted.by));
+    }
+    facts.add_known(" endpoint", endpoint(server));
+    facts.add_known(
+        " in force",
+        server.in_force.as_ref().and_then(|force| {
+            listed([
+                force.context_tokens.map(|tokens| format!("{tokens} tokens of context per slot")),
+                force.slots.map(|slots| format!("{slots} slots")),
+                force.build.clone(),
+            ])
+        }),
+    );
+    let asked = model.settings.iter();
+    let asked = listed(asked.map(|(key, value)| Some(format!("{key}={}", setting_value(value)))));
+    facts.add("    asked", asked.unwrap_or_else(|| "nothing: llama-server's defaults".to_owned()));
+    if !server.pending.is_empty() {
+        let pending = format!("{}: takes effect on restart", server.pending.join(", "));
+        facts.add("  pending", Styled::new().with(YELLOW, pending));
+    }
+    if let Some(run) = &server.run {
+        facts.add_known(
+            "      run",
+            listed([
+                Some(run.id.clone()),
+                run.pid.map(|pid| format!("pid {pid}")),
+                Some(format!("started {}", clock.full(run.started_at_ms))),
+                run.load_ms.map(|ms| format!("loaded in {}", units::duration(ms))),
+                run.ended_at_ms.map(|at| format!("ended {}", clock.full(at))),
+            ]),
+        );
+    }
+    if server.restarts > 0 {
+        facts.add(" restarts", format!("{} since it was started by request", server.restarts));
+    }
+    facts.add_known("   memory", process.and_then(memory));
+    for warning in &server.warnings {
+        facts.add("  warning", Styled::new().with(YELLOW, warning.as_str()));
+    }
+    facts.add("    model", model.path.to_string());
+    facts
+}
+
+fn memory(process: &ProcessSample) -> Option<String> {
+    listed([
+        process.memory_anonymous_bytes.map(|bytes| format!("{} own", units::bytes(bytes))),
+        process.memory_file_bytes.map(|bytes| format!("{} mapped", units::bytes(bytes))),
+        process.gpu_memory_bytes.map(|bytes| format!("{} on GPUs", units::bytes(bytes))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::model_list::tests::model;
+    use crate::view::tests::server;
+    use llamactl_protocol::server::State;
+
+    #[test]
+    fn a_server_that_waits_for_a_restart() {
+        let mut server = server("m", State::Ready);
+        server.pending = vec!["ctx-size".into()];
+        let detail = ModelDetail { model: model("m"), chat_template: None, server };
+        let process =
+            ProcessSample { memory_anonymous_bytes: Some(1 << 30), ..ProcessSample::default() };
+        let clock = Clock::local();
+        let lines: Vec<String> = facts(&detail, Some(&process), &clock)
+            .lines()
+            .iter()
+            .map(|line| line.render(false, false))
+            .collect();
+        for wanted in [
+            "    cause  started by request (requested)",
+            " endpoint  http://127.0.0.1:8101/v1",
+            " in force  4096 tokens of context per slot, 4 slots",
+            "    asked  ctx-size=8192",
+            "  pending  ctx-size: takes effect on restart",
+            "   memory  1.0 GiB own",
+        ] {
+            assert!(lines.contains(&wanted.to_owned()), "{wanted:?} in {lines:#?}");
+        }
+        let title = title(&detail.server, &clock, 1_200_000).render(false, false);
+        assert!(title.starts_with("● m: ready since ") && title.ends_with("(3m 20s)"), "{title}");
+    }
+}

@@ -1,0 +1,47 @@
+//! `llamactl version`
+
+use crate::args::more;
+use crate::connection::{Autostart, Reach, VERSION};
+use crate::exit::Outcome;
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::PROTOCOL;
+use serde_json::json;
+
+/// Show the versions of llamactl and of the daemon
+///
+/// Starts no daemon.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl version",
+    "llamactl version --json | jq -r .daemon.version";
+    "0 done, whether or not a daemon answers"
+))]
+pub(crate) struct Version {}
+
+/// Shows versions.
+pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+    let daemon = match reach.daemon(Autostart::Never).await {
+        Ok(daemon) => {
+            // The difference, if any, is in the answer itself.
+            daemon.quietly();
+            daemon.hello().await.ok()
+        }
+        Err(_) => None,
+    };
+    if output.json {
+        let client = json!({ "version": VERSION, "protocol": PROTOCOL });
+        return output.json(&json!({ "client": client, "daemon": daemon }));
+    }
+    output.line(format!("llamactl {VERSION} (protocol {PROTOCOL})"))?;
+    match daemon {
+        Some(hello) => output.line(format!(
+            "llamactld {} (protocol {}, pid {})",
+            hello.version, hello.protocol, hello.pid
+        )),
+        None => {
+            output.aside("no daemon answers");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Completion: what the shell may offer.
+//!
+//! The shell runs `llamactl` again with a variable set and the line typed so far. Names come from
+//! the daemon, settings from the catalogue. It never starts a daemon, never takes longer than a
+//! person waits for a Tab, and says nothing when it fails.
+
+use crate::args::Cli;
+use crate::connection::{Autostart, Daemon, Reach};
+use clap::CommandFactory as _;
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use llamactl_protocol::Failure;
+use llamactl_protocol::metrics::MetricsSample;
+use llamactl_protocol::model::ModelList;
+use llamactl_protocol::options::{CATALOGUE, Setting, Values};
+use std::ffi::OsStr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The variable by which the shell's script asks. Not clap's `COMPLETE`, which may be set for
+/// another reason.
+pub(crate) const VARIABLE: &str = "LLAMACTL_COMPLETE";
+
+/// How long the daemon may take to give names.
+const LIMIT: Duration = Duration::from_millis(150);
+
+/// Answers the shell, if it is the shell that asks.
+pub(crate) fn answer_the_shell() -> Option<ExitCode> {
+    std::env::var_os(VARIABLE)?;
+    let answered = CompleteEnv::with_factory(Cli::command)
+        .var(VARIABLE)
+        .try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref());
+    match answered {
+        Ok(false) => None,
+        Ok(true) => Some(ExitCode::SUCCESS),
+        Err(_) => Some(ExitCode::FAILURE),
+    }
+}
+
+/// Completes names and aliases of models.
+pub(crate) fn model_names() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| starting_with(typed, ask(names).unwrap_or_default()))
+}
+
+/// Completes names of series.
+pub(crate) fn series() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| starting_with(typed, ask(readings).unwrap_or_default()))
+}
+
+/// Completes `key=value`.
+pub(crate) fn assignments() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| assignments_for(typed))
+}
+
+/// Completes keys of settings.
+pub(crate) fn setting_keys() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        CATALOGUE
+            .iter()
+            .filter(|setting| begins(setting.key, typed))
+            .map(|setting| CompletionCandidate::new(setting.key).help(Some(setting.help.into())))
+            .collect()
+    })
+}
+
+fn assignments_for(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let candidate = |text: String, setting: &Setting| {
+        CompletionCandidate::new(text).help(Some(setting.help.into()))
+    };
+    let Some((key, value)) = typed.split_once('=') else {
+        return CATALOGUE
+            .iter()
+            .filter(|setting| setting.key.starts_with(typed))
+            .map(|setting| candidate(format!("{}=", setting.key), setting))
+            .collect();
+    };
+    let Ok(setting) = llamactl_protocol::options::find(key) else { return Vec::new() };
+    let words: &[&str] = match &setting.values {
+        Values::Integer { words, .. } => words,
+        _ => &[],
+    };
+    let mut values: Vec<&str> = setting.examples.iter().chain(words).copied().collect();
+    values.sort_unstable();
+    values.dedup();
+    values
+        .into_iter()
+        .filter(|offered| offered.starts_with(value))
+        .map(|offered| candidate(format!("{key}={offered}"), setting))
+        .collect()
+}
+
+async fn names(daemon: &Daemon) -> Result<Vec<String>, Failure> {
+    let page = daemon.call(&ModelList { limit: Some(200), after: None }).await?;
+    Ok(page
+        .items
+        .into_iter()
+        .flat_map(|model| std::iter::once(model.name).chain(model.aliases))
+        .collect())
+}
+
+async fn readings(daemon: &Daemon) -> Result<Vec<String>, Failure> {
+    let sample = daemon.call(&MetricsSample {}).await?;
+    Ok(sample.readings().into_iter().map(|reading| reading.series).collect())
+}
+
+/// Asks a daemon that runs already; `None` when there is none or it is slow.
+fn ask(question: impl AsyncFnOnce(&Daemon) -> Result<Vec<String>, Failure>) -> Option<Vec<String>> {
+    let socket = std::env::var_os(llamactl_protocol::place::SOCKET_VARIABLE);
+    let reach = Reach {
+        socket: socket.filter(|socket| !socket.is_empty()).map(Into::into),
+        no_autostart: true,
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().ok()?;
+    runtime.block_on(async {
+        let answer = async {
+            let daemon = reach.daemon(Autostart::Never).await?;
+            daemon.quietly();
+            question(&daemon).await
+        };
+        tokio::time::timeout(LIMIT, answer).await.ok()?.ok()
+    })
+}
+
+fn starting_with(typed: &OsStr, words: Vec<String>) -> Vec<CompletionCandidate> {
+    words.into_iter().filter(|word| begins(word, typed)).map(CompletionCandidate::new).collect()
+}
+
+fn begins(word: &str, typed: &OsStr) -> bool {
+    typed.to_str().is_some_and(|typed| word.starts_with(typed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(typed: &str) -> Vec<String> {
+        assignments_for(OsStr::new(typed))
+            .iter()
+            .map(|candidate| candidate.get_value().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn keys_then_values() {
+        assert_eq!(offered("ctx"), ["ctx-size="]);
+        assert_eq!(offered("port="), ["port=8080", "port=auto"]);
+        assert_eq!(offered("port=a"), ["port=auto"]);
+        assert!(offered("").len() == CATALOGUE.len());
+        assert!(offered("nonsense=").is_empty());
+    }
+}

@@ -1,0 +1,161 @@
+//! Quantities as people read them. Unknown is `-`, never 0.
+
+/// What stands for a value nobody knows.
+pub(crate) const UNKNOWN: &str = "-";
+
+/// `4.7 GiB`, from bytes.
+pub(crate) fn bytes(bytes: u64) -> String {
+    bytes_f64(bytes as f64)
+}
+
+fn bytes_f64(bytes: f64) -> String {
+    let mut value = bytes;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value.abs() < 1024.0 {
+            return match unit {
+                "B" => format!("{value:.0} B"),
+                _ => format!("{} {unit}", short(value)),
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{} TiB", short(value))
+}
+
+/// `8.2B`, `494M`: how many weights or tokens.
+pub(crate) fn count(count: u64) -> String {
+    let mut value = count as f64;
+    for unit in ["", "k", "M", "B"] {
+        if value < 1000.0 {
+            return match unit {
+                "" => count.to_string(),
+                _ => format!("{}{unit}", short(value)),
+            };
+        }
+        value /= 1000.0;
+    }
+    format!("{}T", short(value))
+}
+
+/// `0.4 s`, `42 s`, `3m 20s`, `2h 5m`, `3d 4h`, from milliseconds.
+pub(crate) fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..10 => format!("{:.1} s", ms as f64 / 1000.0),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes}m {}s", seconds % 60),
+        3600..86_400 => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+/// The time between two moments, in Unix milliseconds; a clock that went back gives 0.
+pub(crate) fn between(from_ms: i64, to_ms: i64) -> String {
+    duration(u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0))
+}
+
+/// `12 %`, from 0..1.
+pub(crate) fn percent(ratio: f64) -> String {
+    format!("{:.0} %", ratio * 100.0)
+}
+
+/// A speed: one decimal below 100.
+pub(crate) fn rate(per_second: f64) -> String {
+    if per_second >= 99.95 { format!("{per_second:.0}") } else { format!("{per_second:.1}") }
+}
+
+/// A value by the unit its series' name ends with.
+pub(crate) fn reading(series: &str, value: f64) -> String {
+    let ends = |unit: &str| series.ends_with(unit);
+    if ends("_bytes") {
+        bytes_f64(value)
+    } else if ends("_bytes_per_second") {
+        format!("{}/s", bytes_f64(value))
+    } else if ends("_per_second") {
+        format!("{}/s", rate(value))
+    } else if ends("_ratio") {
+        percent(value)
+    } else if ends("_celsius") {
+        format!("{value:.0} °C")
+    } else if ends("_watts") {
+        format!("{value:.0} W")
+    } else if ends("_hertz") {
+        format!("{:.0} MHz", value / 1e6)
+    } else if ends("_ms") {
+        between(0, format!("{value:.0}").parse().unwrap_or(0))
+    } else {
+        plain(value)
+    }
+}
+
+/// A number without a unit: whole where it is whole.
+pub(crate) fn plain(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}
+
+/// One decimal below 100, none from there.
+fn short(value: f64) -> String {
+    if value.abs() >= 99.95 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_in_binary_units() {
+        for (value, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (12_288, "12.0 KiB"),
+            (5_046_586_573, "4.7 GiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(bytes(value), text);
+        }
+    }
+
+    #[test]
+    fn counts_in_decimal_units() {
+        for (value, text) in
+            [(7, "7"), (32_768, "32.8k"), (494_032_768, "494M"), (8_190_735_360, "8.2B")]
+        {
+            assert_eq!(count(value), text);
+        }
+    }
+
+    #[test]
+    fn durations_have_two_parts_at_most() {
+        for (ms, text) in [
+            (0, "0.0 s"),
+            (412, "0.4 s"),
+            (42_000, "42 s"),
+            (200_000, "3m 20s"),
+            (7_500_000, "2h 5m"),
+            (273_600_000, "3d 4h"),
+        ] {
+            assert_eq!(duration(ms), text);
+        }
+        assert_eq!(between(10, 5), "0.0 s");
+    }
+
+    #[test]
+    fn a_series_name_says_its_unit() {
+        for (series, value, text) in [
+            ("host.memory_total_bytes", 1_073_741_824.0, "1.0 GiB"),
+            ("host.disk_read_bytes_per_second", 2048.0, "2.0 KiB/s"),
+            ("server.m.llama.generated_tokens_per_second", 138.4, "138/s"),
+            ("host.cpu_busy_ratio", 0.127, "13 %"),
+            ("gpu.0.temperature_celsius", 61.0, "61 °C"),
+            ("gpu.0.power_watts", 74.6, "75 W"),
+            ("gpu.0.core_clock_hertz", 1.98e9, "1980 MHz"),
+            ("host.uptime_ms", 7_500_000.0, "2h 5m"),
+            ("host.load_1m", 0.25, "0.25"),
+            ("host.cpus", 2.0, "2"),
+        ] {
+            assert_eq!(reading(series, value), text, "{series}");
+        }
+    }
+}

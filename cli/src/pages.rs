@@ -1,0 +1,64 @@
+//! Lists, page after page.
+
+use crate::connection::Daemon;
+use llamactl_protocol::Failure;
+use llamactl_protocol::event::{Event, EventList};
+use llamactl_protocol::model::{Model, ModelList};
+use llamactl_protocol::server::{Server, ServerList};
+
+/// The largest page of models or servers.
+const PAGE: u32 = 200;
+/// The largest page of events.
+const EVENT_PAGE: u32 = 500;
+
+/// All models, by name.
+///
+/// # Errors
+/// The daemon's.
+pub(crate) async fn models(daemon: &Daemon) -> Result<Vec<Model>, Failure> {
+    let mut models = Vec::new();
+    let mut after = None;
+    loop {
+        let page = daemon.call(&ModelList { after, limit: Some(PAGE) }).await?;
+        models.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return Ok(models);
+        }
+    }
+}
+
+/// The servers, by model name; with `all` also of models that are plainly stopped.
+///
+/// # Errors
+/// The daemon's.
+pub(crate) async fn servers(daemon: &Daemon, all: bool) -> Result<Vec<Server>, Failure> {
+    let mut servers = Vec::new();
+    let mut after = None;
+    loop {
+        let page = daemon.call(&ServerList { all, after, limit: Some(PAGE) }).await?;
+        servers.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return Ok(servers);
+        }
+    }
+}
+
+/// The next page of events; `query.after` moves on. `None` behind the last.
+///
+/// # Errors
+/// The daemon's.
+pub(crate) async fn events(
+    daemon: &Daemon,
+    query: &mut Option<EventList>,
+) -> Result<Option<Vec<Event>>, Failure> {
+    let Some(params) = query else { return Ok(None) };
+    params.limit = Some(EVENT_PAGE);
+    let page = daemon.call(params).await?;
+    match page.next {
+        Some(next) => params.after = Some(next),
+        None => *query = None,
+    }
+    Ok(Some(page.items))
+}

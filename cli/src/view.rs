@@ -1,0 +1,190 @@
+//! How servers and models look in a cell or a line.
+
+use crate::output::styled::{DIM, GREEN, RED, Style, Styled, YELLOW};
+use crate::output::table::Cell;
+use crate::output::units;
+use llamactl_protocol::metrics::{ProcessSample, Sample, ServerSample};
+use llamactl_protocol::server::{Server, State};
+use serde_json::Value;
+
+/// How a state is painted.
+pub(crate) fn state_style(state: State) -> Style {
+    match state {
+        State::Ready | State::Sleeping => GREEN,
+        State::Failed | State::Stuck | State::Backoff => RED,
+        State::Queued | State::Starting | State::Loading | State::Stopping | State::Adopting => {
+            YELLOW
+        }
+        State::Stopped => DIM,
+    }
+}
+
+/// A state, with how far loading is.
+pub(crate) fn state_text(server: &Server) -> String {
+    match (server.state, server.progress_ratio) {
+        (State::Loading, Some(ratio)) => format!("loading {}", units::percent(ratio)),
+        (state, _) => state.as_str().to_owned(),
+    }
+}
+
+/// The same as a cell.
+pub(crate) fn state_cell(server: &Server) -> Cell {
+    Cell::styled(state_style(server.state), state_text(server))
+}
+
+/// Where a server listens: a URL, or `unix:` and a path.
+pub(crate) fn endpoint(server: &Server) -> Option<String> {
+    let endpoint = server.endpoint.as_ref()?;
+    match (&endpoint.url, &endpoint.socket) {
+        (Some(url), _) => Some(url.clone()),
+        (None, Some(socket)) => Some(format!("unix:{socket}")),
+        (None, None) => None,
+    }
+}
+
+/// The same with only the file name of a socket.
+pub(crate) fn short_endpoint(server: &Server) -> Option<String> {
+    let endpoint = endpoint(server)?;
+    let socket = endpoint.strip_prefix("unix:").and_then(|path| path.rsplit_once('/'));
+    Some(match socket {
+        Some((_, file)) => format!("unix:…/{file}"),
+        None => endpoint,
+    })
+}
+
+/// The line that says a server is ready, and where to reach it.
+pub(crate) fn ready_line(server: &Server) -> Styled {
+    // The load time is told a moment after the state; until then the two times say the same.
+    let took = server.run.as_ref().map(|run| match run.load_ms {
+        Some(load_ms) => units::duration(load_ms),
+        None => units::between(run.started_at_ms, server.since_ms),
+    });
+    ready(server, "ready", took)
+}
+
+/// The line that says it was ready before.
+pub(crate) fn ready_already_line(server: &Server) -> Styled {
+    ready(server, "is ready already", None)
+}
+
+fn ready(server: &Server, word: &str, took: Option<String>) -> Styled {
+    let line = Styled::from(server.model.as_str()).plain(" ").with(GREEN, word);
+    let endpoint = server.endpoint.as_ref();
+    if let Some(url) = endpoint.and_then(|endpoint| endpoint.url.as_deref()) {
+        let took = took.map(|took| format!(" ({took})")).unwrap_or_default();
+        return line.plain(format!(" at {url}{took}"));
+    }
+    match endpoint.and_then(|endpoint| endpoint.socket.as_ref()) {
+        Some(socket) => line.plain(format!(
+            "; no port is set. Try: curl --unix-socket {socket} http://localhost/v1/models"
+        )),
+        None => line,
+    }
+}
+
+/// What to do about a server without a port.
+pub(crate) fn port_hint(server: &Server) -> Option<String> {
+    let without = server.endpoint.as_ref().is_some_and(|endpoint| endpoint.url.is_none());
+    without.then(|| format!("llamactl model set {} port=auto gives it a port", server.model))
+}
+
+/// The sample of a server's process, if one was taken.
+pub(crate) fn sample_of<'a>(
+    sample: Option<&'a Sample>,
+    server: &Server,
+) -> Option<&'a ServerSample> {
+    sample?.servers.iter().find(|sample| sample.model_id == server.model_id)
+}
+
+/// Resident memory, own and mapped together.
+pub(crate) fn resident_bytes(process: &ProcessSample) -> Option<u64> {
+    match (process.memory_anonymous_bytes, process.memory_file_bytes) {
+        (None, None) => None,
+        (anonymous, file) => Some(anonymous.unwrap_or(0).saturating_add(file.unwrap_or(0))),
+    }
+}
+
+/// A setting's value as it is typed.
+pub(crate) fn setting_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(setting_value).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use llamactl_protocol::server::{Cause, Endpoint, InForce, Run, Wanted, Wish};
+    use serde_json::json;
+
+    /// A server with everything known of it.
+    pub(crate) fn server(model: &str, state: State) -> Server {
+        Server {
+            model_id: 1,
+            model: model.into(),
+            state,
+            since_ms: 1_000_000,
+            wanted: Some(Wanted { wish: Wish::Running, by: "server.start".into(), at_ms: 900 }),
+            run: Some(Run {
+                id: "0190-run".into(),
+                pid: Some(4711),
+                started_at_ms: 990_000,
+                ready_at_ms: Some(1_000_000),
+                load_ms: Some(412),
+                ended_at_ms: None,
+                revision: 3,
+            }),
+            endpoint: Some(Endpoint { url: Some("http://127.0.0.1:8101/v1".into()), socket: None }),
+            progress_ratio: None,
+            stage: None,
+            cause: Some(Cause {
+                code: "requested".into(),
+                message: "started by request".into(),
+                hint: None,
+                evidence: vec![],
+                exit_code: None,
+                signal: None,
+                at_ms: 950,
+            }),
+            restarts: 0,
+            in_force: Some(InForce { context_tokens: Some(4096), slots: Some(4), build: None }),
+            pending: vec![],
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn ready_says_where() {
+        let mut server = server("m", State::Ready);
+        assert_eq!(
+            ready_line(&server).render(false, false),
+            "m ready at http://127.0.0.1:8101/v1 (0.4 s)"
+        );
+        assert_eq!(port_hint(&server), None);
+        server.endpoint = Some(Endpoint { url: None, socket: Some("/r/m.sock".into()) });
+        assert_eq!(
+            ready_line(&server).render(false, false),
+            "m ready; no port is set. Try: curl --unix-socket /r/m.sock http://localhost/v1/models"
+        );
+        assert!(port_hint(&server).unwrap().contains("model set m port=auto"));
+        assert_eq!(endpoint(&server).as_deref(), Some("unix:/r/m.sock"));
+        assert_eq!(short_endpoint(&server).as_deref(), Some("unix:…/m.sock"));
+    }
+
+    #[test]
+    fn memory_nobody_knows_is_not_zero() {
+        let mut process = ProcessSample::default();
+        assert_eq!(resident_bytes(&process), None);
+        process.memory_file_bytes = Some(7);
+        assert_eq!(resident_bytes(&process), Some(7));
+    }
+
+    #[test]
+    fn settings_read_as_they_are_typed() {
+        assert_eq!(setting_value(&json!("auto")), "auto");
+        assert_eq!(setting_value(&json!(4096)), "4096");
+        assert_eq!(setting_value(&json!(["--temp", "0.2"])), "--temp 0.2");
+    }
+}

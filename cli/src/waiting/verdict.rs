@@ -1,0 +1,203 @@
+//! Whether a wait is over: a function of what is waited for and the server's state.
+
+use llamactl_protocol::server::{Accepted, Cause, Server, State, Wish};
+use llamactl_protocol::{Failure, Kind};
+use serde_json::json;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Goal {
+    /// It answers requests.
+    Ready,
+    /// Its process has ended.
+    Stopped,
+    /// It failed for good.
+    Failed,
+}
+
+/// A request whose outcome is waited for, so that what was before it is not taken for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    run_id: Option<String>,
+    since_ms: i64,
+}
+
+impl Request {
+    /// The request that was answered so.
+    pub(crate) fn of(accepted: &Accepted) -> Self {
+        Request {
+            run_id: accepted.run_id.clone(),
+            since_ms: accepted.server.wanted.as_ref().map_or(0, |wanted| wanted.at_ms),
+        }
+    }
+
+    /// Whether `server` shows the very run that was asked for.
+    fn names(&self, server: &Server) -> bool {
+        server.run.as_ref().map(|run| run.id.as_str()) == self.run_id.as_deref()
+    }
+
+    /// Whether the state `server` is in came after the request.
+    fn concerns(&self, server: &Server) -> bool {
+        self.names(server) || server.cause.as_ref().is_some_and(|cause| cause.at_ms > self.since_ms)
+    }
+}
+
+/// Where a wait stands.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// Not yet.
+    Pending,
+    /// It is so.
+    Reached,
+    /// It will not be so.
+    Lost(Box<Failure>),
+}
+
+/// Judges. With a `request` the wait is for its outcome: a failure of its run ends the wait even
+/// where policy will try again. Without one the wait is for the state alone.
+pub(crate) fn verdict(goal: Goal, server: &Server, request: Option<&Request>) -> Verdict {
+    let lost = |failure: Failure| Verdict::Lost(Box::new(failure));
+    let wants_to_run = server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running);
+    let concerns = request.is_none_or(|request| request.concerns(server));
+    match (goal, server.state) {
+        (_, State::Stuck) => lost(failed(server)),
+
+        (Goal::Ready, State::Ready | State::Sleeping) => Verdict::Reached,
+        (Goal::Ready, State::Failed) if concerns => lost(failed(server)),
+        (Goal::Ready, State::Backoff) if request.is_some() && concerns => lost(failed(server)),
+        (Goal::Ready, State::Stopped) if !wants_to_run => lost(not_running(server)),
+        // A restart passes through `stopped` with its old run.
+        (Goal::Ready, State::Stopped) if request.is_some_and(|request| request.names(server)) => {
+            lost(failed(server))
+        }
+
+        (Goal::Stopped, State::Stopped | State::Failed) => Verdict::Reached,
+        (Goal::Stopped, _) if request.is_some() && wants_to_run => lost(
+            Failure::new(
+                Kind::Superseded,
+                format!("{} was started again before it had stopped", server.model),
+            )
+            .hint(format!("llamactl status {} tells by whom", server.model)),
+        ),
+
+        (Goal::Failed, State::Failed) => Verdict::Reached,
+        (Goal::Failed, State::Stopped) if !wants_to_run => lost(not_running(server)),
+
+        _ => Verdict::Pending,
+    }
+}
+
+/// The failure of a server, from its cause.
+pub(crate) fn failed(server: &Server) -> Failure {
+    let name = &server.model;
+    let how = match server.state {
+        State::Backoff => "failed and will be tried again",
+        State::Stuck => "does not end even when killed",
+        State::Stopped => "was stopped before it was ready",
+        _ => "failed",
+    };
+    let message = match &server.cause {
+        Some(Cause { message, .. }) => format!("{name} {how}: {message}"),
+        None => format!("{name} {how}"),
+    };
+    let hint = server.cause.as_ref().and_then(|cause| cause.hint.clone());
+    Failure::new(Kind::ServerFailed, message)
+        .hint(hint.unwrap_or_else(|| format!("llamactl logs {name} shows what it said")))
+        .details(json!({
+            "model": name,
+            "state": server.state,
+            "run_id": server.run.as_ref().map(|run| &run.id),
+            "cause": server.cause,
+        }))
+}
+
+fn not_running(server: &Server) -> Failure {
+    Failure::new(Kind::NotRunning, format!("{} is stopped", server.model))
+        .hint(format!("llamactl start {} starts it", server.model))
+        .details(json!({ "model": server.model, "state": server.state, "cause": server.cause }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::server;
+    use llamactl_protocol::server::Run;
+
+    fn with(state: State, run: &str, wish: Wish) -> Server {
+        let mut server = server("m", state);
+        if let Some(wanted) = &mut server.wanted {
+            wanted.wish = wish;
+        }
+        server.run = Some(Run { id: run.into(), ..server.run.unwrap() });
+        server
+    }
+
+    fn request() -> Request {
+        Request { run_id: Some("new".into()), since_ms: 1000 }
+    }
+
+    fn kind(verdict: Verdict) -> Option<Kind> {
+        match verdict {
+            Verdict::Lost(failure) => Some(failure.kind),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn ready_is_ready() {
+        for state in [State::Ready, State::Sleeping] {
+            let server = with(state, "new", Wish::Running);
+            assert_eq!(verdict(Goal::Ready, &server, Some(&request())), Verdict::Reached);
+        }
+        for state in [State::Queued, State::Starting, State::Loading, State::Adopting] {
+            let server = with(state, "new", Wish::Running);
+            assert_eq!(verdict(Goal::Ready, &server, Some(&request())), Verdict::Pending);
+        }
+    }
+
+    #[test]
+    fn the_failure_of_this_run_ends_the_wait() {
+        for state in [State::Failed, State::Backoff, State::Stopped] {
+            let server = with(state, "new", Wish::Running);
+            let verdict = verdict(Goal::Ready, &server, Some(&request()));
+            assert_eq!(kind(verdict), Some(Kind::ServerFailed), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_runs_end_does_not() {
+        for state in [State::Failed, State::Backoff, State::Stopped, State::Stopping] {
+            let mut server = with(state, "old", Wish::Running);
+            server.cause.as_mut().unwrap().at_ms = 999;
+            let verdict = verdict(Goal::Ready, &server, Some(&request()));
+            assert_eq!(verdict, Verdict::Pending, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_later_runs_failure_does() {
+        let mut server = with(State::Failed, "newer", Wish::Running);
+        server.cause.as_mut().unwrap().at_ms = 2000;
+        assert_eq!(kind(verdict(Goal::Ready, &server, Some(&request()))), Some(Kind::ServerFailed));
+    }
+
+    #[test]
+    fn waiting_alone_is_patient_with_backoff_and_not_with_the_end() {
+        let wait = |state, wish| verdict(Goal::Ready, &with(state, "r", wish), None);
+        assert_eq!(wait(State::Backoff, Wish::Running), Verdict::Pending);
+        assert_eq!(wait(State::Stopped, Wish::Running), Verdict::Pending);
+        assert_eq!(kind(wait(State::Failed, Wish::Running)), Some(Kind::ServerFailed));
+        assert_eq!(kind(wait(State::Stopped, Wish::Stopped)), Some(Kind::NotRunning));
+    }
+
+    #[test]
+    fn stopping_ends_where_the_process_has() {
+        let stop =
+            |state, wish| verdict(Goal::Stopped, &with(state, "new", wish), Some(&request()));
+        assert_eq!(stop(State::Stopping, Wish::Stopped), Verdict::Pending);
+        assert_eq!(stop(State::Stopped, Wish::Stopped), Verdict::Reached);
+        assert_eq!(stop(State::Failed, Wish::Stopped), Verdict::Reached);
+        assert_eq!(kind(stop(State::Stuck, Wish::Stopped)), Some(Kind::ServerFailed));
+        assert_eq!(kind(stop(State::Loading, Wish::Running)), Some(Kind::Superseded));
+    }
+}

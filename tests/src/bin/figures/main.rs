@@ -1,0 +1,119 @@
+//! Measures what the project promises, each figure beside a floor measured in the same run.
+//!
+//! Absolute times say little on a shared machine; the ratio to the floor does. Nothing here
+//! fails for being slow: the figures are printed, for people to compare from run to run.
+//!
+//! Run it from a release build: `cargo build --release --workspace --bins && target/release/figures`.
+
+// A measuring program may stop at the first surprise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+// Statistics are shown to three digits; nothing is computed from them.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod latency;
+mod wall;
+
+use llamactl_tests::{Home, TestModel, artifacts};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+
+fn main() {
+    sizes();
+    let home = Home::new();
+    let model = home.model(TestModel::Tiny);
+    let daemon = home.daemon();
+
+    println!("\nmemory of the daemon (resident)");
+    println!("  idle, no model               {}", mebibytes(daemon.rss_bytes()));
+    home.call("model.add", json!({ "path": model, "name": "m" }));
+    let _ = home.cli(["start", "m"]).ok();
+    println!("  one model running            {}", mebibytes(daemon.rss_bytes()));
+
+    println!("\nwall time of a command, p50 (p90) of 200, beside a Rust program that does nothing");
+    let floor = wall::measure(&home, &executable("no-op"), &[]);
+    let ps = wall::measure(&home, &executable("llamactl"), &["ps"]);
+    let version = wall::measure(&home, &executable("llamactl"), &["--version"]);
+    println!("  no-op                        {floor}");
+    println!("  llamactl --version           {version}  {:.2} x", version.p50 / floor.p50);
+    println!("  llamactl ps                  {ps}  {:.2} x", ps.p50 / floor.p50);
+
+    println!("\none small call on an open connection, p50 (p99) of 20000, beside a bare echo");
+    let echo = latency::of_echo();
+    let ping = latency::of_ping(&home.socket());
+    println!("  echo over a Unix socket      {echo}");
+    println!("  daemon.ping                  {ping}  {:.2} x", ping.p50 / echo.p50);
+
+    println!("\nthe daemon at rest with one model, over ten seconds");
+    let before = Spent::by(daemon.pid());
+    std::thread::sleep(Duration::from_secs(10));
+    let after = Spent::by(daemon.pid());
+    let processor_ms = (after.processor_ns - before.processor_ns) as f64 / 1e6;
+    println!("  processor time               {:.2} ms each second", processor_ms / 10.0);
+    let wakeups = after.wakeups - before.wakeups;
+    println!("  wakeups                      {:.1} each second", wakeups as f64 / 10.0);
+    let _ = home.cli(["stop", "m"]).ok();
+}
+
+fn sizes() {
+    println!("sizes of the executables");
+    for name in ["llamactl", "llamactld"] {
+        let bytes = executable(name).metadata().unwrap().len();
+        println!("  {name:<28} {}", mebibytes(bytes));
+    }
+}
+
+fn executable(name: &str) -> PathBuf {
+    artifacts::profile_dir().join(name)
+}
+
+/// What a process has used so far, all its threads together.
+struct Spent {
+    processor_ns: u64,
+    wakeups: u64,
+}
+
+impl Spent {
+    fn by(pid: u32) -> Spent {
+        let mut spent = Spent { processor_ns: 0, wakeups: 0 };
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let thread = thread.unwrap().path();
+            let read = |file: &str| std::fs::read_to_string(thread.join(file)).unwrap_or_default();
+            let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
+            spent.processor_ns += number(read("schedstat").split_whitespace().next());
+            let status = read("status");
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            spent.wakeups += number(line.map(str::trim));
+        }
+        spent
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// Times of many tries.
+pub struct Times {
+    /// The median, in microseconds.
+    pub p50: f64,
+    /// A high percentile, in microseconds.
+    pub high: f64,
+}
+
+impl Times {
+    /// The median and the percentile `high` of some times.
+    fn of(mut all: Vec<Duration>, high: usize) -> Times {
+        all.sort();
+        let at = |percent: usize| {
+            all[(all.len() * percent / 100).min(all.len() - 1)].as_secs_f64() * 1e6
+        };
+        Times { p50: at(50), high: at(high) }
+    }
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:8.1} us ({:.1})", self.p50, self.high)
+    }
+}

@@ -1,0 +1,3 @@
+//! Does nothing: the floor under the wall time of any Rust program.
+
+fn main() {}

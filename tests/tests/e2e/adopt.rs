@@ -1,0 +1,89 @@
+//! Servers outlive their daemon, and the next one takes them over.
+
+use llamactl_tests::{DEADLINE, Home, TestModel, eventually, http::Endpoint};
+use rustix::process::Signal;
+use serde_json::json;
+
+#[test]
+fn a_server_outlives_a_killed_daemon_and_is_taken_over() {
+    let home = Home::new();
+    let path = home.model(TestModel::Tiny);
+    let mut daemon = home.daemon();
+    home.call("model.add", json!({ "path": path, "name": "m" }));
+    let _ = home.cli(["start", "m"]).ok();
+    let before = home.call("server.show", json!({ "model": "m" }));
+
+    daemon.kill();
+    let endpoint = Endpoint::of(&before);
+    assert_eq!(endpoint.get("/health").unwrap().status, 200, "it answers without a daemon");
+    daemon.start_again();
+
+    let after = home.follow("server.follow", json!({ "model": "m" })).until_state("ready");
+    assert_eq!(after["run"]["id"], before["run"]["id"]);
+    assert_eq!(after["run"]["pid"], before["run"]["pid"]);
+    assert_eq!(after["run"]["ready_at_ms"], before["run"]["ready_at_ms"]);
+    assert_eq!(home.llama_servers().len(), 1);
+
+    let _ = home.cli(["stop", "m"]).ok();
+    assert!(home.llama_servers().is_empty(), "an adopted server can be stopped");
+}
+
+#[test]
+fn a_server_that_ended_meanwhile_is_written_off_and_another_process_is_left_alone() {
+    let home = Home::new();
+    let path = home.model(TestModel::Tiny);
+    let mut daemon = home.daemon();
+    home.call("model.add", json!({ "path": path, "name": "m" }));
+    let _ = home.cli(["start", "m"]).ok();
+    let server = home.llama_servers().remove(0);
+
+    daemon.kill();
+    server.signal(Signal::KILL);
+    assert!(server.wait(DEADLINE));
+    daemon.start_again();
+
+    let after = home.call("server.show", json!({ "model": "m" }));
+    assert_eq!(after["state"], "failed");
+    assert_eq!(after["cause"]["code"], "ended_unwatched");
+}
+
+#[test]
+fn an_adopted_servers_end_is_seen() {
+    let home = Home::new();
+    let path = home.model(TestModel::Tiny);
+    let mut daemon = home.daemon();
+    home.call("model.add", json!({ "path": path, "name": "m" }));
+    let _ = home.cli(["start", "m"]).ok();
+    daemon.kill();
+    daemon.start_again();
+    let mut states = home.follow("server.follow", json!({ "model": "m" }));
+    states.until_state("ready");
+
+    home.llama_servers()[0].signal(Signal::KILL);
+
+    let failed = states.until_state("failed");
+    assert!(failed["cause"]["message"].is_string(), "{failed}");
+}
+
+#[test]
+fn keep_servers_leaves_them_and_a_plain_stop_does_not() {
+    let home = Home::new();
+    let path = home.model(TestModel::Tiny);
+    let mut daemon = home.daemon();
+    home.call("model.add", json!({ "path": path, "name": "m" }));
+    let _ = home.cli(["start", "m"]).ok();
+
+    home.call("daemon.stop", json!({ "keep_servers": true }));
+    assert!(daemon.wait().success());
+    assert_eq!(home.llama_servers().len(), 1);
+    daemon.start_again();
+    home.follow("server.follow", json!({ "model": "m" })).until_state("ready");
+
+    home.call("daemon.stop", json!({}));
+    assert!(daemon.wait().success());
+    eventually(DEADLINE, "the server ends", || home.llama_servers().is_empty());
+    daemon.start_again();
+    let after = home.call("server.show", json!({ "model": "m" }));
+    assert_eq!(after["state"], "stopped");
+    assert_eq!(after["wanted"]["wish"], "running", "what is wanted stays written");
+}

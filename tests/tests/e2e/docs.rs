@@ -1,0 +1,28 @@
+//! Generated documents are what the code says. `UPDATE_DOCS=1` writes them anew.
+
+use llamactl_tests::{Home, artifacts};
+use serde_json::json;
+use std::{env, fs};
+
+#[test]
+fn the_openrpc_document_is_what_the_daemon_answers() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let answer = home.call("rpc.discover", json!({}));
+    let text = format!("{}\n", serde_json::to_string_pretty(&answer).unwrap());
+    check("openrpc.json", &text);
+}
+
+/// Compares a document with its file below `docs/`.
+fn check(name: &str, text: &str) {
+    let path = artifacts::checkout().join("docs").join(name);
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == text,
+        "docs/{name} is not what the code says; write it anew with UPDATE_DOCS=1 tests/run docs"
+    );
+}

@@ -1,0 +1,19 @@
+//! End-to-end tests: the real daemon, the real CLI, a real llama-server; one file per capability.
+//! They are one executable so that they are linked once, and run in parallel.
+
+// A test exists to fail loudly.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+mod adopt;
+mod docs;
+mod files;
+mod hostile;
+mod instance;
+mod logs;
+mod metrics;
+mod pipes;
+mod registry;
+mod script;
+mod socket;
+mod start;
+mod structure;

@@ -1,0 +1,234 @@
+//! The directions in which the code may lean on itself, read from the code.
+
+use llamactl_tests::artifacts::checkout;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// For each folder of the daemon, the others of ours it may use. The crate's own files beside
+/// them put the parts together and may use all.
+const MAY_USE: &[(&str, &[&str])] = &[
+    (
+        "rpc",
+        &[
+            "supervisor",
+            "llama",
+            "logs",
+            "events",
+            "runtime",
+            "store",
+            "metrics",
+            "gguf",
+            "os",
+            "app",
+        ],
+    ),
+    ("supervisor", &["llama", "logs", "events", "runtime", "store", "metrics", "os"]),
+    ("metrics", &["llama", "store", "os"]),
+    ("llama", &["store", "os"]),
+    ("logs", &["store", "os"]),
+    ("events", &["store", "os"]),
+    ("runtime", &["store", "os"]),
+    ("store", &["os"]),
+    ("gguf", &[]),
+    ("os", &[]),
+];
+
+/// Parts that compute and do nothing else: no file, no process, no clock, no socket.
+const PURE: &[&str] = &[
+    "daemon/src/supervisor/machine.rs",
+    "daemon/src/logs/line.rs",
+    "daemon/src/logs/progress.rs",
+    "daemon/src/logs/classify.rs",
+    "daemon/src/logs/rules.rs",
+    "daemon/src/metrics/rate.rs",
+    "protocol/src/options.rs",
+    "protocol/src/name.rs",
+];
+
+/// What a pure part does not touch.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::os",
+    "std::thread",
+    "std::env",
+    "std::io",
+    "Instant::now",
+    "SystemTime::now",
+    "tokio",
+    "rusqlite",
+    "rustix",
+    "hyper",
+    "crate::os",
+    "crate::store",
+    "crate::llama",
+    "crate::rpc",
+    "crate::runtime",
+];
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(checkout()).unwrap().display().to_string()
+}
+
+/// The code of a file without comments and without the tests at its end.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let line_code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+    text.lines().map(line_code).collect::<Vec<_>>().join("\n")
+}
+
+/// The first step of each path from the crate's root: `store` of `use crate::store::Store` and of
+/// `use crate::{app::App, store}` alike.
+fn modules_used(code: &str) -> BTreeSet<String> {
+    let word = |text: &str| -> String {
+        text.chars().take_while(|it| it.is_ascii_lowercase() || *it == '_').collect()
+    };
+    let mut used = BTreeSet::new();
+    for behind in code.split("crate::").skip(1) {
+        match behind.strip_prefix('{') {
+            None => used.insert(word(behind)),
+            Some(list) => {
+                let mut depth = 0;
+                let mut begins = true;
+                for (at, character) in list.char_indices() {
+                    match character {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => begins = true,
+                        _ if begins && !character.is_whitespace() => {
+                            used.insert(word(&list[at..]));
+                            begins = false;
+                        }
+                        _ => {}
+                    }
+                }
+                true
+            }
+        };
+    }
+    used.remove("");
+    used
+}
+
+#[test]
+fn the_reader_of_paths_reads_all_forms() {
+    let code =
+        "use crate::store;\nuse crate::{os::{a, b}, logs};\ncrate::rpc::serve(crate::Kind::X)";
+    let used: Vec<String> = modules_used(code).into_iter().collect();
+    assert_eq!(used, ["logs", "os", "rpc", "store"]);
+}
+
+#[test]
+fn the_daemons_parts_lean_one_way() {
+    let source = checkout().join("daemon/src");
+    let rules: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let mut broken = Vec::new();
+    for path in rust_files(&source) {
+        let inside = path.strip_prefix(&source).unwrap();
+        if inside.components().count() < 2 {
+            continue;
+        }
+        let part = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+        let Some(allowed) = rules.get(part) else {
+            broken.push(format!("{} lies in a part without a rule", relative(&path)));
+            continue;
+        };
+        let in_tests =
+            inside.components().any(|it| it.as_os_str() == "tests") || inside.ends_with("tests.rs");
+        for used in modules_used(&code(&path)) {
+            if used != part && !in_tests && !allowed.contains(&used.as_str()) {
+                broken.push(format!("{} uses crate::{used}", relative(&path)));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_rules_have_no_circle() {
+    let rules: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    fn reaches(rules: &BTreeMap<&str, &[&str]>, from: &str, to: &str) -> bool {
+        rules
+            .get(from)
+            .is_some_and(|uses| uses.iter().any(|&used| used == to || reaches(rules, used, to)))
+    }
+    for part in rules.keys() {
+        assert!(!reaches(&rules, part, part), "{part} leads back to itself");
+    }
+}
+
+#[test]
+fn what_is_pure_does_nothing() {
+    for file in PURE {
+        let path = checkout().join(file);
+        // What a poll has seen is a value that the state machine is fed.
+        let code = code(&path).replace("crate::llama::Seen", "");
+        let touched: Vec<_> = IMPURE.iter().filter(|impure| code.contains(**impure)).collect();
+        assert!(touched.is_empty(), "{file} touches {touched:?}");
+    }
+}
+
+#[test]
+fn only_the_daemon_knows_the_database_and_only_it_is_the_daemon() {
+    for manifest in ["cli/Cargo.toml", "protocol/Cargo.toml"] {
+        let text = fs::read_to_string(checkout().join(manifest)).unwrap();
+        for forbidden in ["rusqlite", "llamactld"] {
+            let named = text
+                .lines()
+                .any(|line| line.split('#').next().unwrap_or_default().starts_with(forbidden));
+            assert!(!named, "{manifest} names {forbidden}");
+        }
+    }
+    let uses_sqlite: BTreeSet<String> = rust_files(&checkout().join("daemon/src"))
+        .iter()
+        .filter(|path| code(path).contains("rusqlite"))
+        .map(|path| relative(path))
+        .collect();
+    assert!(!uses_sqlite.is_empty());
+    assert!(
+        uses_sqlite.iter().all(|file| file.starts_with("daemon/src/store/")),
+        "{uses_sqlite:?}"
+    );
+}
+
+#[test]
+fn unsafe_code_lies_in_one_place() {
+    let mut unsafe_files = BTreeSet::new();
+    for part in ["protocol/src", "daemon/src", "cli/src", "tests/src"] {
+        for path in rust_files(&checkout().join(part)) {
+            let code = code(&path);
+            let mut words = code.split(|it: char| !it.is_alphanumeric() && it != '_');
+            if words.any(|word| word == "unsafe") {
+                unsafe_files.insert(relative(&path));
+            }
+        }
+    }
+    assert!(unsafe_files.iter().all(|file| file.starts_with("daemon/src/os/")), "{unsafe_files:?}");
+}
+
+#[test]
+fn every_crate_says_what_it_is() {
+    for root in ["protocol/src/lib.rs", "daemon/src/lib.rs", "cli/src/main.rs", "tests/src/lib.rs"]
+    {
+        let text = fs::read_to_string(checkout().join(root)).unwrap();
+        assert!(text.starts_with("//! "), "{root} opens without a paragraph");
+    }
+}

@@ -139,6 +139,8 @@ kinds! {
     RevisionConflict "revision_conflict" 1012 4,
     /// Another request overtook this one.
     Superseded "superseded" 1013 4,
+    /// Another daemon holds the socket.
+    AlreadyRunning "already_running" 1014 4,
 
     // Values that cannot be.
     /// Not a model name.

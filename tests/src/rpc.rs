@@ -230,13 +230,21 @@ impl Stream {
     /// # Panics
     /// When none comes in time.
     pub fn next_item(&mut self) -> Option<Value> {
+        self.item_within(DEADLINE).unwrap_or_else(|| panic!("no item in {DEADLINE:?}"))
+    }
+
+    /// The next item as in [`Stream::next_item`]; the outer `None` when none comes in this time.
+    ///
+    /// # Panics
+    /// When the daemon sends what is no message.
+    pub fn item_within(&mut self, deadline: Duration) -> Option<Option<Value>> {
         loop {
-            let line = self.rpc.line()?;
+            let Some(line) = self.rpc.line_within(deadline)? else { return Some(None) };
             let mut message: Value =
                 serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
             let item = message["params"]["result"].take();
             if item["kind"].is_string() {
-                return Some(item);
+                return Some(Some(item));
             }
         }
     }
@@ -256,10 +264,12 @@ impl Stream {
     pub fn item_where(&mut self, mut condition: impl FnMut(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         loop {
-            match self.next_item() {
-                Some(item) if item["kind"] != "end" && condition(&item["data"]) => return item,
-                Some(item) if item["kind"] != "end" => last = item,
-                ended => panic!("the stream ended: {ended:?}; the item before: {last}"),
+            match self.item_within(DEADLINE) {
+                Some(Some(item)) if item["kind"] == "end" => panic!("{item} came behind {last}"),
+                Some(Some(item)) if condition(&item["data"]) => return item,
+                Some(Some(item)) => last = item,
+                Some(None) => panic!("the stream broke off behind {last}"),
+                None => panic!("nothing came in {DEADLINE:?} behind {last}"),
             }
         }
     }

@@ -170,7 +170,11 @@ impl Reader {
         });
         let work = Work { message, after, done, slot };
         let (session, routes) = (Arc::clone(&self.session), Arc::clone(&self.routes));
-        self.session.tasks.spawn(carry_out(session, routes, work));
+        let mut running = Box::pin(carry_out(session, routes, work));
+        // Most calls answer without waiting for anything: those need no task of their own.
+        if futures_util::poll!(&mut running).is_pending() {
+            self.session.tasks.spawn(running);
+        }
     }
 
     /// When to look again whether the peer has been idle for too long; or that it has.

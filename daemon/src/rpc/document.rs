@@ -111,7 +111,9 @@ mod tests {
     use super::super::tests::kit::{Add, Ticks};
     use super::*;
 
-    fn document(order: [fn(&mut Document); 2]) -> Value {
+    type Register = fn(&mut Document);
+
+    fn document(order: [Register; 2]) -> Value {
         let mut document = Document::new();
         order.iter().for_each(|register| register(&mut document));
         document.openrpc()
@@ -119,8 +121,8 @@ mod tests {
 
     #[test]
     fn methods_and_streams_are_described_in_the_order_of_their_names() {
-        let (add, ticks): (fn(&mut Document), fn(&mut Document)) =
-            (Document::method::<Add>, Document::stream::<Ticks, Add>);
+        let add: Register = Document::method::<Add>;
+        let ticks: Register = Document::stream::<Ticks, Add>;
         let text = document([add, ticks]);
         assert_eq!(text, document([ticks, add]));
 

@@ -15,6 +15,9 @@ use tokio::time::{Instant, timeout_at};
 /// How much one read takes.
 const READ_BYTES: usize = 8 << 10;
 
+/// What a peer that is being turned away may still write.
+const DISCARDED_BYTES: usize = 16 << 20;
+
 /// A buffer larger than this is given back once it is empty.
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -124,11 +127,17 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// Reads and forgets, until the peer writes no more.
+    /// Reads and forgets what the peer still writes, so that it gets to reading why. A peer that
+    /// goes on for longer than [`DISCARDED_BYTES`] is left to block.
     pub(super) async fn discard(&mut self) {
         self.buffer = BytesMut::with_capacity(KEPT_BYTES);
-        while matches!(self.read.read_buf(&mut self.buffer).await, Ok(1..)) {
+        let mut discarded = 0;
+        while let Ok(read @ 1..) = self.read.read_buf(&mut self.buffer).await {
             self.buffer.clear();
+            discarded += read;
+            if discarded > DISCARDED_BYTES {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

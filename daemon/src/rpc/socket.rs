@@ -178,6 +178,9 @@ pub enum SocketError {
         /// Its process id, where the kernel tells it.
         pid: Option<u32>,
     },
+    /// Something else lies where the lock file should be.
+    #[error("{} is not a plain file", .0.display())]
+    NotAFile(PathBuf),
     /// A file lies where the node should be.
     #[error("{} exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
@@ -201,6 +204,7 @@ impl From<SocketError> for Failure {
     fn from(error: SocketError) -> Self {
         let kind = match &error {
             SocketError::PathTooLong { .. } | SocketError::NotAbsolute(_) => Kind::InvalidValue,
+            SocketError::AlreadyRunning { .. } => Kind::AlreadyRunning,
             _ => Kind::IoFailed,
         };
         let failure = Failure::new(kind, error.to_string());
@@ -226,7 +230,7 @@ impl From<SocketError> for Failure {
             SocketError::OtherProgram { pid, .. } => failure
                 .hint("end that program, or name another socket with --socket")
                 .details(json!({ "pid": pid })),
-            SocketError::NotASocket(_) => {
+            SocketError::NotASocket(_) | SocketError::NotAFile(_) => {
                 failure.hint("move it away, or name another path with --socket")
             }
             SocketError::Io { .. } => failure,
@@ -318,7 +322,8 @@ fn check_directory(directory: &Path, place: &Place) -> Result<bool, SocketError>
         Err(SocketError::OpenDirectory { path: path(), mode, deed, wanted })
     };
     let is_ours = owner == ours;
-    if !is_ours && !(owner == 0 && matches!(place, Place::Given(_))) {
+    let is_trusted = is_ours || (owner == 0 && matches!(place, Place::Given(_)));
+    if !is_trusted {
         return Err(SocketError::NotOurs { path: path(), owner, ours });
     }
     match place {
@@ -349,7 +354,10 @@ fn take_lock(socket: &Path) -> Result<File, SocketError> {
         .open(path)
         .map_err(io("open the lock file", path))?;
     let found = lock.metadata().map_err(io("look at", path))?;
-    if !found.is_file() || found.uid() != our_uid() {
+    if !found.is_file() {
+        return Err(SocketError::NotAFile(path.clone()));
+    }
+    if found.uid() != our_uid() {
         let (owner, ours) = (found.uid(), our_uid());
         return Err(SocketError::NotOurs { path: path.clone(), owner, ours });
     }

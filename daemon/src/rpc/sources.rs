@@ -134,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn a_broadcast_says_what_it_lost_then_goes_on() {
         let (sender, receiver) = broadcast::channel(2);
-        let even = |n: u32| (n % 2 == 0).then(|| (Some(format!("c{n}")), n));
+        let even = |n: u32| n.is_multiple_of(2).then(|| (Some(format!("c{n}")), n));
         let source = Broadcast::new([(Some("c0".to_owned()), 0)], receiver, even);
         for n in 1..=6 {
             sender.send(n).unwrap();

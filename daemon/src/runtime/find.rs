@@ -4,7 +4,7 @@ use llamactl_protocol::place::LLAMA_SERVER_VARIABLE;
 use llamactl_protocol::{Failure, Kind};
 use rustix::fs::{Access, access};
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +77,17 @@ fn candidates(path: &OsStr, home: Option<&Path>) -> Vec<PathBuf> {
         .into_iter()
         .flat_map(|home| USUAL_PLACES_AT_HOME.iter().map(move |dir| home.join(dir)));
     on_path.chain(usual).chain(at_home).map(|dir| dir.join(NAME)).collect()
+}
+
+/// Where a build's libraries are: beside it, then wherever they were looked for before.
+#[must_use]
+pub fn library_path(executable: &Path) -> OsString {
+    let mut path = executable.parent().unwrap_or(Path::new("/")).as_os_str().to_owned();
+    if let Some(inherited) = std::env::var_os("LD_LIBRARY_PATH").filter(|path| !path.is_empty()) {
+        path.push(":");
+        path.push(inherited);
+    }
+    path
 }
 
 /// The facts of an executable, or what keeps it from being one.

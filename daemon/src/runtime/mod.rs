@@ -11,5 +11,5 @@
 mod find;
 mod probe;
 
-pub use find::{Found, find};
+pub use find::{Found, find, library_path};
 pub use probe::resolve;

@@ -1,6 +1,6 @@
 //! Looking at a build once.
 
-use super::Found;
+use super::{Found, library_path};
 use crate::store::{NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::{Failure, Kind, WirePath};
 use memchr::memmem;
@@ -64,7 +64,7 @@ fn output_of(path: &Path, flag: &str) -> String {
             .arg(flag)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
-            .env("LD_LIBRARY_PATH", crate::supervisor::library_path(path))
+            .env("LD_LIBRARY_PATH", library_path(path))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(write.try_clone()?)

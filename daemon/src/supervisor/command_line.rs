@@ -4,13 +4,13 @@
 //! listen, the metrics endpoint, and the name clients ask for.
 
 use crate::llama::Target;
+use crate::runtime::library_path;
 use crate::store::NewRuntime;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::Model;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
 
 /// Names the run in the process's environment: `registry uuid / run uuid`. By it a server is
 /// recognised as ours after the daemon that started it is gone.
@@ -124,17 +124,6 @@ pub(super) fn inherited(
     source: impl Iterator<Item = (OsString, OsString)>,
 ) -> impl Iterator<Item = (OsString, OsString)> {
     source.filter(|(name, _)| name.to_str().is_some_and(|name| INHERITED.contains(&name)))
-}
-
-/// Where a build's libraries are: beside it, then wherever they were looked for before.
-#[must_use]
-pub fn library_path(executable: &Path) -> OsString {
-    let mut path = executable.parent().unwrap_or(Path::new("/")).as_os_str().to_owned();
-    if let Some(inherited) = std::env::var_os("LD_LIBRARY_PATH").filter(|path| !path.is_empty()) {
-        path.push(":");
-        path.push(inherited);
-    }
-    path
 }
 
 /// Whether the arguments let the server unload its model by itself.

@@ -22,7 +22,7 @@ mod process;
 mod server;
 mod status;
 
-pub use command_line::{MARKER, library_path};
+pub use command_line::MARKER;
 pub use observe::LOG_KEEP_BYTES;
 pub use server::Answer;
 

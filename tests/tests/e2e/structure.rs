@@ -49,7 +49,8 @@ const PURE: &[&str] = &[
 /// What a pure part does not touch.
 const IMPURE: &[&str] = &[
     "std::fs",
-    "std::net",
+    "std::net::T",
+    "std::net::U",
     "std::process",
     "std::os",
     "std::thread",

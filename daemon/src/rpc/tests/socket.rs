@@ -206,6 +206,20 @@ fn a_lock_file_must_be_a_file() {
     fs::remove_file(&lock).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &lock).unwrap();
     assert!(matches!(refused(&place), SocketError::Io { .. }));
+    fs::remove_file(&lock).unwrap();
+    UnixListener::bind(home.path().join("run/other")).unwrap();
+    fs::rename(home.path().join("run/other"), &lock).unwrap();
+    assert!(bind(&place).is_err());
+    fs::remove_file(&lock).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &lock,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    assert!(matches!(refused(&place), SocketError::NotAFile(_)));
 }
 
 #[test]

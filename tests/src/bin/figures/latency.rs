@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Instant;
 
 const CALLS: usize = 20_000;
-const PING: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"daemon.ping\",\"params\":{\"n\":7}}\n";
+const PING: &[u8] =
+    b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"daemon.ping\",\"params\":{\"n\":7}}\n";
 
 /// `daemon.ping` on one connection.
 pub(super) fn of_ping(socket: &Path) -> Times {

@@ -82,7 +82,8 @@ impl Spent {
             let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
             spent.processor_ns += number(read("schedstat").split_whitespace().next());
             let status = read("status");
-            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             spent.wakeups += number(line.map(str::trim));
         }
         spent

@@ -201,7 +201,7 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().max(word.len()) / 3)
+        .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) + 2) / 3)
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -263,6 +263,7 @@ mod tests {
     #[test]
     fn a_wrong_key_names_the_nearest() {
         assert_eq!(find("ctx-siz").unwrap_err().hint.as_deref(), Some("did you mean ctx-size?"));
+        assert_eq!(find("prot").unwrap_err().hint.as_deref(), Some("did you mean port?"));
         assert!(find("qqqqqqq").unwrap_err().hint.unwrap().contains("gpu-layers"));
         assert_eq!(distance("kitten", "sitting"), 3);
     }

@@ -2,8 +2,9 @@
 
 use crate::metrics::Metrics;
 use crate::rpc::Counters;
-use crate::store::{Registry, now_ms};
+use crate::store::Registry;
 use crate::supervisor::Supervisor;
+use llamactl_protocol::place::run_dir;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -41,7 +42,7 @@ impl Places {
     /// Says that the daemon was stopped on purpose, so that clients that only look do not start it.
     #[must_use]
     pub fn stopped_mark(&self) -> PathBuf {
-        self.socket.with_file_name("stopped")
+        run_dir(&self.state_dir).join("stopped")
     }
 }
 
@@ -54,8 +55,6 @@ pub struct StopOrder {
     pub on_purpose: bool,
     /// Who asked.
     pub by: String,
-    /// When.
-    pub at_ms: i64,
 }
 
 /// Stops the daemon; the first order counts.
@@ -73,7 +72,7 @@ impl StopSwitch {
     pub fn order(&self, keep_servers: bool, on_purpose: bool, by: String) {
         self.0.send_if_modified(|order| {
             let first = order.is_none();
-            order.get_or_insert(StopOrder { keep_servers, on_purpose, by, at_ms: now_ms() });
+            order.get_or_insert(StopOrder { keep_servers, on_purpose, by });
             first
         });
     }

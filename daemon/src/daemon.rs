@@ -144,7 +144,11 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     let registry = Registry::open(&places.state_dir)?;
     let started = format!("llamactld {version} started, pid {}", std::process::id());
-    registry.append_event(NewEvent::of_daemon("daemon.started", "boot", started)).await?;
+    // A full disk must not keep the daemon from starting: servers may have to be stopped.
+    let event = NewEvent::of_daemon("daemon.started", "boot", started);
+    if let Err(error) = registry.append_event(event).await {
+        tracing::error!(%error, "cannot record the start");
+    }
     let servers_dir = place::run_dir(&places.state_dir).join("servers");
     make_private(&servers_dir, rustix::process::geteuid().as_raw())?;
     let supervisor =
@@ -177,7 +181,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     let closing = CancellationToken::new();
     let serving = tokio::spawn(server.serve(listener, closing.clone()));
     tracing::info!(version, pid = std::process::id(), socket = %places.socket.display(), "ready");
-    herald.tell(Ok(()));
+    herald.tell(None);
 
     let order = stop.ordered().await;
     tracing::info!(by = order.by, keep_servers = order.keep_servers, "stopping");
@@ -186,16 +190,21 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     {
         tracing::warn!(%error, "cannot leave the mark that says the daemon was stopped");
     }
+    supervisor.close();
     // Servers first, while clients can still watch them stop.
-    supervisor.shut_down(order.keep_servers, &order.by).await;
+    if !order.keep_servers {
+        supervisor.stop_all(&order.by).await;
+    }
     record_stop(&registry, &order).await;
-    sampling.cancel();
+    // Streams are told before their sources go.
     closing.cancel();
     match serving.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "the listener failed"),
         Err(error) => tracing::error!(%error, "the listener failed"),
     }
+    sampling.cancel();
+    supervisor.end().await;
     if let Err(error) = claim.release() {
         tracing::warn!(%error, "cannot remove the socket");
     }

@@ -32,12 +32,12 @@ impl Herald {
         Herald(None)
     }
 
-    /// The start went well, or not.
-    pub fn tell(&mut self, outcome: Result<(), &Failure>) {
+    /// The start went well, or failed with this.
+    pub fn tell(&mut self, failure: Option<&Failure>) {
         let Some(mut pipe) = self.0.take() else { return };
-        let text = match outcome {
-            Ok(()) => READY.to_owned(),
-            Err(failure) => serde_json::to_string(failure).unwrap_or_default(),
+        let text = match failure {
+            None => READY.to_owned(),
+            Some(failure) => serde_json::to_string(failure).unwrap_or_default(),
         };
         // Whoever waited may have been interrupted; the daemon does not care.
         let _ = pipe.write_all(text.as_bytes());

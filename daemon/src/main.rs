@@ -39,6 +39,6 @@ fn run(args: &Args) -> Result<(), Failure> {
     let outcome = own_log::start(&args.log_level, ready.log())
         .map_err(|problem| Failure::new(Kind::InvalidValue, problem))
         .and_then(|()| daemon::run(ready, &mut herald));
-    herald.tell(outcome.as_ref().map(|()| ()));
+    herald.tell(outcome.as_ref().err());
     outcome
 }

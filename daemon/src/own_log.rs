@@ -54,8 +54,13 @@ impl BoundedFile {
 impl Write for BoundedFile {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         if self.bytes > MAX_BYTES {
-            fs::rename(&self.path, self.path.with_extension("log.1"))?;
-            *self = BoundedFile::open(&self.path)?;
+            // Where it cannot be renamed the old file goes on: a log too long is better than none.
+            let renamed = fs::rename(&self.path, self.path.with_extension("log.1"));
+            if let Ok(fresh) = renamed.and_then(|()| BoundedFile::open(&self.path)) {
+                *self = fresh;
+            } else {
+                self.bytes = 0;
+            }
         }
         let written = self.file.write(text)?;
         self.bytes = self.bytes.saturating_add(written as u64);

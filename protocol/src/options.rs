@@ -148,6 +148,7 @@ impl Setting {
                 };
                 match arguments {
                     Some(list) if list.iter().all(|argument| !argument.contains('\0')) => {
+                        check_arguments(&list)?;
                         Ok(json!(list))
                     }
                     _ => Err(self.refuse(value)),
@@ -184,6 +185,69 @@ impl Setting {
     }
 }
 
+/// The most that `extra-args` may hold, in bytes.
+const MAX_ARGUMENTS_BYTES: usize = 16 << 10;
+
+/// Arguments llamactl needs in its own hands, and what to do instead. They would open the server
+/// to the network behind `host`'s back, hide it from the daemon, or put a secret where every
+/// program can read it.
+const OWN_ARGUMENTS: &[(&[&str], &str)] = &[
+    (&["--host", "--port", "--reuse-port"], "use the settings host and port"),
+    (
+        &[
+            "-m",
+            "--model",
+            "-mu",
+            "--model-url",
+            "-hf",
+            "-hfr",
+            "--hf-repo",
+            "-hff",
+            "--hf-file",
+            "-dr",
+            "--docker-repo",
+            "--models-dir",
+            "--models-preset",
+        ],
+        "add the file as a model of its own: llamactl model add",
+    ),
+    (&["-a", "--alias"], "the model's name is its alias"),
+    (&["--metrics"], "it is on already"),
+    (&["--api-prefix"], "the daemon would not find the server any more"),
+    (
+        &["--api-key", "-hft", "--hf-token"],
+        "a secret does not belong on a command line; --api-key-file names a file with the key",
+    ),
+    (&["--log-file", "--log-disable"], "llamactl keeps the log: llamactl logs"),
+    (
+        &["-c", "--ctx-size", "-ngl", "--gpu-layers", "--n-gpu-layers"],
+        "use the setting of this name",
+    ),
+];
+
+/// Refuses arguments that llamactl needs in its own hands.
+fn check_arguments(list: &[String]) -> Result<(), Failure> {
+    let bytes: usize = list.iter().map(String::len).sum();
+    if bytes > MAX_ARGUMENTS_BYTES {
+        return Err(Failure::new(
+            Kind::InvalidValue,
+            format!("extra-args is {bytes} bytes long; it may have {MAX_ARGUMENTS_BYTES}"),
+        ));
+    }
+    for argument in list {
+        let flag = argument.split('=').next().unwrap_or(argument);
+        if let Some((_, instead)) = OWN_ARGUMENTS.iter().find(|(own, _)| own.contains(&flag)) {
+            return Err(Failure::new(
+                Kind::InvalidValue,
+                format!("extra-args cannot hold {flag}: llamactl sets it itself"),
+            )
+            .hint((*instead).to_owned())
+            .details(json!({ "key": "extra-args", "argument": flag })));
+        }
+    }
+    Ok(())
+}
+
 /// Whether `host` could be a host name or address; names ending in `.sock` would make
 /// llama-server open a Unix socket of that name.
 fn is_host(host: &str) -> bool {
@@ -201,7 +265,7 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) + 2) / 3)
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(word.len()).div_ceil(3))
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -258,6 +322,18 @@ mod tests {
             json!(["--temp", "0.2", "--x", "a b"])
         );
         assert!(extra.check(&json!("'open")).is_err());
+    }
+
+    #[test]
+    fn extra_args_leave_alone_what_llamactl_owns() {
+        let extra = find("extra-args").unwrap();
+        for bad in ["--host 0.0.0.0", "--port=1", "--temp 1 -m x", "--api-key s3cret", "-c 1"] {
+            let refused = extra.check(&json!(bad)).unwrap_err();
+            assert_eq!(refused.kind, Kind::InvalidValue, "{bad}");
+            assert!(refused.hint.is_some() && !refused.message.contains("s3cret"), "{bad}");
+        }
+        assert!(extra.check(&json!("--api-key-file /k --jinja")).is_ok());
+        assert!(extra.check(&json!("x ".repeat(20_000))).is_err());
     }
 
     #[test]

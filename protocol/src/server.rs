@@ -225,6 +225,8 @@ pub struct Accepted {
     pub run_id: Option<String>,
     /// `false` when it was so already and nothing was done.
     pub changed: bool,
+    /// `false` when the wish is being carried out but could not be written: the disk is full.
+    pub durable: bool,
     /// The server as it is now.
     pub server: Server,
 }

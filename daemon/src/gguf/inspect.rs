@@ -73,7 +73,7 @@ fn assemble_parts(path: &Path, count: u64) -> Result<Assembly, GgufError> {
         match &mut assembly {
             None => assembly = Some(Assembly::start(header, part)),
             Some(assembly) => {
-                assembly.add(&header, part).map_err(|problem| GgufError::new(path, problem))?
+                assembly.add(&header, part).map_err(|problem| GgufError::new(path, problem))?;
             }
         }
     }

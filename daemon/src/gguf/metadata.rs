@@ -162,7 +162,7 @@ impl Metadata {
                 }
             }
             Value::Array { per_layer: Some(numbers), .. } => {
-                self.by_architecture.push((key.to_owned(), LayerNumber::PerLayer(numbers)))
+                self.by_architecture.push((key.to_owned(), LayerNumber::PerLayer(numbers)));
             }
             Value::Array { .. } | Value::Other => {}
         }

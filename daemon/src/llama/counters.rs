@@ -47,7 +47,7 @@ pub(super) struct Slot {
     #[serde(default)]
     pub(super) n_ctx: Option<u64>,
     #[serde(default)]
-    pub(super) is_processing: bool,
+    pub(super) is_processing: Option<bool>,
     #[serde(default)]
     pub(super) id_task: Option<i64>,
     #[serde(default)]
@@ -92,16 +92,16 @@ pub(super) fn sample(
     // for a minute and then as a flood. The slots count as they go.
     let generated_rate = before.and_then(|(before, seconds)| {
         let (before, slots) = (before.slots.as_deref()?, slots?);
-        let tokens: u64 = slots.iter().map(|slot| newly_decoded(before, slot)).sum();
+        let tokens = slots
+            .iter()
+            .try_fold(0u64, |sum, slot| Some(sum.saturating_add(newly_decoded(before, slot)?)))?;
         #[allow(clippy::cast_precision_loss)]
         (seconds > 0.0).then(|| tokens as f64 / seconds)
     });
     LlamaSample {
         asked_at_ms,
         slots: slots.and_then(|slots| u32::try_from(slots.len()).ok()),
-        slots_busy: slots.and_then(|slots| {
-            u32::try_from(slots.iter().filter(|slot| slot.is_processing).count()).ok()
-        }),
+        slots_busy: slots.and_then(busy),
         requests_processing: now.counters.and_then(|counters| counters.requests_processing),
         requests_deferred: now.counters.and_then(|counters| counters.requests_deferred),
         prompt_tokens_per_second: prompt_rate,
@@ -118,15 +118,26 @@ pub(super) struct Reading {
     pub(super) slots: Option<Vec<Slot>>,
 }
 
-/// What a slot generated since `before`: the growth of the same task, or all of a new one.
-fn newly_decoded(before: &[Slot], slot: &Slot) -> u64 {
-    let now = slot.decoded().unwrap_or(0);
-    match before.iter().find(|other| other.id == slot.id) {
+/// How many slots are at work; `None` when the build does not say.
+pub(super) fn busy(slots: &[Slot]) -> Option<u32> {
+    slots.iter().try_fold(0u32, |count, slot| Some(count + u32::from(slot.is_processing?)))
+}
+
+/// What a slot generated since `before`: the growth of the same task, or all of a new one. `None`
+/// for a slot at work that does not say.
+fn newly_decoded(before: &[Slot], slot: &Slot) -> Option<u64> {
+    let now = match slot.decoded() {
+        Some(now) => now,
+        // A slot that was never used has nothing to say.
+        None if slot.is_processing == Some(false) => return Some(0),
+        None => return None,
+    };
+    Some(match before.iter().find(|other| other.id == slot.id) {
         Some(same) if same.id_task == slot.id_task => {
             now.saturating_sub(same.decoded().unwrap_or(0))
         }
         _ => now,
-    }
+    })
 }
 
 /// The growth of a counter per second; `None` when it went back, which means a restart.

@@ -14,4 +14,4 @@ mod http;
 mod poll;
 
 pub use http::{HttpError, Target};
-pub use poll::{Pace, Poll, Seen, idle, in_force};
+pub use poll::{Pace, Poll, Seen, busy, in_force};

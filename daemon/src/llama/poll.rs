@@ -112,9 +112,9 @@ impl Poll {
     }
 }
 
-/// Whether no slot is at work; `None` when the server does not say.
-pub async fn idle(target: &Target) -> Option<bool> {
-    Some(slots(target).await?.iter().all(|slot| !slot.is_processing))
+/// How many slots are at work; `None` when the server does not say.
+pub async fn busy(target: &Target) -> Option<u32> {
+    counters::busy(&slots(target).await?)
 }
 
 /// What a ready server reports to be using.

@@ -215,6 +215,17 @@ pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// When this boot began, in Unix milliseconds; 0 when it cannot be told.
+#[must_use]
+pub fn booted_at_ms() -> i64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let ms = |clock| {
+        let now = clock_gettime(clock);
+        now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+    };
+    ms(ClockId::Realtime).saturating_sub(ms(ClockId::Boottime)).max(0)
+}
+
 /// Every process there is, as far as we may see.
 pub fn all() -> impl Iterator<Item = ProcessId> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();

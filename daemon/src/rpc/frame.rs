@@ -216,6 +216,22 @@ mod tests {
         assert_eq!(started.elapsed().as_secs(), DEADLINE.as_secs());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn each_line_has_its_own_clock() {
+        let (mut peer, ours) = tokio::io::duplex(64);
+        let mut lines = Lines::new(ours, 64, DEADLINE);
+        let writing = async {
+            for piece in ["a", "a\nb", "b\n"] {
+                peer.write_all(piece.as_bytes()).await.unwrap();
+                tokio::time::sleep(DEADLINE * 2 / 3).await;
+            }
+        };
+        let reading = async { (lines.next().await, lines.next().await) };
+        let (frames, ()) = tokio::join!(reading, writing);
+        let line = |text: &str| Frame::Line(text.into());
+        assert_eq!(frames, (line("aa"), line("bb")));
+    }
+
     #[tokio::test]
     async fn an_endless_line_costs_one_message() {
         let (mut peer, ours) = tokio::io::duplex(4096);

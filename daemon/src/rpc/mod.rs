@@ -42,6 +42,7 @@ mod refusal;
 mod service;
 mod session;
 pub mod socket;
+mod socket_error;
 mod sources;
 mod subscription;
 #[cfg(test)]

@@ -21,10 +21,14 @@ use serde::Serialize;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::timeout;
 
 /// The most items a source may still deliver once the daemon stops.
 const LAST_ITEMS: usize = 256;
+
+/// How long a source may take over each of them.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 
 /// Where a stream's items come from.
 pub trait Source: Send {
@@ -143,8 +147,8 @@ impl<Src: Source> Pump<Src> {
         }
         // What led to the stop may be in the source already: it is part of the story.
         for _ in 0..LAST_ITEMS {
-            let ready = tokio::task::unconstrained(self.emission()).now_or_never();
-            let Some(emission) = ready else { break };
+            // Some sources have to ask a database for it.
+            let Ok(emission) = timeout(LAST_LOOK, self.emission()).await else { break };
             if self.deliver(emission).await.is_break() {
                 return;
             }
@@ -215,4 +219,60 @@ impl<Src: Source> Pump<Src> {
 fn now_ms() -> UnixMs {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs::try_from(since_epoch.as_millis()).unwrap_or(UnixMs::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::Limits;
+    use super::super::outbox::outbox;
+    use super::super::peer::Peer;
+    use super::super::session::Signals;
+    use super::super::tests::kit::{Ticks, within_patience};
+    use super::*;
+    use llamactl_protocol::Access;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tokio::io::AsyncReadExt as _;
+
+    /// Counts how often it is asked.
+    struct Counting(Arc<AtomicU64>);
+
+    impl Source for Counting {
+        type Item = u64;
+
+        async fn next(&mut self) -> Emission<u64> {
+            let data = self.0.fetch_add(1, Ordering::Relaxed);
+            Emission::Change { cursor: None, data }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_item_is_made_when_there_is_room_for_it_and_not_before() {
+        let limits = Limits { queued_bytes: 1, ..Limits::default() };
+        let (outbox, queue) = outbox(&limits);
+        let signals = Signals::new(Default::default(), Default::default());
+        let peer = Peer { uid: 0, gid: 0, pid: None, access: Access::Observe };
+        outbox.send("1".into(), None).await.unwrap();
+        let session = Arc::new(Session::new(peer, limits, Arc::default(), outbox, signals.clone()));
+        let slot = session.streams.slot().unwrap();
+        let place = session.streams.enter("ticks.follow", slot);
+        let asked = Arc::new(AtomicU64::new(0));
+        let source = Counting(Arc::clone(&asked));
+        let pumping = tokio::spawn(pump::<Ticks, _>(session, place, source));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "the queue is full");
+
+        let (ours, mut theirs) = tokio::io::duplex(1);
+        let writer = tokio::spawn(queue.write_to(ours, limits.stall_deadline, || true));
+        let mut two = [0; 2];
+        within_patience(theirs.read_exact(&mut two)).await.unwrap();
+        assert_eq!(&two, b"1\n");
+        within_patience(theirs.read_exact(&mut two)).await.unwrap();
+        assert_eq!((&two, asked.load(Ordering::Relaxed)), (b"{\"", 1));
+        signals.gone.cancel();
+        within_patience(pumping).await.unwrap();
+        drop(theirs);
+        assert!(writer.await.unwrap().is_err());
+    }
 }

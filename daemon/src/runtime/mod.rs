@@ -12,4 +12,4 @@ mod find;
 mod probe;
 
 pub use find::{Found, find, library_path};
-pub use probe::resolve;
+pub use probe::present;

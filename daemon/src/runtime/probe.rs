@@ -1,10 +1,13 @@
 //! Looking at a build once.
 
-use super::{Found, library_path};
+use super::{Found, find, library_path};
+use crate::os::process::{Signal, signal_group};
 use crate::store::{NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::{Failure, Kind, WirePath};
 use memchr::memmem;
+use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,19 +21,20 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// What of its output is read; present builds print 60 kB of help.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
 
-/// The registry's record of a build, which is looked at if it is new.
+/// The build to use now: found, and looked at if it is new.
 ///
 /// # Errors
-/// [`Kind::RuntimeNotFound`] when it is no llama-server; the registry's own.
-pub async fn resolve(registry: &Registry, found: Found) -> Result<RuntimeRecord, Failure> {
+/// [`Kind::RuntimeNotFound`] when there is none, or it is no llama-server; the registry's own.
+pub async fn present(registry: &Registry) -> Result<RuntimeRecord, Failure> {
+    let failed = |error| Failure::new(Kind::Internal, format!("looking for llama-server: {error}"));
+    // PATH may lead over slow or dead mounts.
+    let found = tokio::task::spawn_blocking(find).await.map_err(failed)??;
     let path = WirePath(found.path.clone());
     let known = registry.known_runtime(path, found.inode, found.size_bytes, found.mtime_ns).await?;
     if let Some(known) = known {
         return Ok(known);
     }
-    let new = tokio::task::spawn_blocking(move || probe(found)).await.map_err(|error| {
-        Failure::new(Kind::Internal, format!("looking at llama-server: {error}"))
-    })??;
+    let new = tokio::task::spawn_blocking(move || probe(found)).await.map_err(failed)??;
     Ok(registry.add_runtime(new).await?)
 }
 
@@ -69,14 +73,16 @@ fn output_of(path: &Path, flag: &str) -> String {
             .stdin(Stdio::null())
             .stdout(write.try_clone()?)
             .stderr(write)
+            // A wrapper script's own children hold the pipe too, and must go with it.
+            .process_group(0)
             .spawn()?;
         let watchdog = {
-            let pid = rustix::process::Pid::from_child(&child);
+            let pid = child.id().cast_signed();
             let (done, ended) = std::sync::mpsc::channel::<()>();
             let thread = std::thread::spawn(move || {
                 if ended.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                     // Not reaped yet: `wait` below comes after this thread is done.
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    let _ = signal_group(pid, Signal::KILL);
                 }
             });
             (done, thread)
@@ -87,7 +93,7 @@ fn output_of(path: &Path, flag: &str) -> String {
         drop(watchdog.0);
         if started.elapsed() < LIMIT {
             // A program that printed too much is still writing.
-            let _ = child.kill();
+            let _ = signal_group(child.id().cast_signed(), Signal::KILL);
         }
         let _ = watchdog.1.join();
         child.wait()?;
@@ -136,9 +142,31 @@ fn reports_progress(path: &Path) -> bool {
             name.starts_with("libllama") && name.contains(".so")
         })
     });
-    std::iter::once(path.to_owned()).chain(libraries).any(|file| {
-        std::fs::read(&file).is_ok_and(|bytes| memmem::find(&bytes, PROGRESS_TEXT).is_some())
-    })
+    std::iter::once(path.to_owned())
+        .chain(libraries)
+        .any(|file| holds(&file, PROGRESS_TEXT).unwrap_or(false))
+}
+
+/// Whether a file holds some bytes. Reads it piece by piece: a build with GPU code in it can be
+/// hundreds of megabytes.
+fn holds(path: &Path, wanted: &[u8]) -> std::io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut piece = vec![0; 1 << 20];
+    let mut kept = 0;
+    loop {
+        let read = file.read(piece.get_mut(kept..).unwrap_or_default())?;
+        let filled = piece.get(..kept + read).unwrap_or_default();
+        if memmem::find(filled, wanted).is_some() {
+            return Ok(true);
+        }
+        if read == 0 {
+            return Ok(false);
+        }
+        // What is wanted may lie across the border of two pieces.
+        let end = filled.len();
+        kept = end.min(wanted.len() - 1);
+        piece.copy_within(end - kept..end, 0);
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +184,17 @@ mod tests {
             flags_in(help),
             ["help", "kv-offload", "model", "no-kv-offload", "usage"].map(str::to_owned)
         );
+    }
+
+    #[test]
+    fn text_across_the_border_of_two_pieces_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("binary");
+        let mut bytes = vec![b'x'; (1 << 20) - 5];
+        bytes.extend_from_slice(PROGRESS_TEXT);
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(holds(&path, PROGRESS_TEXT).unwrap());
+        assert!(!holds(&path, b"something else").unwrap());
     }
 
     #[test]

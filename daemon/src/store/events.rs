@@ -110,10 +110,12 @@ impl Registry {
     /// What SQLite reports.
     pub async fn event_range(&self) -> Result<Option<(i64, i64)>> {
         self.read(|connection| {
-            let range =
-                connection.query_row("SELECT min(seq), max(seq) FROM events", [], |row| {
-                    Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
-                })?;
+            // Two subselects: SQLite finds one end of an index at a time, but scans it for both.
+            let range = connection.query_row(
+                "SELECT (SELECT min(seq) FROM events), (SELECT max(seq) FROM events)",
+                [],
+                |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
+            )?;
             Ok(match range {
                 (Some(first), Some(last)) => Some((first, last)),
                 _ => None,

@@ -17,6 +17,8 @@ mod models;
 mod names;
 mod runs;
 mod runtimes;
+#[cfg(test)]
+mod tests;
 mod wishes;
 
 pub use events::{EventFilter, NewEvent};
@@ -96,7 +98,7 @@ impl From<StoreError> for Failure {
                 Failure::new(Kind::StoreFailed, format!("{message}: {source}"))
             }
             StoreError::Migrate(_) => Failure::new(Kind::StoreFailed, message),
-            StoreError::Closed => Failure::new(Kind::Stopping, "the daemon is stopping"),
+            StoreError::Closed => Failure::new(Kind::StoreFailed, message),
         }
     }
 }

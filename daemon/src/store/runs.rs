@@ -198,6 +198,32 @@ impl Registry {
         .await
     }
 
+    /// The run of a model that follows another; without another, the last one.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn run_after(&self, model_id: i64, after: Option<String>) -> Result<Option<String>> {
+        self.read(move |connection| {
+            let Some(after) = after else {
+                return Ok(connection
+                    .prepare_cached(
+                        "SELECT id FROM runs WHERE model_id = ?1
+                         ORDER BY started_at_ms DESC, id DESC LIMIT 1",
+                    )?
+                    .query_row([model_id], |row| row.get(0))
+                    .optional()?);
+            };
+            // Ids are UUIDs of version 7: they ascend with time.
+            Ok(connection
+                .prepare_cached(
+                    "SELECT id FROM runs WHERE model_id = ?1 AND id > ?2 ORDER BY id LIMIT 1",
+                )?
+                .query_row(params![model_id, after], |row| row.get(0))
+                .optional()?)
+        })
+        .await
+    }
+
     /// The endpoint of each model's last run.
     ///
     /// # Errors

@@ -139,8 +139,6 @@ pub enum Event {
 pub enum Effect {
     /// Write the run and make its process.
     Spawn(RunId),
-    /// Watch for the moment no request is at work.
-    Drain,
     /// Ask the process to end.
     Terminate,
     /// Kill the process and its group.
@@ -314,7 +312,7 @@ fn ready(run: RunId) -> (Phase, Vec<Effect>) {
 
 fn drain(run: RunId, then: Then) -> (Phase, Vec<Effect>) {
     let phase = Phase::Stopping { run, rung: Rung::Draining, then };
-    (phase, vec![Effect::Drain, Effect::Timer(DRAIN)])
+    (phase, vec![Effect::Timer(DRAIN)])
 }
 
 fn terminate(run: RunId, then: Then) -> (Phase, Vec<Effect>) {
@@ -346,7 +344,7 @@ mod tests {
                         self.killed = false;
                     }
                     Effect::Kill => self.killed = true,
-                    Effect::Terminate | Effect::Drain => assert!(self.process.is_some()),
+                    Effect::Terminate => assert!(self.process.is_some()),
                     Effect::Timer(_) | Effect::BecameReady => {}
                 }
             }

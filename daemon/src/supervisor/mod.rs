@@ -30,18 +30,19 @@ use crate::llama::Target;
 use crate::logs::file::RunLog;
 use crate::logs::watch::Watcher;
 use crate::metrics::RunningServer;
-use crate::os::process::boot_id;
+use crate::os::process::{boot_id, booted_at_ms};
 use crate::runtime;
-use crate::store::{NewEvent, Registry, RunEnd, RuntimeRecord, now_ms};
+use crate::store::{NewEvent, Registry, RunEnd, RunRecord, RuntimeRecord, StoreError};
 use command_line::CommandLine;
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
-use llamactl_protocol::server::{Cause, Endpoint, Server, State};
+use llamactl_protocol::server::{Cause, Endpoint, Server, State, Wish};
 use llamactl_protocol::{Failure, Kind};
-use process::{Process, marker};
+use process::{Process, find_process, marker};
 use serde_json::Value;
 use server::{Command, ServerTask};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,8 +51,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// The code of a cause that is about listening, as llama-server's own failure to listen has it.
+const BIND_FAILED: &str = "bind_failed";
+
 /// Logs are kept of this many runs of a model.
 const LOGS_OF_RUNS: u32 = 10;
+
+/// Of how many runs logs are looked for when their model is removed: more than can have any.
+const RUNS_OF_REMOVED: u32 = 2 * LOGS_OF_RUNS;
 
 /// What all server tasks share.
 struct Context {
@@ -92,23 +99,37 @@ struct Plan {
 }
 
 impl Plan {
-    /// Removes the socket an earlier process left: llama-server never does, and refuses to start
-    /// over it.
-    async fn clear_way(&self) -> Result<(), Failure> {
-        let Target::Socket(path) = &self.target else { return Ok(()) };
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(Failure::new(
-                Kind::ServerFailed,
+    /// Sees to it that nobody else listens where the server is to: another program there would
+    /// answer `/health` in its place. Removes the socket an earlier process left, because
+    /// llama-server never does, and refuses to start over it.
+    async fn clear_way(&self) -> Result<(), Cause> {
+        let taken = |message: String, hint: &str| Cause {
+            hint: Some(hint.to_owned()),
+            ..status::cause(BIND_FAILED, message)
+        };
+        match &self.target {
+            Target::Address(address) => match TcpListener::bind(address) {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(taken(
+                    format!("another program listens on {address}"),
+                    "set another port, or port=auto; ss -ltnp shows who has it",
+                )),
+                Err(error) => Err(taken(
+                    format!("nothing can listen on {address}: {error}"),
+                    "set another host or port",
+                )),
+            },
+            Target::Socket(path) if UnixStream::connect(path).await.is_ok() => Err(taken(
                 format!("another process answers on the server's socket {}", path.display()),
-            )
-            .hint("find it with: ss -xlp, and stop it"));
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::new(
-                Kind::IoFailed,
-                format!("cannot remove the old socket {}: {error}", path.display()),
+                "ss -xlp shows which; stop it",
             )),
-            _ => Ok(()),
+            Target::Socket(path) => match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(taken(
+                    format!("the old socket {} cannot be removed: {error}", path.display()),
+                    "remove it",
+                )),
+                _ => Ok(()),
+            },
         }
     }
 }
@@ -116,8 +137,7 @@ impl Plan {
 impl Context {
     /// What a start of this model would do now.
     async fn plan(&self, model: &Model) -> Result<Plan, Failure> {
-        let found = runtime::find()?;
-        let runtime = runtime::resolve(&self.registry, found).await?;
+        let runtime = runtime::present(&self.registry).await?;
         let listen = endpoint::asked(&model.settings)?;
         let last = self.registry.last_run(model.id).await?.map(|run| run.endpoint);
         let held = self.running.borrow().iter().any(|server| server.model_id == model.id);
@@ -147,12 +167,20 @@ impl Context {
             Ok(runs) => runs,
             Err(error) => return tracing::warn!(%error, "cannot list old runs"),
         };
-        for run in runs.iter().skip(LOGS_OF_RUNS as usize) {
-            if let Ok(log) = self.log_of(run)
-                && let Err(error) = log.remove()
-            {
-                tracing::warn!(run, %error, "cannot delete old logs");
+        self.delete_logs(runs.into_iter().skip(LOGS_OF_RUNS as usize).collect()).await;
+    }
+
+    async fn delete_logs(&self, runs: Vec<String>) {
+        let logs: Vec<RunLog> = runs.iter().filter_map(|run| self.log_of(run).ok()).collect();
+        let delete = move || {
+            for log in logs {
+                if let Err(error) = log.remove() {
+                    tracing::warn!(?log, %error, "cannot delete logs");
+                }
             }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(delete).await {
+            tracing::error!(%error, "deleting logs");
         }
     }
 }
@@ -255,27 +283,40 @@ impl Supervisor {
         }
     }
 
-    /// Ends the task of a model that is being removed.
+    /// Takes a model out of the registry, with the logs of its runs. Its own task does it, so no
+    /// start can come between.
     ///
     /// # Errors
-    /// [`Kind::ModelRunning`] while there is a process and `stop` is false.
-    pub async fn retire(&self, model: &Model, stop: bool, by: String) -> Result<(), Failure> {
-        let Some(handle) = self.handle(model.id) else { return Ok(()) };
+    /// [`Kind::ModelRunning`] while there is a process and `stop` is false;
+    /// [`Kind::Superseded`] when somebody started it during the stop.
+    pub async fn remove(&self, model: &Model, stop: bool, by: String) -> Result<Model, Failure> {
+        let handle = self.handle_or_start(model).await?;
         if stop {
-            self.stop_server(model, by).await?;
+            self.stop_server(model, by.clone()).await?;
             let mut status = handle.status.clone();
-            let stopped = status
-                .wait_for(|server| server.state.is_settled_down() || server.state == State::Stuck);
-            // Gone already is as good as stopped.
-            let _ = stopped.await;
+            let stopped = status.wait_for(|server| {
+                let wanted_again =
+                    server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running);
+                wanted_again || server.state.is_settled_down() || server.state == State::Stuck
+            });
+            if let Ok(server) = stopped.await
+                && server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running)
+            {
+                return Err(Failure::new(
+                    Kind::Superseded,
+                    format!("{} was started again while it was being stopped", model.name),
+                ));
+            }
         }
+        let runs = self.context.registry.runs_of(model.id, RUNS_OF_REMOVED).await?;
         let (reply, answer) = oneshot::channel();
-        if handle.commands.send(Command::Retire { reply }).await.is_ok() {
-            answer.await.unwrap_or(Ok(()))?;
-        }
+        let gone = || Failure::from(StoreError::ModelNotFound(model.name.clone()));
+        handle.commands.send(Command::Remove { by, reply }).await.map_err(|_| gone())?;
+        let removed = answer.await.map_err(|_| gone())??;
         self.lock().remove(&model.id);
         self.context.changes.send_modify(|count| *count += 1);
-        Ok(())
+        self.context.delete_logs(runs).await;
+        Ok(removed)
     }
 
     /// The command line a start would use now.
@@ -318,78 +359,103 @@ impl Supervisor {
         self.active().iter().filter(|server| !server.state.is_settled_down()).count()
     }
 
-    /// Ends supervision: stops every server and leaves the wishes as they are, or leaves the
-    /// servers to the next daemon. Bounded by the ladder of a stop.
-    pub async fn shut_down(&self, keep_servers: bool, by: &str) {
+    /// Stops every server and leaves the wishes as they are. Bounded by the ladder of a stop.
+    pub async fn stop_all(&self, by: &str) {
         self.close();
-        if !keep_servers {
-            let handles: Vec<Handle> = self.lock().values().cloned().collect();
-            for handle in &handles {
-                let command = Command::Shutdown { by: by.to_owned() };
-                let _ = handle.commands.send(command).await;
+        let handles: Vec<Handle> = self.lock().values().cloned().collect();
+        let stop_one = async |handle: Handle| {
+            let (reply, begun) = oneshot::channel();
+            let command = Command::Shutdown { by: by.to_owned(), reply };
+            // A task that is gone has no process either. Begun first: before that, a start that is
+            // under way may still look stopped.
+            if handle.commands.send(command).await.is_ok() && begun.await.is_ok() {
+                let mut status = handle.status;
+                let _ = status.wait_for(|server| server.state.is_settled_down()).await;
             }
-            let all_stopped = async {
-                for handle in &handles {
-                    let mut status = handle.status.clone();
-                    let settled = status.wait_for(|server| server.state.is_settled_down());
-                    let _ = settled.await;
-                }
-            };
-            let ladder = machine::DRAIN + machine::TERM * 2 + machine::KILL;
-            if tokio::time::timeout(ladder + Duration::from_secs(1), all_stopped).await.is_err() {
-                tracing::error!("some servers could not be stopped");
-            }
+        };
+        let all = futures_util::future::join_all(handles.into_iter().map(stop_one));
+        let ladder = machine::DRAIN + machine::TERM * 2 + machine::KILL;
+        if tokio::time::timeout(ladder + Duration::from_secs(1), all).await.is_err() {
+            tracing::error!("some servers could not be stopped");
         }
+    }
+
+    /// Ends supervision. Servers that still run are left to the next daemon.
+    pub async fn end(&self) {
+        self.close();
         self.context.abandon.cancel();
         self.context.tasks.close();
-        self.context.tasks.wait().await;
+        // A task may be inside a system call that hangs, on a dead network mount say.
+        if tokio::time::timeout(Duration::from_secs(2), self.context.tasks.wait()).await.is_err() {
+            tracing::error!("some servers' tasks did not end");
+        }
     }
 
     /// Looks at every run without an end: its process is taken over if it is there for certain,
-    /// else the run is written off.
+    /// else the run is written off. Then carries out what was wished for and not begun.
     async fn reconcile(&self) -> Result<(), Failure> {
         let registry = &self.context.registry;
         for run in registry.open_runs().await? {
             let model = registry.model_by_id(run.model_id).await?;
-            let process = Process::adopt(&run, &marker(&registry.id(), &run.id));
+            let marker = marker(&registry.id(), &run.id);
+            let found = {
+                let run = run.clone();
+                tokio::task::spawn_blocking(move || find_process(&run, &marker)).await
+            };
+            let process = found.ok().flatten().and_then(|id| Process::adopt(id, &run));
             match (model, process) {
                 (Some(model), Some(process)) => {
                     let wanted = registry.wish(model.id).await?;
                     let server = status::at_rest(&model, wanted, Some(&run));
                     self.start_task(model, server, Some((run, process)));
                 }
-                (_, Some(process)) => {
+                (None, Some(process)) => {
                     tracing::warn!(run = run.id, "killing the server of a model that is gone");
                     process.kill();
+                    self.write_off(run).await;
                 }
-                (_, None) => {
-                    let cause = Cause {
-                        code: "ended_unwatched".to_owned(),
-                        message: "it ended while no daemon was running".to_owned(),
-                        hint: Some(format!("see its log: llamactl logs {}", run.model)),
-                        evidence: vec![],
-                        exit_code: None,
-                        signal: None,
-                        at_ms: now_ms(),
-                    };
-                    let event = NewEvent {
-                        kind: "server.failed",
-                        model: Some((run.model_id, run.model.clone())),
-                        run_id: Some(run.id.clone()),
-                        by: "boot".to_owned(),
-                        message: format!("{}: {}", run.model, cause.message),
-                        details: None,
-                    };
-                    registry.put_end(run.id, RunEnd { at_ms: cause.at_ms, cause }, event).await?;
-                }
+                (_, None) => self.write_off(run).await,
             }
         }
         for model_id in registry.wanted_running().await? {
-            if let Some(model) = registry.model_by_id(model_id).await? {
-                self.handle_or_start(&model).await?;
+            let Some(model) = registry.model_by_id(model_id).await? else { continue };
+            let last = registry.last_run(model_id).await?;
+            let wanted = registry.wish(model_id).await?;
+            self.handle_or_start(&model).await?;
+            // A wish that is younger than the last run, in this boot: the daemon died before it
+            // could begin. Anything older was begun, and what became of it stands.
+            let unbegun = wanted.filter(|wanted| {
+                wanted.at_ms >= booted_at_ms()
+                    && last.is_none_or(|run| run.started_at_ms < wanted.at_ms)
+            });
+            if let Some(wanted) = unbegun
+                && let Err(failure) = self.start_server(&model, wanted.by).await
+            {
+                tracing::warn!(model = model.name, %failure, "could not start what was wanted");
             }
         }
         Ok(())
+    }
+
+    /// Ends the record of a run whose process is not there any more.
+    async fn write_off(&self, run: RunRecord) {
+        let cause = Cause {
+            hint: Some(format!("see its log: llamactl logs {}", run.model)),
+            ..status::cause("ended_unwatched", "it ended while no daemon was running".to_owned())
+        };
+        let event = NewEvent {
+            kind: "server.failed",
+            model: Some((run.model_id, run.model.clone())),
+            run_id: Some(run.id.clone()),
+            by: "boot".to_owned(),
+            message: format!("{}: {}", run.model, cause.message),
+            details: None,
+        };
+        let end = RunEnd { at_ms: cause.at_ms, cause };
+        // A full disk must not keep the daemon from starting; the next one tries again.
+        if let Err(error) = self.context.registry.put_end(run.id, end, event).await {
+            tracing::error!(%error, "cannot write off a run");
+        }
     }
 
     async fn ask(
@@ -399,7 +465,10 @@ impl Supervisor {
     ) -> Result<Answer, Failure> {
         let handle = self.handle_or_start(model).await?;
         let (reply, answer) = oneshot::channel();
-        let gone = || Failure::new(Kind::Stopping, "the daemon is stopping");
+        let gone = || match self.context.stopping.is_cancelled() {
+            true => Failure::new(Kind::Stopping, "the daemon is stopping"),
+            false => StoreError::ModelNotFound(model.name.clone()).into(),
+        };
         handle.commands.send(command(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -414,8 +483,12 @@ impl Supervisor {
         if let Some(handle) = self.handle(model.id) {
             return Ok(handle);
         }
-        let server = self.at_rest(model).await?;
-        Ok(self.start_task(model.clone(), server, None))
+        // Read again: a task begins with the newest, and hears of every change from then on.
+        let registry = &self.context.registry;
+        let newest = registry.model_by_id(model.id).await?;
+        let model = newest.ok_or_else(|| StoreError::ModelNotFound(model.name.clone()))?;
+        let server = self.at_rest(&model).await?;
+        Ok(self.start_task(model, server, None))
     }
 
     /// Starts a model's task, unless somebody else was faster.
@@ -423,7 +496,7 @@ impl Supervisor {
         &self,
         model: Model,
         server: Server,
-        adopted: Option<(crate::store::RunRecord, Process)>,
+        adopted: Option<(RunRecord, Process)>,
     ) -> Handle {
         let mut servers = self.lock();
         servers

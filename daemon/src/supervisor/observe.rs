@@ -9,7 +9,7 @@
 //! They end with the run: dropping [`Observers`] aborts them.
 
 use crate::llama::{self, Pace, Poll, Seen, Target};
-use crate::logs::file::{self, RunLog, Stream};
+use crate::logs::file::{self, RunLog, Stream, Trim};
 use crate::logs::index::TimeFile;
 use crate::logs::line::Line;
 use crate::logs::progress::{self, ChildState};
@@ -35,8 +35,8 @@ pub(super) enum Observation {
     Progress { stage: Option<String>, ratio: Option<f64> },
     /// What it uses, asked once when it became ready.
     InForce(InForce),
-    /// No request is at work.
-    Idle,
+    /// So many requests are at work; `None` when it does not say. Seen while draining.
+    Busy(Option<u32>),
 }
 
 /// What the poller is to look for.
@@ -57,7 +57,8 @@ pub(super) struct Observers {
     pub(super) seen: mpsc::Receiver<Observation>,
     attention: watch::Sender<Attention>,
     llama: watch::Receiver<Option<LlamaSample>>,
-    ended: watch::Sender<bool>,
+    /// Never turns true: when the run ends, the tasks are ended with it.
+    _ended: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }
 
@@ -99,7 +100,7 @@ impl Observers {
             };
             tasks.spawn(reader.read(watcher.clone(), run_ended.clone()));
         }
-        Observers { seen, attention, llama, ended, _tasks: tasks }
+        Observers { seen, attention, llama, _ended: ended, _tasks: tasks }
     }
 
     pub(super) fn attend(&self, to: Attention) {
@@ -109,12 +110,6 @@ impl Observers {
     /// What the server says of itself, as it is asked.
     pub(super) fn llama(&self) -> watch::Receiver<Option<LlamaSample>> {
         self.llama.clone()
-    }
-}
-
-impl Drop for Observers {
-    fn drop(&mut self) {
-        self.ended.send_replace(true);
     }
 }
 
@@ -145,9 +140,7 @@ async fn poll(
                 (Some(Observation::Health(health)), Pace::READY)
             }
             Attention::Draining => {
-                // A server that does not say is not waited for.
-                let idle = llama::idle(&target).await.unwrap_or(true);
-                (idle.then_some(Observation::Idle), DRAIN_PACE)
+                (Some(Observation::Busy(llama::busy(&target).await)), DRAIN_PACE)
             }
             Attention::Ending => {
                 llama.send_replace(None);
@@ -213,8 +206,11 @@ impl LogReader {
                 tracing::debug!(%error, "cannot keep the time index of a log");
             }
             if end_offset > trimmed_at + LOG_KEEP_BYTES + TRIM_STEP_BYTES {
-                trim(&path).await;
-                trimmed_at = end_offset.saturating_sub(LOG_KEEP_BYTES);
+                trimmed_at = match trim(&path).await {
+                    // Where a head cannot be freed the file begins anew.
+                    Some(Trim::Emptied { .. }) => 0,
+                    _ => end_offset.saturating_sub(LOG_KEEP_BYTES),
+                };
             }
         }
     }
@@ -245,16 +241,20 @@ impl LogReader {
     }
 }
 
-async fn trim(path: &Path) {
+async fn trim(path: &Path) -> Option<Trim> {
     let trimmed = {
         let path = path.to_owned();
         tokio::task::spawn_blocking(move || file::trim(&path, LOG_KEEP_BYTES)).await
     };
     match trimmed {
-        Ok(Ok(_)) => {}
+        Ok(Ok(trim)) => Some(trim),
         Ok(Err(error)) => {
             tracing::warn!(path = %path.display(), %error, "cannot free the head of a log");
+            None
         }
-        Err(error) => tracing::error!(%error, "freeing the head of a log"),
+        Err(error) => {
+            tracing::error!(%error, "freeing the head of a log");
+            None
+        }
     }
 }

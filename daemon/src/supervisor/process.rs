@@ -1,11 +1,15 @@
 //! The process of a run: made, or found again.
 
 use super::command_line::{self, CommandLine, MARKER, PROGRESS_VARIABLE};
+use super::status;
 use crate::logs::classify::Exit;
 use crate::logs::file::{RunLog, Stream};
 use crate::os::process::{self, Pidfd, ProcessId, Signal};
 use crate::os::stdin::{self_held_pipe, write_to};
 use crate::store::RunRecord;
+use llamactl_protocol::server::Cause;
+use llamactl_protocol::{Failure, Kind};
+use std::fs::File;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,6 +26,38 @@ pub(super) struct Process {
     reports_progress: bool,
 }
 
+/// Where a process writes.
+#[derive(Debug)]
+pub(super) struct Output {
+    stdout: File,
+    stderr: File,
+}
+
+impl Output {
+    /// Makes the log files of a run.
+    ///
+    /// # Errors
+    /// Why they cannot be made, as the cause of the start's failure.
+    pub(super) async fn create(log: RunLog) -> Result<Output, Cause> {
+        let create = move || {
+            let create = |stream| {
+                log.create(stream).map_err(|error| {
+                    let path = log.path(stream);
+                    let message = format!("its log {} cannot be made: {error}", path.display());
+                    status::cause_of_failure(&Failure::new(Kind::IoFailed, message))
+                })
+            };
+            Ok(Output { stdout: create(Stream::Stdout)?, stderr: create(Stream::Stderr)? })
+        };
+        match tokio::task::spawn_blocking(create).await {
+            Ok(output) => output,
+            Err(error) => {
+                Err(status::cause_of_failure(&Failure::new(Kind::Internal, error.to_string())))
+            }
+        }
+    }
+}
+
 /// How long the status of an adopted process is asked for after its end: its new parent may take
 /// that long to reap it.
 const STRANGER_STATUS_WAIT: Duration = Duration::from_secs(2);
@@ -35,7 +71,7 @@ impl Process {
     pub(super) async fn spawn(
         line: &CommandLine,
         marker: String,
-        log: RunLog,
+        output: Output,
         reports_progress: bool,
     ) -> io::Result<Process> {
         let line = line.clone();
@@ -55,8 +91,8 @@ impl Process {
                 .env(MARKER, marker)
                 .current_dir("/")
                 .stdin(stdin)
-                .stdout(log.create(Stream::Stdout)?)
-                .stderr(log.create(Stream::Stderr)?)
+                .stdout(output.stdout)
+                .stderr(output.stderr)
                 // Its own group: Ctrl-C at our terminal is not for it, and a kill reaches all of it.
                 .process_group(0)
                 .spawn()
@@ -82,21 +118,8 @@ impl Process {
         }
     }
 
-    /// The process of a run that an earlier daemon started, if it is still there for certain: same
-    /// boot, same pid with the same start time, and the run's own marker in its environment.
-    pub(super) fn adopt(run: &RunRecord, marker: &str) -> Option<Process> {
-        let id = match (run.pid, run.start_ticks) {
-            (Some(pid), Some(start_ticks)) if process::boot_id().ok() == run.boot_id => {
-                ProcessId { pid: pid.cast_signed(), start_ticks }
-            }
-            (Some(_), _) => return None,
-            // The daemon died between making the process and writing it down.
-            (None, _) => process::all()
-                .find(|id| process::environ_has(id.pid, MARKER, marker) == Some(true))?,
-        };
-        if !id.is_alive() || process::environ_has(id.pid, MARKER, marker) != Some(true) {
-            return None;
-        }
+    /// Takes over a process that [`find_process`] found; `None` when it has gone meanwhile.
+    pub(super) fn adopt(id: ProcessId, run: &RunRecord) -> Option<Process> {
         let pidfd = id.open().ok().flatten()?;
         let reports_progress = run.environment.contains_key(PROGRESS_VARIABLE);
         Some(Process { id, pidfd, child: None, reports_progress })
@@ -108,8 +131,11 @@ impl Process {
 
     /// Asks it to end.
     pub(super) fn terminate(&self) {
-        if let Err(error) = self.pidfd.signal(Signal::TERM) {
-            tracing::warn!(pid = self.id.pid, %error, "could not send TERM");
+        match self.pidfd.signal(Signal::TERM) {
+            Ok(true) => {}
+            // Gone: from here on its number may be another's.
+            Ok(false) => return,
+            Err(error) => tracing::warn!(pid = self.id.pid, %error, "could not send TERM"),
         }
         // A build that reports progress has a thread waiting at its stdin, and at a TERM waits for
         // that thread, for ever (measured: 3 of 3 idle ones needed a second TERM, none with this
@@ -123,9 +149,11 @@ impl Process {
 
     /// Kills it and everything in its group.
     pub(super) fn kill(&self) {
-        let killed = self.pidfd.signal(Signal::KILL);
-        let group = process::signal_group(self.id.pid, Signal::KILL);
-        if let Err(error) = killed.and(group) {
+        let killed = self.pidfd.signal(Signal::KILL).and_then(|there| match there {
+            true => process::signal_group(self.id.pid, Signal::KILL),
+            false => Ok(false),
+        });
+        if let Err(error) = killed {
             tracing::warn!(pid = self.id.pid, %error, "could not send KILL");
         }
     }
@@ -139,13 +167,16 @@ impl Process {
         }
     }
 
-    /// Takes leave of a process that has [`Process::exited`]: kills what is left of its group,
-    /// reaps it, and says how it ended.
+    /// Takes leave of a process that has [`Process::exited`]: kills what is left of our child's
+    /// group, reaps it, and says how it ended. An adopted one was reaped by its parent, so its
+    /// group's number may be another's already and is left alone.
     pub(super) async fn reap(mut self) -> Exit {
-        // Before the reaping, while its zombie keeps the group's number from being given away.
-        let _ = process::signal_group(self.id.pid, Signal::KILL);
         match &mut self.child {
-            Some(child) => child.wait().map_or(Exit::Unknown, exit_of),
+            Some(child) => {
+                // Before the reaping, while its zombie keeps the number from being given away.
+                let _ = process::signal_group(self.id.pid, Signal::KILL);
+                child.wait().map_or(Exit::Unknown, exit_of)
+            }
             None => self.stranger_status().await,
         }
     }
@@ -160,6 +191,21 @@ impl Process {
             }
         };
         tokio::time::timeout(STRANGER_STATUS_WAIT, ask).await.unwrap_or(Exit::Unknown)
+    }
+}
+
+/// The process of a run that an earlier daemon started, if it is still there for certain: same
+/// boot, same pid with the same start time, and the run's own marker in its environment. Blocks.
+pub(super) fn find_process(run: &RunRecord, marker: &str) -> Option<ProcessId> {
+    let is_marked = |id: &ProcessId| process::environ_has(id.pid, MARKER, marker) == Some(true);
+    match (run.pid, run.start_ticks) {
+        (Some(pid), Some(start_ticks)) if process::boot_id().ok() == run.boot_id => {
+            let id = ProcessId { pid: pid.cast_signed(), start_ticks };
+            (id.is_alive() && is_marked(&id)).then_some(id)
+        }
+        (Some(_), _) => None,
+        // The daemon died between making the process and writing it down.
+        (None, _) => process::all().find(is_marked),
     }
 }
 

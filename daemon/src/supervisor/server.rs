@@ -14,16 +14,17 @@ use super::command_line;
 use super::endpoint;
 use super::machine::{self, Effect, Event, Phase, RunId, Rung};
 use super::observe::{Attention, Observation, Observers};
-use super::process::{Process, marker};
+use super::process::{Output, Process, marker};
 use super::status;
 use super::{Context, Plan};
+use crate::llama::Seen;
 use crate::logs::classify::{self, Exit, Verdict, classify, classify_spawn_error};
 use crate::logs::file::{RunLog, Stream};
 use crate::logs::last_lines::tail_lines;
 use crate::metrics::RunningServer;
 use crate::store::{NewEvent, RunEnd, RunRecord, now_ms};
 use llamactl_protocol::model::Model;
-use llamactl_protocol::server::{Cause, Server, State, Wish};
+use llamactl_protocol::server::{Cause, Server, State, Wanted, Wish};
 use llamactl_protocol::{Failure, Kind};
 use std::future::pending;
 use std::sync::Arc;
@@ -42,10 +43,11 @@ pub(super) enum Command {
     Restart { by: String, reply: oneshot::Sender<Result<Answer, Failure>> },
     /// The model was changed.
     Model(Box<Model>),
-    /// The model goes away: end, if there is no process.
-    Retire { reply: oneshot::Sender<Result<(), Failure>> },
-    /// The daemon stops: stop the process, leave the wish as it is.
-    Shutdown { by: String },
+    /// Take the model out of the registry, if it has no process, and end.
+    Remove { by: String, reply: oneshot::Sender<Result<Model, Failure>> },
+    /// The daemon stops: stop the process, leave the wish as it is. Answered when the stop has
+    /// begun.
+    Shutdown { by: String, reply: oneshot::Sender<()> },
 }
 
 /// What came of a wish.
@@ -55,6 +57,8 @@ pub struct Answer {
     pub run_id: Option<RunId>,
     /// Whether anything is done because of it.
     pub changed: bool,
+    /// Whether the wish is on disk.
+    pub durable: bool,
     /// The server as it is now.
     pub server: Server,
 }
@@ -66,9 +70,29 @@ struct Live {
     observers: Observers,
     log: RunLog,
     started: Instant,
-    /// Requests at work when it was told to end.
-    cut: Option<u32>,
+    /// Requests at work when it was last asked.
+    busy: Option<u32>,
+    /// Times in a row that it did not answer although it was ready.
+    misses: u32,
+    /// Who wanted it to end.
+    stopped_by: Option<String>,
 }
+
+impl Live {
+    fn new(
+        record: RunRecord,
+        process: Process,
+        observers: Observers,
+        log: RunLog,
+        started: Instant,
+    ) -> Live {
+        Live { record, process, observers, log, started, busy: None, misses: 0, stopped_by: None }
+    }
+}
+
+/// A ready server that misses this many looks in a row, two seconds apart, is said not to answer.
+const MISSES: u32 = 3;
+const NOT_ANSWERING: &str = "not_answering";
 
 /// The task's own state.
 pub(super) struct ServerTask {
@@ -91,9 +115,13 @@ impl ServerTask {
     pub(super) fn spawn(
         context: Arc<Context>,
         model: Model,
-        server: Server,
+        mut server: Server,
         adopted: Option<(RunRecord, Process)>,
     ) -> (mpsc::Sender<Command>, watch::Receiver<Server>) {
+        if adopted.is_some() {
+            // Nobody may take it for stopped before the task has had its first turn.
+            server.state = State::Adopting;
+        }
         let (sender, commands) = mpsc::channel(16);
         let (published, status) = watch::channel(server.clone());
         let phase = match server.state {
@@ -157,17 +185,27 @@ impl ServerTask {
                 self.answer(answer, reply).await;
             }
             Command::Model(model) => {
-                self.model = *model;
-                self.publish();
+                // Two changes at once may tell of themselves in the wrong order.
+                if model.revision >= self.model.revision {
+                    self.model = *model;
+                    self.publish();
+                }
             }
-            Command::Retire { reply } => {
-                let idle = self.phase.run().is_none();
-                self.retired = idle;
-                let _ = reply.send(if idle { Ok(()) } else { Err(self.is_running()) });
+            Command::Remove { by, reply } => {
+                let removed = match self.phase.run() {
+                    Some(_) => Err(self.is_running()),
+                    None => {
+                        let removed = self.context.registry.remove_model(self.model.id, by).await;
+                        removed.map_err(Failure::from)
+                    }
+                };
+                self.retired = removed.is_ok();
+                let _ = reply.send(removed);
             }
-            Command::Shutdown { by } => {
+            Command::Shutdown { by, reply } => {
                 self.by = by;
                 self.happen(Event::Stop).await;
+                let _ = reply.send(());
             }
         }
     }
@@ -191,11 +229,27 @@ impl ServerTask {
             if self.context.stopping.is_cancelled() {
                 return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
             }
-            // What cannot be started at all is refused before anything is written.
-            self.context.plan(&self.model).await?;
+            // What cannot be started at all is refused before anything is written. A server that
+            // runs already needs no plan.
+            if self.phase.wanted_run().is_none() || matches!(event, Event::Restart(_)) {
+                self.context.plan(&self.model).await?;
+            }
         }
-        let wanted = self.context.registry.put_wish(self.model.id, wish, by.clone()).await?;
-        self.server.wanted = Some(wanted);
+        let wanted = self.context.registry.put_wish(self.model.id, wish, by.clone()).await;
+        let durable = wanted.is_ok();
+        self.server.wanted = Some(match wanted {
+            Ok(wanted) => wanted,
+            // A stop goes on although it cannot be written: a full disk must not keep a server
+            // running that somebody wants gone.
+            Err(error) if wish == Wish::Stopped => {
+                tracing::error!(model = self.model.name, %error, "a stop could not be written");
+                Wanted { wish, by: by.clone(), at_ms: now_ms() }
+            }
+            Err(error) => return Err(error.into()),
+        });
+        if starts && self.context.stopping.is_cancelled() {
+            return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
+        }
         let before = self.phase.clone();
         let (after, effects) = machine::step(before.clone(), event);
         let changed = before != after;
@@ -208,7 +262,7 @@ impl ServerTask {
             Wish::Stopped => self.phase.run().cloned(),
             Wish::Running | Wish::OnDemand => self.phase.wanted_run().cloned(),
         };
-        Ok((Answer { run_id, changed, server: self.server.clone() }, effects))
+        Ok((Answer { run_id, changed, durable, server: self.server.clone() }, effects))
     }
 
     async fn answer(
@@ -246,6 +300,13 @@ impl ServerTask {
                 "server"
             );
         }
+        if phase.rung().is_some() && self.phase.rung().is_none() {
+            self.server.cause =
+                Some(status::requested(status::REQUESTED, "being stopped", &self.by));
+            if let Some(live) = &mut self.live {
+                live.stopped_by = Some(self.by.clone());
+            }
+        }
         if let Phase::Starting { run, answers: false, .. } = &phase
             && self.phase.run() != Some(run)
         {
@@ -274,14 +335,8 @@ impl ServerTask {
         for effect in effects {
             match effect {
                 Effect::Spawn(run) => self.spawn_run(run).await,
-                Effect::Drain => {}
                 Effect::Terminate => {
-                    if let Some(live) = &mut self.live {
-                        if live.cut.is_none() {
-                            let busy =
-                                live.observers.llama().borrow().as_ref().and_then(|s| s.slots_busy);
-                            live.cut = busy;
-                        }
+                    if let Some(live) = &self.live {
                         live.process.terminate();
                     }
                 }
@@ -362,10 +417,11 @@ impl ServerTask {
         let started = Instant::now();
         let log = self.context.log_of(&record.id).map_err(|error| spawn_failed(&error))?;
         self.context.clear_old_logs(self.model.id).await;
-        plan.clear_way().await.map_err(|failure| status::cause_of_failure(&failure))?;
+        plan.clear_way().await?;
+        let output = Output::create(log.clone()).await?;
         let marker = marker(&self.context.registry.id(), &record.id);
         let process =
-            Process::spawn(&plan.line, marker, log.clone(), plan.runtime.found.reports_progress)
+            Process::spawn(&plan.line, marker, output, plan.runtime.found.reports_progress)
                 .await
                 .map_err(|error| spawn_failed(&error))?;
         let id = process.id();
@@ -388,7 +444,7 @@ impl ServerTask {
             command_line::may_sleep(&record.argv),
             false,
         );
-        Ok(Live { record, process, observers, log, started, cut: None })
+        Ok(Live::new(record, process, observers, log, started))
     }
 
     async fn adopt(&mut self, record: RunRecord, process: Process) {
@@ -402,20 +458,34 @@ impl ServerTask {
         self.server.cause =
             Some(status::requested("adopted", "found running and taken over", &self.by));
         let run = record.id.clone();
-        self.live =
-            Some(Live { record, process, observers, log, started: Instant::now(), cut: None });
+        self.live = Some(Live::new(record, process, observers, log, Instant::now()));
+        self.announce_running();
+        self.happen(Event::Adopt(run.clone())).await;
         let message = format!("{} was found running and taken over", self.model.name);
         let event = self.event("server.adopted", Some(&run), message, None);
         self.keep(self.context.registry.append_event(event).await);
-        self.announce_running();
-        self.happen(Event::Adopt(run)).await;
+        if self.server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Stopped) {
+            // The earlier daemon died between the wish and its fulfilment.
+            self.happen(Event::Stop).await;
+        }
     }
 
     async fn observe(&mut self, seen: Observation) {
         match seen {
-            Observation::Health(seen) => self.happen(Event::Health(seen)).await,
+            Observation::Health(seen) => {
+                self.count_misses(seen);
+                self.happen(Event::Health(seen)).await;
+            }
             Observation::Announced => self.happen(Event::Announced).await,
-            Observation::Idle => self.happen(Event::Idle).await,
+            Observation::Busy(busy) => {
+                if let Some(live) = &mut self.live {
+                    live.busy = busy;
+                }
+                // A server that does not say is not waited for.
+                if busy.is_none_or(|busy| busy == 0) {
+                    self.happen(Event::Idle).await;
+                }
+            }
             Observation::Progress { stage, ratio } => {
                 if matches!(self.phase, Phase::Starting { .. }) {
                     (self.server.stage, self.server.progress_ratio) = (stage, ratio);
@@ -429,12 +499,29 @@ impl ServerTask {
         }
     }
 
+    /// Says so when a ready server has stopped answering. What to do about it is the person's
+    /// decision for now.
+    fn count_misses(&mut self, seen: Seen) {
+        let Some(live) = &mut self.live else { return };
+        let missed = matches!(self.phase, Phase::Ready { .. })
+            && matches!(seen, Seen::Silent | Seen::Unreachable | Seen::Loading);
+        live.misses = if missed { live.misses.saturating_add(1) } else { 0 };
+        let silent = live.misses >= MISSES;
+        self.server.warnings.retain(|warning| !warning.starts_with(NOT_ANSWERING));
+        if silent {
+            self.server.warnings.push(format!("{NOT_ANSWERING}: it does not answer /health"));
+        }
+    }
+
     async fn became_ready(&mut self) {
         let Some(live) = &mut self.live else { return };
         let at_ms = now_ms();
         // An adopted server was ready long ago; its record says when.
         if live.record.ready_at_ms.is_none() {
-            let load_ms = u64::try_from(live.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            // One that was taken over while it loaded began before this daemon did.
+            let elapsed_ms = u64::try_from(live.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let load_ms = u64::try_from(at_ms - live.record.started_at_ms)
+                .map_or(elapsed_ms, |since_start| elapsed_ms.max(since_start));
             live.record.ready_at_ms = Some(at_ms);
             live.record.load_ms = Some(load_ms);
             let run = live.record.id.clone();
@@ -451,7 +538,7 @@ impl ServerTask {
     /// The process has ended: find out why, write it, go on.
     async fn ended(&mut self) {
         let Some(live) = self.live.take() else { return };
-        let Live { record, process, observers, log, cut, .. } = live;
+        let Live { record, process, observers, log, busy, stopped_by, .. } = live;
         drop(observers);
         let exit = process.reap().await;
         let rung = self.phase.rung();
@@ -463,14 +550,21 @@ impl ServerTask {
         let tail = last_output(&log).await;
         let verdict = classify(exit, &tail, context);
         let cause = match rung {
-            Some(rung) => status::stopped_cause(rung, cut, &self.by, exit),
+            Some(rung) => {
+                let by = stopped_by.as_deref().unwrap_or(&self.by);
+                status::stopped_cause(rung, busy, by, exit)
+            }
             None => cause(verdict, exit),
         };
         let (kind, message) = match rung {
             Some(_) => ("server.stopped", format!("{}: {}", self.model.name, cause.message)),
             None => ("server.failed", format!("{} ended: {}", self.model.name, cause.message)),
         };
-        let event = self.event(kind, Some(&record.id), message, Some(&cause));
+        let mut event = self.event(kind, Some(&record.id), message, Some(&cause));
+        event.by = match rung {
+            Some(_) => stopped_by.unwrap_or(event.by),
+            None => "process".to_owned(),
+        };
         let end = RunEnd { at_ms: cause.at_ms, cause: cause.clone() };
         self.keep(self.context.registry.put_end(record.id, end, event).await);
         self.finish_run(cause);
@@ -623,11 +717,7 @@ fn spawn_failed(error: &std::io::Error) -> Cause {
 }
 
 fn cause(verdict: Verdict, exit: Exit) -> Cause {
-    let (exit_code, signal) = match exit {
-        Exit::Code(code) => (Some(code), None),
-        Exit::Signal(signal) => (None, Some(signal)),
-        Exit::Unknown => (None, None),
-    };
+    let (exit_code, signal) = status::exit_parts(exit);
     Cause {
         code: verdict.code.to_owned(),
         message: verdict.message,

@@ -84,9 +84,19 @@ pub(super) fn run(record: &RunRecord) -> Run {
 
 /// A cause without a process's end behind it.
 pub(super) fn requested(code: &str, what: &str, by: &str) -> Cause {
+    cause(code, format!("{what} ({by})"))
+}
+
+/// The cause of a start that failed before there was a process.
+pub(super) fn cause_of_failure(failure: &Failure) -> Cause {
+    Cause { hint: failure.hint.clone(), ..cause(failure.kind.name(), failure.message.clone()) }
+}
+
+/// A cause that is no more than a code and a sentence.
+pub(super) fn cause(code: &str, message: String) -> Cause {
     Cause {
         code: code.to_owned(),
-        message: format!("{what} ({by})"),
+        message,
         hint: None,
         evidence: vec![],
         exit_code: None,
@@ -95,16 +105,12 @@ pub(super) fn requested(code: &str, what: &str, by: &str) -> Cause {
     }
 }
 
-/// The cause of a start that failed before there was a process.
-pub(super) fn cause_of_failure(failure: &Failure) -> Cause {
-    Cause {
-        code: failure.kind.name().to_owned(),
-        message: failure.message.clone(),
-        hint: failure.hint.clone(),
-        evidence: vec![],
-        exit_code: None,
-        signal: None,
-        at_ms: now_ms(),
+/// The exit code and the signal of an end.
+pub(super) fn exit_parts(exit: Exit) -> (Option<i32>, Option<i32>) {
+    match exit {
+        Exit::Code(code) => (Some(code), None),
+        Exit::Signal(signal) => (None, Some(signal)),
+        Exit::Unknown => (None, None),
     }
 }
 
@@ -121,11 +127,7 @@ pub(super) fn stopped_cause(rung: Rung, cut: Option<u32>, by: &str, exit: Exit) 
         Some(1) => "; one request was cut".to_owned(),
         Some(count) => format!("; {count} requests were cut"),
     };
-    let (exit_code, signal) = match exit {
-        Exit::Code(code) => (Some(code), None),
-        Exit::Signal(signal) => (None, Some(signal)),
-        Exit::Unknown => (None, None),
-    };
+    let (exit_code, signal) = exit_parts(exit);
     Cause {
         exit_code,
         signal,

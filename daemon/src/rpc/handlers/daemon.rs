@@ -44,11 +44,7 @@ async fn ping(_: Arc<App>, _: Peer, ping: DaemonPing) -> Result<Pong, Failure> {
 }
 
 async fn status(app: Arc<App>, _: Peer, _: DaemonStatus) -> Result<DaemonReport, Failure> {
-    let runtime = match runtime::find() {
-        Ok(found) => runtime::resolve(&app.registry, found).await,
-        Err(failure) => Err(failure),
-    };
-    let (runtime, problem) = match runtime {
+    let (runtime, problem) = match runtime::present(&app.registry).await {
         Ok(record) => (
             Some(Runtime {
                 id: record.id,

@@ -6,7 +6,7 @@ use crate::rpc::{Emission, Peer, Service, Source};
 use crate::store::{EventFilter, Registry};
 use llamactl_protocol::Failure;
 use llamactl_protocol::event::{Event, EventFollow, EventList, EventPage};
-use llamactl_protocol::stream::{End, EndReason, Missed};
+use llamactl_protocol::stream::Missed;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -37,7 +37,7 @@ async fn model_id(app: &App, model: Option<String>) -> Result<Option<i64>, Failu
 
 async fn follow(app: Arc<App>, _: Peer, follow: EventFollow) -> Result<Events, Failure> {
     let model_id = model_id(&app, follow.model).await?;
-    // Subscribed before the range is read: an event between the two is seen twice, not never.
+    // Subscribed before the range is read, so that an event between the two wakes the stream.
     let last_event = app.registry.last_event();
     let range = app.registry.event_range().await?;
     let (first, last) = range.unwrap_or((1, 0));
@@ -49,7 +49,7 @@ async fn follow(app: Arc<App>, _: Peer, follow: EventFollow) -> Result<Events, F
         (None, false) => (last - 1).max(0),
     };
     // The cursor lies before what is kept: say so, and go on from there.
-    let missed = (follow.after.is_some() && after + 1 < first)
+    let missed = (follow.after.is_some() && after < first - 1)
         .then(|| u64::try_from(first - 1 - after).unwrap_or(0));
     Ok(Events {
         registry: app.registry.clone(),
@@ -104,18 +104,13 @@ impl Source for Events {
                     }
                     self.queue.extend(events);
                     if self.queue.is_empty() && self.last_event.changed().await.is_err() {
-                        return Emission::End { cursor: None, end: stopping() };
+                        return Emission::done(Some(self.filter.after.to_string()));
                     }
                 }
                 Err(error) => {
-                    let end = End { reason: EndReason::Failed, failure: Some(error.into()) };
-                    return Emission::End { cursor: Some(self.filter.after.to_string()), end };
+                    return Emission::failed(Some(self.filter.after.to_string()), error.into());
                 }
             }
         }
     }
-}
-
-fn stopping() -> End {
-    End { reason: EndReason::DaemonStopping, failure: None }
 }

@@ -8,6 +8,7 @@ use crate::logs::split::RawLine;
 use crate::logs::tail::{Chunk, Start, Tail, TailError};
 use crate::logs::watch::Watcher;
 use crate::rpc::{Emission, Peer, Service, Source};
+use crate::store::Registry;
 use crate::supervisor::Supervisor;
 use llamactl_protocol::log::{LogFollow, LogLevel, LogLine, LogStream};
 use llamactl_protocol::server::Server;
@@ -36,6 +37,9 @@ async fn follow(app: Arc<App>, _: Peer, follow: LogFollow) -> Result<Lines, Fail
         None => app.registry.last_run(model.id).await?.map(|run| run.id),
     };
     let mut lines = Lines {
+        registry: app.registry.clone(),
+        model_id: model.id,
+        missed: false,
         supervisor: app.supervisor.clone(),
         watcher: app.supervisor.watcher().clone(),
         status,
@@ -56,8 +60,13 @@ async fn follow(app: Arc<App>, _: Peer, follow: LogFollow) -> Result<Lines, Fail
         };
         match lines.open(&run, start).await {
             Ok(()) => {}
-            // Not written yet, or cleared away. For a run asked for by name that is a refusal.
+            // Not written yet, or cleared away. For a run asked for by name that is a refusal; a
+            // cursor goes on with what is kept.
             Err(TailError::NotFound(_)) if asked.is_none() => {}
+            Err(TailError::NotFound(_)) if follow.run_id.is_none() => {
+                lines.missed = true;
+                lines.done_with = Some(run);
+            }
             Err(TailError::NotFound(_)) => return Err(no_run(&run)),
             Err(error) => return Err(unreadable(&error)),
         }
@@ -131,12 +140,16 @@ struct Reading {
 /// Lines of a model's run, and of those that follow it. A slow reader slows only itself: the file
 /// is the queue, and what was freed before it was read is said.
 struct Lines {
+    registry: Registry,
+    model_id: i64,
     supervisor: Supervisor,
     watcher: Watcher,
     status: watch::Receiver<Server>,
     stream: LogStream,
     only_this_run: bool,
     follow: bool,
+    /// The cursor's log is gone, and that is still to be said.
+    missed: bool,
     reading: Option<Reading>,
     done_with: Option<String>,
     queue: VecDeque<RawLine>,
@@ -154,8 +167,8 @@ impl Lines {
         // "Ended" reads what is there and stops: just what is wanted without following.
         let (ended, run_ended) = watch::channel(!self.follow || !is_live(&self.status, run));
         let tail = Tail::open(&path, start, run_ended, &self.watcher).await?;
-        let run = run.to_owned();
-        self.reading = Some(Reading { run, tail, ended, snapshot_until, offset: 0 });
+        let (run, offset) = (run.to_owned(), tail.offset());
+        self.reading = Some(Reading { run, tail, ended, snapshot_until, offset });
         Ok(())
     }
 
@@ -179,12 +192,11 @@ impl Lines {
 
     /// Moves on to the model's next run, when there is one.
     async fn next_run(&mut self) -> bool {
-        let run = self.status.borrow_and_update().run.as_ref().map(|run| run.id.clone());
-        match run {
-            Some(run) if self.done_with.as_ref() != Some(&run) => {
-                // Accepted, and its files not there yet: the next change tells.
-                self.open(&run, Start::Floor).await.is_ok()
-            }
+        self.status.mark_unchanged();
+        let next = self.registry.run_after(self.model_id, self.done_with.clone()).await;
+        match next {
+            // Where its files are not there yet, the next change of state tells.
+            Ok(Some(run)) => self.open(&run, Start::Floor).await.is_ok(),
             _ => false,
         }
     }
@@ -210,6 +222,9 @@ impl Source for Lines {
     type Item = LogLine;
 
     async fn next(&mut self) -> Emission<LogLine> {
+        if std::mem::take(&mut self.missed) {
+            return Emission::Missed { cursor: None, missed: Missed { items: None, bytes: None } };
+        }
         loop {
             if let Some(line) = self.queue.pop_front()
                 && let Some(emission) = self.emit(&line)

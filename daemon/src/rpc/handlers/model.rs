@@ -43,7 +43,7 @@ async fn add(app: Arc<App>, peer: Peer, add: ModelAdd) -> Result<Added, Failure>
         Ok(model) => Ok(Added { model, added: true, notes }),
         Err(StoreError::NameTaken { name, by }) => {
             let there = app.registry.model(&name).await?;
-            if there.name == name && same_file(&there.path, &path) {
+            if there.name == name && same_file(there.path.clone(), path).await {
                 let notes = if settings
                     .iter()
                     .all(|(key, value)| there.settings.get(key) == Some(value))
@@ -170,12 +170,15 @@ async fn name_taken(app: &App, name: &str, by: &str) -> Failure {
 }
 
 /// Whether two paths lead to one file, links resolved. A path that leads nowhere is only itself.
-fn same_file(a: &WirePath, b: &WirePath) -> bool {
-    a == b
-        || match (a.as_path().canonicalize(), b.as_path().canonicalize()) {
-            (Ok(a), Ok(b)) => a == b,
-            _ => false,
-        }
+async fn same_file(a: WirePath, b: WirePath) -> bool {
+    if a == b {
+        return true;
+    }
+    let compare = move || match (a.as_path().canonicalize(), b.as_path().canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    };
+    tokio::task::spawn_blocking(compare).await.unwrap_or(false)
 }
 
 fn checked(settings: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, Failure> {
@@ -270,8 +273,7 @@ async fn alias(app: Arc<App>, peer: Peer, alias: ModelAlias) -> Result<Changed, 
 async fn remove(app: Arc<App>, peer: Peer, remove: ModelRemove) -> Result<Removed, Failure> {
     let model = app.registry.model(&remove.model).await?;
     let by = asker::<ModelRemove>(&peer);
-    app.supervisor.retire(&model, remove.stop, by.clone()).await?;
-    let removed = app.registry.remove_model(model.id, by).await?;
+    let removed = app.supervisor.remove(&model, remove.stop, by).await?;
     Ok(Removed { id: removed.id, name: removed.name })
 }
 
@@ -280,7 +282,8 @@ async fn finish(app: &App, model: Model, changed: bool) -> Result<Changed, Failu
     if changed {
         app.supervisor.model_changed(&model).await;
     }
-    let run = app.registry.last_run(model.id).await?;
+    // The change is made: not knowing this must not make it look refused.
+    let run = app.registry.last_run(model.id).await.ok().flatten();
     let takes_effect_on_restart =
         run.is_some_and(|run| run.ended_at_ms.is_none() && run.settings != model.settings);
     Ok(Changed { model, changed, takes_effect_on_restart })

@@ -9,7 +9,6 @@ use llamactl_protocol::server::{
     Accepted, Server, ServerFollow, ServerList, ServerPage, ServerRestart, ServerShow, ServerStart,
     ServerStop, State,
 };
-use llamactl_protocol::stream::{End, EndReason};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -60,7 +59,12 @@ async fn restart(app: Arc<App>, peer: Peer, restart: ServerRestart) -> Result<Ac
 }
 
 fn accepted(answer: Answer) -> Accepted {
-    Accepted { run_id: answer.run_id, changed: answer.changed, server: answer.server }
+    Accepted {
+        run_id: answer.run_id,
+        changed: answer.changed,
+        durable: answer.durable,
+        server: answer.server,
+    }
 }
 
 async fn follow(app: Arc<App>, _: Peer, follow: ServerFollow) -> Result<Servers, Failure> {
@@ -110,7 +114,7 @@ impl Source for Servers {
                         Emission::Change { cursor: None, data: status.borrow_and_update().clone() }
                     }
                     // The model was removed.
-                    Err(_) => done(),
+                    Err(_) => Emission::done(None),
                 }
             }
             Servers::All { changes, supervisor, sent, queue, first } => loop {
@@ -122,11 +126,13 @@ impl Source for Servers {
                     };
                 }
                 if !*first && changes.changed().await.is_err() {
-                    return done();
+                    return Emission::done(None);
                 }
                 changes.mark_unchanged();
                 let snapshot = std::mem::take(first);
-                for server in supervisor.active() {
+                let active = supervisor.active();
+                sent.retain(|model_id, _| active.iter().any(|server| server.model_id == *model_id));
+                for server in active {
                     let plain =
                         server.state == State::Stopped && !sent.contains_key(&server.model_id);
                     if !plain && sent.get(&server.model_id) != Some(&server) {
@@ -137,8 +143,4 @@ impl Source for Servers {
             },
         }
     }
-}
-
-fn done() -> Emission<Server> {
-    Emission::End { cursor: None, end: End { reason: EndReason::Done, failure: None } }
 }

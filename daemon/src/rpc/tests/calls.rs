@@ -198,9 +198,13 @@ async fn a_change_is_finished_for_a_peer_that_left_and_a_look_is_dropped() {
     within_patience(kit.world.at_gate.notified()).await;
     drop(looking);
     kit.connections.close();
-    while kit.connections.len() > 1 {
-        tokio::task::yield_now().await; // the look is dropped without passing the gate
-    }
+    // The look is dropped without passing the gate.
+    within_patience(async {
+        while kit.connections.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     kit.world.gate.add_permits(1);
     kit.all_closed().await;
     assert_eq!(kit.world.words(), ["slow", "after"]);

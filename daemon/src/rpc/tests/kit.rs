@@ -253,7 +253,7 @@ impl Kit {
     }
 }
 
-pub(super) async fn within_patience<F: Future>(future: F) -> F::Output {
+pub(in super::super) async fn within_patience<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("it should not take so long")
 }
 

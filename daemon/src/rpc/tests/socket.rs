@@ -1,6 +1,7 @@
 //! The socket's node, in directories of all kinds.
 
 use super::*;
+use llamactl_protocol::Failure;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Barrier};
 

@@ -51,6 +51,19 @@ async fn nothing_comes_after_the_answer_to_an_unsubscription() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_even_an_item_on_its_way_comes_after_that_answer() {
+    let kit = Kit::new();
+    let mut client = kit.connect();
+    for round in 0..100 {
+        let id = client.call(1, "flood.follow", json!({})).await["result"].clone();
+        client.item().await;
+        client.ask(2, "flood.unfollow", json!({"subscription": id})).await;
+        while client.next().await["id"] != 2 {}
+        assert_eq!(client.call(3, "word.list", json!({})).await["id"], 3, "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn a_stream_is_closed_by_its_own_method_and_connection_only() {
     let kit = Kit::new();

@@ -1,0 +1,191 @@
+//! Any sequence of changes to models leaves the registry as a simple model of it predicts.
+
+use super::*;
+use llamactl_protocol::WirePath;
+use llamactl_protocol::model::ModelFile;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const NAMES: [&str; 5] = ["a", "b", "c", "qwen3:8b-q4", "x/y"];
+
+#[derive(Clone, Debug)]
+enum Change {
+    Add(usize),
+    Rename(usize, usize),
+    Alias(usize, usize),
+    Unalias(usize, usize),
+    Copy(usize, usize),
+    Set(usize, i64),
+    Remove(usize),
+    Reopen,
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let name = 0..NAMES.len();
+    let two = (name.clone(), name.clone());
+    let change = prop_oneof![
+        3 => name.clone().prop_map(Change::Add),
+        2 => two.clone().prop_map(|(a, b)| Change::Rename(a, b)),
+        2 => two.clone().prop_map(|(a, b)| Change::Alias(a, b)),
+        1 => two.clone().prop_map(|(a, b)| Change::Unalias(a, b)),
+        1 => two.prop_map(|(a, b)| Change::Copy(a, b)),
+        2 => (name.clone(), 1i64..5).prop_map(|(name, value)| Change::Set(name, value)),
+        1 => name.prop_map(Change::Remove),
+        1 => Just(Change::Reopen),
+    ];
+    proptest::collection::vec(change, 0..40)
+}
+
+/// What the registry should hold: models by name.
+type Expected = BTreeMap<&'static str, (BTreeSet<&'static str>, Option<i64>)>;
+
+fn owner(expected: &Expected, name: &str) -> Option<&'static str> {
+    expected
+        .iter()
+        .find(|(own, (aliases, _))| **own == name || aliases.contains(name))
+        .map(|(own, _)| *own)
+}
+
+fn new_model(name: &str) -> NewModel {
+    NewModel {
+        name: name.to_owned(),
+        path: WirePath::from("/m.gguf"),
+        file: ModelFile::default(),
+        chat_template: None,
+        settings: BTreeMap::new(),
+    }
+}
+
+/// Makes a change in both; they must agree on whether it can be made.
+async fn make(registry: &Registry, expected: &mut Expected, change: &Change) {
+    let by = || "test".to_owned();
+    match *change {
+        Change::Add(name) => {
+            let name = NAMES[name];
+            let free = owner(expected, name).is_none();
+            assert_eq!(registry.add_model(new_model(name), by()).await.is_ok(), free);
+            if free {
+                expected.insert(name, (BTreeSet::new(), None));
+            }
+        }
+        Change::Rename(from, to) => {
+            let (from, to) = (owner(expected, NAMES[from]), NAMES[to]);
+            let Some(from) = from else { return };
+            let possible = owner(expected, to).is_none_or(|owner| owner == from);
+            assert_eq!(registry.rename_model(from, to.to_owned(), by()).await.is_ok(), possible);
+            if possible {
+                let (mut aliases, value) = expected.remove(from).unwrap();
+                aliases.remove(to);
+                expected.insert(to, (aliases, value));
+            }
+        }
+        Change::Alias(model, alias) => {
+            let (model, alias) = (owner(expected, NAMES[model]), NAMES[alias]);
+            let Some(model) = model else { return };
+            let has = expected[model].0.contains(alias);
+            let possible = has || owner(expected, alias).is_none();
+            let add = vec![alias.to_owned()];
+            assert_eq!(registry.change_aliases(model, add, vec![], by()).await.is_ok(), possible);
+            if possible {
+                expected.get_mut(model).unwrap().0.insert(alias);
+            }
+        }
+        Change::Unalias(model, alias) => {
+            let (model, alias) = (owner(expected, NAMES[model]), NAMES[alias]);
+            let Some(model) = model else { return };
+            registry.change_aliases(model, vec![], vec![alias.to_owned()], by()).await.unwrap();
+            expected.get_mut(model).unwrap().0.remove(alias);
+        }
+        Change::Copy(from, to) => {
+            let (from, to) = (owner(expected, NAMES[from]), NAMES[to]);
+            let Some(from) = from else { return };
+            let possible = owner(expected, to).is_none();
+            assert_eq!(registry.copy_model(from, to.to_owned(), by()).await.is_ok(), possible);
+            if possible {
+                let value = expected[from].1;
+                expected.insert(to, (BTreeSet::new(), value));
+            }
+        }
+        Change::Set(model, value) => {
+            let Some(model) = owner(expected, NAMES[model]) else { return };
+            let set = BTreeMap::from([("ctx-size".to_owned(), value.into())]);
+            let before = registry.model(model).await.unwrap().revision;
+            let (after, changed) =
+                registry.change_settings(model, set, vec![], Some(before), by()).await.unwrap();
+            assert_eq!(changed, expected[model].1 != Some(value));
+            assert_eq!(after.revision, before + i64::from(changed));
+            expected.get_mut(model).unwrap().1 = Some(value);
+        }
+        Change::Remove(model) => {
+            let Some(model) = owner(expected, NAMES[model]) else { return };
+            let id = registry.model(model).await.unwrap().id;
+            registry.remove_model(id, by()).await.unwrap();
+            expected.remove(model);
+        }
+        Change::Reopen => {}
+    }
+}
+
+async fn held(registry: &Registry) -> BTreeMap<String, (BTreeSet<String>, Option<i64>)> {
+    let models = registry.models(None, 100).await.unwrap();
+    models
+        .into_iter()
+        .map(|model| {
+            let value = model.settings.get("ctx-size").and_then(serde_json::Value::as_i64);
+            (model.name, (model.aliases.into_iter().collect(), value))
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_registry_holds_what_was_acknowledged(history in changes()) {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut registry = Registry::open(dir.path()).unwrap();
+            let mut expected = Expected::new();
+            for change in &history {
+                if matches!(change, Change::Reopen) {
+                    registry = Registry::open(dir.path()).unwrap();
+                }
+                make(&registry, &mut expected, change).await;
+            }
+            let expected: BTreeMap<String, (BTreeSet<String>, Option<i64>)> = expected
+                .into_iter()
+                .map(|(name, (aliases, value))| {
+                    (name.to_owned(), (aliases.into_iter().map(str::to_owned).collect(), value))
+                })
+                .collect();
+            prop_assert_eq!(held(&registry).await, expected);
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn a_change_based_on_an_old_look_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let model = registry.add_model(new_model("m"), "test".to_owned()).await.unwrap();
+    let set = |value: i64| BTreeMap::from([("ctx-size".to_owned(), value.into())]);
+    let change = |value| {
+        registry.change_settings("m", set(value), vec![], Some(model.revision), "test".to_owned())
+    };
+    change(1).await.unwrap();
+    let lost = change(2).await.unwrap_err();
+    assert!(matches!(lost, StoreError::RevisionConflict { expected: 1, found: 2, .. }), "{lost}");
+    assert_eq!(registry.model("m").await.unwrap().settings, set(1));
+}
+
+#[tokio::test]
+async fn ids_are_never_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let first = registry.add_model(new_model("m"), "test".to_owned()).await.unwrap();
+    registry.remove_model(first.id, "test".to_owned()).await.unwrap();
+    let second = registry.add_model(new_model("m"), "test".to_owned()).await.unwrap();
+    assert!(second.id > first.id);
+}

@@ -151,8 +151,10 @@ impl Global {
     }
 }
 
-/// The commands.
+/// The commands. What a command takes is built only when it is the one; a shell script that runs
+/// many pays for each.
 #[derive(Subcommand, Debug)]
+#[command(defer = true)]
 pub(crate) enum Command {
     Start(start::Start),
     Stop(stop::Stop),
@@ -177,30 +179,47 @@ pub(crate) enum Command {
     Help(help::Help),
 }
 
-/// `llamactl model …`
+/// `llamactl model …`; the line here is for the list, the command's own says the same.
 #[derive(Subcommand, Debug)]
+#[command(defer = true)]
 pub(crate) enum ModelCommand {
+    /// Register GGUF files as models
     Add(model_add::Add),
+    /// List models
     #[command(visible_alias = "ls")]
     List(model_list::List),
+    /// Show everything known of a model
     Show(model_show::Show),
+    /// Change settings of a model
     Set(model_set::Set),
+    /// Take settings of a model back
     Unset(model_unset::Unset),
+    /// Show the command line a start would use now
     Args(model_args::CommandLine),
+    /// Give a model another name
     Rename(model_rename::Rename),
+    /// Make a second profile of the same file
     Copy(model_copy::Copy),
+    /// Show, add and remove other names of a model
     Alias(model_alias::Alias),
+    /// Take models out of the registry
     #[command(visible_alias = "rm")]
     Remove(model_remove::Remove),
 }
 
 /// `llamactl daemon …`
 #[derive(Subcommand, Debug)]
+#[command(defer = true)]
 pub(crate) enum DaemonCommand {
+    /// Start the daemon and wait until it answers
     Start(daemon_start::Start),
+    /// Stop the daemon and, unless told otherwise, its servers
     Stop(daemon_stop::Stop),
+    /// Replace the daemon by a new one; the servers run on
     Restart(daemon_restart::Restart),
+    /// Show how the daemon is
     Status(daemon_status::Status),
+    /// Show the daemon's own log
     Logs(daemon_logs::Logs),
 }
 
@@ -222,9 +241,26 @@ mod tests {
     }
 
     fn all() -> Vec<(String, clap::Command)> {
+        let mut command = Cli::command();
+        command.build();
         let mut found = Vec::new();
-        leaves(&Cli::command(), "", &mut found);
+        leaves(&command, "", &mut found);
         found
+    }
+
+    #[test]
+    fn lists_say_what_the_commands_say() {
+        let built = all();
+        let command = Cli::command();
+        for noun in command.get_subcommands().filter(|noun| noun.has_subcommands()) {
+            for verb in noun.get_subcommands() {
+                let name = format!("{} {}", noun.get_name(), verb.get_name());
+                let (_, whole) = built.iter().find(|(known, _)| *known == name).unwrap();
+                let said = |command: &clap::Command| command.get_about().map(ToString::to_string);
+                assert!(said(verb).is_some(), "{name}");
+                assert_eq!(said(verb), said(whole), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -43,11 +43,8 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::new(Kind::IoFailed, format!("cannot begin: {error}")).into()),
     };
     let status = conclude(&mut output, outcome);
-    // A read of the terminal may still be pending; it ends with the process.
-    if let Ok(runtime) = runtime {
-        runtime.shutdown_background();
-    }
-    ExitCode::from(status)
+    // Nothing is left to close: a read of the terminal that still waits ends with the process.
+    std::process::exit(i32::from(status))
 }
 
 /// Prints help, or what is wrong with the command line.

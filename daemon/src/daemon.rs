@@ -140,6 +140,9 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     if let Err(error) = claim.sign() {
         tracing::warn!(%error, "the lock file does not name this process");
     }
+    // First of all: from here on a signal is an order and not the end.
+    let stop = StopSwitch::default();
+    obey_signals(&stop)?;
     let started_at_ms = now_ms();
     let version = env!("CARGO_PKG_VERSION");
     let registry = Registry::open(&places.state_dir)?;
@@ -158,8 +161,6 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     let metrics =
         metrics::spawn(&metrics::Settings::default(), supervisor.running(), sampling.clone());
     let counters = Arc::new(Counters::default());
-    let stop = StopSwitch::default();
-    obey_signals(&stop)?;
     let mark = places.stopped_mark();
     let _ = fs::remove_file(&mark);
     let app = Arc::new(App {

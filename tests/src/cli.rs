@@ -3,7 +3,6 @@
 use crate::DEADLINE;
 use crate::processes::Process;
 use crate::terminal;
-use crate::wait::remaining;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -130,9 +129,9 @@ impl Invocation {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{self:?}: {error}"));
         drop(command); // or its copies of the terminal's end would keep the screen open
         let reader = thread::spawn(move || read_all(screen));
-        let status = wait_until(&mut child, Instant::now() + self.deadline, &self.name());
+        let (status, killed) = wait_until(&mut child, Instant::now() + self.deadline);
         let shown = reader.join().unwrap();
-        Output { name: self.name(), status, stdout: shown, stderr: Vec::new() }
+        Output { name: self.name(), status, stdout: shown, stderr: Vec::new() }.unless(killed)
     }
 
     /// As a command of the standard library.
@@ -227,14 +226,14 @@ impl Follower {
     }
 
     fn finish_by(mut self, end: Instant) -> Output {
-        let status = wait_until(&mut self.child, end, &self.name);
+        let (status, killed) = wait_until(&mut self.child, end);
         for thread in self.threads.drain(..) {
             thread.join().unwrap();
         }
         let mut stdout = std::mem::take(&mut self.read);
         stdout.extend(self.lines.try_iter().flatten());
         let stderr = self.stderr.take().expect("finished once").join().unwrap();
-        Output { name: self.name.clone(), status, stdout, stderr }
+        Output { name: self.name.clone(), status, stdout, stderr }.unless(killed)
     }
 }
 
@@ -257,6 +256,12 @@ pub struct Output {
 }
 
 impl Output {
+    fn unless(self, killed: bool) -> Output {
+        let (stdout, stderr) = (self.stdout(), self.stderr());
+        assert!(!killed, "{} did not end in time\nstdout: {stdout}\nstderr: {stderr}", self.name);
+        self
+    }
+
     /// The same, having checked that it ended well.
     ///
     /// # Panics
@@ -355,16 +360,15 @@ impl Output {
     }
 }
 
-fn wait_until(child: &mut Child, end: Instant, name: &str) -> ExitStatus {
+/// Waits for its end and kills it when `end` comes first: then the flag is true.
+fn wait_until(child: &mut Child, end: Instant) -> (ExitStatus, bool) {
     let left = end.saturating_duration_since(Instant::now());
     // Without a living process there is nothing to wait for.
     let ended = Process::open(child.id()).is_none_or(|process| process.wait(left));
     if !ended {
         child.kill().unwrap();
-        child.wait().unwrap();
-        let _ = remaining(end, &format!("{name} to end"));
     }
-    child.wait().unwrap()
+    (child.wait().unwrap(), !ended)
 }
 
 fn read_lines(mut from: impl std::io::BufRead, mut to: impl FnMut(Vec<u8>) -> bool) {

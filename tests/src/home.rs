@@ -296,3 +296,53 @@ impl Drop for Home {
 fn is_daemon(process: &Process) -> bool {
     process.name() == "llamactld"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::process::Stdio;
+
+    #[test]
+    fn a_process_left_behind_is_ended_and_fails_the_test() {
+        let home = Home::without_llama_server();
+        let mut left = home.program("/bin/sleep", ["1000"]).command();
+        let mut left = left.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        assert_eq!(home.processes().iter().map(|it| it.pid).collect::<Vec<_>>(), [left.id()]);
+        let path = home.path().to_owned();
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(home))).is_err());
+        assert!(!left.wait().unwrap().success());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_somebody_listens_on_fails_the_test() {
+        let home = Home::without_llama_server();
+        let listener = std::os::unix::net::UnixListener::bind(home.path().join("x.sock")).unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(home))).is_err());
+        drop(listener);
+        // One that nobody listens on is only a file.
+        let home = Home::without_llama_server();
+        drop(std::os::unix::net::UnixListener::bind(home.path().join("x.sock")).unwrap());
+    }
+
+    #[test]
+    fn a_command_sees_the_homes_environment_and_no_other() {
+        let home = Home::without_llama_server().env("EXTRA", "1");
+        let mut seen = home.program("/usr/bin/env", NO_ARGUMENTS).run().ok().lines();
+        seen.sort();
+        let home_line = format!("HOME={}", home.path().display());
+        let path_line = format!("PATH={}", skip::PATH);
+        assert_eq!(seen, ["EXTRA=1", &home_line, "LLAMACTL_NO_AUTOSTART=1", &path_line]);
+    }
+
+    #[test]
+    #[should_panic(expected = "did not end in time")]
+    fn a_program_that_does_not_end_is_killed() {
+        let home = Home::without_llama_server();
+        let slow = home.program("/bin/sleep", ["1000"]).deadline(Duration::from_millis(50));
+        let _ = slow.run();
+    }
+
+    const NO_ARGUMENTS: [&str; 0] = [];
+}

@@ -274,6 +274,18 @@ impl Stream {
         }
     }
 
+    /// Reads the items up to the `end`, that one too.
+    ///
+    /// # Panics
+    /// When the stream does not end in time, or breaks off.
+    pub fn to_end(&mut self) -> Vec<Value> {
+        let mut items = vec![self.item()];
+        while items.last().is_some_and(|item| item["kind"] != "end") {
+            items.push(self.item());
+        }
+        items
+    }
+
     /// Reads a `server.follow` stream until its server is in this state; the server.
     ///
     /// # Panics

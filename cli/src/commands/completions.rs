@@ -5,7 +5,7 @@ use crate::complete::VARIABLE;
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::{Args, ValueEnum};
-use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+use clap_complete::env::{EnvCompleter, Fish, Zsh};
 
 /// Print the script that switches completion on
 ///
@@ -23,6 +23,9 @@ pub(crate) struct Completions {
     shell: Shell,
 }
 
+/// The script for bash.
+const BASH: &str = include_str!("completions.bash");
+
 /// Shells there is a script for.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Shell {
@@ -34,11 +37,22 @@ enum Shell {
 /// Prints a script.
 pub(crate) fn run(output: &mut Output, args: Completions) -> Outcome {
     let shell: &dyn EnvCompleter = match args.shell {
-        Shell::Bash => &Bash,
+        // clap's own for bash knows nothing of the words that bash splits.
+        Shell::Bash => return output.bytes(BASH.as_bytes()),
         Shell::Zsh => &Zsh,
         Shell::Fish => &Fish,
     };
     let mut script = Vec::new();
     shell.write_registration(VARIABLE, "llamactl", "llamactl", "llamactl", &mut script)?;
     output.bytes(&script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_for_bash_asks_by_the_variable_that_is_answered() {
+        assert!(BASH.contains(&format!("{VARIABLE}=bash")));
+    }
 }

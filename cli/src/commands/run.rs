@@ -13,13 +13,21 @@ use llamactl_protocol::{Failure, Kind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Read as _};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Stdin};
 use tokio::signal::ctrl_c;
+use tokio::time::sleep;
 
 /// The longest prompt, in bytes.
 const MAX_PROMPT_BYTES: u64 = 8 << 20;
-/// How often a server that says it is loading is waited for.
-const LOADING_TRIES: u32 = 5;
+/// How long to leave a server alone that is ready for the daemon and says that it is loading.
+const LOADING_PAUSES: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+    Duration::from_millis(3200),
+];
 
 /// Ask a model, or chat with it
 ///
@@ -128,7 +136,7 @@ impl Conversation<'_> {
     /// One question and its answer.
     async fn say(&mut self, prompt: String) -> Outcome {
         self.messages.push(json!({ "role": "user", "content": prompt }));
-        for _ in 0..LOADING_TRIES {
+        for pause in LOADING_PAUSES {
             let endpoint = match self.endpoint.clone() {
                 Some(endpoint) => endpoint,
                 None => self.ready().await?,
@@ -146,7 +154,10 @@ impl Conversation<'_> {
                     return self.answered(finished);
                 }
                 Err(Unanswered::Quit(quit)) => return Err(quit),
-                Err(Unanswered::Loading) => self.endpoint = None,
+                Err(Unanswered::Loading) => {
+                    self.endpoint = None;
+                    sleep(pause).await;
+                }
             }
         }
         Err(Failure::new(

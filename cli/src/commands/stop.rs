@@ -39,6 +39,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outco
     let deadline = args.patience.deadline();
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let names = if args.all { running(&daemon).await? } else { args.names };
+    if names.is_empty() {
+        output.aside("no server runs");
+    }
     let mut tally = Tally::default();
     let mut accepted = Vec::new();
     for model in names {

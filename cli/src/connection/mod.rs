@@ -6,32 +6,25 @@
 //! ```
 
 mod choose;
+mod daemon;
 mod launch;
+
+pub(crate) use daemon::{Daemon, VERSION};
 
 use crate::output;
 use choose::{Choice, Places, Tried, choose, field_of, name_of_id, unreachable};
 use launch::{Launched, launch};
-use llamactl_protocol::client::{Client, Follow, connect, follow};
-use llamactl_protocol::daemon::{DaemonHello, Hello};
-use llamactl_protocol::{Failure, Kind, Method, PROTOCOL, Subscription, place};
-use std::cell::Cell;
+use llamactl_protocol::{Failure, place};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-/// How long the daemon may take to say hello. It does nothing for it, so a daemon that does not
-/// answer by then hangs.
-const HELLO_LIMIT: Duration = Duration::from_secs(15);
 /// How long a daemon that was started by somebody else may take until it answers.
 const RACE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a full accept queue may take to drain.
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
-
-/// This program's version.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// When a command may start a daemon that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +46,11 @@ pub(crate) struct Reach {
     pub(crate) no_autostart: bool,
 }
 
-/// A connection to the daemon.
-pub(crate) struct Daemon {
-    /// Its socket.
-    pub(crate) socket: PathBuf,
-    client: Client,
-    hello: Cell<Option<Hello>>,
-    greeted: Cell<bool>,
-}
-
 impl Reach {
     /// Connects, and starts the daemon first where that is allowed.
     ///
     /// # Errors
-    /// [`Kind::DaemonUnreachable`], with every path tried.
+    /// [`llamactl_protocol::Kind::DaemonUnreachable`], with every path tried.
     pub(crate) async fn daemon(&self, autostart: Autostart) -> Result<Daemon, Failure> {
         let places = self.places()?;
         let tried = match choose(&places, probe).await {
@@ -105,7 +89,7 @@ impl Reach {
     /// Connects to the daemon that runs; `None` where there is none.
     ///
     /// # Errors
-    /// [`Kind::DaemonUnreachable`] where one may not be reached.
+    /// [`llamactl_protocol::Kind::DaemonUnreachable`] where one may not be reached.
     pub(crate) async fn running(&self) -> Result<Option<Daemon>, Failure> {
         let places = self.places()?;
         match choose(&places, probe).await {
@@ -151,135 +135,12 @@ impl Reach {
     }
 }
 
-impl Daemon {
-    fn over(socket: PathBuf, stream: UnixStream) -> Self {
-        Daemon {
-            socket,
-            client: connect(stream),
-            hello: Cell::new(None),
-            greeted: Cell::new(false),
-        }
-    }
-
-    /// Calls a method; the first time together with the hello.
-    ///
-    /// # Errors
-    /// The daemon's, or [`Kind::DaemonUnreachable`].
-    pub(crate) async fn call<M: Method>(&self, params: &M) -> Result<M::Output, Failure> {
-        self.greeting(self.client.call(params)).await?
-    }
-
-    /// Calls a method by name.
-    ///
-    /// # Errors
-    /// As [`Daemon::call`].
-    pub(crate) async fn call_raw(
-        &self,
-        method: &str,
-        params: &serde_json::Value,
-    ) -> Result<serde_json::Value, Failure> {
-        self.greeting(self.client.call_raw(method, params)).await?
-    }
-
-    /// Opens a stream, on a connection of its own.
-    ///
-    /// # Errors
-    /// As [`Daemon::call`].
-    pub(crate) async fn follow<S: Subscription>(
-        &self,
-        params: &S,
-    ) -> Result<Follow<S, UnixStream>, Failure> {
-        self.greeting(async { follow(self.another().await?, params).await }).await?
-    }
-
-    /// A second connection.
-    ///
-    /// # Errors
-    /// [`Kind::DaemonUnreachable`].
-    pub(crate) async fn another(&self) -> Result<UnixStream, Failure> {
-        probe(&self.socket).await.map_err(|error| unreachable(&[Tried::new(&self.socket, error)]))
-    }
-
-    /// Who answers.
-    ///
-    /// # Errors
-    /// As [`Daemon::call`].
-    pub(crate) async fn hello(&self) -> Result<Hello, Failure> {
-        self.greeting(async {}).await?;
-        match self.hello.take() {
-            Some(hello) => {
-                self.hello.set(Some(hello.clone()));
-                Ok(hello)
-            }
-            None => self.client.call(&ours()).await,
-        }
-    }
-
-    /// Leaves the hello out: for questions whose answer is all that may be said.
-    pub(crate) fn quietly(&self) {
-        self.greeted.set(true);
-    }
-
-    /// Runs `work` with the hello beside it, if that was not said yet, and says so when the
-    /// versions differ. A hello that fails is not worth failing for: the work tells more.
-    ///
-    /// # Errors
-    /// [`Kind::DaemonUnreachable`] when the daemon hangs.
-    pub(crate) async fn greeting<F: Future>(&self, work: F) -> Result<F::Output, Failure> {
-        if self.greeted.replace(true) {
-            return Ok(work.await);
-        }
-        let params = ours();
-        let mut hello = pin!(timeout(HELLO_LIMIT, self.client.call(&params)));
-        let mut work = pin!(work);
-        let (answer, done) = tokio::select! {
-            biased;
-            answer = &mut hello => (answer, None),
-            done = &mut work => (hello.await, Some(done)),
-        };
-        match answer {
-            Ok(Ok(hello)) => self.heard(hello),
-            Ok(Err(_)) => {}
-            Err(_) if done.is_some() => {}
-            Err(_) => {
-                return Err(Failure::new(
-                    Kind::DaemonUnreachable,
-                    format!(
-                        "the daemon at {} takes connections but does not answer",
-                        self.socket.display()
-                    ),
-                )
-                .hint("it may hang or be suspended; its servers are not affected"));
-            }
-        }
-        match done {
-            Some(done) => Ok(done),
-            None => Ok(work.await),
-        }
-    }
-
-    fn heard(&self, hello: Hello) {
-        if hello.version != VERSION || hello.protocol != PROTOCOL {
-            output::note(format!(
-                "this is llamactl {VERSION}, the daemon is llamactld {}: llamactl daemon restart \
-                 brings them together",
-                hello.version
-            ));
-        }
-        self.hello.set(Some(hello));
-    }
-}
-
 /// Whether nobody can listen at this path.
 fn is_vacant(path: &Path) -> bool {
     let attempt = std::os::unix::net::UnixStream::connect(path);
     attempt.is_err_and(|error| {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
     })
-}
-
-fn ours() -> DaemonHello {
-    DaemonHello { client_version: Some(VERSION.to_owned()), protocol: Some(PROTOCOL) }
 }
 
 /// Connects; a full accept queue is given time to drain.
@@ -323,54 +184,5 @@ fn sudo_hint(uid: &str) -> String {
             )
         }
         None => format!("under sudo no daemon is started; run llamactl as {user}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use llamactl_protocol::daemon::DaemonPing;
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-
-    #[tokio::test]
-    async fn hello_and_the_first_call_are_one_round_trip() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let daemon = Daemon::over("/x".into(), ours);
-        let server = async {
-            let (read, mut write) = theirs.into_split();
-            let mut lines = BufReader::new(read).lines();
-            // Both are here before either is answered.
-            let hello: serde_json::Value =
-                serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
-            let ping: serde_json::Value =
-                serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
-            assert_eq!(hello["method"], "daemon.hello");
-            assert_eq!(ping["method"], "daemon.ping");
-            for (id, result) in [
-                (&ping["id"], serde_json::json!({ "n": 1, "at_ms": 2 })),
-                (
-                    &hello["id"],
-                    serde_json::json!({ "version": VERSION, "protocol": PROTOCOL, "pid": 7,
-                        "uid": 0, "started_at_ms": 1, "state_dir": "/s", "registry_id": "r",
-                        "access": "admin", "capabilities": [] }),
-                ),
-            ] {
-                let reply = serde_json::json!({ "jsonrpc": "2.0", "id": id, "result": result });
-                write.write_all(format!("{reply}\n").as_bytes()).await.unwrap();
-            }
-            (lines, write)
-        };
-        let (pong, _open) = tokio::join!(daemon.call(&DaemonPing { n: Some(1) }), server);
-        assert_eq!(pong.unwrap().n, Some(1));
-        assert_eq!(daemon.hello().await.unwrap().pid, 7);
-    }
-
-    #[tokio::test]
-    async fn a_daemon_that_goes_away_is_unreachable() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let daemon = Daemon::over("/x".into(), ours);
-        drop(theirs);
-        let failure = daemon.call(&DaemonPing::default()).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::DaemonUnreachable);
     }
 }

@@ -37,11 +37,12 @@ pub(crate) fn count(count: u64) -> String {
     format!("{}T", short(value))
 }
 
-/// `0.4 s`, `42 s`, `3m 20s`, `2h 5m`, `3d 4h`, from milliseconds.
+/// `12 ms`, `0.4 s`, `42 s`, `3m 20s`, `2h 5m`, `3d 4h`, from milliseconds.
 pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
+        _ if ms < 100 => format!("{ms} ms"),
         0..10 => format!("{:.1} s", ms as f64 / 1000.0),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{minutes}m {}s", seconds % 60),
@@ -129,7 +130,8 @@ mod tests {
     #[test]
     fn durations_have_two_parts_at_most() {
         for (ms, text) in [
-            (0, "0.0 s"),
+            (0, "0 ms"),
+            (99, "99 ms"),
             (412, "0.4 s"),
             (42_000, "42 s"),
             (200_000, "3m 20s"),
@@ -138,7 +140,7 @@ mod tests {
         ] {
             assert_eq!(duration(ms), text);
         }
-        assert_eq!(between(10, 5), "0.0 s");
+        assert_eq!(between(10, 5), "0 ms");
     }
 
     #[test]

@@ -70,6 +70,10 @@ struct Live {
     observers: Observers,
     log: RunLog,
     started: Instant,
+    /// An earlier daemon made it.
+    was_adopted: bool,
+    /// It became ready and that is not written yet.
+    unrecorded: bool,
     /// Requests at work when it was last asked.
     busy: Option<u32>,
     /// Times in a row that it did not answer although it was ready.
@@ -86,7 +90,18 @@ impl Live {
         log: RunLog,
         started: Instant,
     ) -> Live {
-        Live { record, process, observers, log, started, busy: None, misses: 0, stopped_by: None }
+        Live {
+            record,
+            process,
+            observers,
+            log,
+            started,
+            was_adopted: false,
+            unrecorded: false,
+            busy: None,
+            misses: 0,
+            stopped_by: None,
+        }
     }
 }
 
@@ -286,6 +301,10 @@ impl ServerTask {
     async fn happen(&mut self, event: Event) {
         let (phase, effects) = machine::step(self.phase.clone(), event);
         self.enter(phase);
+        if effects.contains(&Effect::BecameReady) {
+            // Before anybody sees the state: who waits for it reads the times beside it.
+            self.mark_ready();
+        }
         self.publish();
         self.carry_out(effects).await;
     }
@@ -346,7 +365,7 @@ impl ServerTask {
                     }
                 }
                 Effect::Timer(after) => self.timer = Some(tokio::time::Instant::now() + after),
-                Effect::BecameReady => self.became_ready().await,
+                Effect::BecameReady => self.record_ready().await,
             }
         }
     }
@@ -458,7 +477,8 @@ impl ServerTask {
         self.server.cause =
             Some(status::requested("adopted", "found running and taken over", &self.by));
         let run = record.id.clone();
-        self.live = Some(Live::new(record, process, observers, log, Instant::now()));
+        let live = Live::new(record, process, observers, log, Instant::now());
+        self.live = Some(Live { was_adopted: true, ..live });
         self.announce_running();
         self.happen(Event::Adopt(run.clone())).await;
         let message = format!("{} was found running and taken over", self.model.name);
@@ -513,26 +533,37 @@ impl ServerTask {
         }
     }
 
-    async fn became_ready(&mut self) {
-        let Some(live) = &mut self.live else { return };
-        let at_ms = now_ms();
-        // An adopted server was ready long ago; its record says when.
-        if live.record.ready_at_ms.is_none() {
-            // One that was taken over while it loaded began before this daemon did.
-            let elapsed_ms = u64::try_from(live.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let load_ms = u64::try_from(at_ms - live.record.started_at_ms)
-                .map_or(elapsed_ms, |since_start| elapsed_ms.max(since_start));
-            live.record.ready_at_ms = Some(at_ms);
-            live.record.load_ms = Some(load_ms);
-            let run = live.record.id.clone();
-            self.server.run = Some(status::run(&live.record));
-            let message = format!("{} is ready after {load_ms} ms", self.model.name);
-            let event = self.event("server.ready", Some(&run), message, None);
-            self.keep(self.context.registry.put_ready(run, at_ms, load_ms, event).await);
-            self.server.cause = Some(status::requested("requested", "started as asked", &self.by));
-        }
+    /// Notes when the run was first ready. One that was taken over was ready long ago, and its
+    /// record says when.
+    fn mark_ready(&mut self) {
         (self.server.stage, self.server.progress_ratio) = (None, None);
-        self.publish();
+        let Some(live) = &mut self.live else { return };
+        if live.record.ready_at_ms.is_some() {
+            return;
+        }
+        let at_ms = now_ms();
+        let elapsed_ms = u64::try_from(live.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // One that was taken over while it loaded began before this daemon did.
+        let since_start_ms = u64::try_from(at_ms - live.record.started_at_ms).unwrap_or(0);
+        live.record.ready_at_ms = Some(at_ms);
+        live.record.load_ms = Some(if live.was_adopted { since_start_ms } else { elapsed_ms });
+        live.unrecorded = true;
+        self.server.run = Some(status::run(&live.record));
+        self.server.cause = Some(status::requested("requested", "started as asked", &self.by));
+    }
+
+    async fn record_ready(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        if !std::mem::take(&mut live.unrecorded) {
+            return;
+        }
+        let (Some(at_ms), Some(load_ms)) = (live.record.ready_at_ms, live.record.load_ms) else {
+            return;
+        };
+        let run = live.record.id.clone();
+        let message = format!("{} is ready after {load_ms} ms", self.model.name);
+        let event = self.event("server.ready", Some(&run), message, None);
+        self.keep(self.context.registry.put_ready(run, at_ms, load_ms, event).await);
     }
 
     /// The process has ended: find out why, write it, go on.

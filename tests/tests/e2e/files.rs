@@ -46,7 +46,7 @@ fn what_is_not_gguf_says_what_it_looks_like() {
     for (name, contents, looks_like) in [
         ("empty.gguf", &b""[..], "empty"),
         ("page.gguf", b"<!DOCTYPE html><html>", "web page"),
-        ("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
+        ("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n", "lfs"),
         ("old.bin", b"lmgg\x01\0\0\0 and more than a header of it", ""),
     ] {
         let path = home.path().join(name);

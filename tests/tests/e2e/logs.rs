@@ -103,7 +103,7 @@ fn lines_of_any_length_and_bytes_of_any_kind() {
     home.cli(["start", "m"]).ok();
     // A pipe gets the bytes; JSON is text, and says what was no text.
     let mut stream = home.follow("log.follow", json!({ "model": "m", "follow": false }));
-    let items: Vec<Value> = std::iter::from_fn(|| stream.next_item()).collect();
+    let items = stream.to_end();
     assert_eq!(items.last().unwrap()["data"]["reason"], "done");
     let texts: Vec<&str> = items.iter().filter_map(|item| item["data"]["text"].as_str()).collect();
     assert!(texts.contains(&"foo \u{fffd}\u{fffd} bar"), "{texts:?}");

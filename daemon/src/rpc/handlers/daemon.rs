@@ -13,7 +13,8 @@ use llamactl_protocol::{Failure, PROTOCOL, WirePath};
 use std::sync::Arc;
 
 /// Things a client may want to know before asking.
-const CAPABILITIES: &[&str] = &["adopt", "log.follow", "metrics.follow", "server.follow"];
+const CAPABILITIES: &[&str] =
+    &["adopt", "event.follow", "log.follow", "metrics.follow", "server.follow"];
 
 pub(super) fn register(service: Service<App>) -> Service<App> {
     service.on(hello).on(ping).on(status).on(stop)

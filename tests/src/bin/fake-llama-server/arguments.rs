@@ -178,3 +178,37 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wanted, S
     }
     Ok(Wanted::Serve(read))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Wanted, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn arguments_are_read_as_the_real_one_reads_them() {
+        let Ok(Wanted::Serve(read)) = read("-m x.gguf --host=a.sock -c 512 -np 2 --metrics") else {
+            panic!("not a server")
+        };
+        assert_eq!((read.model, read.host.as_str()), ("x.gguf".into(), "a.sock"));
+        assert_eq!((read.context_tokens, read.slots, read.metrics), (512, 2, true));
+        assert_eq!(read.alias, "x.gguf");
+    }
+
+    #[test]
+    fn what_the_real_one_refuses_is_refused_in_its_words() {
+        let message = |line: &str| read(line).err().unwrap();
+        assert_eq!(message("--frobnicate"), "error: invalid argument: --frobnicate");
+        assert_eq!(message("-c many"), "error while handling argument \"-c\": stoi");
+        assert!(message("-m").contains("expected value"));
+    }
+
+    #[test]
+    fn the_help_names_every_flag() {
+        let help = help();
+        assert!(help.contains("-c,    --ctx-size N"), "{help}");
+        assert!(FLAGS.iter().all(|flag| help.contains(flag.1)));
+    }
+}

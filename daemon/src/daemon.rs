@@ -206,6 +206,9 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     }
     sampling.cancel();
     supervisor.end().await;
+    if let Err(error) = registry.checkpoint().await {
+        tracing::warn!(%error, "cannot tidy the registry");
+    }
     if let Err(error) = claim.release() {
         tracing::warn!(%error, "cannot remove the socket");
     }

@@ -6,13 +6,10 @@ use crate::exit::{Outcome, Quit};
 use crate::follow::gone;
 use crate::output::Output;
 use clap::Args;
-use llamactl_protocol::{Failure, Kind, MAX_MESSAGE_BYTES};
+use llamactl_protocol::{Failure, Kind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::io::{
-    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
-};
 use tokio::signal::ctrl_c;
 
 /// Call the daemon's API directly
@@ -58,63 +55,21 @@ fn parameters(text: Option<&str>) -> Result<Value, Failure> {
     }
 }
 
-/// One line of the daemon's: the answer, or an item.
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    error: Option<ErrorObject<'a>>,
-    #[serde(borrow)]
-    params: Option<Params<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Params<'a> {
-    #[serde(borrow)]
-    result: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct ErrorObject<'a> {
-    code: i32,
-    message: String,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
-
 /// Streams any method's items, also of methods this program does not know.
 async fn stream(output: &mut Output, daemon: &Daemon, method: &str, params: &Value) -> Outcome {
-    let (read, mut write) = daemon.greeting(daemon.another()).await??.into_split();
-    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-    write.write_all(format!("{request}\n").as_bytes()).await.map_err(|_| gone())?;
-    let copy = copy_items(output, read);
+    let copy = async {
+        let mut items = daemon.follow_raw(method, params).await?;
+        while let Some(item) = items.next().await? {
+            output.json(&item)?;
+            if is_end(&item) {
+                return Ok(());
+            }
+        }
+        Err(gone().into())
+    };
     tokio::select! {
         outcome = copy => outcome,
         _ = ctrl_c() => Err(Quit::Told(Kind::Interrupted.exit_status())),
-    }
-}
-
-async fn copy_items(output: &mut Output, read: impl AsyncRead + Unpin) -> Outcome {
-    let mut read = BufReader::new(read);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let limit = u64::try_from(MAX_MESSAGE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-        let length = (&mut read).take(limit).read_until(b'\n', &mut line).await;
-        match length {
-            Ok(0) | Err(_) => return Err(gone().into()),
-            Ok(_) => {}
-        }
-        let unreadable =
-            |_| Failure::new(Kind::Internal, "the daemon sent a line that cannot be read");
-        let message: Line<'_> = serde_json::from_slice(&line).map_err(unreadable)?;
-        if let Some(error) = message.error {
-            return Err(failure(&error).into());
-        }
-        let Some(params) = message.params else { continue };
-        output.json(&params.result)?;
-        if is_end(params.result) {
-            return Ok(());
-        }
     }
 }
 
@@ -126,20 +81,9 @@ fn is_end(item: &RawValue) -> bool {
     serde_json::from_str::<Tagged>(item.get()).is_ok_and(|item| item.kind == "end")
 }
 
-fn failure(error: &ErrorObject<'_>) -> Failure {
-    let mut data = error
-        .data
-        .and_then(|data| serde_json::from_str::<serde_json::Map<String, Value>>(data.get()).ok())
-        .unwrap_or_default();
-    data.insert("message".into(), error.message.clone().into());
-    let named: Result<Failure, _> = serde_json::from_value(Value::Object(data));
-    named.unwrap_or_else(|_| Failure::new(Kind::from_code(error.code), &error.message))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Format;
 
     #[test]
     fn parameters_are_an_object() {
@@ -150,25 +94,11 @@ mod tests {
         }
     }
 
-    async fn outcome(lines: &str) -> Outcome {
-        let mut output = Output::new(Format { json: true, ..Format::default() });
-        copy_items(&mut output, lines.as_bytes()).await
-    }
-
-    #[tokio::test]
-    async fn a_refusal_keeps_its_kind() {
-        let refused = r#"{"id":1,"error":{"code":1001,"message":"m","data":{"kind":"model_not_found","hint":"h"}}}"#;
-        let Err(Quit::Failure(failure)) = outcome(refused).await else { panic!() };
-        assert_eq!((failure.kind, failure.hint.as_deref()), (Kind::ModelNotFound, Some("h")));
-        let bare = r#"{"id":1,"error":{"code":-32601,"message":"no"}}"#;
-        let Err(Quit::Failure(failure)) = outcome(bare).await else { panic!() };
-        assert_eq!(failure.kind, Kind::UnknownMethod);
-    }
-
-    #[tokio::test]
-    async fn a_stream_without_an_end_was_cut() {
-        assert!(outcome("{\"id\":1,\"result\":7}\n").await.is_err());
-        let ended = "{\"id\":1,\"result\":7}\n{\"method\":\"x.item\",\"params\":{\"subscription\":7,\"result\":{\"kind\":\"end\",\"data\":{}}}}\n";
-        assert!(outcome(ended).await.is_ok());
+    #[test]
+    fn the_end_is_told_by_its_kind() {
+        let item = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        assert!(is_end(&item(r#"{"kind":"end","data":{}}"#)));
+        assert!(!is_end(&item(r#"{"kind":"change","data":{"kind":"end"}}"#)));
+        assert!(!is_end(&item("7")));
     }
 }

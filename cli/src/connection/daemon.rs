@@ -6,7 +6,7 @@
 use super::choose::{Tried, unreachable};
 use super::probe;
 use crate::output;
-use llamactl_protocol::client::{Client, Follow, connect, follow};
+use llamactl_protocol::client::{Client, Follow, Items, connect, follow, follow_raw};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
 use llamactl_protocol::{Failure, Kind, Method, PROTOCOL, Subscription};
 use std::cell::Cell;
@@ -79,6 +79,18 @@ impl Daemon {
         params: &S,
     ) -> Result<Follow<S, UnixStream>, Failure> {
         self.greeting(async { follow(self.another().await?, params).await }).await?
+    }
+
+    /// Follows a stream by its name, on a connection of its own.
+    ///
+    /// # Errors
+    /// The daemon's refusal; as [`Daemon::call`].
+    pub(crate) async fn follow_raw(
+        &self,
+        name: &str,
+        params: &serde_json::Value,
+    ) -> Result<Items<UnixStream>, Failure> {
+        self.greeting(async { follow_raw(self.another().await?, name, params).await }).await?
     }
 
     /// A second connection.

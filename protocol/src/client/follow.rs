@@ -3,7 +3,7 @@
 use super::call::from_error_object;
 use crate::{Failure, Item, Kind, MAX_MESSAGE_BYTES, Subscription};
 use futures_util::StreamExt as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::marker::PhantomData;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
@@ -11,37 +11,21 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 
 /// A stream being followed. Dropping it closes its connection, which ends the subscription.
 pub struct Follow<S: Subscription, T> {
-    lines: FramedRead<ReadHalf<T>, LinesCodec>,
-    // Half-closing would be harmless, but some peers read it as "going away".
-    _write: WriteHalf<T>,
+    items: Items<T>,
     item: PhantomData<fn() -> S>,
 }
 
 /// Opens a stream on a connection of its own.
 ///
 /// # Errors
-/// The daemon's refusal, or [`Kind::DaemonUnreachable`] when the connection ended first.
+/// As [`follow_raw`].
 pub async fn follow<S, T>(stream: T, params: &S) -> Result<Follow<S, T>, Failure>
 where
     S: Subscription,
     T: AsyncRead + AsyncWrite,
 {
-    let (read, mut write) = split(stream);
-    let request = serde_json::json!({
-        "jsonrpc": "2.0", "id": 1, "method": S::NAME, "params": params,
-    });
-    write.write_all(format!("{request}\n").as_bytes()).await.map_err(|_| closed())?;
-    let mut follow = Follow {
-        lines: FramedRead::new(read, LinesCodec::new_with_max_length(MAX_MESSAGE_BYTES)),
-        _write: write,
-        item: PhantomData,
-    };
-    let reply = follow.line().await?.ok_or_else(closed)?;
-    let reply: Reply<'_> = serde_json::from_str(&reply).map_err(|_| unreadable(S::NAME))?;
-    match reply.error {
-        Some(error) => Err(from_error_object(S::NAME, error.code, &error.message, error.data)),
-        None => Ok(follow),
-    }
+    let items = follow_raw(stream, S::NAME, params).await?;
+    Ok(Follow { items, item: PhantomData })
 }
 
 impl<S, T> Follow<S, T>
@@ -54,7 +38,7 @@ where
     /// # Errors
     /// [`Kind::Internal`] when a line cannot be read as an item of this stream.
     pub async fn next(&mut self) -> Result<Option<Item<S::Item>>, Failure> {
-        let Some(item) = self.next_raw().await? else { return Ok(None) };
+        let Some(item) = self.items.next().await? else { return Ok(None) };
         serde_json::from_str(item.get()).map(Some).map_err(|_| unreadable(S::NAME))
     }
 
@@ -63,10 +47,58 @@ where
     /// # Errors
     /// As [`Follow::next`].
     pub async fn next_raw(&mut self) -> Result<Option<Box<RawValue>>, Failure> {
+        self.items.next().await
+    }
+}
+
+/// The items of a stream whose type is not known.
+pub struct Items<T> {
+    name: String,
+    lines: FramedRead<ReadHalf<T>, LinesCodec>,
+    // Half-closing would be harmless, but some peers read it as "going away".
+    _write: WriteHalf<T>,
+}
+
+/// Opens any stream by its name, on a connection of its own.
+///
+/// # Errors
+/// The daemon's refusal, or [`Kind::DaemonUnreachable`] when the connection ended first.
+pub async fn follow_raw<T>(
+    stream: T,
+    name: &str,
+    params: &impl Serialize,
+) -> Result<Items<T>, Failure>
+where
+    T: AsyncRead + AsyncWrite,
+{
+    let (read, mut write) = split(stream);
+    let request = serde_json::json!({
+        "jsonrpc": "2.0", "id": 1, "method": name, "params": params,
+    });
+    write.write_all(format!("{request}\n").as_bytes()).await.map_err(|_| closed())?;
+    let mut items = Items {
+        name: name.to_owned(),
+        lines: FramedRead::new(read, LinesCodec::new_with_max_length(MAX_MESSAGE_BYTES)),
+        _write: write,
+    };
+    let reply = items.line().await?.ok_or_else(closed)?;
+    let reply: Reply<'_> = serde_json::from_str(&reply).map_err(|_| unreadable(name))?;
+    match reply.error {
+        Some(error) => Err(from_error_object(name, error.code, &error.message, error.data)),
+        None => Ok(items),
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite> Items<T> {
+    /// The next item; `None` when the daemon went away.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when a line cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Box<RawValue>>, Failure> {
         while let Some(line) = self.line().await? {
             let message: Notification<'_> =
-                serde_json::from_str(&line).map_err(|_| unreadable(S::NAME))?;
-            if message.method.as_deref() == Some(S::NOTIFICATION)
+                serde_json::from_str(&line).map_err(|_| unreadable(&self.name))?;
+            if message.method.is_some()
                 && let Some(params) = message.params
             {
                 return Ok(Some(params.result.to_owned()));

@@ -15,4 +15,4 @@ mod follow;
 mod transport;
 
 pub use call::{Client, connect};
-pub use follow::{Follow, follow};
+pub use follow::{Follow, Items, follow, follow_raw};

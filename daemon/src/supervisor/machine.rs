@@ -19,7 +19,7 @@
 //! * A stop overtakes a start that has not begun, and a start overtakes a stop that has not ended:
 //!   the last wish wins.
 //!
-//! Nothing here does I/O or reads a clock: [`super::server`] carries the effects out.
+//! Nothing here does I/O or reads a clock: `server.rs` carries the effects out.
 
 use crate::llama::Seen;
 use llamactl_protocol::server::State;

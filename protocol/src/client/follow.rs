@@ -1,6 +1,6 @@
 //! One stream, read line by line.
 
-use super::call::from_error_object;
+use super::call::{ErrorObject, closed};
 use crate::{Failure, Item, Kind, MAX_MESSAGE_BYTES, Subscription};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ where
     let reply = items.line().await?.ok_or_else(closed)?;
     let reply: Reply<'_> = serde_json::from_str(&reply).map_err(|_| unreadable(name))?;
     match reply.error {
-        Some(error) => Err(from_error_object(name, error.code, &error.message, error.data)),
+        Some(error) => Err(error.failure()),
         None => Ok(items),
     }
 }
@@ -123,14 +123,6 @@ struct Reply<'a> {
 }
 
 #[derive(Deserialize)]
-struct ErrorObject<'a> {
-    code: i32,
-    message: String,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
 struct Notification<'a> {
     method: Option<String>,
     #[serde(borrow)]
@@ -141,11 +133,6 @@ struct Notification<'a> {
 struct NotificationParams<'a> {
     #[serde(borrow)]
     result: &'a RawValue,
-}
-
-fn closed() -> Failure {
-    Failure::new(Kind::DaemonUnreachable, "the daemon closed the connection")
-        .hint("it may have been stopped: see llamactl daemon status")
 }
 
 fn unreadable(name: &str) -> Failure {

@@ -15,7 +15,9 @@ mod wall;
 
 use llamactl_tests::{Home, TestModel, artifacts};
 use serde_json::json;
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 fn main() {
@@ -45,12 +47,17 @@ fn main() {
     println!("  daemon.ping                  {ping}  {:.2} x", ping.p50 / echo.p50);
 
     println!("\nthe daemon at rest with one model, over ten seconds");
-    let before = Spent::by(daemon.pid());
+    let before = threads(daemon.pid());
     std::thread::sleep(Duration::from_secs(10));
-    let after = Spent::by(daemon.pid());
-    let processor_ms = (after.processor_ns - before.processor_ns) as f64 / 1e6;
+    let (mut processor_ns, mut wakeups) = (0, 0);
+    for (thread, after) in threads(daemon.pid()) {
+        // A thread that is new began at nothing; one that ended meanwhile is not counted.
+        let before = before.get(&thread).copied().unwrap_or_default();
+        processor_ns += after.processor_ns - before.processor_ns;
+        wakeups += after.wakeups - before.wakeups;
+    }
+    let processor_ms = processor_ns as f64 / 1e6;
     println!("  processor time               {:.2} ms each second", processor_ms / 10.0);
-    let wakeups = after.wakeups - before.wakeups;
     println!("  wakeups                      {:.1} each second", wakeups as f64 / 10.0);
     let _ = home.cli(["stop", "m"]).ok();
 }
@@ -67,27 +74,30 @@ fn executable(name: &str) -> PathBuf {
     artifacts::profile_dir().join(name)
 }
 
-/// What a process has used so far, all its threads together.
+/// What a thread has used so far.
+#[derive(Clone, Copy, Default)]
 struct Spent {
     processor_ns: u64,
     wakeups: u64,
 }
 
-impl Spent {
-    fn by(pid: u32) -> Spent {
-        let mut spent = Spent { processor_ns: 0, wakeups: 0 };
-        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-            let thread = thread.unwrap().path();
-            let read = |file: &str| std::fs::read_to_string(thread.join(file)).unwrap_or_default();
-            let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
-            spent.processor_ns += number(read("schedstat").split_whitespace().next());
-            let status = read("status");
-            let line =
-                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            spent.wakeups += number(line.map(str::trim));
+/// The threads of a process, by number.
+fn threads(pid: u32) -> HashMap<OsString, Spent> {
+    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let spent = |thread: &Path| {
+        let read = |file: &str| std::fs::read_to_string(thread.join(file)).unwrap_or_default();
+        let status = read("status");
+        let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        Spent {
+            processor_ns: number(read("schedstat").split_whitespace().next()),
+            wakeups: number(waits.map(str::trim)),
         }
-        spent
-    }
+    };
+    std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|thread| thread.unwrap())
+        .map(|thread| (thread.file_name(), spent(&thread.path())))
+        .collect()
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -95,7 +95,7 @@ pub(crate) struct Cli {
 /// Options every command takes, before or after its name.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// The daemon's socket; no other is tried then, and none is started there
+    /// The daemon's socket; no other is tried then, and only daemon start starts one there
     #[arg(
         long,
         global = true,

@@ -10,6 +10,8 @@ use llamactl_protocol::client::Follow;
 use llamactl_protocol::stream::{End, EndReason, Item, Missed};
 use llamactl_protocol::{Failure, Kind, Subscription};
 use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 use std::future::ready;
 use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,26 +30,43 @@ where
     S: Subscription,
     T: AsyncRead + AsyncWrite,
 {
+    if output.json {
+        return to_stdout_as_json(output, follow, |_| None).await;
+    }
     let mut interrupt = pin!(ctrl_c());
     loop {
-        let ended = if output.json {
-            let item = soon(output, follow.next_raw(), &mut interrupt).await?;
-            output.json_unflushed(&item)?;
-            end_of(item.get())
-        } else {
-            match soon(output, follow.next(), &mut interrupt).await? {
-                Item::Snapshot { data, .. } | Item::Change { data, .. } => {
-                    print(output, data)?;
-                    None
-                }
-                Item::Missed { data, .. } => {
-                    output.aside(missed(data));
-                    None
-                }
-                Item::End { data, .. } => Some(data),
+        match soon(output, follow.next(), &mut interrupt).await? {
+            Item::Snapshot { data, .. } | Item::Change { data, .. } => print(output, data)?,
+            Item::Missed { data, .. } => output.aside(missed(data)),
+            Item::End { data, .. } => {
+                output.flush()?;
+                return conclude(data);
             }
-        };
-        if let Some(end) = ended {
+        }
+    }
+}
+
+/// Prints a stream as JSON, one item per line: as it came, or as `instead` has it.
+///
+/// # Errors
+/// As [`to_stdout`].
+pub(crate) async fn to_stdout_as_json<S, T>(
+    output: &mut Output,
+    follow: &mut Follow<S, T>,
+    instead: impl Fn(&RawValue) -> Option<Value>,
+) -> Outcome
+where
+    S: Subscription,
+    T: AsyncRead + AsyncWrite,
+{
+    let mut interrupt = pin!(ctrl_c());
+    loop {
+        let item = soon(output, follow.next_raw(), &mut interrupt).await?;
+        match instead(&item) {
+            Some(other) => output.json_unflushed(&other)?,
+            None => output.json_unflushed(&item)?,
+        }
+        if let Some(end) = end_of(item.get()) {
             output.flush()?;
             return conclude(end);
         }
@@ -60,15 +79,18 @@ async fn soon<T>(
     next: impl Future<Output = Result<Option<T>, Failure>>,
     interrupt: impl Future,
 ) -> Result<T, Quit> {
-    let mut next = pin!(next);
+    let (mut next, mut interrupt) = (pin!(next), pin!(interrupt));
     let item = tokio::select! {
+        // The person first: a log that never pauses must not keep Ctrl-C from being heard.
         biased;
+        _ = &mut interrupt => return Err(interrupted(output)),
         item = &mut next => item,
         () = ready(()) => {
             output.flush()?;
             tokio::select! {
-                item = next => item,
+                biased;
                 _ = interrupt => return Err(interrupted(output)),
+                item = next => item,
             }
         }
     };
@@ -112,7 +134,7 @@ pub(crate) fn gone() -> Failure {
 }
 
 /// The end an item carries, if it is one.
-fn end_of(item: &str) -> Option<End> {
+pub(crate) fn end_of(item: &str) -> Option<End> {
     #[derive(Deserialize)]
     struct Ending {
         kind: String,

@@ -56,7 +56,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
     if std::env::args_os().any(|argument| argument == "--json") {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // Up to the blank line: what is missing stands on lines of its own.
+        let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+        let message = lines.collect::<Vec<_>>().join(" ");
+        let message = message.trim_start_matches("error: ");
         let failure = Failure::new(Kind::Usage, message).hint("llamactl help lists the commands");
         Output::new(Format { json: true, ..Format::default() }).failure(&failure);
     } else {

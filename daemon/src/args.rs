@@ -8,8 +8,8 @@ const AFTER_HELP: &str = "\
 llamactl starts this daemon by itself when it needs one. Run it by hand, or from a service
 manager, to have it in the foreground with its log on stderr.
 
-Signals: TERM and INT stop the servers, then the daemon; a second one ends it at once. Servers
-outlive a daemon that is killed, and the next one takes them over.
+Signals: TERM and INT stop the servers, then the daemon; a second one ends it at once, whatever
+still runs. Servers outlive a daemon that is killed, and the next one takes them over.
 
 Exit status: 0 stopped as asked, 1 failed, 2 used wrongly, 4 another daemon is running.";
 
@@ -38,8 +38,14 @@ pub struct Args {
     #[arg(long, value_name = "NAME", requires = "system", default_value = "llamactl")]
     pub group: String,
 
-    /// How much to log: error, warn, info, debug, trace
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "LLAMACTL_LOG")]
+    /// How much to log
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "info",
+        env = "LLAMACTL_LOG",
+        value_parser = ["error", "warn", "info", "debug", "trace"]
+    )]
     pub log_level: String,
 
     /// Started by a client that needed a daemon

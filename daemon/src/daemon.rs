@@ -247,7 +247,10 @@ fn obey_signals(stop: &StopSwitch) -> Result<(), Failure> {
             };
             signals += 1;
             if signals > 1 {
-                tracing::warn!(name, "a second signal: ending at once");
+                tracing::warn!(
+                    name,
+                    "a second signal: ending at once; servers that still run are left to the next daemon"
+                );
                 std::process::exit(1);
             }
             stop.order(false, false, name.to_owned());

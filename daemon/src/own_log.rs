@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// A full file is kept once under another name, so the two together stay below twice this.
 const MAX_BYTES: u64 = 4 << 20;
@@ -15,9 +15,10 @@ const MAX_BYTES: u64 = 4 << 20;
 /// # Errors
 /// The level is none, or the file cannot be opened.
 pub fn start(level: &str, file: Option<&Path>) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level)
+    let level: LevelFilter = level
+        .parse()
         .map_err(|_| format!("{level} is no log level: give error, warn, info, debug or trace"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
     match file {
         None => builder
             .with_writer(io::stderr)

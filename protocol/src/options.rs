@@ -53,7 +53,7 @@ pub const CATALOGUE: &[Setting] = &[
         aliases: &["c", "ctx_size", "LLAMA_ARG_CTX_SIZE"],
         group: "memory",
         values: Values::Integer { min: 0, max: 1 << 24, words: &[] },
-        help: "Context size in tokens, all slots together; 0 takes the model's own",
+        help: "Context size in tokens, which the slots share; 0 takes the model's own",
         examples: &["4096", "8192", "32768"],
     },
     Setting {
@@ -85,7 +85,7 @@ pub const CATALOGUE: &[Setting] = &[
         aliases: &["extra_args"],
         group: "advanced",
         values: Values::Arguments,
-        help: "Further llama-server arguments, quoted as for a shell, passed on unchecked",
+        help: "Further llama-server arguments, quoted as for a shell, passed on as they are",
         examples: &[],
     },
 ];
@@ -237,12 +237,9 @@ fn check_arguments(list: &[String]) -> Result<(), Failure> {
     for argument in list {
         let flag = argument.split('=').next().unwrap_or(argument);
         if let Some((_, instead)) = OWN_ARGUMENTS.iter().find(|(own, _)| own.contains(&flag)) {
-            return Err(Failure::new(
-                Kind::InvalidValue,
-                format!("extra-args cannot hold {flag}: llamactl sets it itself"),
-            )
-            .hint((*instead).to_owned())
-            .details(json!({ "key": "extra-args", "argument": flag })));
+            return Err(Failure::new(Kind::InvalidValue, format!("extra-args cannot hold {flag}"))
+                .hint((*instead).to_owned())
+                .details(json!({ "key": "extra-args", "argument": flag })));
         }
     }
     Ok(())

@@ -21,6 +21,10 @@ pub const NO_AUTOSTART_VARIABLE: &str = "LLAMACTL_NO_AUTOSTART";
 /// Names the llama-server to run.
 pub const LLAMA_SERVER_VARIABLE: &str = "LLAMACTL_LLAMA_SERVER";
 
+/// Names the system socket a client falls back to. For tests, which must not find a daemon that
+/// this machine really runs.
+pub const SYSTEM_SOCKET_VARIABLE: &str = "LLAMACTL_SYSTEM_SOCKET";
+
 /// The socket of a daemon in system mode.
 pub const SYSTEM_SOCKET: &str = "/run/llamactl/llamactld.sock";
 /// The state directory of a daemon in system mode.
@@ -48,10 +52,19 @@ pub fn state_dir() -> Result<PathBuf, Failure> {
     }
     directories::ProjectDirs::from("", "", "llamactl")
         .and_then(|dirs| dirs.state_dir().map(Path::to_owned))
+        // A relative HOME means another place to every program that reads it.
+        .filter(|dir| dir.is_absolute())
         .ok_or_else(|| {
-            Failure::new(Kind::IoFailed, "no home directory: HOME is not set and the user has none")
+            Failure::new(Kind::IoFailed, "no home directory: HOME is not an absolute path")
                 .hint(format!("set HOME, or {STATE_DIR_VARIABLE} to an absolute path"))
         })
+}
+
+/// The system socket a client falls back to.
+#[must_use]
+pub fn system_socket() -> PathBuf {
+    let named = env::var_os(SYSTEM_SOCKET_VARIABLE).filter(|path| !path.is_empty());
+    named.map_or_else(|| PathBuf::from(SYSTEM_SOCKET), PathBuf::from)
 }
 
 /// The run directory below a state directory: the daemon's socket, its lock, its servers' sockets.

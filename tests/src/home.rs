@@ -71,7 +71,12 @@ impl Home {
             path,
         };
         let path = home.path.clone();
-        home.env("HOME", path).env("PATH", skip::PATH).env("LLAMACTL_NO_AUTOSTART", "1")
+        // Not the machine's own: a test must not find a daemon that really runs there.
+        let system_socket = path.join("system.sock");
+        home.env("HOME", path)
+            .env("PATH", skip::PATH)
+            .env("LLAMACTL_NO_AUTOSTART", "1")
+            .env("LLAMACTL_SYSTEM_SOCKET", system_socket)
     }
 
     /// The same with a variable in the environment of everything that is run from now on.
@@ -333,7 +338,8 @@ mod tests {
         seen.sort();
         let home_line = format!("HOME={}", home.path().display());
         let path_line = format!("PATH={}", skip::PATH);
-        assert_eq!(seen, ["EXTRA=1", &home_line, "LLAMACTL_NO_AUTOSTART=1", &path_line]);
+        let system = format!("LLAMACTL_SYSTEM_SOCKET={}/system.sock", home.path().display());
+        assert_eq!(seen, ["EXTRA=1", &home_line, "LLAMACTL_NO_AUTOSTART=1", &system, &path_line]);
     }
 
     #[test]

@@ -102,9 +102,14 @@ where
     let request = Request::post(path)
         .header("host", host)
         .header("content-type", "application/json")
-        .header("accept", "text/event-stream")
-        .body(Full::new(Bytes::from(body.to_string())))
-        .map_err(|error| broke(&error))?;
+        .header("accept", "text/event-stream");
+    // llama-server's own variable for the key.
+    let request = match std::env::var("LLAMA_API_KEY") {
+        Ok(key) if !key.is_empty() => request.header("authorization", format!("Bearer {key}")),
+        _ => request,
+    };
+    let request =
+        request.body(Full::new(Bytes::from(body.to_string()))).map_err(|error| broke(&error))?;
     let (mut sender, connection) =
         handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
     // Its errors come out of the response too.

@@ -6,7 +6,7 @@ use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::daemon::DaemonStatus;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Kind, WirePath, place};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
@@ -39,9 +39,19 @@ pub(crate) struct Logs {
 
 /// Shows the log.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outcome {
-    let daemon = reach.daemon(Autostart::Never).await?;
-    let report = daemon.call(&DaemonStatus {}).await?;
-    let Some(path) = report.log else {
+    let log = match reach.daemon(Autostart::Never).await {
+        Ok(daemon) => daemon.call(&DaemonStatus {}).await?.log,
+        // After a crash its log is what one wants to see.
+        Err(unreachable) => {
+            let path = place::state_dir().map(|dir| dir.join("log").join("llamactld.log"));
+            let Some(path) = path.ok().filter(|path| path.is_file()) else {
+                return Err(unreachable.into());
+            };
+            output.aside("no daemon answers; this is the log of the last one");
+            Some(WirePath(path))
+        }
+    };
+    let Some(path) = log else {
         return Err(Failure::new(
             Kind::FileNotFound,
             "the daemon runs in the foreground and keeps no log file",
@@ -49,7 +59,6 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outco
         .hint("its log is on its terminal, or in the journal: journalctl -u llamactld")
         .into());
     };
-    drop(daemon);
     let lines = args.lines.or(output.terminal.then_some(TERMINAL_LINES));
     let mut log = Tail::open(path.as_path()).map_err(|error| unreadable(path.as_path(), &error))?;
     if let Some(lines) = lines {

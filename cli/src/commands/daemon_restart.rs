@@ -6,6 +6,7 @@ use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
+use llamactl_protocol::{Failure, Kind, place};
 use std::time::Duration;
 
 /// How long the old daemon may take to end. It stops no server.
@@ -24,6 +25,10 @@ pub(crate) struct Restart {}
 /// Restarts the daemon.
 pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     if let Some(daemon) = reach.running().await? {
+        if daemon.socket == place::system_socket() {
+            let why = "this is the machine's own daemon, which llamactl cannot start again";
+            return Err(Failure::new(Kind::Usage, why).hint("systemctl restart llamactld").into());
+        }
         daemon.quietly();
         daemon_stop::stop(output, daemon, true, LIMIT).await?;
     }

@@ -13,6 +13,7 @@ use crate::output::units::{self, UNKNOWN};
 use clap::{Args, Subcommand};
 use llamactl_protocol::metrics::{MetricsFollow, MetricsSample, Reading, Sample};
 use llamactl_protocol::{Failure, Kind};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// Show measurements: the machine, GPUs, servers
@@ -129,18 +130,19 @@ fn matches(series: &str, wanted: &str) -> bool {
 }
 
 async fn live(output: &mut Output, daemon: Daemon, wanted: Vec<String>) -> Outcome {
+    if !wanted.is_empty() {
+        // A name that no series has is refused now, not waited for.
+        pick(daemon.call(&MetricsSample {}).await?.readings(), &wanted)?;
+    }
     let mut stream = daemon.follow(&MetricsFollow {}).await?;
     drop(daemon);
-    if output.json && wanted.is_empty() {
-        return follow::to_stdout(output, &mut stream, |_, _| Ok(())).await;
+    if output.json {
+        let narrow = |item: &RawValue| narrowed(item, &wanted);
+        return follow::to_stdout_as_json(output, &mut stream, narrow).await;
     }
     let clock = Clock::local();
     let mut heading = Vec::new();
-    let as_json = std::mem::take(&mut output.json);
-    let mut print = |output: &mut Output, sample: Sample| -> Result<(), Quit> {
-        if as_json {
-            return output.json_unflushed(&picked_json(&sample, &wanted));
-        }
+    let print = |output: &mut Output, sample: Sample| -> Result<(), Quit> {
         let cells = if wanted.is_empty() {
             summary(&sample)
         } else {
@@ -157,20 +159,24 @@ async fn live(output: &mut Output, daemon: Daemon, wanted: Vec<String>) -> Outco
         let time = clock.time(sample.at_ms);
         output.line_unflushed(Styled::new().with(DIM, time).plain(line.get(8..).unwrap_or("")))
     };
-    let outcome = follow::to_stdout(output, &mut stream, &mut print).await;
-    output.json = as_json;
-    outcome
+    follow::to_stdout(output, &mut stream, print).await
 }
 
-/// The chosen readings of a sample, as a stream item.
-fn picked_json(sample: &Sample, wanted: &[String]) -> Value {
-    let readings = sample.readings();
+/// An item of the stream with no more than the chosen readings in its data; items without a
+/// sample, and all of them when nothing was chosen, stay as they came.
+fn narrowed(item: &RawValue, wanted: &[String]) -> Option<Value> {
+    if wanted.is_empty() {
+        return None;
+    }
+    let Ok(mut item) = serde_json::from_str::<Value>(item.get()) else { return None };
+    let sample: Sample = serde_json::from_value(item.get("data")?.clone()).ok()?;
+    let readings = sample.readings().into_iter();
     let data: serde_json::Map<String, Value> = readings
-        .into_iter()
         .filter(|reading| wanted.iter().any(|name| matches(&reading.series, name)))
         .map(|reading| (reading.series, json!(reading.value)))
         .collect();
-    json!({ "kind": "change", "at_ms": sample.at_ms, "cursor": null, "data": data })
+    *item.get_mut("data")? = Value::Object(data);
+    Some(item)
 }
 
 /// What one looks at first, as named columns.
@@ -269,7 +275,12 @@ mod tests {
 
     #[test]
     fn chosen_series_go_by_name_in_json() {
-        let item = picked_json(&sample(), &["host.cpu_busy".into(), "host.load_1m".into()]);
-        assert_eq!(item["data"], json!({ "host.cpu_busy_ratio": 0.25, "host.load_1m": null }));
+        let item = json!({ "kind": "snapshot", "at_ms": 1, "cursor": "c", "data": sample() });
+        let item = RawValue::from_string(item.to_string()).unwrap();
+        let narrow = narrowed(&item, &["host.cpu_busy".into(), "host.load_1m".into()]).unwrap();
+        assert_eq!(narrow["data"], json!({ "host.cpu_busy_ratio": 0.25, "host.load_1m": null }));
+        assert_eq!((&narrow["kind"], &narrow["cursor"]), (&json!("snapshot"), &json!("c")));
+        let missed = RawValue::from_string(json!({ "kind": "missed", "data": {} }).to_string());
+        assert_eq!(narrowed(&missed.unwrap(), &["host".into()]), None);
     }
 }

@@ -3,12 +3,10 @@
 use crate::args::more;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
-use crate::follow::gone;
+use crate::follow::{conclude, end_of, gone};
 use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::{Failure, Kind};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::signal::ctrl_c;
 
@@ -61,8 +59,8 @@ async fn stream(output: &mut Output, daemon: &Daemon, method: &str, params: &Val
         let mut items = daemon.follow_raw(method, params).await?;
         while let Some(item) = items.next().await? {
             output.json(&item)?;
-            if is_end(&item) {
-                return Ok(());
+            if let Some(end) = end_of(item.get()) {
+                return conclude(end);
             }
         }
         Err(gone().into())
@@ -71,14 +69,6 @@ async fn stream(output: &mut Output, daemon: &Daemon, method: &str, params: &Val
         outcome = copy => outcome,
         _ = ctrl_c() => Err(Quit::Told(Kind::Interrupted.exit_status())),
     }
-}
-
-fn is_end(item: &RawValue) -> bool {
-    #[derive(Deserialize)]
-    struct Tagged {
-        kind: String,
-    }
-    serde_json::from_str::<Tagged>(item.get()).is_ok_and(|item| item.kind == "end")
 }
 
 #[cfg(test)]
@@ -92,13 +82,5 @@ mod tests {
         for bad in ["[1]", "7", "{", ""] {
             assert_eq!(parameters(Some(bad)).unwrap_err().kind, Kind::Usage, "{bad}");
         }
-    }
-
-    #[test]
-    fn the_end_is_told_by_its_kind() {
-        let item = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
-        assert!(is_end(&item(r#"{"kind":"end","data":{}}"#)));
-        assert!(!is_end(&item(r#"{"kind":"change","data":{"kind":"end"}}"#)));
-        assert!(!is_end(&item("7")));
     }
 }

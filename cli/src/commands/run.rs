@@ -136,7 +136,7 @@ impl Conversation<'_> {
     /// One question and its answer.
     async fn say(&mut self, prompt: String) -> Outcome {
         self.messages.push(json!({ "role": "user", "content": prompt }));
-        for pause in LOADING_PAUSES {
+        for pause in LOADING_PAUSES.into_iter().map(Some).chain([None]) {
             let endpoint = match self.endpoint.clone() {
                 Some(endpoint) => endpoint,
                 None => self.ready().await?,
@@ -156,7 +156,12 @@ impl Conversation<'_> {
                 Err(Unanswered::Quit(quit)) => return Err(quit),
                 Err(Unanswered::Loading) => {
                     self.endpoint = None;
-                    sleep(pause).await;
+                    // After the last pause it is asked once more.
+                    let Some(pause) = pause else { break };
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        _ = ctrl_c() => return Err(Quit::Told(Kind::Interrupted.exit_status())),
+                    }
                 }
             }
         }

@@ -86,7 +86,7 @@ pub(crate) async fn bring_up(
             under_way(output, &accepted)?;
             continue;
         }
-        let already = !accepted.changed && accepted.server.state == State::Ready;
+        let already = !accepted.changed && is_up(accepted.server.state);
         let result = if already {
             Ok(accepted.server.clone())
         } else {
@@ -101,13 +101,18 @@ pub(crate) async fn bring_up(
     Ok(())
 }
 
+/// Whether it answers requests; asleep it wakes for them.
+fn is_up(state: State) -> bool {
+    matches!(state, State::Ready | State::Sleeping)
+}
+
 fn under_way(output: &mut Output, accepted: &Accepted) -> Outcome {
     let server = &accepted.server;
     if output.json {
         output.json(server)
     } else if output.quiet {
         output.names(accepted.changed.then_some(&server.model))
-    } else if server.state == State::Ready {
+    } else if is_up(server.state) {
         output.line(ready_already_line(server))
     } else {
         output.line(format!("{} starting", server.model))

@@ -67,6 +67,13 @@ pub(crate) async fn choose<S>(
     let mut tried = Vec::new();
     match probe(&places.user).await {
         Ok(stream) => return Choice::Connected(places.user.clone(), stream),
+        // Somebody is there and does not take connections: going on to the machine's daemon would
+        // be talking to the wrong one.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let tried = [Tried { path: places.user.clone(), error }];
+            let hint = "the daemon may hang or be suspended; its servers are not affected";
+            return Choice::Unreachable(unreachable(&tried).hint(hint));
+        }
         Err(error) => tried.push(Tried { path: places.user.clone(), error }),
     }
     match probe(&places.system).await {

@@ -112,7 +112,9 @@ impl Daemon {
                 self.hello.set(Some(hello.clone()));
                 Ok(hello)
             }
-            None => self.client.call(&ours()).await,
+            None => timeout(self.patience, self.client.call(&ours()))
+                .await
+                .unwrap_or_else(|_| Err(self.hung())),
         }
     }
 

@@ -59,8 +59,7 @@ impl Reach {
             Choice::Vacant(tried) => tried,
         };
         self.may_start(autostart, &places.user, &tried)?;
-        let launched = launch(true, None).await?;
-        let daemon = reconnect(&places.user).await?;
+        let (launched, daemon) = launch_until_reached(true, None, &places.user).await?;
         if launched == Launched::Ours {
             let hello = daemon.hello().await?;
             output::note(format!("started the daemon (llamactld, pid {})", hello.pid));
@@ -82,8 +81,8 @@ impl Reach {
                 None => return Err(failure),
             },
         };
-        let launched = launch(false, socket).await?;
-        Ok((reconnect(path).await?, launched == Launched::Ours))
+        let (launched, daemon) = launch_until_reached(false, socket, path).await?;
+        Ok((daemon, launched == Launched::Ours))
     }
 
     /// Connects to the daemon that runs; `None` where there is none.
@@ -92,10 +91,16 @@ impl Reach {
     /// [`llamactl_protocol::Kind::DaemonUnreachable`] where one may not be reached.
     pub(crate) async fn running(&self) -> Result<Option<Daemon>, Failure> {
         let places = self.places()?;
+        if let Some(named) = places.named {
+            return match probe(&named).await {
+                Ok(stream) => Ok(Some(Daemon::over(named, stream))),
+                Err(error) if nobody_listens(&error) => Ok(None),
+                Err(error) => Err(unreachable(&[Tried::new(&named, error)])),
+            };
+        }
         match choose(&places, probe).await {
             Choice::Connected(path, stream) => Ok(Some(Daemon::over(path, stream))),
             Choice::Vacant(_) => Ok(None),
-            Choice::Unreachable(_) if places.named.as_deref().is_some_and(is_vacant) => Ok(None),
             Choice::Unreachable(failure) => Err(failure),
         }
     }
@@ -107,7 +112,15 @@ impl Reach {
             (Err(_), Some(named)) => named.clone(),
             (Err(failure), None) => return Err(failure),
         };
-        Ok(Places { named: self.socket.clone(), user, system: place::SYSTEM_SOCKET.into() })
+        // Absolute: the daemon is started in another directory than this one.
+        let named = match &self.socket {
+            Some(named) => Some(std::path::absolute(named).map_err(|error| {
+                let why = format!("the socket {} cannot be found: {error}", named.display());
+                Failure::new(llamactl_protocol::Kind::InvalidValue, why)
+            })?),
+            None => None,
+        };
+        Ok(Places { named, user, system: place::system_socket() })
     }
 
     /// Refuses where nothing may be started, and says why.
@@ -135,12 +148,10 @@ impl Reach {
     }
 }
 
-/// Whether nobody can listen at this path.
-fn is_vacant(path: &Path) -> bool {
-    let attempt = std::os::unix::net::UnixStream::connect(path);
-    attempt.is_err_and(|error| {
-        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-    })
+/// Whether the attempt to connect says that nobody listens there.
+fn nobody_listens(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | ConnectionRefused)
 }
 
 /// Connects; a full accept queue is given time to drain.
@@ -158,14 +169,23 @@ async fn probe(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
-/// Connects to a daemon that is coming up.
-async fn reconnect(path: &Path) -> Result<Daemon, Failure> {
+/// Starts a daemon and connects to it. Where another one holds the lock it is coming up, or going:
+/// both are given time, and in the second case a new one is started after it.
+async fn launch_until_reached(
+    by_client: bool,
+    socket: Option<&Path>,
+    path: &Path,
+) -> Result<(Launched, Daemon), Failure> {
     let deadline = Instant::now() + RACE_LIMIT;
     loop {
+        let launched = launch(by_client, socket).await?;
         match probe(path).await {
-            Ok(stream) => return Ok(Daemon::over(path.to_owned(), stream)),
+            Ok(stream) => return Ok((launched, Daemon::over(path.to_owned(), stream))),
             Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
-            Err(error) => return Err(unreachable(&[Tried::new(path, error)])),
+            Err(error) => {
+                return Err(unreachable(&[Tried::new(path, error)])
+                    .hint("another daemon holds the lock: it is starting, or still stopping"));
+            }
         }
     }
 }

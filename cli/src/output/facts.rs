@@ -14,7 +14,7 @@ impl Facts {
 
     /// Adds a fact.
     pub(crate) fn add(&mut self, name: impl Into<String>, value: impl Into<Styled>) {
-        self.0.push((name.into(), value.into()));
+        self.0.push((name.into(), value.into().on_one_line()));
     }
 
     /// Adds a fact that may be unknown.

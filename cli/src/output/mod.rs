@@ -247,7 +247,11 @@ impl Output {
     /// Says on stderr why something was not done: for people, or as one line of JSON.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.json {
-            let line = serde_json::json!({ "error": failure });
+            let mut line = serde_json::json!({ "error": failure }).to_string();
+            if self.stderr.terminal {
+                // JSON lets the eight-bit control characters and the bidi marks through.
+                line = sanitize::one_line(&line);
+            }
             let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
             return;
         }

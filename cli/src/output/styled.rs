@@ -53,6 +53,15 @@ impl Styled {
         self
     }
 
+    /// The same without line ends, which could make one fact look like two.
+    #[must_use]
+    pub(crate) fn on_one_line(mut self) -> Self {
+        for (_, piece) in &mut self.0 {
+            *piece = piece.replace(['\n', '\r'], " ");
+        }
+        self
+    }
+
     /// The text: made safe for a `terminal`, painted with `colour`.
     pub(crate) fn render(&self, terminal: bool, colour: bool) -> String {
         let mut line = String::new();

@@ -144,7 +144,7 @@ pub static RULES: &[Rule] = &[
         ("model_not_found", Model, No),
         r"failed to open GGUF file '(.+)' \(No such file or directory\)",
         "The file {1} does not exist.",
-        "Put the file back, or set the model's path.",
+        "Put the file back, or remove the model and add it from where it is now.",
     ),
     rule(
         ("not_gguf", Model, No),
@@ -198,7 +198,7 @@ pub static RULES: &[Rule] = &[
         ("oom_kv_cache", Memory, No),
         r"failed to allocate buffer for kv cache|failed to initialize the context: std::bad_alloc",
         "There is not enough memory for the KV cache.",
-        "Lower ctx-size or parallel, or quantize cache-type-k and cache-type-v.",
+        "Lower ctx-size, or add --parallel 1 or a quantized --cache-type-k and --cache-type-v to extra-args.",
     ),
     rule(
         ("oom_ram", Memory, No),
@@ -216,7 +216,7 @@ pub static RULES: &[Rule] = &[
         ("too_many_slots", Config, No),
         r"n_seq_max must be <= (\d+)",
         "There are too many slots: at most {1} are possible.",
-        "Set parallel to {1} or less.",
+        "Set --parallel to {1} or less.",
     ),
     rule(
         ("grammar", Config, No),

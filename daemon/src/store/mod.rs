@@ -48,7 +48,7 @@ pub enum StoreError {
     #[error(transparent)]
     Migrate(#[from] MigrateError),
     /// The name belongs to another model.
-    #[error("the name {name} is taken by the model {by}")]
+    #[error("the name {name} is taken, by the model {by}")]
     NameTaken {
         /// The name.
         name: String,

@@ -422,11 +422,12 @@ impl Supervisor {
             let last = registry.last_run(model_id).await?;
             let wanted = registry.wish(model_id).await?;
             self.handle_or_start(&model).await?;
-            // A wish that is younger than the last run, in this boot: the daemon died before it
-            // could begin. Anything older was begun, and what became of it stands.
+            // A wish of this boot that is younger than the end of the last run: the daemon died
+            // before it could begin. Any other was begun, and what became of it stands: a server
+            // that `daemon stop` stopped stays stopped.
             let unbegun = wanted.filter(|wanted| {
                 wanted.at_ms >= booted_at_ms()
-                    && last.is_none_or(|run| run.started_at_ms < wanted.at_ms)
+                    && last.is_none_or(|run| run.ended_at_ms.is_some_and(|end| end < wanted.at_ms))
             });
             if let Some(wanted) = unbegun
                 && let Err(failure) = self.start_server(&model, wanted.by).await

@@ -268,10 +268,10 @@ impl ServerTask {
         let before = self.phase.clone();
         let (after, effects) = machine::step(before.clone(), event);
         let changed = before != after;
-        self.enter(after);
         if changed {
             self.by = by;
         }
+        self.enter(after);
         self.publish();
         let run_id = match wish {
             Wish::Stopped => self.phase.run().cloned(),
@@ -302,8 +302,10 @@ impl ServerTask {
         let (phase, effects) = machine::step(self.phase.clone(), event);
         self.enter(phase);
         if effects.contains(&Effect::BecameReady) {
-            // Before anybody sees the state: who waits for it reads the times beside it.
+            // Before anybody sees the state: who waits for it reads the times beside it, and finds
+            // them again after the daemon was killed.
             self.mark_ready();
+            self.record_ready().await;
         }
         self.publish();
         self.carry_out(effects).await;
@@ -365,7 +367,8 @@ impl ServerTask {
                     }
                 }
                 Effect::Timer(after) => self.timer = Some(tokio::time::Instant::now() + after),
-                Effect::BecameReady => self.record_ready().await,
+                // Done before the state was published.
+                Effect::BecameReady => {}
             }
         }
     }
@@ -538,7 +541,8 @@ impl ServerTask {
     fn mark_ready(&mut self) {
         (self.server.stage, self.server.progress_ratio) = (None, None);
         let Some(live) = &mut self.live else { return };
-        if live.record.ready_at_ms.is_some() {
+        if let Some(since_ms) = live.record.ready_at_ms {
+            self.server.since_ms = since_ms;
             return;
         }
         let at_ms = now_ms();

@@ -5,9 +5,10 @@ use crate::{Failure, Item, Kind, MAX_MESSAGE_BYTES, Subscription};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::io;
 use std::marker::PhantomData;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 /// A stream being followed. Dropping it closes its connection, which ends the subscription.
 pub struct Follow<S: Subscription, T> {
@@ -111,7 +112,11 @@ impl<T: AsyncRead + AsyncWrite> Items<T> {
         match self.lines.next().await {
             Some(Ok(line)) => Ok(Some(line)),
             None => Ok(None),
-            Some(Err(_)) => Err(closed()),
+            Some(Err(LinesCodecError::MaxLineLengthExceeded)) => Err(unreadable(&self.name)),
+            Some(Err(LinesCodecError::Io(error))) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(unreadable(&self.name))
+            }
+            Some(Err(LinesCodecError::Io(_))) => Err(closed()),
         }
     }
 }

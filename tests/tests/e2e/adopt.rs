@@ -22,6 +22,7 @@ fn a_server_outlives_a_killed_daemon_and_is_taken_over() {
     assert_eq!(after["run"]["id"], before["run"]["id"]);
     assert_eq!(after["run"]["pid"], before["run"]["pid"]);
     assert_eq!(after["run"]["ready_at_ms"], before["run"]["ready_at_ms"]);
+    assert_eq!(after["since_ms"], before["run"]["ready_at_ms"]);
     assert_eq!(home.llama_servers().len(), 1);
 
     let _ = home.cli(["stop", "m"]).ok();
@@ -29,7 +30,7 @@ fn a_server_outlives_a_killed_daemon_and_is_taken_over() {
 }
 
 #[test]
-fn a_server_that_ended_meanwhile_is_written_off_and_another_process_is_left_alone() {
+fn a_server_that_ended_meanwhile_is_written_off() {
     let home = Home::new();
     let path = home.model(TestModel::Tiny);
     let mut daemon = home.daemon();
@@ -73,6 +74,9 @@ fn keep_servers_leaves_them_and_a_plain_stop_does_not() {
     home.call("model.add", json!({ "path": path, "name": "m" }));
     let _ = home.cli(["start", "m"]).ok();
 
+    // Wanted once more although it runs: that is no wish left to fulfil after a stop.
+    let _ = home.cli(["start", "m"]).ok();
+
     home.call("daemon.stop", json!({ "keep_servers": true }));
     assert!(daemon.wait().success());
     assert_eq!(home.llama_servers().len(), 1);
@@ -86,4 +90,25 @@ fn keep_servers_leaves_them_and_a_plain_stop_does_not() {
     let after = home.call("server.show", json!({ "model": "m" }));
     assert_eq!(after["state"], "stopped");
     assert_eq!(after["wanted"]["wish"], "running", "what is wanted stays written");
+}
+
+#[test]
+fn a_wish_that_was_not_begun_is_fulfilled_by_the_next_daemon() {
+    let home = Home::with_fake_llama_server();
+    let mut daemon = home.daemon();
+    home.fake_model("m", &json!({}));
+    let mut rpc = home.connect();
+    // Ten tries to be killed between the wish and the run; whichever it was, the wish holds.
+    for _ in 0..10 {
+        let id = rpc.send("server.start", json!({ "model": "m" }));
+        let accepted = rpc.answer(id);
+        daemon.kill();
+        daemon.start_again();
+        if accepted.is_ok() {
+            home.follow("server.follow", json!({ "model": "m" })).until_state("ready");
+        }
+        assert!(home.llama_servers().len() <= 1);
+        let _ = home.cli(["stop", "m"]).ok();
+        rpc = home.connect();
+    }
 }

@@ -79,9 +79,9 @@ async fn inspect(path: WirePath) -> Result<Facts, Failure> {
             let (what, hint) = match other {
                 gguf::Kind::Projector => ("a projector (mmproj)", "add the model it belongs to"),
                 gguf::Kind::Adapter => ("an adapter (LoRA)", "add the model it was made for"),
-                _ => ("no language model", "add a file that holds a model's weights"),
+                _ => ("metadata without weights", "add a file that holds a model's weights"),
             };
-            Err(Failure::new(Kind::NotAModel, format!("{path} is {what}, not a model by itself"))
+            Err(Failure::new(Kind::NotAModel, format!("{path} is {what}, not a model"))
                 .hint(hint)
                 .details(json!({ "is": other.as_str() })))
         }
@@ -256,9 +256,6 @@ async fn copy(app: Arc<App>, peer: Peer, copy: ModelCopy) -> Result<Added, Failu
     let to = valid(copy.to)?;
     match app.registry.copy_model(&copy.model, to, asker::<ModelCopy>(&peer)).await {
         Ok(model) => Ok(Added { model, added: true, notes: vec![] }),
-        Err(StoreError::NameTaken { name, by }) => {
-            Err(Failure { hint: None, ..name_taken(&app, &name, &by).await })
-        }
         Err(error) => Err(error.into()),
     }
 }
@@ -266,6 +263,14 @@ async fn copy(app: Arc<App>, peer: Peer, copy: ModelCopy) -> Result<Added, Failu
 async fn alias(app: Arc<App>, peer: Peer, alias: ModelAlias) -> Result<Changed, Failure> {
     let add = alias.add.into_iter().map(valid).collect::<Result<Vec<_>, _>>()?;
     let by = asker::<ModelAlias>(&peer);
+    let model = app.registry.model(&alias.model).await?;
+    if let Some(other) = alias.remove.iter().find(|name| !model.aliases.contains(name)) {
+        return Err(Failure::new(
+            Kind::ModelNotFound,
+            format!("{other} is no alias of {}", model.name),
+        )
+        .details(json!({ "aliases": model.aliases })));
+    }
     let (model, changed) = app.registry.change_aliases(&alias.model, add, alias.remove, by).await?;
     finish(&app, model, changed).await
 }

@@ -395,6 +395,8 @@ impl Supervisor {
     /// else the run is written off. Then carries out what was wished for and not begun.
     async fn reconcile(&self) -> Result<(), Failure> {
         let registry = &self.context.registry;
+        // Models whose last run was written and its process not made: the daemon died in between.
+        let mut never_made = BTreeSet::new();
         for run in registry.open_runs().await? {
             let model = registry.model_by_id(run.model_id).await?;
             let marker = marker(&registry.id(), &run.id);
@@ -414,7 +416,12 @@ impl Supervisor {
                     process.kill();
                     self.write_off(run).await;
                 }
-                (_, None) => self.write_off(run).await,
+                (_, None) => {
+                    if run.pid.is_none() {
+                        never_made.insert(run.model_id);
+                    }
+                    self.write_off(run).await;
+                }
             }
         }
         for model_id in registry.wanted_running().await? {
@@ -426,8 +433,9 @@ impl Supervisor {
             // before it could begin. Any other was begun, and what became of it stands: a server
             // that `daemon stop` stopped stays stopped.
             let unbegun = wanted.filter(|wanted| {
-                wanted.at_ms >= booted_at_ms()
-                    && last.is_none_or(|run| run.ended_at_ms.is_some_and(|end| end < wanted.at_ms))
+                let ended_before =
+                    last.is_none_or(|run| run.ended_at_ms.is_some_and(|end| end < wanted.at_ms));
+                wanted.at_ms >= booted_at_ms() && (ended_before || never_made.contains(&model_id))
             });
             if let Some(wanted) = unbegun
                 && let Err(failure) = self.start_server(&model, wanted.by).await

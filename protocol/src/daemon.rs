@@ -87,7 +87,7 @@ pub struct DaemonReport {
     pub models: u64,
     /// Servers that are not stopped or failed.
     pub servers_active: u64,
-    /// The llama-server used for models, when one was found.
+    /// The llama-server that models use which name no other, when one was found.
     pub runtime: Option<Runtime>,
     /// Why none was found.
     pub runtime_problem: Option<String>,
@@ -99,11 +99,13 @@ pub struct DaemonReport {
     pub memory_bytes: Option<u64>,
 }
 
-/// A llama-server build.
+/// The llama-server build in use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Runtime {
     /// Its id, never reused.
     pub id: i64,
+    /// The runtime's name.
+    pub name: String,
     /// The executable.
     pub path: WirePath,
     /// What it says of its version.

@@ -125,9 +125,13 @@ kinds! {
     ModelNotFound "model_not_found" 1001 3,
     /// No such run, or its logs are gone.
     RunNotFound "run_not_found" 1002 3,
+    /// The model has no such revision.
+    RevisionNotFound "revision_not_found" 1005 3,
+    /// The model's server asks for no key.
+    KeyNotSet "key_not_set" 1006 3,
     /// The file does not exist.
     FileNotFound "file_not_found" 1003 3,
-    /// No llama-server was found on this machine.
+    /// No llama-server was found on this machine, or no runtime has this name.
     RuntimeNotFound "runtime_not_found" 1004 3,
 
     // Things in the way.
@@ -141,6 +145,8 @@ kinds! {
     Superseded "superseded" 1013 4,
     /// Another daemon holds the socket.
     AlreadyRunning "already_running" 1014 4,
+    /// Models, the defaults or llamactl itself use the runtime.
+    RuntimeInUse "runtime_in_use" 1015 4,
 
     // Values that cannot be.
     /// Not a model name.
@@ -149,6 +155,12 @@ kinds! {
     UnknownOption "unknown_option" 1021 5,
     /// The setting does not take this value.
     InvalidValue "invalid_value" 1022 5,
+    /// The setting is there and cannot be set by hand.
+    OptionRefused "option_refused" 1023 5,
+    /// The text could not be read as what it should be: TOML, INI, a command line.
+    Unreadable "unreadable" 1024 5,
+    /// The executable is no llama-server, or others could replace it.
+    RuntimeRefused "runtime_refused" 1025 5,
     /// The path is a directory, a device, a pipe or a socket.
     NotAFile "not_a_file" 1030 5,
     /// The file may not be read.

@@ -13,8 +13,11 @@
 //! the daemon has its own types inside and converts at its edge.
 
 pub mod daemon;
+pub mod defaults;
 pub mod event;
+pub mod exchange;
 pub mod failure;
+pub mod library;
 pub mod log;
 pub mod method;
 pub mod metrics;
@@ -23,6 +26,7 @@ pub mod name;
 pub mod options;
 pub mod path;
 pub mod place;
+pub mod runtime;
 pub mod server;
 pub mod stream;
 

@@ -1,6 +1,7 @@
 //! `model.*`: the registry of models.
 
 use crate::method::method;
+use crate::options::Settings;
 use crate::{UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,15 +21,31 @@ pub struct Model {
     pub path: WirePath,
     /// What the file's header says.
     pub file: ModelFile,
-    /// The settings that were set, by llama-server's long names. What is not here is
-    /// llama-server's own default.
-    pub settings: BTreeMap<String, Value>,
+    /// Whether the file is still there and the same; `null` where nobody looked.
+    #[serde(default)]
+    pub file_state: Option<FileState>,
+    /// The settings that were set, by llama-server's long names. What is not here is as the
+    /// defaults for all models say, else llama-server's own default. A secret is shown as
+    /// `{"secret": "kept"}`.
+    pub settings: Settings,
     /// Counts changes; pass it as `if_revision` to change only what you have seen.
     pub revision: i64,
     /// When it was added.
     pub added_at_ms: UnixMs,
     /// When it was changed last.
     pub changed_at_ms: UnixMs,
+}
+
+/// How a model's file is, compared with what it was when its header was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileState {
+    /// It is there.
+    Present,
+    /// It, or a part of it, is not there.
+    Missing,
+    /// Another file, another size or another time of change: `model.verify` looks closer.
+    Changed,
 }
 
 /// What a GGUF header says, read when the model was added.
@@ -77,9 +94,9 @@ pub struct ModelAdd {
     /// The name; absent: the file's name without `.gguf` and part number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Settings to begin with.
+    /// Settings to begin with, as [`SettingsChange::set`] takes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub settings: BTreeMap<String, Value>,
+    pub settings: Settings,
 }
 
 /// The model, and whether it is new.
@@ -119,11 +136,53 @@ pub struct ModelPage {
 method!(ModelList, "model.list", Observe -> ModelPage);
 
 /// Shows one model.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelShow {
     /// By name, alias or id.
     pub model: String,
+    /// Also each setting with where it comes from and what is in force.
+    #[serde(default)]
+    pub resolved: bool,
+    /// Every setting of this group, also those nobody set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+/// Where a setting's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingSource {
+    /// Set for the present run alone.
+    Run,
+    /// The model's own.
+    Model,
+    /// The defaults for all models.
+    Defaults,
+    /// Nobody set it.
+    LlamaServer,
+}
+
+/// One setting of a model, and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ResolvedSetting {
+    /// Its key.
+    pub key: String,
+    /// Its group.
+    pub group: String,
+    /// The value the next start would use; `null` where nobody set one.
+    pub value: Option<Value>,
+    /// Where that value comes from.
+    pub source: SettingSource,
+    /// llama-server's default as its help tells it.
+    pub default: Option<String>,
+    /// What the running server uses: as it reports it, else as it was started; `null` where that
+    /// is not known.
+    pub in_force: Option<Value>,
+    /// The running server has another value, until it is restarted.
+    pub pending: bool,
+    /// Only the build's own help knows the option: its kind was inferred.
+    pub inferred: bool,
 }
 
 /// One model with everything known of it.
@@ -136,6 +195,9 @@ pub struct ModelDetail {
     pub chat_template: Option<String>,
     /// Its server.
     pub server: crate::server::Server,
+    /// Its settings, one by one, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Vec<ResolvedSetting>>,
 }
 
 method!(ModelShow, "model.show", Observe -> ModelDetail);
@@ -146,13 +208,28 @@ method!(ModelShow, "model.show", Observe -> ModelDetail);
 pub struct ModelSet {
     /// By name, alias or id.
     pub model: String,
+    /// What to change.
+    #[serde(flatten)]
+    pub change: SettingsChange,
+}
+
+/// A change of settings: of a model, or of the defaults for all.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct SettingsChange {
     /// Values by key. Text is read as the setting's kind, so `"8192"` and `8192` are the same.
+    /// A secret is given as `{"secret_text": "…"}`; `{"secret": "kept"}` leaves the stored one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub set: BTreeMap<String, Value>,
-    /// Keys to take back, so that llama-server's default holds again.
+    pub set: Settings,
+    /// Keys to take back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unset: Vec<String>,
-    /// Change only if the model is still at this revision.
+    /// Settings in llama-server's own spelling: `["-ngl", "99"]`. Behind `set` where both name one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<WirePath>,
+    /// Where relative paths in `arguments` are taken from, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<WirePath>,
+    /// Change only if what is changed is still at this revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<i64>,
 }
@@ -166,6 +243,9 @@ pub struct Changed {
     pub changed: bool,
     /// Whether the running server still has the old settings.
     pub takes_effect_on_restart: bool,
+    /// What the caller should know: a file that is not there, whom a setting trusts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 method!(ModelSet, "model.set", Admin -> Changed);
@@ -183,7 +263,7 @@ pub struct ModelArgs {
 pub struct CommandLine {
     /// The executable, then its arguments, each as the process gets it.
     pub argv: Vec<WirePath>,
-    /// The variables set beside those inherited.
+    /// The variables set beside those inherited; a secret's value is left out.
     pub environment: BTreeMap<String, String>,
     /// The same as text for a shell.
     pub shell: String,
@@ -203,7 +283,8 @@ pub struct ModelRename {
 
 method!(ModelRename, "model.rename", Admin -> Changed);
 
-/// Makes a second profile of the same file, settings included, aliases not.
+/// Makes a second profile: of the same file, or of another with the same settings. Aliases are not
+/// copied.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelCopy {
@@ -211,6 +292,9 @@ pub struct ModelCopy {
     pub model: String,
     /// The copy's name.
     pub to: String,
+    /// The copy's file, absolute; absent: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<WirePath>,
 }
 
 method!(ModelCopy, "model.copy", Admin -> Added);
@@ -252,3 +336,146 @@ pub struct Removed {
 }
 
 method!(ModelRemove, "model.remove", Admin -> Removed);
+
+/// Lists what a model was like, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelHistory {
+    /// By name, alias or id.
+    pub model: String,
+    /// Only revisions before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
+    /// At most this many (1 to 200, 100 when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// What a model was like from one change to the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Revision {
+    /// Its number; counts up.
+    pub revision: i64,
+    /// When it was made.
+    pub at_ms: UnixMs,
+    /// Who made it: the method and the peer.
+    pub by: String,
+    /// What it changed, in one line; empty for one an earlier version wrote.
+    pub what: String,
+    /// The name.
+    pub name: String,
+    /// The aliases.
+    pub aliases: Vec<String>,
+    /// The file.
+    pub path: WirePath,
+    /// The settings.
+    pub settings: Settings,
+}
+
+/// A page of revisions.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RevisionPage {
+    /// The revisions, newest first.
+    pub items: Vec<Revision>,
+    /// Pass as `before` for the next page; `null` on the last.
+    pub next: Option<i64>,
+}
+
+method!(ModelHistory, "model.history", Observe -> RevisionPage);
+
+/// Compares two revisions of a model.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelDiff {
+    /// By name, alias or id.
+    pub model: String,
+    /// The earlier revision; absent: the one before `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<i64>,
+    /// The later revision; absent: the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<i64>,
+}
+
+/// What differs between two states of a model, or of the defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Difference {
+    /// A setting's key, `path`, `name` or `aliases`.
+    pub key: String,
+    /// The value before; `null` where there was none.
+    pub from: Option<Value>,
+    /// The value after; `null` where there is none.
+    pub to: Option<Value>,
+}
+
+/// What changed from one revision to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RevisionDiff {
+    /// The model.
+    pub model: String,
+    /// The earlier revision.
+    pub from: i64,
+    /// The later revision.
+    pub to: i64,
+    /// What differs, by key. A secret that was replaced differs and its values look alike.
+    pub changes: Vec<Difference>,
+}
+
+method!(ModelDiff, "model.diff", Observe -> RevisionDiff);
+
+/// Makes settings and file what they were at a revision. Name and aliases stay. This is a change
+/// like any other, with a revision of its own.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRollback {
+    /// By name, alias or id.
+    pub model: String,
+    /// The revision to go back to; absent: the one before the present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<i64>,
+    /// Change only if the model is still at this revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_revision: Option<i64>,
+}
+
+method!(ModelRollback, "model.rollback", Admin -> Changed);
+
+/// Reads the key clients must give to a model's server.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelKey {
+    /// By name, alias or id.
+    pub model: String,
+}
+
+/// A key.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Key {
+    /// The text clients send as `Authorization: Bearer …`.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+method!(ModelKey, "model.key", Admin -> Key);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_change_is_flat_and_knows_its_fields() {
+        let set: ModelSet =
+            serde_json::from_value(json!({ "model": "m", "set": { "temp": 1 }, "if_revision": 3 }))
+                .unwrap();
+        assert_eq!((set.change.set.len(), set.change.if_revision), (1, Some(3)));
+        let wrong = json!({ "model": "m", "sett": {} });
+        let refused = serde_json::from_value::<ModelSet>(wrong).unwrap_err().to_string();
+        assert!(refused.contains("unknown field `sett`"), "{refused}");
+    }
+}

@@ -1,5 +1,7 @@
 //! The grammar of a model's name and its aliases.
 
+use crate::{Failure, Kind};
+
 /// The longest name, in bytes.
 pub const MAX_BYTES: usize = 128;
 
@@ -15,6 +17,21 @@ pub fn is_valid(name: &str) -> bool {
     name.len() <= MAX_BYTES
         && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:/@+".contains(&byte))
+}
+
+/// The name, if it is one.
+///
+/// # Errors
+/// [`Kind::InvalidName`], with the nearest that would do.
+pub fn check(name: String) -> Result<String, Failure> {
+    if is_valid(&name) {
+        return Ok(name);
+    }
+    let failure = Failure::new(Kind::InvalidName, format!("{name:?} is not a name: {RULE}"));
+    Err(match from_text(&name) {
+        Some(near) => failure.hint(format!("{near} would do")),
+        None => failure,
+    })
 }
 
 /// The nearest valid name to arbitrary text, such as a file's stem; `None` when nothing of it is

@@ -21,6 +21,9 @@ pub const NO_AUTOSTART_VARIABLE: &str = "LLAMACTL_NO_AUTOSTART";
 /// Names the llama-server to run.
 pub const LLAMA_SERVER_VARIABLE: &str = "LLAMACTL_LLAMA_SERVER";
 
+/// Names the ports that `port=auto` may take, `FIRST-LAST`; 8101-8999 when unset.
+pub const PORTS_VARIABLE: &str = "LLAMACTL_PORTS";
+
 /// Names the system socket a client falls back to. For tests, which must not find a daemon that
 /// this machine really runs.
 pub const SYSTEM_SOCKET_VARIABLE: &str = "LLAMACTL_SYSTEM_SOCKET";

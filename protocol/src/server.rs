@@ -1,6 +1,7 @@
 //! `server.*`: the llama-server process of a model.
 
 use crate::method::{method, subscription};
+use crate::options::Settings;
 use crate::{UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,9 @@ pub struct Server {
     pub in_force: Option<InForce>,
     /// Settings that changed since it was started and take effect on restart.
     pub pending: Vec<String>,
+    /// Settings of the present run alone, over the model's own.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub overrides: Settings,
     /// What a person should know although it runs.
     pub warnings: Vec<String>,
 }
@@ -211,11 +215,14 @@ method!(ServerShow, "server.show", Observe -> Server);
 
 /// Starts a model's server. Answers when the wish is stored and the start accepted; follow
 /// `server.follow` until it is ready.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerStart {
     /// By name, alias or id.
     pub model: String,
+    /// Settings for this run alone, over the model's own. Needs the right to change settings.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub set: Settings,
 }
 
 /// A wish that was accepted.
@@ -244,11 +251,14 @@ pub struct ServerStop {
 method!(ServerStop, "server.stop", Operate -> Accepted);
 
 /// Stops a model's server, if it runs, and starts it with the settings of now.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerRestart {
     /// By name, alias or id.
     pub model: String,
+    /// Settings for this run alone, over the model's own. Needs the right to change settings.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub set: Settings,
 }
 
 method!(ServerRestart, "server.restart", Operate -> Accepted);

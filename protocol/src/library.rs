@@ -1,0 +1,240 @@
+//! `scan.*`, `library.*`, `model.verify`: finding the model files a machine has, and looking after
+//! those that are registered.
+
+use crate::method::{method, subscription};
+use crate::{Failure, UnixMs, WirePath};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Looks for GGUF files, in place; with `add` registers those that are new.
+///
+/// The stream ends when everything was looked at. Closing it earlier ends the scan; what was
+/// registered until then stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScanFollow {
+    /// Directories to look through, absolute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directories: Vec<WirePath>,
+    /// Also look through the remembered directories.
+    #[serde(default)]
+    pub remembered: bool,
+    /// Also look through the caches of Hugging Face, llama.cpp, Ollama and LM Studio.
+    #[serde(default)]
+    pub caches: bool,
+    /// Register what is new.
+    #[serde(default)]
+    pub add: bool,
+    /// Look through `directories` again at each start of the daemon, and register what is new.
+    #[serde(default)]
+    pub remember: bool,
+    /// Settings to begin with, for each model that is registered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, Value>,
+}
+
+/// What a scan has to say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum ScanItem {
+    /// A model.
+    Found(Box<FoundModel>),
+    /// Something that cannot be used, and why.
+    Skipped(Skipped),
+    /// How far it is, now and then.
+    Progress(Progress),
+    /// The last item: what it came to.
+    Done(Summary),
+}
+
+/// A model a scan came across.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FoundModel {
+    /// The file; of a split model the first part.
+    pub path: WirePath,
+    /// The name it has, or would be given.
+    pub name: String,
+    /// The size of all parts together.
+    pub size_bytes: u64,
+    /// `general.architecture`
+    pub architecture: Option<String>,
+    /// Weights, counted from the tensors.
+    pub parameters: Option<u64>,
+    /// How the weights are stored: `Q4_K_M`, `F16`, …
+    pub quantization: Option<String>,
+    /// How many files it consists of.
+    pub parts: u64,
+    /// The projector that goes with it.
+    pub mmproj: Option<WirePath>,
+    /// Where it was found.
+    pub source: ScanSource,
+    /// The model of this file in the registry; `null` when there is none.
+    pub model: Option<String>,
+    /// Whether this scan registered it.
+    pub added: bool,
+    /// What a person should know: an adapter that was left out, a projector that is none.
+    pub notes: Vec<String>,
+}
+
+/// Where a model was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScanSource {
+    /// A directory that was named or is remembered.
+    Directory,
+    /// A cache of the Hugging Face hub.
+    Huggingface,
+    /// The store of Ollama.
+    Ollama,
+    /// The models of LM Studio.
+    Lmstudio,
+    /// The cache of llama.cpp's own downloads.
+    LlamaCpp,
+}
+
+impl ScanSource {
+    /// The word used on the wire and in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ScanSource::Directory => "directory",
+            ScanSource::Huggingface => "huggingface",
+            ScanSource::Ollama => "ollama",
+            ScanSource::Lmstudio => "lmstudio",
+            ScanSource::LlamaCpp => "llama_cpp",
+        }
+    }
+}
+
+/// Something a scan passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Skipped {
+    /// The file or directory.
+    pub path: WirePath,
+    /// What sort of reason, in one word: `gguf_truncated`, `unfinished`, `adapter`, …
+    pub kind: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// How far a scan is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Progress {
+    /// The directory it is in; `null` before the first.
+    pub directory: Option<WirePath>,
+    /// Directory entries looked at so far.
+    pub files_seen: u64,
+}
+
+/// What a scan came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Summary {
+    /// Models found: `known` and `new` together.
+    pub found: u64,
+    /// Of these, how many were not registered before.
+    pub new: u64,
+    /// Of the new ones, how many are registered now.
+    pub added: u64,
+    /// Models that were registered already.
+    pub known: u64,
+    /// Files that were come across again by another path; they are in no other number.
+    pub duplicates: u64,
+    /// Things that could not be used.
+    pub skipped: u64,
+    /// How long it took.
+    pub elapsed_ms: u64,
+}
+
+subscription!(ScanFollow, "scan", Admin => ScanItem);
+
+/// Lists the directories that are looked through at each start, and the caches on this machine.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LibraryList {}
+
+/// Where models are looked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LibraryPlaces {
+    /// The remembered directories.
+    pub directories: Vec<LibraryDirectory>,
+    /// The caches that are there.
+    pub caches: Vec<LibraryCache>,
+}
+
+/// A remembered directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LibraryDirectory {
+    /// The directory.
+    pub path: WirePath,
+    /// Since when.
+    pub added_at_ms: UnixMs,
+}
+
+/// A cache of another program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LibraryCache {
+    /// The directory.
+    pub path: WirePath,
+    /// Whose it is.
+    pub source: ScanSource,
+}
+
+method!(LibraryList, "library.list", Observe -> LibraryPlaces);
+
+/// Takes a directory out of those that are looked through. Its models stay.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LibraryForget {
+    /// The directory, as `library.list` gives it.
+    pub path: WirePath,
+}
+
+/// The directory that was forgotten.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Forgotten {
+    /// The directory.
+    pub path: WirePath,
+}
+
+method!(LibraryForget, "library.forget", Admin -> Forgotten);
+
+/// Reads a model's file again: whether it is whole, and whether it is what it was.
+///
+/// Headers are read, of every part; that all tensor data is there is told from sizes. When the
+/// file has changed and is sound, what is known of it is replaced.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelVerify {
+    /// By name, alias or id.
+    pub model: String,
+}
+
+/// How a model's file is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Verified {
+    /// The model's name.
+    pub model: String,
+    /// Whether it can be loaded, as far as the file tells.
+    pub ok: bool,
+    /// What is wrong.
+    pub problems: Vec<Failure>,
+    /// What is different from when it was read last.
+    pub changed: Vec<Difference>,
+    /// Whether what is known of the file was replaced.
+    pub refreshed: bool,
+}
+
+/// Something that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Difference {
+    /// What: `size_bytes`, `quantization`, `modified`, …
+    pub what: String,
+    /// What it was; `null` when that was not known.
+    pub was: Option<String>,
+    /// What it is.
+    pub is: Option<String>,
+}
+
+method!(ModelVerify, "model.verify", Admin -> Verified);

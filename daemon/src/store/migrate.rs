@@ -10,7 +10,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::path::{Path, PathBuf};
 
 /// Every migration of the registry, in order. A landed one is never edited.
-const REGISTRY: &[&str] = &[include_str!("../../../migrations/registry/0001_initial.sql")];
+const REGISTRY: &[&str] = &[
+    include_str!("../../../migrations/registry/0001_initial.sql"),
+    include_str!("../../../migrations/registry/0002_settings.sql"),
+];
 
 /// Why a database could not be brought to this version.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,49 @@ mod tests {
 
         assert!(matches!(refused, MigrateError::Newer { found: 99, .. }), "{refused}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    /// What the first version wrote: a model with a setting, a run and a build.
+    const FIRST: &str = r#"
+        INSERT INTO models VALUES (3, CAST('/m.gguf' AS BLOB),
+            '{"size_bytes":7,"parts":[],"has_chat_template":false}', 'template', 2, 10, 20);
+        INSERT INTO model_names VALUES ('m', 3, 0), ('alias', 3, 1);
+        INSERT INTO model_settings VALUES (3, 'ctx-size', '4096');
+        INSERT INTO model_revisions VALUES
+            (3, 1, 10, 'model.add', 'm', '[]', CAST('/m.gguf' AS BLOB), '{}'),
+            (3, 2, 20, 'model.set', 'm', '["alias"]', CAST('/m.gguf' AS BLOB), '{"ctx-size":4096}');
+        INSERT INTO runtimes VALUES (1, CAST('/llama-server' AS BLOB), 1, 2, 3, 'v', 1, '["model"]', 4);
+        INSERT INTO runs (id, model_id, model, revision, settings, runtime_id, argv, environment,
+                          endpoint, wanted_by, started_at_ms)
+        VALUES ('r', 3, 'm', 2, '{"ctx-size":4096}', 1, '["/llama-server"]', '{"A":"1"}',
+                '{"url":null,"socket":"/s"}', 'boot', 30);
+    "#;
+
+    #[tokio::test]
+    async fn what_the_first_version_wrote_is_there_after_the_upgrade() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registry.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(REGISTRY[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute_batch(FIRST).unwrap();
+        drop(old);
+
+        let registry = crate::store::Registry::open(dir.path()).unwrap();
+
+        let model = registry.model("alias").await.unwrap();
+        assert_eq!((model.id, model.name.as_str(), model.revision), (3, "m", 2));
+        assert_eq!(model.settings["ctx-size"], 4096);
+        assert_eq!(model.file.size_bytes, 7);
+        let revisions = registry.revisions(3, None, 10).await.unwrap();
+        assert_eq!(revisions.iter().map(|it| it.what.as_str()).collect::<Vec<_>>(), ["", ""]);
+        let run = registry.last_run(3).await.unwrap().unwrap();
+        assert_eq!((run.settings, run.overrides.len()), (model.settings, 0));
+        assert_eq!(run.environment["A"], "1");
+        // A build the first version looked at is looked at again: it did not keep the options.
+        let known = registry.known_runtime(run.argv[0].clone(), 1, 2, 3).await.unwrap();
+        assert!(known.is_none(), "{known:?}");
+        assert!(dir.path().join("registry.db.v1").is_file(), "a copy is kept");
     }
 
     #[test]

@@ -5,31 +5,42 @@
 //!                                    ╰──read───▶ reader thread ──╯
 //! ```
 //!
-//! * Nothing outside this folder opens a database.
+//! * Nothing outside this folder opens a database of ours.
 //! * A write is one transaction and is on disk when its future resolves. Events written in it are
 //!   announced after the commit, never before.
 //! * Queries only: who may do what, and when, is decided elsewhere.
 
 mod connection;
+mod defaults;
 mod events;
+mod exchange;
+mod library;
 mod migrate;
 mod models;
+mod named_runtimes;
 mod names;
+mod revisions;
 mod runs;
 mod runtimes;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod wishes;
 
 pub use events::{EventFilter, NewEvent};
+pub use exchange::{Everything, Import, ImportDone, ImportedChange, StoredRuntime};
+pub use library::{FileStamp, variants};
 pub use migrate::MigrateError;
-pub use models::{ModelRecord, NewModel};
+pub use models::{ModelChange, ModelRecord, NewFile, NewModel};
+pub use named_runtimes::NamedRuntime;
 pub use runs::{RunEnd, RunRecord};
-pub use runtimes::{NewRuntime, RuntimeRecord};
+pub use runtimes::{NewRuntime, RuntimeFile, RuntimeRecord};
+pub use secrets::Secrets;
 
 use connection::Worker;
 use llamactl_protocol::{Failure, Kind};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -68,6 +79,25 @@ pub enum StoreError {
         /// What it is.
         found: i64,
     },
+    /// Somebody else changed what a change was made from.
+    #[error("somebody else changed {0} meanwhile: nothing was done")]
+    Overtaken(String),
+    /// The directory of secrets cannot be used.
+    #[error("the directory of secrets cannot be used: {0}")]
+    Secrets(std::io::Error),
+    /// No runtime has this name.
+    #[error("there is no runtime {0}")]
+    RuntimeNotFound(String),
+    /// The runtime cannot be taken out while it is used.
+    #[error("the runtime {name} is used: {by}")]
+    RuntimeInUse {
+        /// Its name.
+        name: String,
+        /// Who names it.
+        by: String,
+        /// The models whose settings do.
+        models: Vec<String>,
+    },
     /// The database's thread is gone.
     #[error("the registry is closed")]
     Closed,
@@ -83,8 +113,19 @@ impl From<StoreError> for Failure {
             StoreError::NameTaken { .. } => Failure::new(Kind::NameTaken, message),
             StoreError::ModelNotFound(_) => Failure::new(Kind::ModelNotFound, message)
                 .hint("llamactl model list shows the models there are"),
+            StoreError::RuntimeNotFound(_) => Failure::new(Kind::RuntimeNotFound, message)
+                .hint("llamactl runtime list shows the runtimes there are"),
+            StoreError::RuntimeInUse { models, .. } => Failure::new(Kind::RuntimeInUse, message)
+                .hint(
+                    "give its users another first: llamactl model set NAME runtime=OTHER, \
+                     llamactl defaults unset runtime, llamactl runtime use OTHER",
+                )
+                .details(json!({ "models": models })),
             StoreError::RevisionConflict { .. } => Failure::new(Kind::RevisionConflict, message)
                 .hint("somebody else changed it first: look at it again and retry"),
+            StoreError::Overtaken(_) => {
+                Failure::new(Kind::RevisionConflict, message).hint("look again and retry")
+            }
             StoreError::Sqlite(rusqlite::Error::SqliteFailure(error, _))
                 if error.code == rusqlite::ErrorCode::DiskFull =>
             {
@@ -98,7 +139,7 @@ impl From<StoreError> for Failure {
                 Failure::new(Kind::StoreFailed, format!("{message}: {source}"))
             }
             StoreError::Migrate(_) => Failure::new(Kind::StoreFailed, message),
-            StoreError::Closed => Failure::new(Kind::StoreFailed, message),
+            StoreError::Secrets(_) | StoreError::Closed => Failure::new(Kind::StoreFailed, message),
         }
     }
 }
@@ -109,6 +150,7 @@ pub struct Registry {
     writer: Worker,
     reader: Worker,
     id: Uuid,
+    secrets: Secrets,
     last_event: watch::Sender<i64>,
 }
 
@@ -120,6 +162,7 @@ impl Registry {
     /// whatever SQLite reports otherwise.
     pub fn open(dir: &Path) -> Result<Registry> {
         let path = dir.join("registry.db");
+        let secrets = Secrets::open(dir).map_err(StoreError::Secrets)?;
         let mut writer = open_writer(&path)?;
         migrate::run(&mut writer, &path)?;
         let id = registry_id(&mut writer)?;
@@ -133,6 +176,7 @@ impl Registry {
             writer: Worker::start("registry-writer", writer),
             reader: Worker::start("registry-reader", reader),
             id,
+            secrets,
             last_event: watch::Sender::new(last_event),
         })
     }
@@ -141,6 +185,12 @@ impl Registry {
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
+    }
+
+    /// Where secrets are kept.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The number of the last event; changes when one is written.

@@ -1,12 +1,12 @@
 //! Models: their file, names, settings and revisions.
 
 use super::events::NewEvent;
-use super::{Registry, Result, StoreError, events, names, now_ms};
+use super::library::FileStamp;
+use super::{Registry, Result, StoreError, events, library, names, now_ms, revisions};
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{Model, ModelFile};
+use llamactl_protocol::options::{self, Settings};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// A model as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,19 +17,41 @@ pub struct ModelRecord {
     pub chat_template: Option<String>,
 }
 
+/// A model's file, and what its header says.
+#[derive(Clone, Debug)]
+pub struct NewFile {
+    /// The file; of a split model the first part.
+    pub path: WirePath,
+    /// What its header says.
+    pub file: ModelFile,
+    /// Which files its parts were when the header was read.
+    pub seen: Vec<FileStamp>,
+    /// Its chat template.
+    pub chat_template: Option<String>,
+}
+
 /// A model about to be stored.
 #[derive(Clone, Debug)]
 pub struct NewModel {
     /// Its name, already checked.
     pub name: String,
-    /// The file; of a split model the first part.
-    pub path: WirePath,
-    /// What its header says.
-    pub file: ModelFile,
-    /// Its chat template.
-    pub chat_template: Option<String>,
+    /// Its file.
+    pub file: NewFile,
     /// Settings, already checked.
-    pub settings: BTreeMap<String, Value>,
+    pub settings: Settings,
+}
+
+/// A change to a model's settings and file.
+#[derive(Clone, Debug, Default)]
+pub struct ModelChange {
+    /// Values to set, already checked.
+    pub set: Settings,
+    /// Keys to take back.
+    pub unset: Vec<String>,
+    /// Another file.
+    pub file: Option<NewFile>,
+    /// What it is, in a few words, where its parts do not say it.
+    pub what: Option<String>,
 }
 
 impl Registry {
@@ -39,24 +61,8 @@ impl Registry {
     /// [`StoreError::NameTaken`].
     pub async fn add_model(&self, new: NewModel, by: String) -> Result<Model> {
         self.write(move |tx| {
-            let at_ms = now_ms();
-            tx.execute(
-                "INSERT INTO models (path, file, chat_template, revision, added_at_ms, changed_at_ms)
-                 VALUES (?1, ?2, ?3, 0, ?4, ?4)",
-                params![
-                    new.path.as_bytes(),
-                    serde_json::to_string(&new.file)?,
-                    new.chat_template,
-                    at_ms
-                ],
-            )?;
-            let id = tx.last_insert_rowid();
-            names::take(tx, &new.name, id, false)?;
-            put_settings(tx, id, &new.settings)?;
-            let model = finish_change(tx, id, at_ms, &by)?;
-            let message = format!("{} was added from {}", model.name, model.path);
-            events::append(tx, NewEvent::of_model("model.added", &model, &by, message))?;
-            Ok(model)
+            let from = new.file.path.clone();
+            insert(tx, new, &by, &format!("added from {from}"))
         })
         .await
     }
@@ -129,16 +135,15 @@ impl Registry {
         self.read(move |connection| names::free_variant(connection, &name)).await
     }
 
-    /// Changes settings, all or none: values to set, keys to take back. `false` beside the model
-    /// when it was like this already.
+    /// Changes a model's settings and file, all or none. `false` beside the model when it was like
+    /// this already.
     ///
     /// # Errors
     /// [`StoreError::ModelNotFound`], [`StoreError::RevisionConflict`].
-    pub async fn change_settings(
+    pub async fn change_model(
         &self,
         reference: &str,
-        set: BTreeMap<String, Value>,
-        unset: Vec<String>,
+        change: ModelChange,
         if_revision: Option<i64>,
         by: String,
     ) -> Result<(Model, bool)> {
@@ -154,18 +159,7 @@ impl Registry {
                     found: before.revision,
                 });
             }
-            for key in &unset {
-                tx.prepare_cached("DELETE FROM model_settings WHERE model_id = ?1 AND key = ?2")?
-                    .execute(params![before.id, key])?;
-            }
-            put_settings(tx, before.id, &set)?;
-            if settings_of(tx, before.id)? == before.settings {
-                return Ok((before, false));
-            }
-            let model = finish_change(tx, before.id, now_ms(), &by)?;
-            let message = describe_settings(&before, &model);
-            events::append(tx, NewEvent::of_model("model.set", &model, &by, message))?;
-            Ok((model, true))
+            apply(tx, before, change, &by)
         })
         .await
     }
@@ -192,7 +186,8 @@ impl Registry {
                 params![before.id, to],
             )?;
             names::take(tx, &to, before.id, false)?;
-            let model = finish_change(tx, before.id, now_ms(), &by)?;
+            let what = format!("renamed from {}", before.name);
+            let model = finish_change(tx, before.id, now_ms(), &by, &what)?;
             let message = format!("{} is now called {to}", before.name);
             events::append(tx, NewEvent::of_model("model.renamed", &model, &by, message))?;
             Ok((model, true))
@@ -230,7 +225,8 @@ impl Registry {
             if aliases == before.aliases {
                 return Ok((before, false));
             }
-            let model = finish_change(tx, before.id, now_ms(), &by)?;
+            let what = format!("aliases: {}", aliases.join(", "));
+            let model = finish_change(tx, before.id, now_ms(), &by, &what)?;
             let message = match model.aliases.as_slice() {
                 [] => format!("{} has no aliases now", model.name),
                 aliases => format!("the aliases of {} are now {}", model.name, aliases.join(", ")),
@@ -241,27 +237,30 @@ impl Registry {
         .await
     }
 
-    /// Stores a second profile of the same file, settings included, aliases not.
+    /// Stores a second profile, settings included, aliases not: of the same file, or of another.
     ///
     /// # Errors
     /// [`StoreError::ModelNotFound`], [`StoreError::NameTaken`].
-    pub async fn copy_model(&self, reference: &str, to: String, by: String) -> Result<Model> {
+    pub async fn copy_model(
+        &self,
+        reference: &str,
+        to: String,
+        file: Option<NewFile>,
+        by: String,
+    ) -> Result<Model> {
         let reference = reference.to_owned();
         self.write(move |tx| {
-            let from = lookup(tx, &reference)?;
-            let at_ms = now_ms();
-            tx.execute(
-                "INSERT INTO models (path, file, chat_template, revision, added_at_ms, changed_at_ms)
-                 SELECT path, file, chat_template, 0, ?2, ?2 FROM models WHERE id = ?1",
-                params![from.id, at_ms],
-            )?;
-            let id = tx.last_insert_rowid();
-            names::take(tx, &to, id, false)?;
-            put_settings(tx, id, &from.settings)?;
-            let model = finish_change(tx, id, at_ms, &by)?;
-            let message = format!("{to} was copied from {}", from.name);
-            events::append(tx, NewEvent::of_model("model.added", &model, &by, message))?;
-            Ok(model)
+            let id = names::resolve(tx, &reference)?;
+            let from = get(tx, id)?.ok_or(StoreError::ModelNotFound(reference))?;
+            let seen = library::stamps_of(tx, id)?;
+            let file = file.unwrap_or_else(|| NewFile {
+                path: from.model.path.clone(),
+                file: from.model.file.clone(),
+                seen: seen.unwrap_or_default(),
+                chat_template: from.chat_template.clone(),
+            });
+            let new = NewModel { name: to, file, settings: from.model.settings };
+            insert(tx, new, &by, &format!("copied from {}", from.model.name))
         })
         .await
     }
@@ -318,6 +317,7 @@ impl ModelRow {
                 aliases: aliases_of(connection, self.id)?,
                 path: WirePath::from_bytes(self.path),
                 file: serde_json::from_str(&self.file)?,
+                file_state: None,
                 settings: settings_of(connection, self.id)?,
                 revision: self.revision,
                 added_at_ms: self.added_at_ms,
@@ -327,7 +327,7 @@ impl ModelRow {
     }
 }
 
-fn get(connection: &Connection, id: i64) -> Result<Option<ModelRecord>> {
+pub(super) fn get(connection: &Connection, id: i64) -> Result<Option<ModelRecord>> {
     let row = connection
         .prepare_cached(
             "SELECT models.*, own.name FROM models
@@ -339,7 +339,7 @@ fn get(connection: &Connection, id: i64) -> Result<Option<ModelRecord>> {
     row.map(|row| row.into_record(connection)).transpose()
 }
 
-fn lookup(connection: &Connection, reference: &str) -> Result<Model> {
+pub(super) fn lookup(connection: &Connection, reference: &str) -> Result<Model> {
     let id = names::resolve(connection, reference)?;
     get(connection, id)?
         .map(|record| record.model)
@@ -354,11 +354,11 @@ fn aliases_of(connection: &Connection, id: i64) -> Result<Vec<String>> {
     Ok(aliases.collect::<Result<_, _>>()?)
 }
 
-fn settings_of(connection: &Connection, id: i64) -> Result<BTreeMap<String, Value>> {
+fn settings_of(connection: &Connection, id: i64) -> Result<Settings> {
     let mut statement =
         connection.prepare_cached("SELECT key, value FROM model_settings WHERE model_id = ?1")?;
     let mut rows = statement.query([id])?;
-    let mut settings = BTreeMap::new();
+    let mut settings = Settings::new();
     while let Some(row) = rows.next()? {
         let value: String = row.get(1)?;
         settings.insert(row.get(0)?, serde_json::from_str(&value)?);
@@ -366,7 +366,7 @@ fn settings_of(connection: &Connection, id: i64) -> Result<BTreeMap<String, Valu
     Ok(settings)
 }
 
-fn put_settings(connection: &Connection, id: i64, set: &BTreeMap<String, Value>) -> Result<()> {
+fn put_settings(connection: &Connection, id: i64, set: &Settings) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO model_settings (model_id, key, value) VALUES (?1, ?2, ?3)
          ON CONFLICT (model_id, key) DO UPDATE SET value = excluded.value",
@@ -377,41 +377,109 @@ fn put_settings(connection: &Connection, id: i64, set: &BTreeMap<String, Value>)
     Ok(())
 }
 
-/// Counts the change and keeps the model as it is now under the new revision.
-fn finish_change(connection: &Connection, id: i64, at_ms: i64, by: &str) -> Result<Model> {
-    connection.execute(
-        "UPDATE models SET revision = revision + 1, changed_at_ms = ?2 WHERE id = ?1",
-        params![id, at_ms],
-    )?;
-    let model =
-        get(connection, id)?.ok_or_else(|| StoreError::ModelNotFound(id.to_string()))?.model;
-    connection.execute(
-        "INSERT INTO model_revisions (model_id, revision, at_ms, by, name, aliases, path, settings)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![
-            id,
-            model.revision,
-            at_ms,
-            by,
-            model.name,
-            serde_json::to_string(&model.aliases)?,
-            model.path.as_bytes(),
-            serde_json::to_string(&model.settings)?,
-        ],
-    )?;
+/// Stores a model; `what` says where it comes from.
+pub(super) fn insert(tx: &Connection, new: NewModel, by: &str, what: &str) -> Result<Model> {
+    let at_ms = now_ms();
+    tx.prepare_cached(
+        "INSERT INTO models
+             (path, file, chat_template, seen, revision, added_at_ms, changed_at_ms)
+         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
+    )?
+    .execute(params![
+        new.file.path.as_bytes(),
+        serde_json::to_string(&new.file.file)?,
+        new.file.chat_template,
+        FileStamp::to_column(&new.file.seen)?,
+        at_ms
+    ])?;
+    let id = tx.last_insert_rowid();
+    names::take(tx, &new.name, id, false)?;
+    put_settings(tx, id, &new.settings)?;
+    let model = finish_change(tx, id, at_ms, by, what)?;
+    let message = format!("{} was {what}", model.name);
+    events::append(tx, NewEvent::of_model("model.added", &model, by, message))?;
     Ok(model)
 }
 
-fn describe_settings(before: &Model, after: &Model) -> String {
+/// Changes settings and file; `false` beside the model when it was like this already.
+pub(super) fn apply(
+    tx: &Connection,
+    before: Model,
+    change: ModelChange,
+    by: &str,
+) -> Result<(Model, bool)> {
+    let ModelChange { set, unset, file, what } = change;
+    for key in &unset {
+        tx.prepare_cached("DELETE FROM model_settings WHERE model_id = ?1 AND key = ?2")?
+            .execute(params![before.id, key])?;
+    }
+    put_settings(tx, before.id, &set)?;
+    let after = settings_of(tx, before.id)?;
+    let other_file = file.filter(|new| new.path != before.path || new.file != before.file);
+    let mut parts = Vec::new();
+    if let Some(new) = other_file {
+        tx.prepare_cached(
+            "UPDATE models SET path = ?2, file = ?3, chat_template = ?4, seen = ?5 WHERE id = ?1",
+        )?
+        .execute(params![
+            before.id,
+            new.path.as_bytes(),
+            serde_json::to_string(&new.file)?,
+            new.chat_template,
+            FileStamp::to_column(&new.seen)?
+        ])?;
+        parts.push(match new.path == before.path {
+            true => "its file was read anew".to_owned(),
+            false => format!("path={}", new.path),
+        });
+    }
+    if after != before.settings {
+        parts.push(describe_change(&before.settings, &after));
+    }
+    if parts.is_empty() {
+        return Ok((before, false));
+    }
+    let parts = parts.join(", ");
+    let what = what.map_or(parts.clone(), |what| format!("{what}: {parts}"));
+    let model = finish_change(tx, before.id, now_ms(), by, &what)?;
+    let message = format!("{}: {what}", model.name);
+    events::append(tx, NewEvent::of_model("model.set", &model, by, message))?;
+    Ok((model, true))
+}
+
+/// Counts the change and keeps the model as it is now under the new revision; `what` says in a
+/// line what changed.
+pub(super) fn finish_change(
+    connection: &Connection,
+    id: i64,
+    at_ms: i64,
+    by: &str,
+    what: &str,
+) -> Result<Model> {
+    connection
+        .prepare_cached(
+            "UPDATE models SET revision = revision + 1, changed_at_ms = ?2 WHERE id = ?1",
+        )?
+        .execute(params![id, at_ms])?;
+    let model =
+        get(connection, id)?.ok_or_else(|| StoreError::ModelNotFound(id.to_string()))?.model;
+    revisions::put(connection, &model, by, what)?;
+    Ok(model)
+}
+
+/// What was set and what was taken back, in a line without secrets.
+pub(super) fn describe_change(before: &Settings, after: &Settings) -> String {
+    let typed = |key: &str, value| {
+        let text = options::assignment(key, value);
+        // A pasted grammar would fill the page.
+        let short: String = text.chars().take(60).collect();
+        if short.len() < text.len() { format!("{short}…") } else { short }
+    };
     let set = after
-        .settings
         .iter()
-        .filter(|(key, value)| before.settings.get(*key) != Some(value))
-        .map(|(key, value)| format!("{key}={value}"));
-    let unset = before
-        .settings
-        .keys()
-        .filter(|key| !after.settings.contains_key(*key))
-        .map(|key| format!("{key} unset"));
-    format!("{}: {}", after.name, set.chain(unset).collect::<Vec<_>>().join(", "))
+        .filter(|(key, value)| before.get(*key) != Some(value))
+        .map(|(key, value)| typed(key, value));
+    let unset =
+        before.keys().filter(|key| !after.contains_key(*key)).map(|key| format!("{key} unset"));
+    set.chain(unset).collect::<Vec<_>>().join(", ")
 }

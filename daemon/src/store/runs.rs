@@ -3,10 +3,9 @@
 use super::events::NewEvent;
 use super::{Registry, Result, events};
 use llamactl_protocol::WirePath;
+use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::{Cause, Endpoint};
 use rusqlite::{OptionalExtension as _, Row, params};
-use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// A run as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,14 +18,16 @@ pub struct RunRecord {
     pub model: String,
     /// The revision of the settings it was started with.
     pub revision: i64,
-    /// Those settings.
-    pub settings: BTreeMap<String, Value>,
+    /// The settings it was started with, the defaults for all models below the model's own.
+    pub settings: Settings,
+    /// What was set for this run alone, over those.
+    pub overrides: Settings,
     /// The llama-server build.
     pub runtime_id: i64,
     /// The command line.
     pub argv: Vec<WirePath>,
-    /// The variables set beside those inherited.
-    pub environment: BTreeMap<String, String>,
+    /// The variables set beside those inherited; secrets by reference.
+    pub environment: Settings,
     /// Where it listens.
     pub endpoint: Endpoint,
     /// Who asked for it.
@@ -67,8 +68,9 @@ impl Registry {
         self.write(move |tx| {
             tx.execute(
                 "INSERT INTO runs (id, model_id, model, revision, settings, runtime_id, argv,
-                                   environment, endpoint, wanted_by, started_at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                   environment, endpoint, wanted_by, started_at_ms,
+                                   overrides)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 params![
                     run.id,
                     run.model_id,
@@ -81,6 +83,7 @@ impl Registry {
                     serde_json::to_string(&run.endpoint)?,
                     run.wanted_by,
                     run.started_at_ms,
+                    serde_json::to_string(&run.overrides)?,
                 ],
             )?;
             events::append(tx, event)
@@ -268,6 +271,7 @@ fn read_run(row: &Row<'_>) -> Result<RunRecord> {
         model: row.get("model")?,
         revision: row.get("revision")?,
         settings: serde_json::from_str(&json("settings")?)?,
+        overrides: serde_json::from_str(&json("overrides")?)?,
         runtime_id: row.get("runtime_id")?,
         argv: serde_json::from_str(&json("argv")?)?,
         environment: serde_json::from_str(&json("environment")?)?,

@@ -2,7 +2,7 @@
 
 use super::*;
 use llamactl_protocol::WirePath;
-use llamactl_protocol::model::ModelFile;
+use llamactl_protocol::model::{Model, ModelFile};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,8 @@ enum Change {
     Unalias(usize, usize),
     Copy(usize, usize),
     Set(usize, i64),
+    Unset(usize),
+    Back(usize, i64),
     Remove(usize),
     Reopen,
 }
@@ -30,10 +32,23 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         1 => two.clone().prop_map(|(a, b)| Change::Unalias(a, b)),
         1 => two.prop_map(|(a, b)| Change::Copy(a, b)),
         2 => (name.clone(), 1i64..5).prop_map(|(name, value)| Change::Set(name, value)),
+        1 => name.clone().prop_map(Change::Unset),
+        1 => (name.clone(), 1i64..4).prop_map(|(name, steps)| Change::Back(name, steps)),
         1 => name.prop_map(Change::Remove),
         1 => Just(Change::Reopen),
     ];
     proptest::collection::vec(change, 0..40)
+}
+
+const KEY: &str = "ctx-size";
+
+fn set(value: i64) -> ModelChange {
+    let set = BTreeMap::from([(KEY.to_owned(), value.into())]);
+    ModelChange { set, ..ModelChange::default() }
+}
+
+fn value_of(model: &Model) -> Option<i64> {
+    model.settings.get(KEY).and_then(serde_json::Value::as_i64)
 }
 
 /// What the registry should hold: models by name.
@@ -49,9 +64,12 @@ fn owner(expected: &Expected, name: &str) -> Option<&'static str> {
 fn new_model(name: &str) -> NewModel {
     NewModel {
         name: name.to_owned(),
-        path: WirePath::from("/m.gguf"),
-        file: ModelFile::default(),
-        chat_template: None,
+        file: NewFile {
+            path: WirePath::from("/m.gguf"),
+            file: ModelFile::default(),
+            seen: vec![],
+            chat_template: None,
+        },
         settings: BTreeMap::new(),
     }
 }
@@ -100,7 +118,10 @@ async fn make(registry: &Registry, expected: &mut Expected, change: &Change) {
             let (from, to) = (owner(expected, NAMES[from]), NAMES[to]);
             let Some(from) = from else { return };
             let possible = owner(expected, to).is_none();
-            assert_eq!(registry.copy_model(from, to.to_owned(), by()).await.is_ok(), possible);
+            assert_eq!(
+                registry.copy_model(from, to.to_owned(), None, by()).await.is_ok(),
+                possible
+            );
             if possible {
                 let value = expected[from].1;
                 expected.insert(to, (BTreeSet::new(), value));
@@ -108,13 +129,34 @@ async fn make(registry: &Registry, expected: &mut Expected, change: &Change) {
         }
         Change::Set(model, value) => {
             let Some(model) = owner(expected, NAMES[model]) else { return };
-            let set = BTreeMap::from([("ctx-size".to_owned(), value.into())]);
             let before = registry.model(model).await.unwrap().revision;
             let (after, changed) =
-                registry.change_settings(model, set, vec![], Some(before), by()).await.unwrap();
+                registry.change_model(model, set(value), Some(before), by()).await.unwrap();
             assert_eq!(changed, expected[model].1 != Some(value));
             assert_eq!(after.revision, before + i64::from(changed));
             expected.get_mut(model).unwrap().1 = Some(value);
+        }
+        Change::Unset(model) => {
+            let Some(model) = owner(expected, NAMES[model]) else { return };
+            let unset = ModelChange { unset: vec![KEY.to_owned()], ..ModelChange::default() };
+            let (_, changed) = registry.change_model(model, unset, None, by()).await.unwrap();
+            assert_eq!(changed, expected[model].1.is_some());
+            expected.get_mut(model).unwrap().1 = None;
+        }
+        Change::Back(model, steps) => {
+            let Some(model) = owner(expected, NAMES[model]) else { return };
+            let now = registry.model(model).await.unwrap();
+            let to = (now.revision - steps).max(1);
+            let then = registry.revision(now.id, to).await.unwrap().unwrap();
+            let unset = now.settings.keys().filter(|key| !then.settings.contains_key(*key));
+            let unset = unset.cloned().collect();
+            let back = ModelChange { set: then.settings, unset, ..ModelChange::default() };
+            let (after, _) = registry.change_model(model, back, None, by()).await.unwrap();
+            // What each revision was like is told by the revisions; that they are told rightly, by
+            // the settings of now.
+            expected.get_mut(model).unwrap().1 = value_of(&after);
+            let kept = registry.revision(after.id, after.revision).await.unwrap().unwrap();
+            assert_eq!(kept.settings, after.settings);
         }
         Change::Remove(model) => {
             let Some(model) = owner(expected, NAMES[model]) else { return };
@@ -131,7 +173,7 @@ async fn held(registry: &Registry) -> BTreeMap<String, (BTreeSet<String>, Option
     models
         .into_iter()
         .map(|model| {
-            let value = model.settings.get("ctx-size").and_then(serde_json::Value::as_i64);
+            let value = value_of(&model);
             (model.name, (model.aliases.into_iter().collect(), value))
         })
         .collect()
@@ -170,14 +212,12 @@ async fn a_change_based_on_an_old_look_is_refused_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::open(dir.path()).unwrap();
     let model = registry.add_model(new_model("m"), "test".to_owned()).await.unwrap();
-    let set = |value: i64| BTreeMap::from([("ctx-size".to_owned(), value.into())]);
-    let change = |value| {
-        registry.change_settings("m", set(value), vec![], Some(model.revision), "test".to_owned())
-    };
+    let change =
+        |value| registry.change_model("m", set(value), Some(model.revision), "test".to_owned());
     change(1).await.unwrap();
     let lost = change(2).await.unwrap_err();
     assert!(matches!(lost, StoreError::RevisionConflict { expected: 1, found: 2, .. }), "{lost}");
-    assert_eq!(registry.model("m").await.unwrap().settings, set(1));
+    assert_eq!(registry.model("m").await.unwrap().settings, set(1).set);
 }
 
 #[tokio::test]
@@ -188,4 +228,39 @@ async fn ids_are_never_used_again() {
     registry.remove_model(first.id, "test".to_owned()).await.unwrap();
     let second = registry.add_model(new_model("m"), "test".to_owned()).await.unwrap();
     assert!(second.id > first.id);
+}
+
+#[tokio::test]
+async fn an_import_is_whole_or_has_not_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let by = || "test".to_owned();
+    let model = registry.add_model(new_model("m"), by()).await.unwrap();
+    let import = |revision: i64, name: &str| Import {
+        what: "imported from x".to_owned(),
+        seen: vec![(model.id, revision)],
+        defaults: Some(set(3).set),
+        added: vec![(new_model(name), vec!["alias".to_owned()])],
+        changed: vec![ImportedChange {
+            id: model.id,
+            aliases: vec!["a".to_owned()],
+            change: set(5),
+        }],
+        ..Import::default()
+    };
+    // Made from another revision; then with a name that is taken.
+    let overtaken = registry.import(import(model.revision + 1, "n"), by()).await.unwrap_err();
+    assert!(matches!(overtaken, StoreError::Overtaken(_)), "{overtaken}");
+    let taken = registry.import(import(model.revision, "m"), by()).await.unwrap_err();
+    assert!(matches!(taken, StoreError::NameTaken { .. }), "{taken}");
+    let everything = registry.everything().await.unwrap();
+    assert_eq!((everything.models, everything.defaults.revision), (vec![model.clone()], 0));
+
+    let done = registry.import(import(model.revision, "n"), by()).await.unwrap();
+    assert_eq!((done.models.len(), done.defaults.unwrap().settings), (2, set(3).set));
+    let changed = registry.model("a").await.unwrap();
+    assert_eq!((changed.revision, value_of(&changed)), (model.revision + 1, Some(5)));
+    let added = registry.model("alias").await.unwrap();
+    let first = registry.revision(added.id, 1).await.unwrap().unwrap();
+    assert_eq!((first.aliases, first.what.as_str()), (vec!["alias".to_owned()], "imported from x"));
 }

@@ -1,8 +1,11 @@
-//! Looking at a build once.
+//! Looking at a build: what it says of itself when asked.
 
-use super::{Found, find, library_path};
+use super::devices::devices_in;
+use super::find::library_path;
+use super::help::options_in;
+use super::inspect::Found;
 use crate::os::process::{Signal, signal_group};
-use crate::store::{NewRuntime, Registry, RuntimeRecord};
+use crate::store::NewRuntime;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use memchr::memmem;
 use std::fs::File;
@@ -21,108 +24,122 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// What of its output is read; present builds print 60 kB of help.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
 
-/// The build to use now: found, and looked at if it is new.
+/// Variables of the daemon that a build is asked with: they decide which devices it finds. The
+/// servers inherit them too.
+pub const DEVICE_VARIABLES: &[&str] = &[
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HSA_OVERRIDE_GFX_VERSION",
+    "GGML_VK_VISIBLE_DEVICES",
+    "VK_ICD_FILENAMES",
+    "VK_DRIVER_FILES",
+    "ONEAPI_DEVICE_SELECTOR",
+];
+
+/// Asks a build for its options, its version and its devices, and looks whether it reports
+/// progress. Blocks, as long as three times [`LIMIT`].
 ///
 /// # Errors
-/// [`Kind::RuntimeNotFound`] when there is none, or it is no llama-server; the registry's own.
-pub async fn present(registry: &Registry) -> Result<RuntimeRecord, Failure> {
-    let failed = |error| Failure::new(Kind::Internal, format!("looking for llama-server: {error}"));
-    // PATH may lead over slow or dead mounts.
-    let found = tokio::task::spawn_blocking(find).await.map_err(failed)??;
-    let path = WirePath(found.path.clone());
-    let known = registry.known_runtime(path, found.inode, found.size_bytes, found.mtime_ns).await?;
-    if let Some(known) = known {
-        return Ok(known);
+/// [`Kind::RuntimeRefused`] when it does not answer as a llama-server does.
+pub(super) fn probe(found: Found) -> Result<NewRuntime, Failure> {
+    let path = found.path.display();
+    let refused = |problem: &str| {
+        Failure::new(Kind::RuntimeRefused, format!("{path} {problem}"))
+            .hint(format!("see what it prints: {path} --help"))
+    };
+    let help = match ask(&found.path, "--help") {
+        Ok(Answer { timed_out: true, .. }) => {
+            let limit = LIMIT.as_secs();
+            return Err(refused(&format!("did not answer --help within {limit} s")));
+        }
+        Ok(answer) => answer.text,
+        Err(error) => return Err(refused(&format!("cannot be run: {error}"))),
+    };
+    let options = options_in(&help);
+    if !options.iter().any(|option| option.flags.iter().any(|flag| flag == "--model")) {
+        let failure = refused("does not answer --help as llama-server does");
+        let said: Vec<&str> = help.lines().filter(|line| !line.is_empty()).take(5).collect();
+        return Err(failure.details(serde_json::json!({ "evidence": said })));
     }
-    let new = tokio::task::spawn_blocking(move || probe(found)).await.map_err(failed)??;
-    Ok(registry.add_runtime(new).await?)
-}
-
-fn probe(found: Found) -> Result<NewRuntime, Failure> {
-    let help = output_of(&found.path, "--help");
-    let flags = flags_in(&help);
-    if !flags.iter().any(|flag| flag == "model") {
-        let path = found.path.display();
-        return Err(Failure::new(
-            Kind::RuntimeNotFound,
-            format!("{path} does not answer --help as llama-server does"),
-        )
-        .hint(format!("see what it prints: {path} --help")));
-    }
+    let asked = |flag: &str| match ask(&found.path, flag) {
+        Ok(answer) => {
+            if answer.timed_out {
+                tracing::warn!(%path, flag, "llama-server did not answer in time");
+            }
+            answer.text
+        }
+        Err(error) => {
+            tracing::warn!(%path, flag, %error, "could not ask llama-server");
+            String::new()
+        }
+    };
+    let lists_devices =
+        options.iter().any(|option| option.flags.iter().any(|flag| flag == "--list-devices"));
     Ok(NewRuntime {
-        version: version_in(&output_of(&found.path, "--version")),
+        version: version_in(&asked("--version")),
+        // A build without the flag takes it for an error, or starts.
+        devices: if lists_devices { devices_in(&asked("--list-devices")) } else { vec![] },
         reports_progress: reports_progress(&found.path),
-        flags,
-        path: WirePath(found.path),
+        options,
+        path: WirePath(found.path.clone()),
         inode: found.inode,
         size_bytes: found.size_bytes,
         mtime_ns: found.mtime_ns,
     })
 }
 
-/// What the build prints for one flag, both streams together, bounded in time and size.
-fn output_of(path: &Path, flag: &str) -> String {
-    let run = || -> std::io::Result<Vec<u8>> {
-        let (mut read, write) = std::io::pipe()?;
-        let mut child = Command::new(path)
-            .arg(flag)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("LD_LIBRARY_PATH", library_path(path))
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(write.try_clone()?)
-            .stderr(write)
-            // A wrapper script's own children hold the pipe too, and must go with it.
-            .process_group(0)
-            .spawn()?;
-        let watchdog = {
-            let pid = child.id().cast_signed();
-            let (done, ended) = std::sync::mpsc::channel::<()>();
-            let thread = std::thread::spawn(move || {
-                if ended.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                    // Not reaped yet: `wait` below comes after this thread is done.
-                    let _ = signal_group(pid, Signal::KILL);
-                }
-            });
-            (done, thread)
-        };
-        let started = Instant::now();
-        let mut output = Vec::new();
-        let read = read.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut output);
-        drop(watchdog.0);
-        if started.elapsed() < LIMIT {
-            // A program that printed too much is still writing.
-            let _ = signal_group(child.id().cast_signed(), Signal::KILL);
-        }
-        let _ = watchdog.1.join();
-        child.wait()?;
-        read.map(|_| output)
-    };
-    match run() {
-        Ok(output) => String::from_utf8_lossy(&output).into_owned(),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), flag, %error, "could not ask llama-server");
-            String::new()
-        }
-    }
+/// What a build printed.
+struct Answer {
+    text: String,
+    /// It was ended because it took too long.
+    timed_out: bool,
 }
 
-/// The long flags a help text names, without dashes, sorted.
-fn flags_in(help: &str) -> Vec<String> {
-    let mut flags: Vec<String> = help
-        .lines()
-        .filter(|line| line.starts_with('-'))
-        // All spellings of a flag come first; its value's name or the prose ends them.
-        .flat_map(|line| line.split_whitespace().take_while(|word| word.starts_with('-')))
-        .filter_map(|word| word.strip_prefix("--"))
-        .map(|flag| flag.trim_end_matches(',').to_owned())
-        // Headings are drawn with dashes.
-        .filter(|flag| flag.starts_with(|first: char| first.is_ascii_alphanumeric()))
-        .collect();
-    flags.sort();
-    flags.dedup();
-    flags
+/// What the build prints for one flag, both streams together, bounded in time and size.
+fn ask(path: &Path, flag: &str) -> std::io::Result<Answer> {
+    let (mut read, write) = std::io::pipe()?;
+    let devices = std::env::vars_os()
+        .filter(|(name, _)| name.to_str().is_some_and(|name| DEVICE_VARIABLES.contains(&name)));
+    let mut child = Command::new(path)
+        .arg(flag)
+        .env_clear()
+        .envs(devices)
+        .env("PATH", "/usr/bin:/bin")
+        .env("LD_LIBRARY_PATH", library_path(path))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(write.try_clone()?)
+        .stderr(write)
+        // A wrapper script's own children hold the pipe too, and must go with it.
+        .process_group(0)
+        .spawn()?;
+    let watchdog = {
+        let pid = child.id().cast_signed();
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            if ended.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                // Not reaped yet: `wait` below comes after this thread is done.
+                let _ = signal_group(pid, Signal::KILL);
+            }
+        });
+        (done, thread)
+    };
+    let started = Instant::now();
+    let mut output = Vec::new();
+    let read = read.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut output);
+    drop(watchdog.0);
+    let timed_out = started.elapsed() >= LIMIT;
+    if !timed_out {
+        // A program that printed too much is still writing.
+        let _ = signal_group(child.id().cast_signed(), Signal::KILL);
+    }
+    let _ = watchdog.1.join();
+    child.wait()?;
+    read?;
+    Ok(Answer { text: String::from_utf8_lossy(&output).into_owned(), timed_out })
 }
 
 /// `version: 0.1.0-dev (build 1, commit 7e4c0a9)`, without its label.
@@ -172,19 +189,6 @@ fn holds(path: &Path, wanted: &[u8]) -> std::io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flags_are_read_from_help() {
-        let help = "----- common params -----\n\n\
-                    -h,    --help, --usage                  print usage and exit\n\
-                    -m,    --model FNAME                    model path, see --not-a-flag\n\
-                    -kvo,  --kv-offload, -nkvo, --no-kv-offload\n\
-                                                            whether --also-not\n";
-        assert_eq!(
-            flags_in(help),
-            ["help", "kv-offload", "model", "no-kv-offload", "usage"].map(str::to_owned)
-        );
-    }
 
     #[test]
     fn text_across_the_border_of_two_pieces_is_found() {

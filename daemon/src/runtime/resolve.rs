@@ -1,0 +1,148 @@
+//! From a name to a build.
+
+use super::inspect::{Found, inspect};
+use super::probe::probe;
+use super::{SYSTEM, find};
+use crate::store::{NamedRuntime, NewRuntime, Registry, RuntimeRecord};
+use llamactl_protocol::options::nearest;
+use llamactl_protocol::{Failure, Kind, WirePath};
+
+/// Who looks at a build that is about to be used.
+const POLICY: &str = "policy";
+
+/// The build to use now for models that name this runtime, or none: found, and looked at if it is
+/// new.
+///
+/// # Errors
+/// [`Kind::RuntimeNotFound`] when there is no such runtime, or its file is gone;
+/// [`Kind::RuntimeRefused`] when it may not be run or is no llama-server; the registry's own.
+pub async fn resolve(registry: &Registry, name: Option<&str>) -> Result<RuntimeRecord, Failure> {
+    let place = Place::of(registry, name).await?;
+    let found = place.locate().await?;
+    let (id, found) = look(registry, found, POLICY).await?;
+    Ok(place.record(id, found))
+}
+
+/// A runtime's name, and where it was said to be: nowhere for the one found without being told.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) named: Option<NamedRuntime>,
+}
+
+impl Place {
+    /// The runtime of this name; without one the default.
+    pub(super) async fn of(registry: &Registry, name: Option<&str>) -> Result<Place, Failure> {
+        let named = match name {
+            None => registry.default_runtime().await?,
+            Some(SYSTEM) => None,
+            Some(name) => match registry.named_runtime(name).await? {
+                Some(named) => Some(named),
+                None => return Err(unknown(registry, name).await),
+            },
+        };
+        Ok(named.map_or_else(Place::system, Place::from))
+    }
+
+    /// The one found without being told.
+    pub(super) fn system() -> Place {
+        Place { name: SYSTEM.to_owned(), named: None }
+    }
+
+    /// All there are.
+    pub(super) async fn all(registry: &Registry) -> Result<Vec<Place>, Failure> {
+        let named = registry.named_runtimes().await?;
+        Ok(std::iter::once(Place::system()).chain(named.into_iter().map(Place::from)).collect())
+    }
+
+    /// The file that is there now.
+    pub(super) async fn locate(&self) -> Result<Found, Failure> {
+        let path = self.named.as_ref().map(|named| named.path.clone());
+        // PATH and names may lead over slow or dead mounts.
+        let located = tokio::task::spawn_blocking(move || match path {
+            Some(path) => inspect(path.as_path()),
+            None => find(),
+        });
+        let located = located.await.map_err(|error| broken(&error))?;
+        located.map_err(|problem| match &self.named {
+            None => problem,
+            Some(_) => self.unusable(problem),
+        })
+    }
+
+    fn unusable(&self, problem: Failure) -> Failure {
+        let name = &self.name;
+        if problem.kind == Kind::FileNotFound {
+            let message = format!("the llama-server of the runtime {name} is gone: {problem}");
+            return Failure::new(Kind::RuntimeNotFound, message).hint(
+                "llamactl runtime list shows the runtimes there are: put it back, or give its \
+                 models another",
+            );
+        }
+        Failure { message: format!("the runtime {name} is not run: {problem}"), ..problem }
+    }
+
+    /// The build found there, under this name.
+    pub(super) fn record(self, id: i64, found: NewRuntime) -> RuntimeRecord {
+        let environment = self.named.map(|named| named.environment).unwrap_or_default();
+        RuntimeRecord { id, name: self.name, environment, found }
+    }
+}
+
+impl From<NamedRuntime> for Place {
+    fn from(named: NamedRuntime) -> Place {
+        Place { name: named.name.clone(), named: Some(named) }
+    }
+}
+
+/// The failure of a name nobody gave.
+async fn unknown(registry: &Registry, name: &str) -> Failure {
+    let failure = Failure::new(Kind::RuntimeNotFound, format!("there is no runtime {name}"));
+    let all = Place::all(registry).await.unwrap_or_default();
+    let known: Vec<&str> = all.iter().map(|place| place.name.as_str()).collect();
+    match nearest(name, &known) {
+        Some(near) => failure.hint(format!("did you mean {near}? llamactl runtime list shows all")),
+        None => failure.hint("llamactl runtime list shows the runtimes there are"),
+    }
+}
+
+/// What a file is: as it was looked at before, if it is the same still.
+pub(super) async fn look(
+    registry: &Registry,
+    found: Found,
+    by: &str,
+) -> Result<(i64, NewRuntime), Failure> {
+    match known(registry, &found).await? {
+        Some(known) => Ok(known),
+        None => look_anew(registry, found, by).await,
+    }
+}
+
+/// What was kept of a file that is the same still.
+pub(super) async fn known(
+    registry: &Registry,
+    found: &Found,
+) -> Result<Option<(i64, NewRuntime)>, Failure> {
+    let path = WirePath(found.path.clone());
+    let known = registry.known_runtime(path, found.inode, found.size_bytes, found.mtime_ns);
+    Ok(known.await?)
+}
+
+/// Looks at a file and keeps the answer, also when whoever asked has gone meanwhile.
+pub(super) async fn look_anew(
+    registry: &Registry,
+    found: Found,
+    by: &str,
+) -> Result<(i64, NewRuntime), Failure> {
+    let (registry, by) = (registry.clone(), by.to_owned());
+    let looking = tokio::spawn(async move {
+        let probed = tokio::task::spawn_blocking(move || probe(found)).await;
+        let new = probed.map_err(|error| broken(&error))??;
+        Ok((registry.put_runtime(new.clone(), by).await?, new))
+    });
+    looking.await.map_err(|error| broken(&error))?
+}
+
+pub(super) fn broken(error: &tokio::task::JoinError) -> Failure {
+    Failure::new(Kind::Internal, format!("looking at a llama-server: {error}"))
+}

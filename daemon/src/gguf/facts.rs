@@ -58,6 +58,12 @@ pub struct Part {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+    /// The file system it lies on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// When its contents were changed last, in nanoseconds since the Unix epoch.
+    pub modified_ns: i64,
 }
 
 /// Facts about a model. What the file does not say is `None`.

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -33,15 +33,23 @@ const MAX_DIRECTORY_ENTRIES: usize = 10_000;
 /// # Errors
 /// Says what is wrong with the file, or with which part of it.
 pub fn inspect(path: &Path) -> Result<Facts, GgufError> {
+    let mut facts = inspect_alone(path)?;
+    facts.mmproj = projector_beside(facts.path().unwrap_or(path));
+    Ok(facts)
+}
+
+/// The same without looking for a projector: the directory is not read.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_alone(path: &Path) -> Result<Facts, GgufError> {
     let mut budget_bytes = header::READ_BUDGET_BYTES;
     let (header, part) = read_part(path, &mut budget_bytes)?;
     let assembled = match header.metadata.split_count {
         Some(count) if count > 1 => assemble_parts(path, count)?,
         _ => Assembly::start(header, part),
     };
-    let mut facts = assembled.finish().map_err(|problem| GgufError::new(path, problem))?;
-    facts.mmproj = projector_beside(facts.path().unwrap_or(path));
-    Ok(facts)
+    assembled.finish().map_err(|problem| GgufError::new(path, problem))
 }
 
 /// Reads all `count` parts of the model that `path` is a part of.
@@ -97,15 +105,28 @@ fn check_place(header: &Header, number: u64, count: u64) -> Result<(), Problem> 
 
 fn read_part(path: &Path, budget_bytes: &mut u64) -> Result<(Header, Part), GgufError> {
     let mut read = || {
-        let (file, bytes) = open(path)?;
+        let (file, metadata) = open(path)?;
+        let bytes = metadata.len();
         let header = header::read_header_within(file, bytes, budget_bytes)?;
-        Ok((header, Part { path: path.to_owned(), bytes }))
+        let part = Part {
+            path: path.to_owned(),
+            bytes,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified_ns: modified_ns(&metadata),
+        };
+        Ok((header, part))
     };
     read().map_err(|problem| GgufError::new(path, problem))
 }
 
-/// Opens a regular file and tells its size.
-fn open(path: &Path) -> Result<(File, u64), Problem> {
+/// When a file's contents were changed last, in nanoseconds since the Unix epoch.
+fn modified_ns(metadata: &Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+/// Opens a regular file and tells which it is.
+fn open(path: &Path) -> Result<(File, Metadata), Problem> {
     // Opening some devices has effects, and opening a socket fails without saying what it is.
     check_regular(&fs::metadata(path)?)?;
     // The path may have come to name something else since: never wait, never become our terminal.
@@ -113,7 +134,7 @@ fn open(path: &Path) -> Result<(File, u64), Problem> {
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;
     check_regular(&metadata)?;
-    Ok((file, metadata.len()))
+    Ok((file, metadata))
 }
 
 fn check_regular(metadata: &Metadata) -> Result<(), Problem> {

@@ -36,6 +36,7 @@ pub use error::{GgufError, Problem};
 pub use facts::{Facts, Kind, Part};
 pub use file_type::name as file_type_name;
 pub use header::{Header, read_header};
-pub use inspect::inspect;
+pub use inspect::{inspect, inspect_alone};
 pub use lookalike::Lookalike;
+pub use projector::{choose as choose_projector, is_projector};
 pub use value::Text;

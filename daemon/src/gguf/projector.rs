@@ -11,7 +11,8 @@ use std::path::Path;
 const SAME_MODEL_CHARACTERS: usize = 4;
 
 /// Chooses the projector for the model file `model` among `names`, the file names in its directory.
-pub(super) fn choose<'a>(model: &str, names: &'a [String]) -> Option<&'a str> {
+#[must_use]
+pub fn choose<'a>(model: &str, names: &'a [String]) -> Option<&'a str> {
     if is_projector(model) {
         return None;
     }
@@ -33,7 +34,8 @@ pub(super) fn choose<'a>(model: &str, names: &'a [String]) -> Option<&'a str> {
 }
 
 /// Whether a file of this name is a projector.
-pub(super) fn is_projector(name: &str) -> bool {
+#[must_use]
+pub fn is_projector(name: &str) -> bool {
     is_gguf(name) && name.to_lowercase().contains("mmproj")
 }
 

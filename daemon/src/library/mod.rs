@@ -1,0 +1,69 @@
+//! The model files a machine has: finding them where they lie, and telling when one that is
+//! registered is gone or another.
+//!
+//! ```text
+//!   places, directories ─▶ walk ─▶ group (parts, projectors) ─▶ sightings      a thread that blocks
+//!                           ╰ huggingface, ollama, lmstudio, llama_cpp: what their layouts mean
+//!   sightings ─▶ scan: the same file? known header? else read it ─▶ registry, items ─▶ client
+//! ```
+//!
+//! * Nothing is moved, copied or written to.
+//! * What lies in a cache was written by others: names, manifests and links are believed only as
+//!   far as they can do no harm, and everything is bounded.
+//! * A file is known by what it is on its file system, so it is registered once however many
+//!   links lead to it. Its header is read once: again only when its size or time has changed.
+//! * What cannot be used is said with its reason and keeps nothing else from being found.
+
+mod describe;
+mod file;
+mod group;
+mod headers;
+mod huggingface;
+mod llama_cpp;
+mod lmstudio;
+mod naming;
+mod ollama;
+mod pair;
+pub mod places;
+mod scan;
+mod sink;
+mod small;
+mod state;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod walk;
+
+pub use describe::{gguf_failure, model_file, stamps};
+pub use file::read;
+pub use scan::{Request, Scan};
+
+use crate::store::Registry;
+use places::Place;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// How many lookings at registered files may wait for a slow file system at once.
+const LOOKS: usize = 8;
+
+/// A handle to the library. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Library {
+    registry: Registry,
+    caches: Arc<[Place]>,
+    looks: Arc<Semaphore>,
+}
+
+impl Library {
+    /// A library whose models are in `registry` and which looks for more in `caches`.
+    #[must_use]
+    pub fn new(registry: Registry, caches: Vec<Place>) -> Library {
+        Library { registry, caches: caches.into(), looks: Arc::new(Semaphore::new(LOOKS)) }
+    }
+
+    /// The caches other programs may have here; not all need to be there.
+    #[must_use]
+    pub fn caches(&self) -> &[Place] {
+        &self.caches
+    }
+}

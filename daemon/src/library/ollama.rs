@@ -1,0 +1,172 @@
+//! The store of Ollama.
+//!
+//! ```text
+//!   manifests/HOST/NAMESPACE/NAME/TAG      JSON: layers, each a type and a digest
+//!   blobs/sha256-HEX                       the layers
+//! ```
+//!
+//! A manifest was written by another program, perhaps from a registry nobody vouches for: it is
+//! read up to a bound, and of a digest nothing is believed but 64 hexadecimal digits.
+
+use super::group;
+use super::naming::Naming;
+use super::sink::{Candidate, Sink, Stopped};
+use super::small;
+use llamactl_protocol::library::ScanSource;
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A real manifest has some ten layers of some two hundred bytes.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// Directories between `manifests` and a manifest.
+const LEVELS: usize = 3;
+
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    layers: Vec<Layer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    digest: String,
+}
+
+/// Looks through the store.
+pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
+    let manifests = root.join("manifests");
+    if !manifests.is_dir() {
+        // Installed and never used.
+        return Ok(());
+    }
+    let mut level = vec![(manifests, Vec::<String>::new())];
+    for depth in 0..=LEVELS {
+        let mut next = Vec::new();
+        for (directory, names) in level {
+            sink.enter(&directory)?;
+            for (path, name, is_dir) in entries(&directory, sink)? {
+                let mut names = names.clone();
+                names.push(name);
+                if depth == LEVELS && !is_dir {
+                    manifest(root, &path, &names, sink)?;
+                } else if depth < LEVELS && is_dir {
+                    next.push((path, names));
+                }
+            }
+        }
+        level = next;
+    }
+    Ok(())
+}
+
+/// The entries of a directory by name, without hidden ones and those whose names are not text.
+fn entries(directory: &Path, sink: &mut Sink) -> Result<Vec<(PathBuf, String, bool)>, Stopped> {
+    let read = match fs::read_dir(directory) {
+        Ok(read) => read,
+        Err(error) => {
+            sink.failed(directory, &error)?;
+            return Ok(vec![]);
+        }
+    };
+    let mut found = Vec::new();
+    for entry in read.flatten() {
+        sink.entry(directory)?;
+        let path = entry.path();
+        if let Ok(name) = entry.file_name().into_string()
+            && !name.starts_with('.')
+        {
+            let is_dir = fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+            found.push((path, name, is_dir));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Hands on the model of a manifest.
+fn manifest(root: &Path, path: &Path, names: &[String], sink: &mut Sink) -> Result<(), Stopped> {
+    let manifest: Manifest = match small::read(path, MAX_MANIFEST_BYTES) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(manifest) => manifest,
+            Err(_) => return sink.skip(path, "ollama_manifest", "not a manifest of Ollama"),
+        },
+        Err(error) => return sink.failed(path, &error),
+    };
+    let layer = |kind: &str| {
+        let media_type = format!("application/vnd.ollama.image.{kind}");
+        manifest.layers.iter().find(|layer| layer.media_type == media_type)
+    };
+    let Some(model) = layer("model") else {
+        return sink.skip(
+            path,
+            "ollama_manifest",
+            "names no GGUF file: it runs elsewhere, or otherwise",
+        );
+    };
+    let Some(blob) = blob(root, &model.digest) else {
+        return sink.skip(path, "ollama_manifest", "the digest of its model is none");
+    };
+    let stamp = match group::stamp(&blob) {
+        Ok(stamp) => stamp,
+        Err(error) => return sink.failed(&blob, &error),
+    };
+    let projector = layer("projector").and_then(|layer| self::blob(root, &layer.digest));
+    let adapter = layer("adapter").and_then(|layer| self::blob(root, &layer.digest));
+    let note = adapter.map(|adapter| {
+        format!("in Ollama it has an adapter, which is left out: {}", adapter.display())
+    });
+    sink.candidate(Candidate {
+        path: blob,
+        stamps: vec![stamp],
+        source: ScanSource::Ollama,
+        naming: Naming::Whole(name(names)),
+        projector: projector.and_then(|path| Some((path.clone(), group::stamp(&path).ok()?))),
+        notes: note.into_iter().collect(),
+    })
+}
+
+/// What people call it: without the registry everything comes from, and without its `library`.
+fn name(names: &[String]) -> String {
+    let [host, namespace, name, tag] = names else { return names.join("/") };
+    match (host.as_str(), namespace.as_str()) {
+        ("registry.ollama.ai", "library") => format!("{name}:{tag}"),
+        ("registry.ollama.ai", _) => format!("{namespace}/{name}:{tag}"),
+        _ => format!("{host}/{namespace}/{name}:{tag}"),
+    }
+}
+
+/// The file of a digest; `None` for what is no digest.
+fn blob(root: &Path, digest: &str) -> Option<PathBuf> {
+    let hex = digest.strip_prefix("sha256:")?;
+    let is_hex = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| root.join("blobs").join(format!("sha256-{}", hex.to_ascii_lowercase())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_as_ollama_says_them() {
+        let named = |path: &str| name(&path.split('/').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(named("registry.ollama.ai/library/qwen3/8b"), "qwen3:8b");
+        assert_eq!(named("registry.ollama.ai/acme/tiny/latest"), "acme/tiny:latest");
+        assert_eq!(named("hf.co/unsloth/Qwen3-GGUF/Q4_K_M"), "hf.co/unsloth/Qwen3-GGUF:Q4_K_M");
+    }
+
+    #[test]
+    fn a_digest_leads_into_the_blobs_and_nowhere_else() {
+        let hex = "A".repeat(64);
+        assert_eq!(
+            blob(Path::new("/o"), &format!("sha256:{hex}")),
+            Some(PathBuf::from(format!("/o/blobs/sha256-{}", "a".repeat(64))))
+        );
+        for digest in ["sha256:../../etc/passwd", "sha256:", "md5:00", &format!("sha256:/{hex}")] {
+            assert_eq!(blob(Path::new("/o"), digest), None, "{digest}");
+        }
+    }
+}

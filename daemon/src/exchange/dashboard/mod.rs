@@ -1,0 +1,127 @@
+//! What the old dashboard kept: its database in three schemas, and the files beside it.
+//!
+//! ```text
+//!   llama-dashboard.db ─▶ database (bounded, read only) ─▶ Dump ─▶ schema ──╮
+//!   llama-server-config.json, app-config.json, model-templates.json ─▶ files ──▶ Wish
+//! ```
+//!
+//! Many of its columns had defaults that nobody chose and that switch off what llama-server does
+//! by itself; those are not carried over. What has no place here is listed with the reason.
+
+mod database;
+mod files;
+mod router;
+mod schema;
+
+use super::wish::{Wish, unreadable};
+use llamactl_protocol::options::{VARIABLE_PREFIX, find};
+use llamactl_protocol::{Failure, Kind};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// What a SQLite database begins with.
+pub const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Where the dashboard kept its files, below its directory.
+const PLACES: &[&str] = &[
+    "data/llama-dashboard.db",
+    "llama-dashboard.db",
+    "llama-server-config.json",
+    "app-config.json",
+    "src/config/model-templates.json",
+    "model-templates.json",
+];
+
+/// A file of settings is short.
+const MAX_JSON_BYTES: u64 = 1 << 20;
+
+/// Whether a text could be one of the dashboard's JSON files.
+#[must_use]
+pub fn is_file(text: &str) -> bool {
+    let object = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+    object.is_some_and(|object| files::kind_of(&object).is_some())
+}
+
+/// Reads a file of the dashboard's, or its directory. Blocks.
+///
+/// # Errors
+/// `Kind::Unreadable` and those of the file system.
+pub fn read(path: &Path) -> Result<Wish, Failure> {
+    let mut wish = Wish::default();
+    let facts = path.metadata().map_err(|error| super::source::io_failure(path, &error))?;
+    if facts.is_dir() {
+        let there: Vec<PathBuf> =
+            PLACES.iter().map(|place| path.join(place)).filter(|file| file.is_file()).collect();
+        if there.is_empty() {
+            let message = format!("{} holds none of the old dashboard's files", path.display());
+            return Err(Failure::new(Kind::FileNotFound, message)
+                .hint(format!("it would have one of: {}", PLACES.join(", "))));
+        }
+        for file in there {
+            one_file(&file, &mut wish)?;
+        }
+    } else {
+        one_file(path, &mut wish)?;
+    }
+    Ok(wish)
+}
+
+/// Reads one of the dashboard's JSON files that came as a text.
+///
+/// # Errors
+/// `Kind::Unreadable`.
+pub fn read_text(text: &str) -> Result<Wish, Failure> {
+    let mut wish = Wish::default();
+    json(text, &mut wish)?;
+    Ok(wish)
+}
+
+fn one_file(path: &Path, wish: &mut Wish) -> Result<(), Failure> {
+    let head = super::source::head(path)?;
+    if head.starts_with(MAGIC) {
+        let dump = database::read(path)?;
+        wish.notes.extend(dump.notes.iter().cloned());
+        schema::read(&dump, &base_of(path), wish)
+    } else {
+        json(&super::source::text(path, MAX_JSON_BYTES)?, wish).map_err(|failure| Failure {
+            message: format!("{}: {}", path.display(), failure.message),
+            ..failure
+        })
+    }
+}
+
+/// Where the dashboard ran: relative paths in its database are meant from there.
+fn base_of(database: &Path) -> PathBuf {
+    let dir = database.parent().unwrap_or(Path::new("/"));
+    let in_data = dir.file_name().is_some_and(|name| name == "data");
+    dir.parent().filter(|_| in_data).unwrap_or(dir).to_owned()
+}
+
+fn json(text: &str, wish: &mut Wish) -> Result<(), Failure> {
+    let value: Value =
+        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
+            let at = super::wish::At { line: error.line(), column: error.column() };
+            unreadable("this is no JSON", Some(at))
+        })?;
+    match files::kind_of(&value) {
+        Some(kind) => {
+            files::read(kind, &value, wish);
+            Ok(())
+        }
+        None => Err(unreadable("this is none of the old dashboard's files", None)),
+    }
+}
+
+/// A setting that stands under a name of llama-server's: in the JSON of a model's parameters.
+fn by_name(name: &str, value: &Value) -> Result<(String, Value), Failure> {
+    let dashed = name.replace('_', "-");
+    let setting = find(&dashed, None)?;
+    if setting.key.starts_with(VARIABLE_PREFIX) {
+        return Err(Failure::new(Kind::UnknownOption, "it is no option of llama-server"));
+    }
+    let value = setting.check(value)?;
+    Ok((setting.key.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What the handlers of the socket work with: handles to everything, and who the daemon is.
 
+use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::rpc::Counters;
 use crate::store::Registry;
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 pub struct App {
     /// The registry.
     pub registry: Registry,
+    /// Finding models, and looking after their files.
+    pub models: Library,
     /// The servers.
     pub supervisor: Supervisor,
     /// The metrics loop.

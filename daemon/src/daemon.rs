@@ -10,12 +10,15 @@
 use crate::app::{App, Places, StopOrder, StopSwitch};
 use crate::args::Args;
 use crate::detach::Herald;
+use crate::library::{self, Library, Request};
 use crate::logs::watch::Watcher;
 use crate::metrics;
 use crate::os::descriptors::{close_on_exec_from, disable_core_dumps};
 use crate::rpc::{self, Authority, Counters, Limits, socket};
+use crate::settings;
 use crate::store::{NewEvent, Registry, now_ms};
 use crate::supervisor::Supervisor;
+use llamactl_protocol::library::ScanItem;
 use llamactl_protocol::place::{self, SYSTEM_SOCKET, SYSTEM_STATE_DIR};
 use llamactl_protocol::{Failure, Kind};
 use std::fs;
@@ -146,6 +149,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     let started_at_ms = now_ms();
     let version = env!("CARGO_PKG_VERSION");
     let registry = Registry::open(&places.state_dir)?;
+    settings::remove_unused(&registry).await;
     let started = format!("llamactld {version} started, pid {}", std::process::id());
     // A full disk must not keep the daemon from starting: servers may have to be stopped.
     let event = NewEvent::of_daemon("daemon.started", "boot", started);
@@ -157,6 +161,8 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     let supervisor =
         Supervisor::start(registry.clone(), Watcher::start(), &places.state_dir, servers_dir)
             .await?;
+    let caches = library::places::caches(|name| std::env::var_os(name));
+    let library = Library::new(registry.clone(), caches);
     let sampling = CancellationToken::new();
     let metrics =
         metrics::spawn(&metrics::Settings::default(), supervisor.running(), sampling.clone());
@@ -165,6 +171,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     let _ = fs::remove_file(&mark);
     let app = Arc::new(App {
         registry: registry.clone(),
+        models: library.clone(),
         supervisor: supervisor.clone(),
         metrics,
         counters: Arc::clone(&counters),
@@ -183,6 +190,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     let serving = tokio::spawn(server.serve(listener, closing.clone()));
     tracing::info!(version, pid = std::process::id(), socket = %places.socket.display(), "ready");
     herald.tell(None);
+    let looking = tokio::spawn(look_through_library(library));
 
     let order = stop.ordered().await;
     tracing::info!(by = order.by, keep_servers = order.keep_servers, "stopping");
@@ -191,6 +199,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     {
         tracing::warn!(%error, "cannot leave the mark that says the daemon was stopped");
     }
+    looking.abort();
     supervisor.close();
     // Servers first, while clients can still watch them stop.
     if !order.keep_servers {
@@ -214,6 +223,31 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Registers what is new in the remembered directories since the last time.
+async fn look_through_library(library: Library) {
+    let request = Request { remembered: true, add: true, ..Request::default() };
+    let mut scan = library.scan(request, "the scan at start".to_owned());
+    loop {
+        match scan.next().await {
+            Ok(Some(ScanItem::Done(summary))) if summary.found + summary.skipped > 0 => {
+                tracing::info!(
+                    found = summary.found,
+                    added = summary.added,
+                    skipped = summary.skipped,
+                    elapsed_ms = summary.elapsed_ms,
+                    "looked through the remembered directories"
+                );
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the remembered directories cannot be looked through");
+                return;
+            }
+        }
+    }
 }
 
 async fn record_stop(registry: &Registry, order: &StopOrder) {

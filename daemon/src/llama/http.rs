@@ -41,20 +41,26 @@ pub enum HttpError {
 const MAX_BODY_BYTES: usize = 4 << 20;
 
 impl Target {
-    /// Asks for `path`; status and body of the answer, whatever the status.
+    /// Asks for `path`, with a key where one is given; status and body of the answer, whatever the
+    /// status.
     ///
     /// # Errors
     /// [`HttpError`].
-    pub async fn get(&self, path: &str, limit: Duration) -> Result<(StatusCode, Bytes), HttpError> {
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        key: Option<&str>,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), HttpError> {
         let exchange = async {
             match self {
                 Target::Socket(socket) => {
                     let stream = UnixStream::connect(socket).await.map_err(HttpError::Connect)?;
-                    get_over(stream, path).await
+                    get_over(stream, path, key).await
                 }
                 Target::Address(address) => {
                     let stream = TcpStream::connect(address).await.map_err(HttpError::Connect)?;
-                    get_over(stream, path).await
+                    get_over(stream, path, key).await
                 }
             }
         };
@@ -62,17 +68,22 @@ impl Target {
     }
 }
 
-async fn get_over<S>(stream: S, path: &str) -> Result<(StatusCode, Bytes), HttpError>
+async fn get_over<S>(
+    stream: S,
+    path: &str,
+    key: Option<&str>,
+) -> Result<(StatusCode, Bytes), HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broken = |error: hyper::Error| HttpError::Broken(error.into());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let request = Request::get(path)
-        .header("host", "localhost")
-        .header("connection", "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| HttpError::Broken(error.into()))?;
+    let mut request = Request::get(path).header("host", "localhost").header("connection", "close");
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let request =
+        request.body(Empty::<Bytes>::new()).map_err(|error| HttpError::Broken(error.into()))?;
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(broken)?;
         let status = answer.status();

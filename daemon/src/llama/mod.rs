@@ -9,9 +9,13 @@
 //! averages are reset by each scrape, and asking `/slots` or `/metrics` more often than once a
 //! second keeps it from noticing that the client of a non-streaming request went away.
 
+mod client;
 mod counters;
 mod http;
 mod poll;
+mod reported;
 
+pub use client::{ApiKey, Client};
 pub use http::{HttpError, Target};
 pub use poll::{Pace, Poll, Seen, busy, in_force};
+pub use reported::{ReportedSettings, reported};

@@ -1,12 +1,14 @@
 //! Asking a llama-server how it is.
 
+use super::client::Client;
 use super::counters::{self, Reading, Slot};
-use super::http::{HttpError, Target};
+use super::http::HttpError;
 use crate::store::now_ms;
 use hyper::StatusCode;
 use llamactl_protocol::metrics::LlamaSample;
 use llamactl_protocol::server::InForce;
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What `/health` said.
@@ -59,22 +61,22 @@ const READ_LIMIT: Duration = Duration::from_secs(2);
 /// The poller of one server.
 #[derive(Debug)]
 pub struct Poll {
-    target: Target,
+    client: Arc<Client>,
     /// The server may unload its model by itself: then `/slots` and `/metrics` would wake it.
     may_sleep: bool,
     before: Option<(Reading, Instant)>,
 }
 
 impl Poll {
-    /// A poller for the server at `target`.
+    /// A poller of a server.
     #[must_use]
-    pub fn new(target: Target, may_sleep: bool) -> Poll {
-        Poll { target, may_sleep, before: None }
+    pub fn new(client: Arc<Client>, may_sleep: bool) -> Poll {
+        Poll { client, may_sleep, before: None }
     }
 
     /// Asks whether the server answers, and no more.
     pub async fn health(&self) -> Seen {
-        match self.target.get("/health", HEALTH_LIMIT).await {
+        match self.client.get("/health", HEALTH_LIMIT).await {
             Ok((StatusCode::OK, _)) => Seen::Healthy,
             Ok(_) => Seen::Loading,
             Err(HttpError::Connect(_)) => Seen::Unreachable,
@@ -92,7 +94,7 @@ impl Poll {
             self.before = None;
             return (Seen::Asleep, None);
         }
-        let now = Reading { counters: self.counters().await, slots: slots(&self.target).await };
+        let now = Reading { counters: self.counters().await, slots: slots(&self.client).await };
         let at = Instant::now();
         let before = self.before.as_ref();
         let before =
@@ -103,23 +105,23 @@ impl Poll {
     }
 
     async fn counters(&self) -> Option<counters::Counters> {
-        let (status, body) = self.target.get("/metrics", READ_LIMIT).await.ok()?;
+        let (status, body) = self.client.get("/metrics", READ_LIMIT).await.ok()?;
         (status == StatusCode::OK).then(|| counters::parse_metrics(&String::from_utf8_lossy(&body)))
     }
 
     async fn is_sleeping(&self) -> Option<bool> {
-        Some(props(&self.target).await?.is_sleeping.unwrap_or(false))
+        Some(props(&self.client).await?.is_sleeping.unwrap_or(false))
     }
 }
 
 /// How many slots are at work; `None` when the server does not say.
-pub async fn busy(target: &Target) -> Option<u32> {
-    counters::busy(&slots(target).await?)
+pub async fn busy(client: &Client) -> Option<u32> {
+    counters::busy(&slots(client).await?)
 }
 
 /// What a ready server reports to be using.
-pub async fn in_force(target: &Target) -> Option<InForce> {
-    let props = props(target).await?;
+pub async fn in_force(client: &Client) -> Option<InForce> {
+    let props = props(client).await?;
     Some(InForce {
         context_tokens: props.default_generation_settings.and_then(|settings| settings.n_ctx),
         slots: props.total_slots,
@@ -127,8 +129,8 @@ pub async fn in_force(target: &Target) -> Option<InForce> {
     })
 }
 
-async fn slots(target: &Target) -> Option<Vec<Slot>> {
-    let (status, body) = target.get("/slots", READ_LIMIT).await.ok()?;
+async fn slots(client: &Client) -> Option<Vec<Slot>> {
+    let (status, body) = client.get("/slots", READ_LIMIT).await.ok()?;
     (status == StatusCode::OK).then(|| serde_json::from_slice(&body).ok())?
 }
 
@@ -145,7 +147,7 @@ struct GenerationSettings {
     n_ctx: Option<u64>,
 }
 
-async fn props(target: &Target) -> Option<Props> {
-    let (status, body) = target.get("/props", READ_LIMIT).await.ok()?;
+async fn props(client: &Client) -> Option<Props> {
+    let (status, body) = client.get("/props", READ_LIMIT).await.ok()?;
     (status == StatusCode::OK).then(|| serde_json::from_slice(&body).ok())?
 }

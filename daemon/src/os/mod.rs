@@ -3,7 +3,8 @@
 //! ```text
 //! supervisor ──> process      who is this pid, has it ended, how; signals
 //!            ──> stdin        a standard input that never ends
-//!            ──> descriptors  what a child must not inherit, limits
+//! llama      ──> listener     which process listens on a port
+//! supervisor ──> descriptors  what a child must not inherit, limits
 //! logs       ──> hole         freeing the head of a file that another process appends to
 //! ```
 //!
@@ -12,5 +13,6 @@
 
 pub mod descriptors;
 pub mod hole;
+pub mod listener;
 pub mod process;
 pub mod stdin;

@@ -4,24 +4,27 @@
 //! listen, the metrics endpoint, and the name clients ask for.
 
 use crate::llama::Target;
-use crate::runtime::library_path;
-use crate::store::NewRuntime;
-use llamactl_protocol::WirePath;
-use llamactl_protocol::model::Model;
+use crate::runtime::{DEVICE_VARIABLES, library_path};
+use crate::store::RuntimeRecord;
+use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
+use llamactl_protocol::options::{
+    Settings, Told, VARIABLE_PREFIX, arguments, catalogue, find, rules, secret,
+};
+use llamactl_protocol::{Failure, WirePath};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// Names the run in the process's environment: `registry uuid / run uuid`. By it a server is
 /// recognised as ours after the daemon that started it is gone.
 pub const MARKER: &str = "LLAMACTL_RUN";
 
-/// With this set a build that [reports progress](NewRuntime::reports_progress) prints what it
+/// With this set a build that [reports progress](crate::store::NewRuntime::reports_progress) prints what it
 /// loads on stdout. The value means nothing to such a build.
 pub(super) const PROGRESS_VARIABLE: &str = "LLAMA_SERVER_ROUTER_PORT";
 
-/// Variables of the daemon that a server inherits: what programs need everywhere, and what picks
-/// GPUs. Everything else stays out, above all `LLAMA_ARG_*`, which would change settings.
+/// Variables of the daemon that a server inherits beside [`DEVICE_VARIABLES`]: what programs need
+/// everywhere. Everything else stays out, above all `LLAMA_ARG_*`, which would change settings.
 const INHERITED: &[&str] = &[
     "PATH",
     "HOME",
@@ -33,16 +36,6 @@ const INHERITED: &[&str] = &[
     "TZ",
     "TMPDIR",
     "XDG_CACHE_HOME",
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
-    "NVIDIA_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "HSA_OVERRIDE_GFX_VERSION",
-    "GGML_VK_VISIBLE_DEVICES",
-    "VK_ICD_FILENAMES",
-    "VK_DRIVER_FILES",
-    "ONEAPI_DEVICE_SELECTOR",
 ];
 
 /// What a process is started with.
@@ -50,15 +43,54 @@ const INHERITED: &[&str] = &[
 pub(super) struct CommandLine {
     /// The executable, then its arguments.
     pub argv: Vec<WirePath>,
-    /// What is set beside what is inherited.
-    pub environment: BTreeMap<String, String>,
+    /// What is set beside what is inherited; secrets by reference.
+    pub environment: Settings,
 }
 
-/// The command line for a model on a build.
+impl CommandLine {
+    /// The environment as text, each secret in the words of `of_secret`.
+    ///
+    /// # Errors
+    /// What `of_secret` reports.
+    pub(super) fn variables(
+        &self,
+        mut of_secret: impl FnMut(&str) -> Result<String, Failure>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        self.environment
+            .iter()
+            .map(|(name, value)| {
+                let text = match (secret::id_of(value), value.as_str()) {
+                    (Some(id), _) => of_secret(id)?,
+                    (None, Some(text)) => text.to_owned(),
+                    (None, None) => value.to_string(),
+                };
+                Ok((name.clone(), text))
+            })
+            .collect()
+    }
+
+    /// The same as everybody may see it.
+    pub(super) fn shown(&self) -> WireCommandLine {
+        let environment = self.variables(|_| Ok("(secret)".to_owned())).unwrap_or_default();
+        WireCommandLine {
+            argv: self.argv.clone(),
+            shell: shell(&self.argv, &environment),
+            environment,
+        }
+    }
+}
+
+/// The command line for a model with these settings on a build.
 #[must_use]
-pub(super) fn build(model: &Model, runtime: &NewRuntime, target: &Target) -> CommandLine {
-    let mut argv = vec![runtime.path.clone()];
-    let mut push = |argument: &dyn AsRef<std::ffi::OsStr>| {
+pub(super) fn build(
+    model: &Model,
+    settings: &Settings,
+    runtime: &RuntimeRecord,
+    target: &Target,
+) -> CommandLine {
+    let build = runtime.build();
+    let mut argv = vec![runtime.found.path.clone()];
+    let mut push = |argument: &dyn AsRef<OsStr>| {
         argv.push(WirePath(argument.as_ref().into()));
     };
     push(&"--model");
@@ -75,55 +107,60 @@ pub(super) fn build(model: &Model, runtime: &NewRuntime, target: &Target) -> Com
         }
     }
     push(&"--metrics");
-    let extra: Vec<&str> = model
-        .settings
-        .get("extra-args")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
     // llama-server lets any web page call a TCP port; a build that can be told otherwise is.
     if matches!(target, Target::Address(_))
-        && runtime.flags.iter().any(|flag| flag == "cors-origins")
-        && !extra.iter().any(|argument| argument.starts_with("--cors-origins"))
+        && build.has(CORS_ORIGINS)
+        && !rules::with_extra(settings).contains_key(CORS_ORIGINS)
     {
         push(&"--cors-origins");
         push(&"localhost");
     }
-    for key in ["ctx-size", "gpu-layers"] {
-        if let Some(value) = model.settings.get(key) {
-            push(&format!("--{key}"));
-            push(&text(value));
+    let mut environment = environment(runtime);
+    // In the order of the catalogue, then what the build alone knows.
+    let (known, others): (Vec<_>, Vec<_>) = settings
+        .iter()
+        .filter_map(|(key, value)| Some((find(key, Some(&build)).ok()?, value)))
+        .partition(|(setting, _)| !setting.inferred);
+    let place = |key: &str| catalogue().position(|setting| setting.key == key);
+    let mut known = known;
+    known.sort_by_key(|(setting, _)| place(setting.key));
+    for (setting, value) in known.iter().chain(&others) {
+        if let Told::Environment(variable) = setting.told {
+            environment.insert(variable.to_owned(), (*value).clone());
+        } else if let Some(variable) = setting.key.strip_prefix(VARIABLE_PREFIX) {
+            environment.insert(variable.to_owned(), (*value).clone());
         }
+        argv.extend(arguments::of(setting, value, Some(&build)));
     }
-    for argument in extra {
-        push(&argument);
-    }
-    CommandLine { argv, environment: environment(runtime) }
+    let extra = settings.get("extra-args").and_then(Value::as_array).into_iter().flatten();
+    argv.extend(extra.filter_map(Value::as_str).map(WirePath::from));
+    CommandLine { argv, environment }
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
+const CORS_ORIGINS: &str = "cors-origins";
 
-fn environment(runtime: &NewRuntime) -> BTreeMap<String, String> {
-    let mut environment = BTreeMap::new();
-    let libraries = library_path(runtime.path.as_path()).to_string_lossy().into_owned();
-    environment.insert("LD_LIBRARY_PATH".to_owned(), libraries);
+fn environment(runtime: &RuntimeRecord) -> Settings {
+    let mut environment = Settings::new();
+    let libraries = library_path(runtime.found.path.as_path()).to_string_lossy().into_owned();
+    environment.insert("LD_LIBRARY_PATH".to_owned(), libraries.into());
     // A crash would otherwise run gdb on itself for a second, and print to stdout.
-    environment.insert("GGML_NO_BACKTRACE".to_owned(), "1".to_owned());
-    if runtime.reports_progress {
-        environment.insert(PROGRESS_VARIABLE.to_owned(), "1".to_owned());
+    environment.insert("GGML_NO_BACKTRACE".to_owned(), "1".into());
+    if runtime.found.reports_progress {
+        environment.insert(PROGRESS_VARIABLE.to_owned(), "1".into());
     }
+    let own = runtime.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
+    environment.extend(own);
     environment
 }
 
-/// The variables inherited from `source`, by [`INHERITED`].
+/// The variables inherited from `source`, by [`INHERITED`] and [`DEVICE_VARIABLES`].
 pub(super) fn inherited(
     source: impl Iterator<Item = (OsString, OsString)>,
 ) -> impl Iterator<Item = (OsString, OsString)> {
-    source.filter(|(name, _)| name.to_str().is_some_and(|name| INHERITED.contains(&name)))
+    source.filter(|(name, _)| {
+        name.to_str()
+            .is_some_and(|name| INHERITED.contains(&name) || DEVICE_VARIABLES.contains(&name))
+    })
 }
 
 /// Whether the arguments let the server unload its model by itself.
@@ -132,54 +169,65 @@ pub(super) fn may_sleep(argv: &[WirePath]) -> bool {
     argv.iter().any(|argument| argument.as_bytes().starts_with(b"--sleep-idle-seconds"))
 }
 
-/// Whether the arguments ask clients for a key.
+/// Whether a server with this command line asks clients for a key.
 #[must_use]
-pub(super) fn asks_for_key(argv: &[WirePath]) -> bool {
-    argv.iter().any(|argument| argument.as_bytes().starts_with(b"--api-key"))
+pub(super) fn asks_for_key(argv: &[WirePath], environment: &Settings) -> bool {
+    environment.contains_key("LLAMA_API_KEY")
+        || argv.iter().any(|argument| argument.as_bytes().starts_with(b"--api-key"))
 }
 
-/// The command line as text that a shell reads back as the same.
+/// A command line as text that a shell reads back as the same.
 #[must_use]
-pub(super) fn shell(line: &CommandLine) -> String {
+fn shell(argv: &[WirePath], environment: &BTreeMap<String, String>) -> String {
     let quote = |word: &str| shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into);
-    let environment =
-        line.environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
-    let argv = line.argv.iter().map(|argument| quote(&argument.to_string()));
+    let environment = environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
+    let argv = argv.iter().map(|argument| quote(&argument.to_string()));
     environment.chain(argv).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::NewRuntime;
     use llamactl_protocol::model::ModelFile;
     use serde_json::json;
 
-    fn model(settings: &[(&str, Value)]) -> Model {
+    fn settings(pairs: &[(&str, Value)]) -> Settings {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+    }
+
+    fn model() -> Model {
         Model {
             id: 7,
             name: "qwen3:8b-q4".to_owned(),
             aliases: vec![],
             path: WirePath::from("/models/a b.gguf"),
             file: ModelFile::default(),
-            settings: settings
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), value.clone()))
-                .collect(),
+            file_state: None,
+            settings: Settings::new(),
             revision: 1,
             added_at_ms: 0,
             changed_at_ms: 0,
         }
     }
 
-    fn runtime(flags: &[&str]) -> NewRuntime {
-        NewRuntime {
-            path: WirePath::from("/opt/llama/llama-server"),
-            inode: 1,
-            size_bytes: 1,
-            mtime_ns: 1,
-            version: None,
-            reports_progress: true,
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+    fn runtime(flags: &[&str]) -> RuntimeRecord {
+        let flags = flags.iter().chain(&["ctx-size", "gpu-layers"]);
+        let help: String = flags.map(|flag| format!("--{flag} X\n")).collect();
+        RuntimeRecord {
+            id: 1,
+            name: "system".to_owned(),
+            environment: Settings::new(),
+            found: NewRuntime {
+                path: WirePath::from("/opt/llama/llama-server"),
+                inode: 1,
+                size_bytes: 1,
+                mtime_ns: 1,
+                version: None,
+                reports_progress: true,
+                options: crate::runtime::options_in(&help),
+                devices: vec![],
+            },
         }
     }
 
@@ -189,8 +237,8 @@ mod tests {
 
     #[test]
     fn nothing_is_emitted_that_nobody_set() {
-        let line =
-            build(&model(&[]), &runtime(&["cors-origins"]), &Target::Socket("/r/m7.sock".into()));
+        let target = Target::Socket("/r/m7.sock".into());
+        let line = build(&model(), &Settings::new(), &runtime(&["cors-origins"]), &target);
         assert_eq!(
             arguments(&line),
             [
@@ -207,13 +255,13 @@ mod tests {
 
     #[test]
     fn settings_reach_the_command_line_and_a_port_is_closed_to_web_pages() {
-        let settings = [
+        let settings = settings(&[
             ("ctx-size", json!(4096)),
             ("gpu-layers", json!("all")),
             ("extra-args", json!(["--temp", "0.2"])),
-        ];
+        ]);
         let target = Target::Address("127.0.0.1:8101".parse().unwrap());
-        let line = build(&model(&settings), &runtime(&["cors-origins"]), &target);
+        let line = build(&model(), &settings, &runtime(&["cors-origins"]), &target);
         assert_eq!(
             arguments(&line)[4..],
             [
@@ -232,14 +280,31 @@ mod tests {
                 "0.2"
             ]
         );
-        let old_build = build(&model(&settings), &runtime(&[]), &target);
+        let old_build = build(&model(), &settings, &runtime(&[]), &target);
         assert!(!arguments(&old_build).iter().any(|argument| argument == "--cors-origins"));
     }
 
     #[test]
+    fn a_secret_is_in_the_environment_and_shown_to_nobody() {
+        let settings = settings(&[
+            ("api-key", secret::stored("77")),
+            ("env.CUDA_VISIBLE_DEVICES", json!("1")),
+        ]);
+        let line = build(&model(), &settings, &runtime(&[]), &Target::Socket("/r/s".into()));
+        assert!(!arguments(&line).iter().any(|argument| argument.contains("key")));
+        let real = line.variables(|id| Ok(format!("secret {id}"))).unwrap();
+        assert_eq!(real["LLAMA_API_KEY"], "secret 77");
+        assert_eq!(real["CUDA_VISIBLE_DEVICES"], "1");
+        let shown = line.shown();
+        assert_eq!(shown.environment["LLAMA_API_KEY"], "(secret)");
+        assert!(asks_for_key(&line.argv, &line.environment));
+    }
+
+    #[test]
     fn the_shell_text_reads_back_as_the_same_words() {
-        let line = build(&model(&[]), &runtime(&[]), &Target::Socket("/r/m7.sock".into()));
-        let words = shlex::split(&shell(&line)).unwrap();
+        let target = Target::Socket("/r/m7.sock".into());
+        let line = build(&model(), &Settings::new(), &runtime(&[]), &target);
+        let words = shlex::split(&line.shown().shell).unwrap();
         let from = words.len() - line.argv.len();
         assert_eq!(words[from..], line.argv.iter().map(ToString::to_string).collect::<Vec<_>>());
     }

@@ -5,16 +5,31 @@
 //! where it is free, so that what was configured once in a client stays right.
 
 use crate::llama::Target;
-use llamactl_protocol::place::MAX_SOCKET_PATH_BYTES;
+use llamactl_protocol::place::{MAX_SOCKET_PATH_BYTES, PORTS_VARIABLE};
 use llamactl_protocol::server::Endpoint;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// Ports tried for `port=auto`, in order.
-const AUTO_PORTS: std::ops::RangeInclusive<u16> = 8101..=8999;
+/// Ports tried for `port=auto`, in order, where the environment names no others.
+const AUTO_PORTS: RangeInclusive<u16> = 8101..=8999;
+
+/// The ports tried for `port=auto`: as [`PORTS_VARIABLE`] says, which is for machines where the
+/// usual ones are taken.
+fn auto_ports() -> RangeInclusive<u16> {
+    let named = std::env::var(PORTS_VARIABLE).ok();
+    named.as_deref().and_then(ports_in).unwrap_or(AUTO_PORTS)
+}
+
+/// `8101-8999` as a range; `None` for what is none.
+fn ports_in(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (0 < first && first <= last).then_some(first..=last)
+}
 
 /// What the settings ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +43,8 @@ pub(super) enum Listen {
 /// What `host` and `port` together ask for.
 ///
 /// # Errors
-/// [`Kind::InvalidValue`] for an address that other machines can reach, because there would be no
-/// key to keep them out, and for a host name that is not an address.
+/// [`Kind::InvalidValue`] for a host name that is not an address. Whether an address that other
+/// machines can reach has a key, the rules of settings say.
 pub(super) fn asked(settings: &BTreeMap<String, Value>) -> Result<Listen, Failure> {
     let host = settings.get("host").and_then(Value::as_str).unwrap_or("127.0.0.1");
     let address = match host {
@@ -39,13 +54,6 @@ pub(super) fn asked(settings: &BTreeMap<String, Value>) -> Result<Listen, Failur
                 .hint("give an address, such as 127.0.0.1, or localhost")
         })?,
     };
-    if !address.is_loopback() {
-        return Err(Failure::new(
-            Kind::InvalidValue,
-            format!("host cannot be {host}: other machines could use the server without a key"),
-        )
-        .hint("keep it on 127.0.0.1 and put a proxy that asks for a key in front of it"));
-    }
     Ok(match settings.get("port") {
         None => Listen::Socket,
         Some(Value::Number(port)) => {
@@ -99,11 +107,13 @@ pub(super) fn choose(
                             Kind::ServerFailed,
                             format!(
                                 "no port from {} to {} is free",
-                                AUTO_PORTS.start(),
-                                AUTO_PORTS.end()
+                                auto_ports().start(),
+                                auto_ports().end()
                             ),
                         )
-                        .hint("set a port outside that range")
+                        .hint(format!(
+                            "set a port outside that range, or {PORTS_VARIABLE} for the daemon"
+                        ))
                     })?
                 }
             };
@@ -138,7 +148,7 @@ fn auto_port(address: IpAddr, last: Option<u16>, held: bool, taken: &BTreeSet<u1
     if held && last.is_some() {
         return last;
     }
-    let fresh = AUTO_PORTS.filter(|port| !taken.contains(port));
+    let fresh = auto_ports().filter(|port| !taken.contains(port));
     last.into_iter().chain(fresh).find(|port| TcpListener::bind((address, *port)).is_ok())
 }
 
@@ -152,16 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_port_it_is_a_socket_and_never_a_door_to_the_network() {
+    fn without_a_port_it_is_a_socket() {
         assert_eq!(asked(&settings(&[])).unwrap(), Listen::Socket);
         assert_eq!(
             asked(&settings(&[("port", json!(8080)), ("host", json!("::1"))])).unwrap(),
             Listen::Tcp("::1".parse().unwrap(), Some(8080))
         );
-        for host in ["0.0.0.0", "192.168.1.2", "box.lan", "::"] {
-            let refused = asked(&settings(&[("host", json!(host))])).unwrap_err();
-            assert_eq!(refused.kind, Kind::InvalidValue, "{host}");
-        }
+        let refused = asked(&settings(&[("host", json!("box.lan"))])).unwrap_err();
+        assert_eq!(refused.kind, Kind::InvalidValue);
     }
 
     #[test]
@@ -177,6 +185,14 @@ mod tests {
         let (other, _) =
             choose(&listen, Path::new("/r"), 2, None, false, &BTreeSet::from([port])).unwrap();
         assert_ne!(port_of(&other), Some(port));
+    }
+
+    #[test]
+    fn a_range_of_ports_is_two_numbers_in_order() {
+        assert_eq!(ports_in("9000-9009"), Some(9000..=9009));
+        for bad in ["", "9000", "0-5", "9-8", "x-9", "1-99999"] {
+            assert_eq!(ports_in(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -26,21 +26,21 @@ pub use command_line::MARKER;
 pub use observe::LOG_KEEP_BYTES;
 pub use server::Answer;
 
-use crate::llama::Target;
+use crate::llama::{self, ApiKey, Client, ReportedSettings, Target};
 use crate::logs::file::RunLog;
 use crate::logs::watch::Watcher;
 use crate::metrics::RunningServer;
 use crate::os::process::{boot_id, booted_at_ms};
-use crate::runtime;
+use crate::settings::{self, Layers};
 use crate::store::{NewEvent, Registry, RunEnd, RunRecord, RuntimeRecord, StoreError};
 use command_line::CommandLine;
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
+use llamactl_protocol::options::{Settings, layers};
 use llamactl_protocol::server::{Cause, Endpoint, Server, State, Wish};
 use llamactl_protocol::{Failure, Kind};
 use process::{Process, find_process, marker};
-use serde_json::Value;
 use server::{Command, ServerTask};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -96,6 +96,8 @@ struct Plan {
     line: CommandLine,
     endpoint: Endpoint,
     target: Target,
+    /// The settings it stands for.
+    layers: Layers,
 }
 
 impl Plan {
@@ -136,16 +138,41 @@ impl Plan {
 
 impl Context {
     /// What a start of this model would do now.
-    async fn plan(&self, model: &Model) -> Result<Plan, Failure> {
-        let runtime = runtime::present(&self.registry).await?;
-        let listen = endpoint::asked(&model.settings)?;
+    async fn plan(&self, model: &Model, overrides: Settings) -> Result<Plan, Failure> {
+        let layers = Layers::of(&self.registry, model, overrides).await?;
+        let settings = layers.effective();
+        let runtime = settings::runtime_of(&self.registry, &settings).await?;
+        layers.check()?;
+        // The build may be another than the one they were set for.
+        settings::accepted(&runtime.build(), &settings)?;
+        let listen = endpoint::asked(&settings)?;
         let last = self.registry.last_run(model.id).await?.map(|run| run.endpoint);
         let held = self.running.borrow().iter().any(|server| server.model_id == model.id);
         let taken = self.ports_of_others(model.id).await?;
         let (endpoint, target) =
             endpoint::choose(&listen, &self.servers_dir, model.id, last.as_ref(), held, &taken)?;
-        let line = command_line::build(model, &runtime.found, &target);
-        Ok(Plan { runtime, line, endpoint, target })
+        let line = command_line::build(model, &settings, &runtime, &target);
+        Ok(Plan { runtime, line, endpoint, target, layers })
+    }
+
+    /// The key that a server with these settings asks its clients for.
+    async fn key_of(&self, settings: Settings) -> Result<Option<ApiKey>, Failure> {
+        let secrets = self.registry.secrets().clone();
+        let read = move || settings::key_of(&secrets, &settings);
+        let key = tokio::task::spawn_blocking(read).await;
+        let key = key.map_err(|_| Failure::new(Kind::Internal, "reading a key failed"))??;
+        Ok(key.map(ApiKey))
+    }
+
+    /// A client of the server of a run.
+    async fn client_of(&self, run: &RunRecord) -> Option<Client> {
+        let target = endpoint::target(&run.endpoint)?;
+        let key = self.key_of(layers::over(&run.settings, &run.overrides)).await;
+        let key = key.unwrap_or_else(|failure| {
+            tracing::warn!(model = run.model, %failure, "a server is asked without its key");
+            None
+        });
+        Some(Client::new(target, key, run.pid))
     }
 
     async fn ports_of_others(&self, model_id: i64) -> Result<BTreeSet<u16>, Failure> {
@@ -256,8 +283,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// What keeps it from being started at all; nothing is changed then.
-    pub async fn start_server(&self, model: &Model, by: String) -> Result<Answer, Failure> {
-        self.ask(model, |reply| Command::Start { by, reply }).await
+    pub async fn start_server(
+        &self,
+        model: &Model,
+        overrides: Settings,
+        by: String,
+    ) -> Result<Answer, Failure> {
+        self.ask(model, |reply| Command::Start { overrides, by, reply }).await
     }
 
     /// Wants a model's server not to run.
@@ -272,8 +304,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// As [`Supervisor::start_server`].
-    pub async fn restart_server(&self, model: &Model, by: String) -> Result<Answer, Failure> {
-        self.ask(model, |reply| Command::Restart { by, reply }).await
+    pub async fn restart_server(
+        &self,
+        model: &Model,
+        overrides: Settings,
+        by: String,
+    ) -> Result<Answer, Failure> {
+        self.ask(model, |reply| Command::Restart { overrides, by, reply }).await
     }
 
     /// Tells a server's task that its model was changed.
@@ -281,6 +318,24 @@ impl Supervisor {
         if let Some(handle) = self.handle(model.id) {
             let _ = handle.commands.send(Command::Model(Box::new(model.clone()))).await;
         }
+    }
+
+    /// Tells all servers' tasks of new defaults for all models.
+    pub async fn defaults_changed(&self, defaults: &Settings) {
+        let handles: Vec<Handle> = self.lock().values().cloned().collect();
+        for handle in handles {
+            let _ = handle.commands.send(Command::Defaults(defaults.clone())).await;
+        }
+    }
+
+    /// Which settings a model's ready server reports to be in force; `None` without one.
+    pub async fn reported(&self, model_id: i64) -> Option<ReportedSettings> {
+        let state = self.handle(model_id)?.status.borrow().state;
+        if state != State::Ready {
+            return None;
+        }
+        let run = self.context.registry.last_run(model_id).await.ok()??;
+        llama::reported(&self.context.client_of(&run).await?).await
     }
 
     /// Takes a model out of the registry, with the logs of its runs. Its own task does it, so no
@@ -324,17 +379,7 @@ impl Supervisor {
     /// # Errors
     /// What keeps it from being started at all.
     pub async fn command_line(&self, model: &Model) -> Result<WireCommandLine, Failure> {
-        let plan = self.context.plan(model).await?;
-        let shell = command_line::shell(&plan.line);
-        Ok(WireCommandLine { argv: plan.line.argv, environment: plan.line.environment, shell })
-    }
-
-    /// Checks settings that only make sense together.
-    ///
-    /// # Errors
-    /// [`Kind::InvalidValue`].
-    pub fn check(&self, settings: &BTreeMap<String, Value>) -> Result<(), Failure> {
-        endpoint::asked(settings).map(|_| ())
+        Ok(self.context.plan(model, Settings::new()).await?.line.shown())
     }
 
     /// Where the logs of a run are.
@@ -409,7 +454,8 @@ impl Supervisor {
                 (Some(model), Some(process)) => {
                     let wanted = registry.wish(model.id).await?;
                     let server = status::at_rest(&model, wanted, Some(&run));
-                    self.start_task(model, server, Some((run, process)));
+                    let defaults = registry.defaults().await?.settings;
+                    self.start_task(model, defaults, server, Some((run, process)));
                 }
                 (None, Some(process)) => {
                     tracing::warn!(run = run.id, "killing the server of a model that is gone");
@@ -438,7 +484,7 @@ impl Supervisor {
                 wanted.at_ms >= booted_at_ms() && (ended_before || never_made.contains(&model_id))
             });
             if let Some(wanted) = unbegun
-                && let Err(failure) = self.start_server(&model, wanted.by).await
+                && let Err(failure) = self.start_server(&model, Settings::new(), wanted.by).await
             {
                 tracing::warn!(model = model.name, %failure, "could not start what was wanted");
             }
@@ -497,13 +543,15 @@ impl Supervisor {
         let newest = registry.model_by_id(model.id).await?;
         let model = newest.ok_or_else(|| StoreError::ModelNotFound(model.name.clone()))?;
         let server = self.at_rest(&model).await?;
-        Ok(self.start_task(model, server, None))
+        let defaults = registry.defaults().await?.settings;
+        Ok(self.start_task(model, defaults, server, None))
     }
 
     /// Starts a model's task, unless somebody else was faster.
     fn start_task(
         &self,
         model: Model,
+        defaults: Settings,
         server: Server,
         adopted: Option<(RunRecord, Process)>,
     ) -> Handle {
@@ -512,7 +560,8 @@ impl Supervisor {
             .entry(model.id)
             .or_insert_with(|| {
                 let context = Arc::clone(&self.context);
-                let (commands, status) = ServerTask::spawn(context, model, server, adopted);
+                let (commands, status) =
+                    ServerTask::spawn(context, model, defaults, server, adopted);
                 Handle { commands, status }
             })
             .clone()

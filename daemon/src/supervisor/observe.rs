@@ -8,7 +8,7 @@
 //!
 //! They end with the run: dropping [`Observers`] aborts them.
 
-use crate::llama::{self, Pace, Poll, Seen, Target};
+use crate::llama::{self, Client, Pace, Poll, Seen};
 use crate::logs::file::{self, RunLog, Stream, Trim};
 use crate::logs::index::TimeFile;
 use crate::logs::line::Line;
@@ -72,7 +72,7 @@ impl Observers {
     pub(super) fn start(
         watcher: &Watcher,
         log: &RunLog,
-        target: Target,
+        client: Client,
         may_sleep: bool,
         from_now: bool,
     ) -> Observers {
@@ -81,10 +81,11 @@ impl Observers {
         let (llama_sender, llama) = watch::channel(None);
         let (ended, run_ended) = watch::channel(false);
         let hurry = Arc::new(Notify::new());
+        let client = Arc::new(client);
         let mut tasks = JoinSet::new();
         tasks.spawn(poll(
-            Poll::new(target.clone(), may_sleep),
-            target,
+            Poll::new(Arc::clone(&client), may_sleep),
+            client,
             attentive,
             Arc::clone(&hurry),
             llama_sender,
@@ -118,7 +119,7 @@ const DRAIN_PACE: Duration = Duration::from_millis(100);
 
 async fn poll(
     mut poll: Poll,
-    target: Target,
+    client: Arc<Client>,
     mut attention: watch::Receiver<Attention>,
     hurry: Arc<Notify>,
     llama: watch::Sender<Option<LlamaSample>>,
@@ -131,7 +132,7 @@ async fn poll(
         let (observation, wait) = match now {
             Attention::Starting => (Some(Observation::Health(poll.health().await)), pace.wait()),
             Attention::Ready => {
-                if !asked_in_force && let Some(in_force) = llama::in_force(&target).await {
+                if !asked_in_force && let Some(in_force) = llama::in_force(&client).await {
                     asked_in_force = true;
                     let _ = seen.send(Observation::InForce(in_force)).await;
                 }
@@ -140,7 +141,7 @@ async fn poll(
                 (Some(Observation::Health(health)), Pace::READY)
             }
             Attention::Draining => {
-                (Some(Observation::Busy(llama::busy(&target).await)), DRAIN_PACE)
+                (Some(Observation::Busy(llama::busy(&client).await)), DRAIN_PACE)
             }
             Attention::Ending => {
                 llama.send_replace(None);

@@ -6,7 +6,7 @@ use crate::logs::classify::Exit;
 use crate::logs::file::{RunLog, Stream};
 use crate::os::process::{self, Pidfd, ProcessId, Signal};
 use crate::os::stdin::{self_held_pipe, write_to};
-use crate::store::RunRecord;
+use crate::store::{RunRecord, Secrets};
 use llamactl_protocol::server::Cause;
 use llamactl_protocol::{Failure, Kind};
 use std::fs::File;
@@ -70,6 +70,7 @@ impl Process {
     /// As the system says; nothing is left running then.
     pub(super) async fn spawn(
         line: &CommandLine,
+        secrets: Secrets,
         marker: String,
         output: Output,
         reports_progress: bool,
@@ -83,11 +84,14 @@ impl Process {
             // order to exit: this stdin never ends. Others get none.
             let stdin =
                 if reports_progress { Stdio::from(self_held_pipe()?) } else { Stdio::null() };
+            let variables = line
+                .variables(|id| secrets.read(id))
+                .map_err(|failure| io::Error::other(failure.message))?;
             Command::new(executable.as_path())
                 .args(arguments.iter().map(|argument| argument.as_path().as_os_str()))
                 .env_clear()
                 .envs(command_line::inherited(std::env::vars_os()))
-                .envs(&line.environment)
+                .envs(&variables)
                 .env(MARKER, marker)
                 .current_dir("/")
                 .stdin(stdin)

@@ -11,19 +11,19 @@
 //! is published before an effect is carried out, so that whoever was answered sees it.
 
 use super::command_line;
-use super::endpoint;
 use super::machine::{self, Effect, Event, Phase, RunId, Rung};
 use super::observe::{Attention, Observation, Observers};
 use super::process::{Output, Process, marker};
 use super::status;
 use super::{Context, Plan};
-use crate::llama::Seen;
+use crate::llama::{Client, Seen};
 use crate::logs::classify::{self, Exit, Verdict, classify, classify_spawn_error};
 use crate::logs::file::{RunLog, Stream};
 use crate::logs::last_lines::tail_lines;
 use crate::metrics::RunningServer;
 use crate::store::{NewEvent, RunEnd, RunRecord, now_ms};
 use llamactl_protocol::model::Model;
+use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::{Cause, Server, State, Wanted, Wish};
 use llamactl_protocol::{Failure, Kind};
 use std::future::pending;
@@ -35,14 +35,16 @@ use uuid::Uuid;
 /// Something a server's task is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Run.
-    Start { by: String, reply: oneshot::Sender<Result<Answer, Failure>> },
+    /// Run, with these settings over the model's own.
+    Start { overrides: Settings, by: String, reply: oneshot::Sender<Result<Answer, Failure>> },
     /// Stop.
     Stop { by: String, reply: oneshot::Sender<Result<Answer, Failure>> },
-    /// Stop and run again.
-    Restart { by: String, reply: oneshot::Sender<Result<Answer, Failure>> },
+    /// Stop and run again, with these settings over the model's own.
+    Restart { overrides: Settings, by: String, reply: oneshot::Sender<Result<Answer, Failure>> },
     /// The model was changed.
     Model(Box<Model>),
+    /// The defaults for all models were changed.
+    Defaults(Settings),
     /// Take the model out of the registry, if it has no process, and end.
     Remove { by: String, reply: oneshot::Sender<Result<Model, Failure>> },
     /// The daemon stops: stop the process, leave the wish as it is. Answered when the stop has
@@ -113,6 +115,10 @@ const NOT_ANSWERING: &str = "not_answering";
 pub(super) struct ServerTask {
     context: Arc<Context>,
     model: Model,
+    /// The settings for all models.
+    defaults: Settings,
+    /// What was asked for of a run that is not made yet, over the model's own settings.
+    overrides: Option<(RunId, Settings)>,
     phase: Phase,
     /// What everybody sees, apart from what changes with the model.
     server: Server,
@@ -130,6 +136,7 @@ impl ServerTask {
     pub(super) fn spawn(
         context: Arc<Context>,
         model: Model,
+        defaults: Settings,
         mut server: Server,
         adopted: Option<(RunRecord, Process)>,
     ) -> (mpsc::Sender<Command>, watch::Receiver<Server>) {
@@ -145,6 +152,8 @@ impl ServerTask {
         };
         let task = ServerTask {
             model,
+            defaults,
+            overrides: None,
             phase,
             server,
             live: None,
@@ -185,18 +194,18 @@ impl ServerTask {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Start { by, reply } => {
+            Command::Start { overrides, by, reply } => {
                 let run = new_run_id();
-                let answer = self.wish(Wish::Running, by, Event::Start(run)).await;
+                let answer = self.wish(Wish::Running, overrides, by, Event::Start(run)).await;
                 self.answer(answer, reply).await;
             }
-            Command::Restart { by, reply } => {
+            Command::Restart { overrides, by, reply } => {
                 let run = new_run_id();
-                let answer = self.wish(Wish::Running, by, Event::Restart(run)).await;
+                let answer = self.wish(Wish::Running, overrides, by, Event::Restart(run)).await;
                 self.answer(answer, reply).await;
             }
             Command::Stop { by, reply } => {
-                let answer = self.wish(Wish::Stopped, by, Event::Stop).await;
+                let answer = self.wish(Wish::Stopped, Settings::new(), by, Event::Stop).await;
                 self.answer(answer, reply).await;
             }
             Command::Model(model) => {
@@ -205,6 +214,10 @@ impl ServerTask {
                     self.model = *model;
                     self.publish();
                 }
+            }
+            Command::Defaults(defaults) => {
+                self.defaults = defaults;
+                self.publish();
             }
             Command::Remove { by, reply } => {
                 let removed = match self.phase.run() {
@@ -225,6 +238,20 @@ impl ServerTask {
         }
     }
 
+    /// Whether the run that is there, or will be, has these settings over the model's own: a start
+    /// that asks for none takes any.
+    fn runs_with(&self, overrides: &Settings) -> bool {
+        let waiting = self.overrides.as_ref().map(|(_, overrides)| overrides);
+        let present = self.live.as_ref().map(|live| &live.record.overrides);
+        overrides.is_empty() || waiting.or(present) == Some(overrides)
+    }
+
+    fn runs_otherwise(&self) -> Failure {
+        let name = &self.model.name;
+        Failure::new(Kind::ModelRunning, format!("{name} runs already, with other settings"))
+            .hint(format!("llamactl restart {name} --set … starts it anew with these"))
+    }
+
     fn is_running(&self) -> Failure {
         let state = self.phase.state().as_str();
         Failure::new(Kind::ModelRunning, format!("the server of {} is {state}", self.model.name))
@@ -236,6 +263,7 @@ impl ServerTask {
     async fn wish(
         &mut self,
         wish: Wish,
+        overrides: Settings,
         by: String,
         event: Event,
     ) -> Result<(Answer, Vec<Effect>), Failure> {
@@ -247,7 +275,10 @@ impl ServerTask {
             // What cannot be started at all is refused before anything is written. A server that
             // runs already needs no plan.
             if self.phase.wanted_run().is_none() || matches!(event, Event::Restart(_)) {
-                self.context.plan(&self.model).await?;
+                let plan = self.context.plan(&self.model, overrides.clone()).await?;
+                self.context.key_of(plan.layers.effective()).await?;
+            } else if !self.runs_with(&overrides) {
+                return Err(self.runs_otherwise());
             }
         }
         let wanted = self.context.registry.put_wish(self.model.id, wish, by.clone()).await;
@@ -266,10 +297,17 @@ impl ServerTask {
             return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
         }
         let before = self.phase.clone();
+        let asked = match &event {
+            Event::Start(run) | Event::Restart(run) => Some(run.clone()),
+            _ => None,
+        };
         let (after, effects) = machine::step(before.clone(), event);
         let changed = before != after;
         if changed {
             self.by = by;
+        }
+        if let Some(run) = asked.filter(|run| after.wanted_run() == Some(run)) {
+            self.overrides = Some((run, overrides));
         }
         self.enter(after);
         self.publish();
@@ -407,13 +445,17 @@ impl ServerTask {
         if let Some(model) = self.context.registry.model_by_id(self.model.id).await? {
             self.model = model;
         }
-        let plan = self.context.plan(&self.model).await?;
+        let asked = self.overrides.take_if(|(asked, _)| asked == run);
+        let overrides = asked.map(|(_, overrides)| overrides).unwrap_or_default();
+        let plan = self.context.plan(&self.model, overrides).await?;
+        self.defaults.clone_from(&plan.layers.defaults);
         let record = RunRecord {
             id: run.clone(),
             model_id: self.model.id,
             model: self.model.name.clone(),
             revision: self.model.revision,
-            settings: self.model.settings.clone(),
+            settings: plan.layers.standing(),
+            overrides: plan.layers.run.clone(),
             runtime_id: plan.runtime.id,
             argv: plan.line.argv.clone(),
             environment: plan.line.environment.clone(),
@@ -440,12 +482,19 @@ impl ServerTask {
         let log = self.context.log_of(&record.id).map_err(|error| spawn_failed(&error))?;
         self.context.clear_old_logs(self.model.id).await;
         plan.clear_way().await?;
+        let key = self.context.key_of(plan.layers.effective()).await;
+        let key = key.map_err(|failure| status::cause_of_failure(&failure))?;
         let output = Output::create(log.clone()).await?;
         let marker = marker(&self.context.registry.id(), &record.id);
-        let process =
-            Process::spawn(&plan.line, marker, output, plan.runtime.found.reports_progress)
-                .await
-                .map_err(|error| spawn_failed(&error))?;
+        let process = Process::spawn(
+            &plan.line,
+            self.context.registry.secrets().clone(),
+            marker,
+            output,
+            plan.runtime.found.reports_progress,
+        )
+        .await
+        .map_err(|error| spawn_failed(&error))?;
         let id = process.id();
         record.pid = u32::try_from(id.pid).ok();
         record.start_ticks = Some(id.start_ticks);
@@ -462,7 +511,7 @@ impl ServerTask {
         let observers = Observers::start(
             &self.context.watcher,
             &log,
-            plan.target,
+            Client::new(plan.target, key, record.pid),
             command_line::may_sleep(&record.argv),
             false,
         );
@@ -470,10 +519,10 @@ impl ServerTask {
     }
 
     async fn adopt(&mut self, record: RunRecord, process: Process) {
-        let Some(target) = endpoint::target(&record.endpoint) else { return };
+        let Some(client) = self.context.client_of(&record).await else { return };
         let Ok(log) = self.context.log_of(&record.id) else { return };
         let may_sleep = command_line::may_sleep(&record.argv);
-        let observers = Observers::start(&self.context.watcher, &log, target, may_sleep, true);
+        let observers = Observers::start(&self.context.watcher, &log, client, may_sleep, true);
         self.server.run = Some(status::run(&record));
         self.server.endpoint = Some(record.endpoint.clone());
         self.server.warnings = live_warnings(&record);
@@ -645,6 +694,7 @@ impl ServerTask {
         status::of_model(
             &mut self.server,
             &self.model,
+            &self.defaults,
             self.live.as_ref().map(|live| &live.record),
         );
         let changed = self.published.send_if_modified(|published| {
@@ -740,7 +790,9 @@ async fn last_output(log: &RunLog) -> Vec<String> {
 }
 
 fn live_warnings(record: &RunRecord) -> Vec<String> {
-    if record.endpoint.url.is_some() && !command_line::asks_for_key(&record.argv) {
+    if record.endpoint.url.is_some()
+        && !command_line::asks_for_key(&record.argv, &record.environment)
+    {
         vec!["no_api_key: every program on this machine can use it".to_owned()]
     } else {
         vec![]

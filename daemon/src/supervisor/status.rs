@@ -5,8 +5,8 @@ use crate::logs::classify::Exit;
 use crate::store::{RunRecord, now_ms};
 use llamactl_protocol::Failure;
 use llamactl_protocol::model::Model;
+use llamactl_protocol::options::{Settings, layers, secret};
 use llamactl_protocol::server::{Cause, Run, Server, State, Wanted, Wish};
-use std::collections::BTreeSet;
 
 /// A server without a process, from what the registry knows: the last run and the wish.
 #[must_use]
@@ -31,6 +31,7 @@ pub(super) fn at_rest(model: &Model, wanted: Option<Wanted>, last: Option<&RunRe
         restarts: 0,
         in_force: None,
         pending: vec![],
+        overrides: Settings::new(),
         warnings: vec![],
     }
 }
@@ -38,17 +39,19 @@ pub(super) fn at_rest(model: &Model, wanted: Option<Wanted>, last: Option<&RunRe
 /// The code of a cause that somebody asked for.
 pub(super) const REQUESTED: &str = "requested";
 
-/// Brings in what comes from the model and not from the process: its name, and the settings that
-/// changed since the process was started.
-pub(super) fn of_model(server: &mut Server, model: &Model, live: Option<&RunRecord>) {
+/// Brings in what comes from the model and not from the process: its name, the settings that
+/// changed since the process was started, and those of its run alone.
+pub(super) fn of_model(
+    server: &mut Server,
+    model: &Model,
+    defaults: &Settings,
+    live: Option<&RunRecord>,
+) {
     server.model.clone_from(&model.name);
     server.pending = live.map_or_else(Vec::new, |run| {
-        let keys: BTreeSet<&String> = run.settings.keys().chain(model.settings.keys()).collect();
-        keys.into_iter()
-            .filter(|key| run.settings.get(*key) != model.settings.get(*key))
-            .cloned()
-            .collect()
+        layers::differences(&run.settings, &layers::effective(defaults, &model.settings))
     });
+    server.overrides = live.map_or_else(Settings::new, |run| secret::masked(&run.overrides));
     if live.is_none() && server.state.is_settled_down() {
         server.endpoint = None;
     }

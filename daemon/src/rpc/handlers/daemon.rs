@@ -45,10 +45,11 @@ async fn ping(_: Arc<App>, _: Peer, ping: DaemonPing) -> Result<Pong, Failure> {
 }
 
 async fn status(app: Arc<App>, _: Peer, _: DaemonStatus) -> Result<DaemonReport, Failure> {
-    let (runtime, problem) = match runtime::present(&app.registry).await {
+    let (runtime, problem) = match runtime::resolve(&app.registry, None).await {
         Ok(record) => (
             Some(Runtime {
                 id: record.id,
+                name: record.name,
                 path: record.found.path,
                 version: record.found.version,
                 reports_progress: record.found.reports_progress,

@@ -1,18 +1,27 @@
 //! What each method does: thin, over the handles of [`App`]. One file per noun.
 
 mod daemon;
+mod defaults;
 mod event;
+mod exchange;
+mod library;
 mod log;
 mod metrics;
 mod model;
+mod model_history;
+mod model_settings;
+mod old_build;
 mod page;
+mod resolved;
+mod runtime;
 mod server;
+mod vetting;
 
 use super::{Peer, Service};
 use crate::app::App;
 use crate::metrics::Stopped;
 use llamactl_protocol::daemon::RpcDiscover;
-use llamactl_protocol::{Failure, Kind, Method};
+use llamactl_protocol::{Failure, Kind, Method, Subscription};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 
@@ -24,7 +33,13 @@ pub fn service(app: Arc<App>) -> Service<App> {
     let service = Service::new(app);
     let service = daemon::register(service);
     let service = model::register(service);
+    let service = model_settings::register(service);
+    let service = model_history::register(service);
+    let service = defaults::register(service);
+    let service = exchange::register(service);
+    let service = library::register(service);
     let service = server::register(service);
+    let service = runtime::register(service);
     let service = log::register(service);
     let service = metrics::register(service);
     let service = event::register(service).on(move |_, _, _: RpcDiscover| {
@@ -38,6 +53,11 @@ pub fn service(app: Arc<App>) -> Service<App> {
 /// Who asked, for records: the method and the peer.
 fn asker<M: Method>(peer: &Peer) -> String {
     format!("{} by {}", M::NAME, peer.label())
+}
+
+/// The same for a stream.
+fn follower<S: Subscription>(peer: &Peer) -> String {
+    format!("{} by {}", S::NAME, peer.label())
 }
 
 fn sampling_stopped(_: Stopped) -> Failure {

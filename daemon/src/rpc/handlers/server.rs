@@ -1,14 +1,16 @@
 //! `server.*`
 
-use super::{asker, page};
+use super::{asker, old_build, page, vetting};
 use crate::app::App;
 use crate::rpc::{Emission, Peer, Service, Source};
 use crate::supervisor::{Answer, Supervisor};
-use llamactl_protocol::Failure;
+use llamactl_protocol::model::{Model, SettingsChange};
+use llamactl_protocol::options::{Settings, rules};
 use llamactl_protocol::server::{
     Accepted, Server, ServerFollow, ServerList, ServerPage, ServerRestart, ServerShow, ServerStart,
     ServerStop, State,
 };
+use llamactl_protocol::{Access, Failure, Kind};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -33,19 +35,23 @@ async fn list(app: Arc<App>, _: Peer, list: ServerList) -> Result<ServerPage, Fa
         servers.sort_by(|a, b| a.model.cmp(&b.model));
         servers
     };
-    let (items, more) = page::cut(servers, limit);
+    let (mut items, more) = page::cut(servers, limit);
     let next = items.last().filter(|_| more).map(|server| server.model.clone());
+    old_build::warn(&app, &mut items).await;
     Ok(ServerPage { items, next })
 }
 
 async fn show(app: Arc<App>, _: Peer, show: ServerShow) -> Result<Server, Failure> {
     let model = app.registry.model(&show.model).await?;
-    app.supervisor.server(&model).await
+    let mut server = app.supervisor.server(&model).await?;
+    old_build::warn(&app, std::slice::from_mut(&mut server)).await;
+    Ok(server)
 }
 
 async fn start(app: Arc<App>, peer: Peer, start: ServerStart) -> Result<Accepted, Failure> {
     let model = app.registry.model(&start.model).await?;
-    app.supervisor.start_server(&model, asker::<ServerStart>(&peer)).await.map(accepted)
+    let overrides = overrides(&app, peer, &model, start.set).await?;
+    app.supervisor.start_server(&model, overrides, asker::<ServerStart>(&peer)).await.map(accepted)
 }
 
 async fn stop(app: Arc<App>, peer: Peer, stop: ServerStop) -> Result<Accepted, Failure> {
@@ -55,7 +61,38 @@ async fn stop(app: Arc<App>, peer: Peer, stop: ServerStop) -> Result<Accepted, F
 
 async fn restart(app: Arc<App>, peer: Peer, restart: ServerRestart) -> Result<Accepted, Failure> {
     let model = app.registry.model(&restart.model).await?;
-    app.supervisor.restart_server(&model, asker::<ServerRestart>(&peer)).await.map(accepted)
+    let overrides = overrides(&app, peer, &model, restart.set).await?;
+    let by = asker::<ServerRestart>(&peer);
+    app.supervisor.restart_server(&model, overrides, by).await.map(accepted)
+}
+
+/// Settings for one run, checked as the model's own would be.
+async fn overrides(
+    app: &App,
+    peer: Peer,
+    model: &Model,
+    set: Settings,
+) -> Result<Settings, Failure> {
+    if set.is_empty() {
+        return Ok(set);
+    }
+    // Settings name paths and arguments: who may only start and stop may not set them.
+    if peer.access < Access::Admin {
+        return Err(Failure::new(Kind::NotAllowed, "settings for one run need admin access")
+            .hint("start it without --set, or ask the daemon's owner"));
+    }
+    rules::check_given(&set)?;
+    if rules::gives_secret(&set) {
+        return Err(Failure::new(Kind::InvalidValue, "a secret cannot be set for one run alone")
+            .hint(format!("llamactl model set {} KEY=-", model.name)));
+    }
+    let change = SettingsChange { set, ..SettingsChange::default() };
+    let vetted = vetting::vet(&app.registry, &change, &model.settings).await?;
+    if vetted.checked.path.is_some() {
+        return Err(Failure::new(Kind::InvalidValue, "one run cannot have another file")
+            .hint(format!("llamactl model copy {} NEW --path FILE", model.name)));
+    }
+    Ok(vetted.checked.set)
 }
 
 fn accepted(answer: Answer) -> Accepted {

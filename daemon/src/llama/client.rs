@@ -1,0 +1,61 @@
+//! Asking one llama-server: where it listens, and the key it asks for.
+//!
+//! The key is only sent to the process it belongs to. On a Unix socket in our own directory nobody
+//! else can listen; on a TCP port the listener is looked up first, once, because a process that
+//! listens keeps its port for as long as it lives.
+
+use super::http::{HttpError, Target};
+use crate::os::listener::listens;
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A key for llama-server. It shows itself to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(pub String);
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// The client of one llama-server.
+#[derive(Debug)]
+pub struct Client {
+    target: Target,
+    key: Option<ApiKey>,
+    pid: Option<u32>,
+    /// The process listens where the key is sent.
+    is_its_own: AtomicBool,
+}
+
+impl Client {
+    /// A client of the llama-server that is process `pid` and listens at `target`.
+    #[must_use]
+    pub fn new(target: Target, key: Option<ApiKey>, pid: Option<u32>) -> Client {
+        Client { target, key, pid, is_its_own: AtomicBool::new(false) }
+    }
+
+    /// Asks for `path`; status and body of the answer, whatever the status.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub async fn get(&self, path: &str, limit: Duration) -> Result<(StatusCode, Bytes), HttpError> {
+        // `/health` asks for no key, so it gets none.
+        let key = self.key.as_ref().filter(|_| path != "/health" && self.may_send_key());
+        self.target.get(path, key.map(|key| key.0.as_str()), limit).await
+    }
+
+    fn may_send_key(&self) -> bool {
+        let Target::Address(address) = self.target else { return true };
+        if self.is_its_own.load(Ordering::Relaxed) {
+            return true;
+        }
+        let own = self.pid.is_some_and(|pid| listens(pid, address).unwrap_or(false));
+        self.is_its_own.store(own, Ordering::Relaxed);
+        own
+    }
+}

@@ -1,0 +1,177 @@
+//! A change of settings as it comes over the wire, checked.
+
+use llamactl_protocol::model::SettingsChange;
+use llamactl_protocol::options::command_line::{self, Word};
+use llamactl_protocol::options::{Build, Item, Settings, Values, find, rules};
+use llamactl_protocol::{Failure, Kind, WirePath};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// A change whose keys and values are the catalogue's.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// Values to set; secrets as they were given.
+    pub set: Settings,
+    /// Keys to take back.
+    pub unset: Vec<String>,
+    /// Another file for the model.
+    pub path: Option<WirePath>,
+    /// What the caller should know.
+    pub notes: Vec<String>,
+}
+
+impl Checked {
+    /// These settings after the change.
+    #[must_use]
+    pub fn applied_to(&self, before: &Settings) -> Settings {
+        let mut after = before.clone();
+        after.retain(|key, _| !self.unset.contains(key));
+        after.extend(self.set.clone());
+        after
+    }
+}
+
+/// Checks a change against the catalogue, and against the build where it alone knows an option.
+///
+/// # Errors
+/// [`Kind::UnknownOption`], [`Kind::OptionRefused`], [`Kind::InvalidValue`]: the first one there
+/// is; nothing is changed then.
+pub fn check(change: &SettingsChange, build: Option<&Build>) -> Result<Checked, Failure> {
+    let mut checked = Checked::default();
+    let base = change.directory.as_ref().map_or(Path::new("/"), WirePath::as_path);
+    for word in command_line::read(&change.arguments, build, base) {
+        match word {
+            Word::Setting { key, value, .. } => {
+                command_line::collect(&mut checked.set, key, value);
+            }
+            Word::Path(path) => checked.path = Some(path),
+            Word::Alias(_) => return Err(find("alias", None).err().unwrap_or_else(not_a_setting)),
+            Word::Refused { failure, .. } => return Err(failure),
+            Word::Unknown { flag, .. } => {
+                return Err(find(&flag, build).err().unwrap_or_else(not_a_setting));
+            }
+        }
+    }
+    for (key, value) in &change.set {
+        let setting = find(key, build)?;
+        let value = setting.check(value)?;
+        if setting.key == "path" {
+            checked.path = serde_json::from_value(value).ok();
+        } else if checked.set.insert(setting.key.to_owned(), value).is_some()
+            && change.arguments.is_empty()
+        {
+            return Err(twice(setting.key));
+        }
+    }
+    for key in &change.unset {
+        // What no build knows any more can still be taken back.
+        let key = find(key, build).map(|setting| setting.key.to_owned()).or_else(|failure| {
+            if failure.kind == Kind::UnknownOption { Ok(key.clone()) } else { Err(failure) }
+        })?;
+        if key == "path" {
+            return Err(Failure::new(
+                Kind::InvalidValue,
+                "a model has a file: path cannot be unset",
+            )
+            .hint("llamactl model remove takes the model out of the registry"));
+        }
+        if checked.set.contains_key(&key) {
+            return Err(Failure::new(
+                Kind::InvalidValue,
+                format!("{key} cannot be set and unset at once"),
+            ));
+        }
+        checked.unset.push(key);
+    }
+    checked.notes = rules::notes(&checked.set);
+    Ok(checked)
+}
+
+fn twice(key: &str) -> Failure {
+    Failure::new(Kind::InvalidValue, format!("{key} is given twice, under two of its names"))
+        .details(json!({ "key": key }))
+}
+
+fn not_a_setting() -> Failure {
+    Failure::new(Kind::UnknownOption, "this argument is no setting")
+}
+
+/// Notes on files and directories that settings name and that are not there. Blocks.
+#[must_use]
+pub fn check_files(settings: &Settings) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (key, value) in settings {
+        let Ok(setting) = find(key, None) else { continue };
+        for path in paths_in(&setting.values, value) {
+            let what = match path.metadata() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist",
+                Err(_) => "cannot be looked at",
+                Ok(facts) => match setting.values {
+                    Values::Directory if !facts.is_dir() => "is no directory",
+                    Values::Directory => continue,
+                    _ if facts.is_dir() => "is a directory",
+                    _ => continue,
+                },
+            };
+            notes.push(format!("{key}: {} {what}; a start would fail", path.display()));
+        }
+    }
+    notes
+}
+
+fn paths_in(values: &Values<'_>, value: &Value) -> Vec<PathBuf> {
+    let one = |value: &Value| serde_json::from_value::<WirePath>(value.clone()).ok();
+    match (values, value) {
+        (Values::File | Values::Directory, value) => {
+            one(value).map(|path| path.0).into_iter().collect()
+        }
+        (Values::List { of: Item::File, .. }, Value::Array(items)) => {
+            items.iter().filter_map(|item| Some(one(item)?.0)).collect()
+        }
+        (Values::List { of: Item::ScaledFile, .. }, Value::Array(items)) => {
+            let texts = items.iter().filter_map(Value::as_str);
+            texts.filter_map(|text| Some(PathBuf::from(text.rsplit_once(':')?.0))).collect()
+        }
+        _ => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(set: Value, unset: &[&str], arguments: &[&str]) -> SettingsChange {
+        SettingsChange {
+            set: serde_json::from_value(set).unwrap(),
+            unset: unset.iter().map(|key| (*key).to_owned()).collect(),
+            arguments: arguments.iter().map(|argument| WirePath::from(*argument)).collect(),
+            directory: Some(WirePath::from("/home/me")),
+            if_revision: None,
+        }
+    }
+
+    #[test]
+    fn keys_aliases_and_llama_servers_own_spelling_are_one() {
+        let checked =
+            check(&change(json!({ "c": "512" }), &["port"], &["-ngl", "99"]), None).unwrap();
+        assert_eq!(json!(checked.set), json!({ "ctx-size": 512, "gpu-layers": 99 }));
+        assert_eq!(checked.unset, ["port"]);
+        let after = checked.applied_to(&Settings::from([("port".to_owned(), json!(1))]));
+        assert_eq!(after.len(), 2);
+    }
+
+    #[test]
+    fn a_file_is_no_setting_among_others() {
+        let checked = check(&change(json!({}), &[], &["-m", "x.gguf"]), None).unwrap();
+        assert_eq!(checked.path, Some(WirePath::from("/home/me/x.gguf")));
+        assert!(check(&change(json!({}), &["path"], &[]), None).is_err());
+    }
+
+    #[test]
+    fn one_setting_under_two_names_is_refused() {
+        let twice = check(&change(json!({ "c": 1, "ctx-size": 2 }), &[], &[]), None);
+        assert_eq!(twice.unwrap_err().kind, Kind::InvalidValue);
+        let both = check(&change(json!({ "ctx-size": 2 }), &["c"], &[]), None);
+        assert!(both.unwrap_err().message.contains("at once"));
+    }
+}

@@ -3,10 +3,13 @@
 //! Each command's own arguments stand with the command, in `commands/`.
 
 use crate::commands::{
-    completions, daemon_logs, daemon_restart, daemon_start, daemon_status, daemon_stop, events,
-    gpus, help, logs, metrics, model_add, model_alias, model_args, model_copy, model_list,
-    model_remove, model_rename, model_set, model_show, model_unset, ps, restart, rpc, run, start,
-    status, stop, version, wait,
+    completions, daemon_logs, daemon_restart, daemon_start, daemon_status, daemon_stop,
+    defaults_set, defaults_show, defaults_unset, events, gpus, help, logs, metrics, model_add,
+    model_alias, model_args, model_copy, model_diff, model_edit, model_export, model_history,
+    model_import, model_key, model_list, model_remove, model_rename, model_rollback, model_scan,
+    model_set, model_show, model_unset, model_verify, ps, restart, rpc, run, runtime_add,
+    runtime_list, runtime_refresh, runtime_remove, runtime_set, runtime_show, runtime_unset,
+    runtime_use, start, status, stop, version, wait,
 };
 use crate::connection::Reach;
 use crate::output::{ColourChoice, Format};
@@ -37,11 +40,29 @@ Servers:
 
 Models:
   model add PATH…      Register GGUF files
+  model scan [DIR…]    Find the GGUF files that are here, and register them
+  model verify NAME…   Read their files again: whole, and the same?
   model list           List models
-  model show NAME      Everything known of one
-  model set NAME K=V…  Change settings         model unset NAME K…     Take them back
-  model args NAME      The command line a start would use
+  model show NAME      Everything known of one; --resolved: where each setting comes from
   model rename, copy, alias, remove
+  model export [NAME…] Write them down, for here or elsewhere, or for llama-server
+  model import FILE    Take them in: an export, a preset, a command line, the old dashboard
+
+Settings:
+  model set NAME K=V…  Change settings         model unset NAME K…     Take them back
+  model edit NAME      Change them in an editor
+  model args NAME      The command line a start would use
+  model history NAME   What changed, when, by whom; model diff, model rollback
+  model key NAME       The key clients must give
+  defaults set K=V…    Settings for all models; defaults unset, show
+  help settings        Every setting there is
+
+llama-server builds:
+  runtime add PATH     Name a llama-server, to use it beside others
+  runtime list         List them: version, devices, whether one was replaced
+  runtime show NAME    A build's options and devices
+  runtime use NAME     Make one the default; model set NAME runtime=… picks another
+  runtime set, unset, remove, refresh
 
 The machine:
   gpus                 The GPUs and how busy they are
@@ -164,9 +185,15 @@ pub(crate) enum Command {
     Status(status::Status),
     Logs(logs::Logs),
     Run(run::Run),
-    /// Models: register, list, show, set, copy, remove
+    /// Models: find, register, list, show, set, copy, remove
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Settings for all models: set, unset, show
+    #[command(subcommand)]
+    Defaults(DefaultsCommand),
+    /// Runtimes: the llama-server builds there are, several side by side
+    #[command(subcommand)]
+    Runtime(RuntimeCommand),
     Gpus(gpus::Gpus),
     Metrics(metrics::Metrics),
     Events(events::Events),
@@ -185,6 +212,10 @@ pub(crate) enum Command {
 pub(crate) enum ModelCommand {
     /// Register GGUF files as models
     Add(model_add::Add),
+    /// Find GGUF files where they lie, and register them
+    Scan(model_scan::Scan),
+    /// Read models' files again and say what is wrong or different
+    Verify(model_verify::Verify),
     /// List models
     #[command(visible_alias = "ls")]
     List(model_list::List),
@@ -194,17 +225,67 @@ pub(crate) enum ModelCommand {
     Set(model_set::Set),
     /// Take settings of a model back
     Unset(model_unset::Unset),
+    /// Edit a model's settings and file in an editor
+    Edit(model_edit::Edit),
     /// Show the command line a start would use now
     Args(model_args::CommandLine),
+    /// List the changes of a model, newest first
+    History(model_history::History),
+    /// Show what differs between two revisions of a model
+    Diff(model_diff::Diff),
+    /// Take a model back to an earlier revision
+    Rollback(model_rollback::Rollback),
+    /// Print the key that clients of a model's server must give
+    Key(model_key::Key),
     /// Give a model another name
     Rename(model_rename::Rename),
-    /// Make a second profile of the same file
+    /// Make a second profile of the same file, or of another
     Copy(model_copy::Copy),
     /// Show, add and remove other names of a model
     Alias(model_alias::Alias),
+    /// Write models down, to keep them or take them elsewhere
+    Export(model_export::Export),
+    /// Take in models: an export, a preset, a command line, the old dashboard
+    Import(model_import::Import),
     /// Take models out of the registry
     #[command(visible_alias = "rm")]
     Remove(model_remove::Remove),
+}
+
+/// `llamactl defaults …`
+#[derive(Subcommand, Debug)]
+#[command(defer = true)]
+pub(crate) enum DefaultsCommand {
+    /// Change the settings for all models
+    Set(defaults_set::Set),
+    /// Take settings for all models back
+    Unset(defaults_unset::Unset),
+    /// Show the settings for all models
+    Show(defaults_show::Show),
+}
+
+/// `llamactl runtime …`
+#[derive(Subcommand, Debug)]
+#[command(defer = true)]
+pub(crate) enum RuntimeCommand {
+    /// Name a llama-server, to use it beside others
+    Add(runtime_add::Add),
+    /// List runtimes: the llama-server builds there are
+    #[command(visible_alias = "ls")]
+    List(runtime_list::List),
+    /// Show a runtime: its build, its devices, all its options
+    Show(runtime_show::Show),
+    /// Make a runtime the default for models that name no other
+    Use(runtime_use::Use),
+    /// Set variables for a runtime's servers
+    Set(runtime_set::Set),
+    /// Take variables of a runtime's servers back
+    Unset(runtime_unset::Unset),
+    /// Take runtimes out of the registry
+    #[command(visible_alias = "rm")]
+    Remove(runtime_remove::Remove),
+    /// Look at runtimes anew after their files were replaced
+    Refresh(runtime_refresh::Refresh),
 }
 
 /// `llamactl daemon …`

@@ -12,7 +12,8 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use llamactl_protocol::Failure;
 use llamactl_protocol::metrics::MetricsSample;
 use llamactl_protocol::model::ModelList;
-use llamactl_protocol::options::{CATALOGUE, Setting, Values};
+use llamactl_protocol::options::{Group, Item, Setting, Values, catalogue, find};
+use llamactl_protocol::runtime::RuntimeList;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,6 +43,11 @@ pub(crate) fn model_names() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| starting_with(typed, ask(names).unwrap_or_default()))
 }
 
+/// Completes names of runtimes.
+pub(crate) fn runtime_names() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| starting_with(typed, ask(runtimes).unwrap_or_default()))
+}
+
 /// Completes names of series.
 pub(crate) fn series() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| starting_with(typed, ask(readings).unwrap_or_default()))
@@ -52,42 +58,119 @@ pub(crate) fn assignments() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| assignments_for(typed))
 }
 
+/// Completes groups of settings.
+pub(crate) fn setting_groups() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let groups = Group::ALL.iter().filter(|group| begins(group.as_str(), typed));
+        groups
+            .map(|group| CompletionCandidate::new(group.as_str()).help(Some(group.about().into())))
+            .collect()
+    })
+}
+
+/// Completes what help can be asked about: `settings`, then groups and keys.
+pub(crate) fn help_topics() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let groups = Group::ALL.iter().map(|group| (group.as_str(), group.about()));
+        let keys = catalogue().map(|setting| (setting.key, setting.help));
+        std::iter::once(("settings", "The settings, by group"))
+            .chain(groups)
+            .chain(keys)
+            .filter(|(topic, _)| begins(topic, typed))
+            .map(|(topic, about)| CompletionCandidate::new(topic).help(Some(about.into())))
+            .collect()
+    })
+}
+
 /// Completes keys of settings.
 pub(crate) fn setting_keys() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
-        CATALOGUE
-            .iter()
+        settable()
             .filter(|setting| begins(setting.key, typed))
             .map(|setting| CompletionCandidate::new(setting.key).help(Some(setting.help.into())))
             .collect()
     })
 }
 
+/// The settings that can be set.
+fn settable() -> impl Iterator<Item = &'static Setting<'static>> {
+    catalogue().filter(|setting| setting.refused.is_empty())
+}
+
 fn assignments_for(typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
-    let candidate = |text: String, setting: &Setting| {
-        CompletionCandidate::new(text).help(Some(setting.help.into()))
+    let candidate = |text: String, help: &str| {
+        CompletionCandidate::new(text).help(Some(help.to_owned().into()))
     };
     let Some((key, value)) = typed.split_once('=') else {
-        return CATALOGUE
-            .iter()
+        return settable()
             .filter(|setting| setting.key.starts_with(typed))
-            .map(|setting| candidate(format!("{}=", setting.key), setting))
+            .map(|setting| candidate(format!("{}=", setting.key), setting.help))
             .collect();
     };
-    let Ok(setting) = llamactl_protocol::options::find(key) else { return Vec::new() };
-    let words: &[&str] = match &setting.values {
-        Values::Integer { words, .. } => words,
-        _ => &[],
+    let Ok(setting) = find(key, None) else { return Vec::new() };
+    // Of a list, the last of its values is being typed.
+    let (before, value) = match setting.values {
+        Values::List { separator, .. } => {
+            value.rsplit_once(separator).map_or((String::new(), value), |(before, last)| {
+                (format!("{before}{separator}"), last)
+            })
+        }
+        _ => (String::new(), value),
     };
-    let mut values: Vec<&str> = setting.examples.iter().chain(words).copied().collect();
+    let mut offered = offered_values(&setting);
+    offered.extend(asked_values(&setting));
+    offered
+        .into_iter()
+        .filter(|offered| offered.starts_with(value))
+        .map(|offered| candidate(format!("{key}={before}{offered}"), setting.help))
+        .collect()
+}
+
+/// Values worth offering for a setting.
+fn offered_values(setting: &Setting<'_>) -> Vec<String> {
+    let words = match setting.values {
+        Values::Integer { words, .. } | Values::Choice(words) => words,
+        Values::List { of: Item::Word(words), .. } => words,
+        _ => llamactl_protocol::options::NO_WORDS,
+    };
+    let mut values: Vec<String> = words.iter().map(str::to_owned).collect();
+    match setting.values {
+        Values::Switch => values.extend(["true", "false"].map(str::to_owned)),
+        // Their names are those there are, and no example's.
+        Values::List { .. } | Values::Runtime => {}
+        _ if !setting.example.is_empty() => values.push(setting.example.to_owned()),
+        _ => {}
+    }
     values.sort_unstable();
     values.dedup();
     values
-        .into_iter()
-        .filter(|offered| offered.starts_with(value))
-        .map(|offered| candidate(format!("{key}={offered}"), setting))
-        .collect()
+}
+
+/// Values of a setting that the daemon knows.
+fn asked_values(setting: &Setting<'_>) -> Vec<String> {
+    let asked = match setting.values {
+        Values::Runtime => ask(runtimes),
+        Values::List { of: Item::Device, .. } => ask(devices),
+        _ => None,
+    };
+    asked.unwrap_or_default()
+}
+
+async fn runtimes(daemon: &Daemon) -> Result<Vec<String>, Failure> {
+    let page = daemon.call(&RuntimeList::default()).await?;
+    Ok(page.items.into_iter().map(|runtime| runtime.name).collect())
+}
+
+/// The devices of all runtimes.
+async fn devices(daemon: &Daemon) -> Result<Vec<String>, Failure> {
+    let page = daemon.call(&RuntimeList::default()).await?;
+    let devices = page.items.into_iter().filter_map(|runtime| runtime.devices).flatten();
+    let mut names: Vec<String> = devices.map(|device| device.name).collect();
+    names.push("none".to_owned());
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
 }
 
 async fn names(daemon: &Daemon) -> Result<Vec<String>, Failure> {
@@ -144,10 +227,10 @@ mod tests {
 
     #[test]
     fn keys_then_values() {
-        assert_eq!(offered("ctx"), ["ctx-size="]);
-        assert_eq!(offered("port="), ["port=8080", "port=auto"]);
-        assert_eq!(offered("port=a"), ["port=auto"]);
-        assert!(offered("").len() == CATALOGUE.len());
+        assert_eq!(offered("ctx-s"), ["ctx-size="]);
+        assert_eq!(offered("port="), ["port=auto"]);
+        assert_eq!(offered("gpu-layers=a"), ["gpu-layers=all", "gpu-layers=auto"]);
+        assert_eq!(offered("").len(), settable().count());
         assert!(offered("nonsense=").is_empty());
     }
 }

@@ -24,7 +24,7 @@ use tokio::signal::ctrl_c;
 pub(crate) async fn to_stdout<S, T>(
     output: &mut Output,
     follow: &mut Follow<S, T>,
-    mut print: impl FnMut(&mut Output, S::Item) -> Outcome,
+    print: impl FnMut(&mut Output, S::Item) -> Outcome,
 ) -> Outcome
 where
     S: Subscription,
@@ -33,6 +33,22 @@ where
     if output.json {
         return to_stdout_as_json(output, follow, |_| None).await;
     }
+    each(output, follow, print).await
+}
+
+/// Hands each snapshot and change to `print`, also with `--json`.
+///
+/// # Errors
+/// As [`to_stdout`].
+pub(crate) async fn each<S, T>(
+    output: &mut Output,
+    follow: &mut Follow<S, T>,
+    mut print: impl FnMut(&mut Output, S::Item) -> Outcome,
+) -> Outcome
+where
+    S: Subscription,
+    T: AsyncRead + AsyncWrite,
+{
     let mut interrupt = pin!(ctrl_c());
     loop {
         match soon(output, follow.next(), &mut interrupt).await? {

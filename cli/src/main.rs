@@ -13,11 +13,15 @@ mod chat;
 mod commands;
 mod complete;
 mod connection;
+mod editing;
 mod exit;
 mod follow;
 mod output;
 mod pages;
+mod private_file;
+mod secret_input;
 mod settings;
+mod source;
 mod view;
 mod waiting;
 

@@ -4,9 +4,10 @@ use crate::connection::Daemon;
 use llamactl_protocol::Failure;
 use llamactl_protocol::event::{Event, EventList};
 use llamactl_protocol::model::{Model, ModelList};
+use llamactl_protocol::runtime::{RuntimeEntry, RuntimeList};
 use llamactl_protocol::server::{Server, ServerList};
 
-/// The largest page of models or servers.
+/// The largest page of models, servers or runtimes.
 const PAGE: u32 = 200;
 /// The largest page of events.
 const EVENT_PAGE: u32 = 500;
@@ -41,6 +42,23 @@ pub(crate) async fn servers(daemon: &Daemon, all: bool) -> Result<Vec<Server>, F
         after = page.next;
         if after.is_none() {
             return Ok(servers);
+        }
+    }
+}
+
+/// All runtimes, the one found without being told first.
+///
+/// # Errors
+/// The daemon's.
+pub(crate) async fn runtimes(daemon: &Daemon) -> Result<Vec<RuntimeEntry>, Failure> {
+    let mut runtimes = Vec::new();
+    let mut after = None;
+    loop {
+        let page = daemon.call(&RuntimeList { after, limit: Some(PAGE) }).await?;
+        runtimes.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return Ok(runtimes);
         }
     }
 }

@@ -4,6 +4,8 @@ use crate::output::styled::{DIM, GREEN, RED, Style, Styled, YELLOW};
 use crate::output::table::Cell;
 use crate::output::units;
 use llamactl_protocol::metrics::{ProcessSample, Sample, ServerSample};
+use llamactl_protocol::model::FileState;
+use llamactl_protocol::options;
 use llamactl_protocol::server::{Server, State};
 use serde_json::Value;
 
@@ -30,6 +32,15 @@ pub(crate) fn state_text(server: &Server) -> String {
 /// The same as a cell.
 pub(crate) fn state_cell(server: &Server) -> Cell {
     Cell::styled(state_style(server.state), state_text(server))
+}
+
+/// What is amiss with a model's file, if anything is.
+pub(crate) fn file_amiss(state: FileState) -> Option<&'static str> {
+    match state {
+        FileState::Present => None,
+        FileState::Missing => Some("file missing"),
+        FileState::Changed => Some("file changed"),
+    }
 }
 
 /// Where a server listens: a URL, or `unix:` and a path.
@@ -104,12 +115,17 @@ pub(crate) fn resident_bytes(process: &ProcessSample) -> Option<u64> {
     }
 }
 
-/// A setting's value as it is typed.
-pub(crate) fn setting_value(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(setting_value).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
+/// A setting as it is typed; what is longer than a line is cut.
+pub(crate) fn assignment(key: &str, value: &Value) -> String {
+    format!("{key}={}", setting_value(key, value))
+}
+
+/// A setting's value as it is typed; what is longer than a line is cut.
+pub(crate) fn setting_value(key: &str, value: &Value) -> String {
+    let text = options::text_of(key, value);
+    match text.lines().next() {
+        Some(first) if text.lines().nth(1).is_some() => format!("{first} …"),
+        _ => text,
     }
 }
 
@@ -151,6 +167,7 @@ pub(crate) mod tests {
             restarts: 0,
             in_force: Some(InForce { context_tokens: Some(4096), slots: Some(4), build: None }),
             pending: vec![],
+            overrides: Default::default(),
             warnings: vec![],
         }
     }
@@ -183,8 +200,10 @@ pub(crate) mod tests {
 
     #[test]
     fn settings_read_as_they_are_typed() {
-        assert_eq!(setting_value(&json!("auto")), "auto");
-        assert_eq!(setting_value(&json!(4096)), "4096");
-        assert_eq!(setting_value(&json!(["--temp", "0.2"])), "--temp 0.2");
+        assert_eq!(assignment("port", &json!("auto")), "port=auto");
+        assert_eq!(assignment("ctx-size", &json!(4096)), "ctx-size=4096");
+        assert_eq!(assignment("extra-args", &json!(["--x", "a b"])), "extra-args=--x 'a b'");
+        assert_eq!(assignment("lora", &json!(["/a", "/b"])), "lora=/a,/b");
+        assert_eq!(assignment("grammar", &json!("a\nb")), "grammar=a …");
     }
 }

@@ -1,12 +1,12 @@
 //! HTTP to a server's endpoint, over TCP or its Unix socket.
 
+use super::Place;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use llamactl_protocol::server::Endpoint;
 use llamactl_protocol::{Failure, Kind};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -68,13 +68,15 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
 ///
 /// # Errors
 /// [`Kind::ServerFailed`] when the server cannot be reached.
-pub(crate) async fn post(endpoint: &Endpoint, path: &str, body: &Value) -> Result<Answer, Failure> {
+pub(crate) async fn post(place: &Place, path: &str, body: &Value) -> Result<Answer, Failure> {
+    let Place { endpoint, key } = place;
+    let key = key.as_deref();
     match (&endpoint.socket, &endpoint.url) {
         (Some(socket), _) => {
             let stream = UnixStream::connect(socket.as_path())
                 .await
                 .map_err(|error| unreachable(&socket.to_string(), &error))?;
-            send(stream, "localhost", &format!("/v1{path}"), body).await
+            send(stream, "localhost", &format!("/v1{path}"), key, body).await
         }
         (None, Some(url)) => {
             let base: Uri = url.parse().map_err(|error| unreachable(url, &error))?;
@@ -84,7 +86,7 @@ pub(crate) async fn post(endpoint: &Endpoint, path: &str, body: &Value) -> Resul
                 .map_err(|error| unreachable(url, &error))?;
             let authority = base.authority().map_or("localhost", |authority| authority.as_str());
             let path = format!("{}{path}", base.path().trim_end_matches('/'));
-            send(stream, authority, &path, body).await
+            send(stream, authority, &path, key, body).await
         }
         (None, None) => {
             Err(Failure::new(Kind::NotRunning, "the server listens nowhere that is known"))
@@ -92,7 +94,13 @@ pub(crate) async fn post(endpoint: &Endpoint, path: &str, body: &Value) -> Resul
     }
 }
 
-async fn send<S>(stream: S, host: &str, path: &str, body: &Value) -> Result<Answer, Failure>
+async fn send<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    key: Option<&str>,
+    body: &Value,
+) -> Result<Answer, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -103,10 +111,9 @@ where
         .header("host", host)
         .header("content-type", "application/json")
         .header("accept", "text/event-stream");
-    // llama-server's own variable for the key.
-    let request = match std::env::var("LLAMA_API_KEY") {
-        Ok(key) if !key.is_empty() => request.header("authorization", format!("Bearer {key}")),
-        _ => request,
+    let request = match key {
+        Some(key) => request.header("authorization", format!("Bearer {key}")),
+        None => request,
     };
     let request =
         request.body(Full::new(Bytes::from(body.to_string()))).map_err(|error| broke(&error))?;
@@ -131,6 +138,7 @@ fn unreachable(at: &str, error: &dyn std::error::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use llamactl_protocol::server::Endpoint;
 
     #[test]
     fn a_refusal_is_told_in_the_servers_words() {
@@ -143,7 +151,8 @@ mod tests {
     #[tokio::test]
     async fn nowhere_to_go_is_said() {
         let endpoint = Endpoint { url: None, socket: Some("/nonexistent/x.sock".into()) };
-        let failure = post(&endpoint, "/x", &Value::Null).await.err().unwrap();
+        let place = Place { endpoint, key: None };
+        let failure = post(&place, "/x", &Value::Null).await.err().unwrap();
         assert_eq!(failure.kind, Kind::ServerFailed);
         assert!(failure.message.contains("/nonexistent/x.sock"), "{failure}");
     }

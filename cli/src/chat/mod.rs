@@ -30,6 +30,15 @@ pub(crate) struct Wishes {
     pub(crate) seed: Option<i64>,
 }
 
+/// Where a model answers.
+#[derive(Clone)]
+pub(crate) struct Place {
+    /// Where its server listens.
+    pub(crate) endpoint: Endpoint,
+    /// The key it asks for.
+    pub(crate) key: Option<String>,
+}
+
 /// Where pieces of an answer go.
 pub(crate) trait Sink {
     /// A chunk, as it came.
@@ -99,14 +108,14 @@ impl From<Quit> for Unanswered {
 /// # Errors
 /// [`Unanswered`].
 pub(crate) async fn ask(
-    endpoint: &Endpoint,
+    place: &Place,
     model: &str,
     messages: &[Value],
     wishes: &Wishes,
     sink: &mut impl Sink,
 ) -> Result<Finished, Unanswered> {
     let body = request(model, messages, wishes);
-    let answer = http::post(endpoint, "/chat/completions", &body).await?;
+    let answer = http::post(place, "/chat/completions", &body).await?;
     match answer.response.status().as_u16() {
         200..300 => receive(answer, sink).await,
         503 => Err(Unanswered::Loading),

@@ -88,6 +88,7 @@ pub(crate) mod tests {
             servers_active: 1,
             runtime: Some(Runtime {
                 id: 1,
+                name: "system".into(),
                 path: "/usr/bin/llama-server".into(),
                 version: Some("b10434".into()),
                 reports_progress: true,

@@ -1,21 +1,29 @@
-//! `llamactl help [COMMAND…]`
+//! `llamactl help [COMMAND…]`, `llamactl help settings [GROUP|KEY]`
 
 use crate::args::{COMMANDS, Cli, more};
+use crate::complete::help_topics;
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::{Args, CommandFactory as _};
+use llamactl_protocol::options::{Group, document, look_up};
 use llamactl_protocol::{Failure, Kind};
 
-/// List the commands, or show one command's help
+/// List the commands or the settings, or show the help of one
+///
+/// help settings lists every setting there is, help settings GROUP those of a group, help settings
+/// KEY tells all of one: what it takes, its other names, llama-server's default.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl help",
-    "llamactl help model set";
-    "0 done  2 no such command"
+    "llamactl help model set",
+    "llamactl help settings",
+    "llamactl help settings sampling",
+    "llamactl help settings ctx-size";
+    "0 done  2 no such command  5 no such setting"
 ))]
 pub(crate) struct Help {
-    /// A command
-    #[arg(value_name = "COMMAND")]
+    /// A command; or settings, and a group or a key of them
+    #[arg(value_name = "COMMAND", add = help_topics())]
     command: Vec<String>,
 }
 
@@ -25,6 +33,11 @@ pub(crate) fn run(output: &mut Output, args: Help) -> Outcome {
         let note =
             "llamactl COMMAND --help tells more; llamactl --help shows a tour and the exit codes.";
         return output.line(format!("{COMMANDS}\n\n{note}"));
+    }
+    if let [first, topics @ ..] = args.command.as_slice()
+        && first == "settings"
+    {
+        return settings(output, topics);
     }
     let mut command = Cli::command();
     command.build();
@@ -37,4 +50,20 @@ pub(crate) fn run(output: &mut Output, args: Help) -> Outcome {
         command = found.clone();
     }
     output.line(command.render_long_help().to_string().trim_end())
+}
+
+/// Shows the settings, a group of them, or one.
+fn settings(output: &mut Output, topics: &[String]) -> Outcome {
+    if topics.is_empty() {
+        return output.line(document::help_list().trim_end());
+    }
+    for (index, topic) in topics.iter().enumerate() {
+        let text = match Group::find(topic) {
+            Ok(group) => document::help_group(group),
+            Err(_) => document::help_of(&look_up(topic, None)?),
+        };
+        let between = if index > 0 { "\n" } else { "" };
+        output.line(format!("{between}{}", text.trim_end()))?;
+    }
+    Ok(())
 }

@@ -6,6 +6,9 @@ pub(crate) mod daemon_restart;
 pub(crate) mod daemon_start;
 pub(crate) mod daemon_status;
 pub(crate) mod daemon_stop;
+pub(crate) mod defaults_set;
+pub(crate) mod defaults_show;
+pub(crate) mod defaults_unset;
 pub(crate) mod events;
 pub(crate) mod gpus;
 pub(crate) mod help;
@@ -15,16 +18,33 @@ pub(crate) mod model_add;
 pub(crate) mod model_alias;
 pub(crate) mod model_args;
 pub(crate) mod model_copy;
+pub(crate) mod model_diff;
+pub(crate) mod model_edit;
+pub(crate) mod model_export;
+pub(crate) mod model_history;
+pub(crate) mod model_import;
+pub(crate) mod model_key;
 pub(crate) mod model_list;
 pub(crate) mod model_remove;
 pub(crate) mod model_rename;
+pub(crate) mod model_rollback;
+pub(crate) mod model_scan;
 pub(crate) mod model_set;
 pub(crate) mod model_show;
 pub(crate) mod model_unset;
+pub(crate) mod model_verify;
 pub(crate) mod ps;
 pub(crate) mod restart;
 pub(crate) mod rpc;
 pub(crate) mod run;
+pub(crate) mod runtime_add;
+pub(crate) mod runtime_list;
+pub(crate) mod runtime_refresh;
+pub(crate) mod runtime_remove;
+pub(crate) mod runtime_set;
+pub(crate) mod runtime_show;
+pub(crate) mod runtime_unset;
+pub(crate) mod runtime_use;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod status_one;
@@ -32,7 +52,7 @@ pub(crate) mod stop;
 pub(crate) mod version;
 pub(crate) mod wait;
 
-use crate::args::{Command, DaemonCommand, ModelCommand};
+use crate::args::{Command, DaemonCommand, DefaultsCommand, ModelCommand, RuntimeCommand};
 use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -49,15 +69,51 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) ->
         Command::Logs(args) => logs::run(output, reach, args).await,
         Command::Run(args) => run::run(output, reach, args).await,
         Command::Model(ModelCommand::Add(args)) => model_add::run(output, reach, args).await,
+        Command::Model(ModelCommand::Scan(args)) => model_scan::run(output, reach, args).await,
+        Command::Model(ModelCommand::Verify(args)) => model_verify::run(output, reach, args).await,
         Command::Model(ModelCommand::List(_)) => model_list::run(output, reach).await,
         Command::Model(ModelCommand::Show(args)) => model_show::run(output, reach, args).await,
         Command::Model(ModelCommand::Set(args)) => model_set::run(output, reach, args).await,
         Command::Model(ModelCommand::Unset(args)) => model_unset::run(output, reach, args).await,
         Command::Model(ModelCommand::Args(args)) => model_args::run(output, reach, args).await,
+        Command::Model(ModelCommand::History(args)) => {
+            model_history::run(output, reach, args).await
+        }
+        Command::Model(ModelCommand::Diff(args)) => model_diff::run(output, reach, args).await,
+        Command::Model(ModelCommand::Rollback(args)) => {
+            model_rollback::run(output, reach, args).await
+        }
+        Command::Model(ModelCommand::Edit(args)) => model_edit::run(output, reach, args).await,
+        Command::Model(ModelCommand::Export(args)) => model_export::run(output, reach, args).await,
+        Command::Model(ModelCommand::Import(args)) => model_import::run(output, reach, args).await,
+        Command::Model(ModelCommand::Key(args)) => model_key::run(output, reach, args).await,
+        Command::Defaults(DefaultsCommand::Set(args)) => {
+            defaults_set::run(output, reach, args).await
+        }
+        Command::Defaults(DefaultsCommand::Unset(args)) => {
+            defaults_unset::run(output, reach, args).await
+        }
+        Command::Defaults(DefaultsCommand::Show(_)) => defaults_show::run(output, reach).await,
         Command::Model(ModelCommand::Rename(args)) => model_rename::run(output, reach, args).await,
         Command::Model(ModelCommand::Copy(args)) => model_copy::run(output, reach, args).await,
         Command::Model(ModelCommand::Alias(args)) => model_alias::run(output, reach, args).await,
         Command::Model(ModelCommand::Remove(args)) => model_remove::run(output, reach, args).await,
+        Command::Runtime(RuntimeCommand::Add(args)) => runtime_add::run(output, reach, args).await,
+        Command::Runtime(RuntimeCommand::List(_)) => runtime_list::run(output, reach).await,
+        Command::Runtime(RuntimeCommand::Show(args)) => {
+            runtime_show::run(output, reach, args).await
+        }
+        Command::Runtime(RuntimeCommand::Use(args)) => runtime_use::run(output, reach, args).await,
+        Command::Runtime(RuntimeCommand::Set(args)) => runtime_set::run(output, reach, args).await,
+        Command::Runtime(RuntimeCommand::Unset(args)) => {
+            runtime_unset::run(output, reach, args).await
+        }
+        Command::Runtime(RuntimeCommand::Remove(args)) => {
+            runtime_remove::run(output, reach, args).await
+        }
+        Command::Runtime(RuntimeCommand::Refresh(args)) => {
+            runtime_refresh::run(output, reach, args).await
+        }
         Command::Gpus(_) => gpus::run(output, reach).await,
         Command::Metrics(args) => metrics::run(output, reach, args).await,
         Command::Events(args) => events::run(output, reach, args).await,

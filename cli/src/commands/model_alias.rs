@@ -35,7 +35,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Alias) -> Outc
     let Alias { name, add, remove } = args;
     if add.is_empty() && remove.is_empty() {
         let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-        let detail = daemon.call(&ModelShow { model: name }).await?;
+        let detail = daemon.call(&ModelShow { model: name, ..ModelShow::default() }).await?;
         return if output.json {
             output.json(&detail.model)
         } else {

@@ -5,16 +5,21 @@ use crate::complete::model_names;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
+use crate::settings;
 use clap::Args;
+use clap_complete::engine::{ArgValueCompleter, PathCompleter};
+use llamactl_protocol::WirePath;
 use llamactl_protocol::model::ModelCopy;
+use std::path::PathBuf;
 
-/// Make a second profile of the same file
+/// Make a second profile of the same file, or of another
 ///
-/// The copy has the settings, not the aliases; the file is not copied.
+/// The copy has the settings, not the aliases; no file is copied.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
-    "llamactl model copy qwen3 qwen3-long && llamactl model set qwen3-long ctx-size=32768";
-    "0 done  3 no such model  4 the name is taken  5 no possible name  6 daemon unreachable"
+    "llamactl model copy qwen3 qwen3-long && llamactl model set qwen3-long ctx-size=32768",
+    "llamactl model copy qwen3 qwen3-q8 --path ~/models/qwen3-8b-q8_0.gguf";
+    "0 done  3 no such model or file  4 the name is taken  5 no possible name  6 daemon unreachable"
 ))]
 pub(crate) struct Copy {
     /// A model, by name or alias
@@ -22,12 +27,19 @@ pub(crate) struct Copy {
     name: String,
     /// The copy's name
     new: String,
+    /// Another GGUF file for the copy
+    #[arg(long, value_name = "FILE", add = ArgValueCompleter::new(PathCompleter::file()))]
+    path: Option<PathBuf>,
 }
 
 /// Copies a model.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Copy) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
-    let added = daemon.call(&ModelCopy { model: args.name.clone(), to: args.new }).await?;
+    let path = match args.path {
+        Some(path) => Some(WirePath(settings::here()?.as_path().join(path))),
+        None => None,
+    };
+    let added = daemon.call(&ModelCopy { model: args.name.clone(), to: args.new, path }).await?;
     let name = &added.model.name;
     if output.json {
         return output.json(&added);

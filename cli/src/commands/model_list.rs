@@ -4,12 +4,13 @@ use crate::args::more;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
+use crate::output::styled::RED;
 use crate::output::table::{Align, Cell, Column, Table, known};
 use crate::output::units;
 use crate::pages;
-use crate::view::state_cell;
+use crate::view::{file_amiss, state_cell, state_text};
 use clap::Args;
-use llamactl_protocol::model::Model;
+use llamactl_protocol::model::{FileState, Model};
 use llamactl_protocol::server::Server;
 
 /// List models
@@ -58,11 +59,20 @@ fn table(models: &[Model], servers: &[Server]) -> Table {
             known(file.quantization.as_ref()),
             known(file.context_length.map(|tokens| tokens.to_string())),
             Cell::from(units::bytes(file.size_bytes)),
-            server.map_or_else(|| known(None::<&str>), state_cell),
+            state(server, model.file_state),
             Cell::from(model.path.to_string()),
         ]);
     }
     table
+}
+
+/// The server's state, and what is amiss with the file.
+fn state(server: Option<&Server>, file: Option<FileState>) -> Cell {
+    let Some(amiss) = file.and_then(file_amiss) else {
+        return server.map_or_else(|| known(None::<&str>), state_cell);
+    };
+    let state = server.map(|server| format!("{}, ", state_text(server))).unwrap_or_default();
+    Cell::styled(RED, format!("{state}{amiss}"))
 }
 
 #[cfg(test)]
@@ -88,6 +98,7 @@ pub(crate) mod tests {
                 context_length: Some(40_960),
                 ..ModelFile::default()
             },
+            file_state: Some(FileState::Present),
             settings: [("ctx-size".to_owned(), 8192.into())].into(),
             revision: 3,
             added_at_ms: 1,
@@ -106,5 +117,13 @@ pub(crate) mod tests {
              a     qwen3    8.2B  Q4_K_M  40960  4.7 GiB  ready  /m/a.gguf\n\
              b     -           -  -           -      0 B  -      /m/a.gguf\n"
         );
+    }
+
+    #[test]
+    fn what_is_amiss_with_a_file_stands_with_the_state() {
+        let mut gone = model("a");
+        gone.file_state = Some(FileState::Missing);
+        let text = table(&[gone], &[server("a", State::Stopped)]).render(false, None);
+        assert!(text.contains("  stopped, file missing  /m/a.gguf"), "{text}");
     }
 }

@@ -1,47 +1,119 @@
 //! `llamactl model set NAME key=value…`
 
 use crate::args::more;
+use crate::commands::start::{Patience, bring_up};
 use crate::complete::{assignments, model_names};
-use crate::connection::{Autostart, Reach};
-use crate::exit::Outcome;
+use crate::connection::{Autostart, Daemon, Reach};
+use crate::exit::{Outcome, Tally};
 use crate::output::Output;
 use crate::settings;
 use clap::Args;
-use llamactl_protocol::model::{Changed, ModelSet};
+use llamactl_protocol::model::{Changed, ModelSet, SettingsChange};
+use llamactl_protocol::server::ServerRestart;
+use llamactl_protocol::{Failure, WirePath};
+use std::ffi::OsString;
 
 /// Change settings of a model
 ///
-/// Keys are llama-server's own long flags. A running server takes them on restart.
+/// Keys are llama-server's own long flags; llamactl help settings lists them. Either all are
+/// changed or none. Behind -- they are in llama-server's own spelling. A secret is given as
+/// KEY=@FILE, KEY=- (stdin) or KEY=? (a prompt). A running server takes changes on restart.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
-    "llamactl model set qwen3 ctx-size=16384 gpu-layers=all",
-    "llamactl model set qwen3 port=auto && llamactl restart qwen3",
-    "llamactl model set qwen3 extra-args='--temp 0.2 --jinja'";
-    "0 done  2 not key=value  3 no such model  4 changed by somebody else  5 a setting refused  6 daemon unreachable"
+    "llamactl model set qwen3 ctx-size=16384 gpu-layers=all temp=0.7",
+    "llamactl model set qwen3 -- -ngl 99 -c 16384 --temp 0.7",
+    "llamactl model set qwen3 port=auto --restart",
+    "llamactl model set qwen3 api-key=generate && llamactl model key qwen3",
+    "llamactl model set qwen3 hf-token=@$HOME/.hf-token env.CUDA_VISIBLE_DEVICES=1";
+    "0 done  2 not key=value  3 no such model  4 changed by somebody else  5 a setting refused  6 daemon unreachable  7 timed out or 8 the server failed, with --restart"
 ))]
 pub(crate) struct Set {
     /// A model, by name or alias
     #[arg(add = model_names())]
     name: String,
-    /// Settings
-    #[arg(required = true, value_name = "KEY=VALUE", allow_hyphen_values = false, add = assignments())]
-    settings: Vec<String>,
+    #[command(flatten)]
+    settings: Assignments,
     /// Change only if the model is still at this revision
     #[arg(long, value_name = "N")]
     if_revision: Option<i64>,
+    /// Restart its server, if it runs with other settings, and wait until it is ready
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Settings as they are typed: `key=value…`, or llama-server's flags behind `--`.
+#[derive(Args, Debug)]
+pub(crate) struct Assignments {
+    /// Settings
+    #[arg(
+        required_unless_present = "arguments",
+        value_name = "KEY=VALUE",
+        allow_hyphen_values = false,
+        add = assignments()
+    )]
+    settings: Vec<OsString>,
+    /// Settings in llama-server's own spelling
+    #[arg(last = true, value_name = "LLAMA-SERVER-FLAG")]
+    arguments: Vec<OsString>,
+}
+
+impl Assignments {
+    /// The change they ask for.
+    ///
+    /// # Errors
+    /// As [`settings::parse`].
+    pub(crate) fn change(&self) -> Result<SettingsChange, Failure> {
+        let arguments: Vec<WirePath> = self.arguments.iter().map(WirePath::from).collect();
+        Ok(SettingsChange {
+            set: settings::parse(&self.settings)?,
+            directory: if arguments.is_empty() { None } else { Some(settings::here()?) },
+            arguments,
+            ..SettingsChange::default()
+        })
+    }
 }
 
 /// Changes settings.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
-    let set = settings::parse(&args.settings)?;
+    let change = SettingsChange { if_revision: args.if_revision, ..args.settings.change()? };
     let daemon = reach.daemon(Autostart::Always).await?;
-    let params = ModelSet { model: args.name, set, unset: vec![], if_revision: args.if_revision };
-    let changed = daemon.call(&params).await?;
-    tell(output, &changed)
+    let changed = daemon.call(&ModelSet { model: args.name, change }).await?;
+    if !args.restart {
+        return tell(output, &changed);
+    }
+    tell_change(output, &changed)?;
+    if changed.takes_effect_on_restart {
+        return restart(output, &daemon, changed.model.name, &args.patience).await;
+    }
+    Ok(())
 }
 
-/// Says what a change came to.
+async fn restart(
+    output: &mut Output,
+    daemon: &Daemon,
+    model: String,
+    patience: &Patience,
+) -> Outcome {
+    let deadline = patience.deadline();
+    let accepted = daemon.call(&ServerRestart { model, set: Default::default() }).await?;
+    let mut tally = Tally::default();
+    bring_up(output, daemon, vec![accepted], patience, deadline, &mut tally).await?;
+    tally.end()
+}
+
+/// Says what a change came to, and that a running server waits for a restart.
 pub(crate) fn tell(output: &mut Output, changed: &Changed) -> Outcome {
+    tell_change(output, changed)?;
+    if changed.takes_effect_on_restart && output.for_people() {
+        let name = &changed.model.name;
+        output.hint(&format!("its server still has the old settings: llamactl restart {name}"));
+    }
+    Ok(())
+}
+
+fn tell_change(output: &mut Output, changed: &Changed) -> Outcome {
     let name = &changed.model.name;
     if output.json {
         return output.json(changed);
@@ -50,14 +122,12 @@ pub(crate) fn tell(output: &mut Output, changed: &Changed) -> Outcome {
         return output.names(changed.changed.then_some(name));
     }
     output.line(line(changed))?;
-    if changed.takes_effect_on_restart {
-        output.hint(&format!("its server still has the old settings: llamactl restart {name}"));
-    }
+    changed.notes.iter().for_each(|note| output.note(note.as_str()));
     Ok(())
 }
 
 fn line(changed: &Changed) -> String {
-    let Changed { model, changed, takes_effect_on_restart } = changed;
+    let Changed { model, changed, takes_effect_on_restart, .. } = changed;
     match (changed, takes_effect_on_restart) {
         (false, _) => format!("{} was like this already", model.name),
         (true, false) => format!("{} changed (revision {})", model.name, model.revision),
@@ -75,7 +145,7 @@ mod tests {
     #[test]
     fn a_change_says_when_it_counts() {
         let told = |changed, takes_effect_on_restart| {
-            line(&Changed { model: model("m"), changed, takes_effect_on_restart })
+            line(&Changed { model: model("m"), changed, takes_effect_on_restart, notes: vec![] })
         };
         assert_eq!(told(true, false), "m changed (revision 3)");
         assert_eq!(told(true, true), "m changed (revision 3); takes effect on restart");

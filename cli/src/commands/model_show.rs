@@ -1,16 +1,18 @@
 //! `llamactl model show NAME`
 
 use crate::args::more;
-use crate::complete::model_names;
+use crate::complete::{model_names, setting_groups};
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::output::facts::{Facts, heading, painted};
+use crate::output::facts::{Facts, heading, listed, painted};
+use crate::output::styled::{DIM, RED, Styled, YELLOW};
+use crate::output::table::{Align, Cell, Column, Table, known};
 use crate::output::time::Clock;
 use crate::output::units;
-use crate::view::{endpoint, setting_value, state_style, state_text};
+use crate::view::{assignment, endpoint, file_amiss, setting_value, state_style, state_text};
 use clap::Args;
-use llamactl_protocol::model::{Model, ModelDetail, ModelShow};
+use llamactl_protocol::model::{Model, ModelDetail, ModelShow, ResolvedSetting, SettingSource};
 
 /// Lines of a chat template shown at a terminal.
 const TEMPLATE_LINES: usize = 6;
@@ -18,27 +20,47 @@ const TEMPLATE_LINES: usize = 6;
 /// Show everything known of a model
 ///
 /// Its file, its settings, its server. At a terminal only the beginning of the chat template.
+/// With --resolved only the settings: the value the next start uses, who set it, llama-server's
+/// own default, and what the running server has in force.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model show qwen3",
+    "llamactl model show qwen3 --resolved",
+    "llamactl model show qwen3 --group sampling",
     "llamactl model show qwen3 --json | jq .settings";
-    "0 done  3 no such model  6 daemon unreachable"
+    "0 done  3 no such model  5 no such group  6 daemon unreachable"
 ))]
 pub(crate) struct Show {
     /// A model, by name or alias
     #[arg(add = model_names())]
     name: String,
+    /// Only the settings, with where each comes from and what is in force
+    #[arg(long)]
+    resolved: bool,
+    /// Every setting of a group, also those nobody set: sampling, memory, gpu, …
+    #[arg(long, value_name = "GROUP", add = setting_groups())]
+    group: Option<String>,
 }
 
 /// Shows a model.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    let detail = daemon.call(&ModelShow { model: args.name }).await?;
+    let only_settings = args.resolved || args.group.is_some();
+    // For a person the settings are always told with what became of them.
+    let resolved = args.resolved || output.for_people();
+    let show = ModelShow { model: args.name, resolved, group: args.group };
+    let detail = daemon.call(&show).await?;
     if output.json {
-        return output.json(&detail);
+        return match &detail.resolved {
+            Some(resolved) if only_settings => output.json_lines(resolved),
+            _ => output.json(&detail),
+        };
     }
     if output.quiet {
         return output.names([&detail.model.name]);
+    }
+    if only_settings {
+        return output.table(&settings_table(detail.resolved.as_deref().unwrap_or_default()));
     }
     for line in facts(&detail, &Clock::local()).lines() {
         output.line_unflushed(line)?;
@@ -64,8 +86,13 @@ fn facts(detail: &ModelDetail, clock: &Clock) -> Facts {
     facts.add("name", model.name.as_str());
     facts.add_known("aliases", some(model.aliases.join(", ")));
     file_facts(&mut facts, model);
-    for (key, value) in &model.settings {
-        facts.add("settings", format!("{key}={}", setting_value(value)));
+    match &detail.resolved {
+        Some(resolved) => resolved.iter().filter_map(setting_line).for_each(|line| {
+            facts.add("settings", line);
+        }),
+        None => model.settings.iter().for_each(|(key, value)| {
+            facts.add("settings", assignment(key, value));
+        }),
     }
     facts.add("revision", format!("{}, {}", model.revision, clock.full(model.changed_at_ms)));
     facts.add("added", clock.full(model.added_at_ms));
@@ -75,9 +102,60 @@ fn facts(detail: &ModelDetail, clock: &Clock) -> Facts {
     facts
 }
 
+/// `ctx-size=8192 (default for all models)`; `None` for what nobody set.
+fn setting_line(setting: &ResolvedSetting) -> Option<Styled> {
+    let value = setting.value.as_ref()?;
+    let mut line = Styled::from(assignment(&setting.key, value));
+    match setting.source {
+        SettingSource::Run => line = line.with(DIM, " (this run alone)"),
+        SettingSource::Defaults => line = line.with(DIM, " (default for all models)"),
+        SettingSource::Model | SettingSource::LlamaServer => {}
+    }
+    if setting.pending {
+        line = line.with(YELLOW, " (takes effect on restart)");
+    }
+    Some(line)
+}
+
+/// The settings one by one.
+fn settings_table(settings: &[ResolvedSetting]) -> Table {
+    let mut table = Table::new([
+        Column("KEY", Align::Left),
+        Column("VALUE", Align::Left),
+        Column("FROM", Align::Left),
+        Column("DEFAULT", Align::Left),
+        Column("IN FORCE", Align::Left),
+        Column("NOTE", Align::Left),
+    ]);
+    for setting in settings {
+        let from = match setting.source {
+            SettingSource::Run => "this run",
+            SettingSource::Model => "model",
+            SettingSource::Defaults => "defaults",
+            SettingSource::LlamaServer => "llama-server",
+        };
+        let notes = [
+            setting.pending.then(|| "takes effect on restart".to_owned()),
+            setting.inferred.then(|| "only this build knows it".to_owned()),
+        ];
+        table.row([
+            Cell::from(&setting.key),
+            known(setting.value.as_ref().map(|value| setting_value(&setting.key, value))),
+            Cell::from(from),
+            known(setting.default.as_ref()),
+            known(setting.in_force.as_ref().map(|value| setting_value(&setting.key, value))),
+            known(listed(notes)),
+        ]);
+    }
+    table
+}
+
 fn file_facts(facts: &mut Facts, model: &Model) {
     let file = &model.file;
     facts.add("path", model.path.to_string());
+    if let Some(amiss) = model.file_state.and_then(file_amiss) {
+        facts.add("file", painted(RED, format!("{amiss}: llamactl model verify {}", model.name)));
+    }
     for part in file.parts.iter().filter(|_| file.parts.len() > 1) {
         facts.add("parts", part.to_string());
     }
@@ -114,6 +192,7 @@ mod tests {
             model: model("m"),
             chat_template: None,
             server: server("m", State::Ready),
+            resolved: None,
         };
         let lines: Vec<String> = facts(&detail, &Clock::local())
             .lines()

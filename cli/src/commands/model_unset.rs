@@ -7,11 +7,11 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
-use llamactl_protocol::model::ModelSet;
+use llamactl_protocol::model::{ModelSet, SettingsChange};
 
 /// Take settings of a model back
 ///
-/// llama-server's own default holds again.
+/// The default for all models holds again, or llama-server's own.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model unset qwen3 ctx-size gpu-layers";
@@ -32,12 +32,11 @@ pub(crate) struct Unset {
 /// Takes settings back.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Unset) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
-    let params = ModelSet {
-        model: args.name,
+    let change = SettingsChange {
         unset: args.keys,
         if_revision: args.if_revision,
-        ..ModelSet::default()
+        ..SettingsChange::default()
     };
-    let changed = daemon.call(&params).await?;
+    let changed = daemon.call(&ModelSet { model: args.name, change }).await?;
     tell(output, &changed)
 }

@@ -96,11 +96,19 @@ pub(crate) fn table(
 }
 
 /// Why a server is in its state, where that is not plain; what to look at where it runs.
-fn cause(server: &Server) -> Option<&str> {
-    let warning = server.warnings.first().map(String::as_str);
+fn cause(server: &Server) -> Option<String> {
+    let pending = &server.pending;
+    let overrides: Vec<&str> = server.overrides.keys().map(String::as_str).collect();
+    let remarks = [
+        (!pending.is_empty()).then(|| format!("{}: on restart", pending.join(", "))),
+        (!overrides.is_empty()).then(|| format!("{}: this run alone", overrides.join(", "))),
+        server.warnings.first().cloned(),
+    ];
+    let remarks: Vec<String> = remarks.into_iter().flatten().collect();
+    let remarks = (!remarks.is_empty()).then(|| remarks.join("; "));
     match server.state {
-        State::Ready | State::Sleeping => warning,
-        _ => server.cause.as_ref().map(|cause| cause.message.as_str()).or(warning),
+        State::Ready | State::Sleeping => remarks,
+        _ => server.cause.as_ref().map(|cause| cause.message.clone()).or(remarks),
     }
 }
 

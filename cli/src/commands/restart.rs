@@ -3,12 +3,14 @@
 use super::start::{Patience, bring_up};
 use super::stop::running;
 use crate::args::more;
-use crate::complete::model_names;
+use crate::complete::{assignments, model_names};
 use crate::connection::{Autostart, Reach};
 use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
+use crate::settings;
 use clap::Args;
 use llamactl_protocol::server::ServerRestart;
+use std::ffi::OsString;
 
 /// Stop and start models' servers, with the settings of now
 ///
@@ -26,6 +28,9 @@ pub(crate) struct Restart {
     /// All that run
     #[arg(long, conflicts_with = "names")]
     all: bool,
+    /// A setting for the new run alone, over the model's own; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", add = assignments())]
+    set: Vec<OsString>,
     #[command(flatten)]
     patience: Patience,
 }
@@ -33,12 +38,14 @@ pub(crate) struct Restart {
 /// Restarts servers.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Outcome {
     let deadline = args.patience.deadline();
+    let set = settings::parse(&args.set)?;
     let daemon = reach.daemon(Autostart::Always).await?;
     let names = if args.all { running(&daemon).await? } else { args.names };
     let mut tally = Tally::default();
     let mut accepted = Vec::new();
     for model in names {
-        let answer = daemon.call(&ServerRestart { model }).await.map_err(Quit::from);
+        let restart = ServerRestart { model, set: set.clone() };
+        let answer = daemon.call(&restart).await.map_err(Quit::from);
         accepted.extend(tally.take(output, answer)?);
     }
     bring_up(output, &daemon, accepted, &args.patience, deadline, &mut tally).await?;

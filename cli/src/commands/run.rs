@@ -1,14 +1,15 @@
 //! `llamactl run MODEL [PROMPT…]`
 
 use crate::args::more;
-use crate::chat::{Finished, Sink, Unanswered, Wishes, ask};
+use crate::chat::{Finished, Place, Sink, Unanswered, Wishes, ask};
 use crate::complete::model_names;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use crate::waiting::{Deadline, Goal, Request, until};
 use clap::Args;
-use llamactl_protocol::server::{Endpoint, Server, ServerShow, ServerStart, State};
+use llamactl_protocol::model::ModelKey;
+use llamactl_protocol::server::{Server, ServerShow, ServerStart, State};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -81,7 +82,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Run) -> Outcom
         output,
         daemon: &daemon,
         model: args.model,
-        endpoint: None,
+        place: None,
         messages: Vec::new(),
         wishes: Wishes { max_tokens: args.max_tokens, temperature: args.temp, seed: args.seed },
     };
@@ -127,7 +128,7 @@ struct Conversation<'a> {
     output: &'a mut Output,
     daemon: &'a Daemon,
     model: String,
-    endpoint: Option<Endpoint>,
+    place: Option<Place>,
     messages: Vec<Value>,
     wishes: Wishes,
 }
@@ -137,12 +138,12 @@ impl Conversation<'_> {
     async fn say(&mut self, prompt: String) -> Outcome {
         self.messages.push(json!({ "role": "user", "content": prompt }));
         for pause in LOADING_PAUSES.into_iter().map(Some).chain([None]) {
-            let endpoint = match self.endpoint.clone() {
-                Some(endpoint) => endpoint,
+            let place = match self.place.clone() {
+                Some(place) => place,
                 None => self.ready().await?,
             };
             let mut printer = Printer { output: self.output, open_line: false, thinking: false };
-            let answer = ask(&endpoint, &self.model, &self.messages, &self.wishes, &mut printer);
+            let answer = ask(&place, &self.model, &self.messages, &self.wishes, &mut printer);
             let answer = tokio::select! {
                 answer = answer => answer,
                 _ = ctrl_c() => Err(Unanswered::Quit(Quit::Told(Kind::Interrupted.exit_status()))),
@@ -150,12 +151,12 @@ impl Conversation<'_> {
             printer.end_line()?;
             match answer {
                 Ok(finished) => {
-                    self.endpoint = Some(endpoint);
+                    self.place = Some(place);
                     return self.answered(finished);
                 }
                 Err(Unanswered::Quit(quit)) => return Err(quit),
                 Err(Unanswered::Loading) => {
-                    self.endpoint = None;
+                    self.place = None;
                     // After the last pause it is asked once more.
                     let Some(pause) = pause else { break };
                     tokio::select! {
@@ -186,7 +187,7 @@ impl Conversation<'_> {
 
     /// Questions from the terminal until it ends.
     async fn chat(&mut self) -> Outcome {
-        self.endpoint = Some(self.ready().await?);
+        self.place = Some(self.ready().await?);
         self.output.aside("Ask away. /bye or Ctrl-D ends, Ctrl-C stops an answer.");
         let mut lines = BufReader::new(tokio::io::stdin());
         loop {
@@ -203,7 +204,7 @@ impl Conversation<'_> {
                 Err(Quit::Told(_)) => self.messages.truncate(before),
                 Err(Quit::Failure(failure)) if failure.kind == Kind::ServerFailed => {
                     self.messages.truncate(before);
-                    self.endpoint = None;
+                    self.place = None;
                     self.output.failure(&failure);
                 }
                 Err(quit) => return Err(quit),
@@ -232,23 +233,42 @@ impl Conversation<'_> {
     }
 
     /// Where the model answers; it is started first if it does not run.
-    async fn ready(&mut self) -> Result<Endpoint, Quit> {
+    async fn ready(&mut self) -> Result<Place, Quit> {
         let server = self.daemon.call(&ServerShow { model: self.model.clone() }).await?;
         let server = match server.state {
             State::Ready | State::Sleeping => server,
             _ => self.start().await?,
         };
-        server.endpoint.ok_or_else(|| {
+        let endpoint = server.endpoint.ok_or_else(|| {
             Failure::new(
                 Kind::NotRunning,
                 format!("{} is ready, but nobody knows where", server.model),
             )
-            .into()
-        })
+        })?;
+        Ok(Place { endpoint, key: self.key().await? })
+    }
+
+    /// The key the server asks for: llama-server's own variable for it, else what the daemon
+    /// knows.
+    async fn key(&self) -> Result<Option<String>, Failure> {
+        if let Some(key) = std::env::var("LLAMA_API_KEY").ok().filter(|key| !key.is_empty()) {
+            return Ok(Some(key));
+        }
+        match self.daemon.call(&ModelKey { model: self.model.clone() }).await {
+            Ok(key) => Ok(Some(key.key)),
+            // Who may not read it has to bring it along; an older daemon knows none.
+            Err(failure) => match failure.kind {
+                Kind::KeyNotSet | Kind::NotAllowed | Kind::UnknownMethod => Ok(None),
+                _ => Err(failure),
+            },
+        }
     }
 
     async fn start(&mut self) -> Result<Server, Quit> {
-        let accepted = self.daemon.call(&ServerStart { model: self.model.clone() }).await?;
+        let accepted = self
+            .daemon
+            .call(&ServerStart { model: self.model.clone(), ..ServerStart::default() })
+            .await?;
         let (request, deadline) = (Request::of(&accepted), Deadline::after(None));
         let name = &accepted.server.model;
         until(self.output, self.daemon, name, Goal::Ready, Some(&request), deadline).await

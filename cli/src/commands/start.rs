@@ -1,15 +1,17 @@
 //! `llamactl start NAME…`
 
 use crate::args::more;
-use crate::complete::model_names;
+use crate::complete::{assignments, model_names};
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use crate::output::time::parse_duration;
+use crate::settings;
 use crate::view::{port_hint, ready_already_line, ready_line};
 use crate::waiting::{Deadline, Goal, Request, until};
 use clap::Args;
 use llamactl_protocol::server::{Accepted, Server, ServerStart, State};
+use std::ffi::OsString;
 use std::time::Duration;
 
 /// Start models' servers and wait until they are ready
@@ -21,6 +23,7 @@ use std::time::Duration;
     "llamactl start qwen3",
     "llamactl start qwen3 && curl http://127.0.0.1:8101/v1/models",
     "llamactl start a b --timeout 5m",
+    "llamactl start qwen3 --set ctx-size=32768",
     "llamactl start qwen3 --no-wait";
     "0 ready  3 no such model  6 daemon unreachable  7 timed out  8 a server failed  130 interrupted"
 ))]
@@ -28,6 +31,9 @@ pub(crate) struct Start {
     /// Models, by name or alias
     #[arg(required = true, value_name = "NAME", add = model_names())]
     names: Vec<String>,
+    /// A setting for this run alone, over the model's own; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", add = assignments())]
+    set: Vec<OsString>,
     #[command(flatten)]
     patience: Patience,
 }
@@ -61,11 +67,13 @@ impl Patience {
 /// Starts servers.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Start) -> Outcome {
     let deadline = args.patience.deadline();
+    let set = settings::parse(&args.set)?;
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut tally = Tally::default();
     let mut accepted = Vec::new();
     for model in args.names {
-        let answer = daemon.call(&ServerStart { model }).await.map_err(Quit::from);
+        let start = ServerStart { model, set: set.clone() };
+        let answer = daemon.call(&start).await.map_err(Quit::from);
         accepted.extend(tally.take(output, answer)?);
     }
     bring_up(output, &daemon, accepted, &args.patience, deadline, &mut tally).await?;

@@ -8,7 +8,7 @@ use crate::output::facts::{Facts, listed};
 use crate::output::styled::{BOLD, DIM, Styled, YELLOW};
 use crate::output::time::{Clock, now_ms};
 use crate::output::units;
-use crate::view::{endpoint, sample_of, setting_value, state_style, state_text};
+use crate::view::{assignment, endpoint, sample_of, state_style, state_text};
 use llamactl_protocol::Failure;
 use llamactl_protocol::log::{LogFollow, LogLine};
 use llamactl_protocol::metrics::{MetricsSample, ProcessSample};
@@ -21,11 +21,11 @@ const LINES: u32 = 10;
 /// Shows one server.
 pub(super) async fn run(output: &mut Output, daemon: &Daemon, name: String) -> Outcome {
     if !output.for_people() {
-        let detail = daemon.call(&ModelShow { model: name }).await?;
+        let detail = daemon.call(&ModelShow { model: name, ..ModelShow::default() }).await?;
         let server = detail.server;
         return if output.json { output.json(&server) } else { output.names([&server.model]) };
     }
-    let show = ModelShow { model: name.clone() };
+    let show = ModelShow { model: name.clone(), ..ModelShow::default() };
     let (detail, sample, log) =
         tokio::join!(daemon.call(&show), daemon.call(&MetricsSample {}), last_lines(daemon, name),);
     let (detail, sample) = (detail?, sample.ok());
@@ -104,8 +104,11 @@ fn facts(detail: &ModelDetail, process: Option<&ProcessSample>, clock: &Clock) -
         }),
     );
     let asked = model.settings.iter();
-    let asked = listed(asked.map(|(key, value)| Some(format!("{key}={}", setting_value(value)))));
+    let asked = listed(asked.map(|(key, value)| Some(assignment(key, value))));
     facts.add("    asked", asked.unwrap_or_else(|| "nothing: llama-server's defaults".to_owned()));
+    let only_now = server.overrides.iter();
+    let only_now = only_now.map(|(key, value)| Some(assignment(key, value)));
+    facts.add_known(" this run", listed(only_now).map(|set| format!("{set} (start --set)")));
     if !server.pending.is_empty() {
         let pending = format!("{}: takes effect on restart", server.pending.join(", "));
         facts.add("  pending", Styled::new().with(YELLOW, pending));
@@ -152,7 +155,7 @@ mod tests {
     fn a_server_that_waits_for_a_restart() {
         let mut server = server("m", State::Ready);
         server.pending = vec!["ctx-size".into()];
-        let detail = ModelDetail { model: model("m"), chat_template: None, server };
+        let detail = ModelDetail { model: model("m"), chat_template: None, server, resolved: None };
         let process =
             ProcessSample { memory_anonymous_bytes: Some(1 << 30), ..ProcessSample::default() };
         let clock = Clock::local();

@@ -40,6 +40,12 @@ const INHERITED: &[&str] = &[
     "HSA_OVERRIDE_GFX_VERSION",
     "GGML_VK_VISIBLE_DEVICES",
     "ONEAPI_DEVICE_SELECTOR",
+    // Where other programs keep models.
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "LLAMA_CACHE",
+    "OLLAMA_MODELS",
 ];
 /// Variables the daemon inherits by the beginning of their names.
 const INHERITED_PREFIXES: &[&str] = &["LC_", "LLAMACTL_"];

@@ -1,0 +1,55 @@
+//! `llamactl defaults set key=value…`
+
+use super::model_set::Assignments;
+use crate::args::more;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::defaults::{DefaultsChanged, DefaultsSet};
+use llamactl_protocol::model::SettingsChange;
+
+/// Change the settings for all models
+///
+/// They hold for every model that does not set the same key itself.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl defaults set ctx-size=8192 port=auto",
+    "llamactl defaults set -- -ngl 99 -fa on";
+    "0 done  2 not key=value  4 changed by somebody else  5 a setting refused  6 daemon unreachable"
+))]
+pub(crate) struct Set {
+    #[command(flatten)]
+    settings: Assignments,
+    /// Change only if the defaults are still at this revision
+    #[arg(long, value_name = "N")]
+    if_revision: Option<i64>,
+}
+
+/// Changes defaults.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
+    let change = SettingsChange { if_revision: args.if_revision, ..args.settings.change()? };
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let changed = daemon.call(&DefaultsSet { change }).await?;
+    tell(output, &changed)
+}
+
+/// Says what a change came to.
+pub(crate) fn tell(output: &mut Output, changed: &DefaultsChanged) -> Outcome {
+    if output.json {
+        return output.json(changed);
+    }
+    if output.quiet {
+        return Ok(());
+    }
+    output.line(match changed.changed {
+        true => format!("defaults changed (revision {})", changed.defaults.revision),
+        false => "the defaults were like this already".to_owned(),
+    })?;
+    changed.notes.iter().for_each(|note| output.note(note.as_str()));
+    let waiting = changed.takes_effect_on_restart.join(" ");
+    if !waiting.is_empty() {
+        output.hint(&format!("these run with the old settings: llamactl restart {waiting}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,359 @@
+//! `llamactl model scan [DIR…]`
+
+use crate::args::more;
+use crate::connection::{Autostart, Daemon, Reach};
+use crate::exit::{Outcome, Quit};
+use crate::follow;
+use crate::output::Output;
+use crate::output::facts::listed;
+use crate::output::sanitize::one_line;
+use crate::output::styled::{DIM, GREEN, Style, Styled};
+use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::time::Clock;
+use crate::output::units;
+use crate::settings;
+use clap::Args;
+use clap_complete::engine::{ArgValueCompleter, PathCompleter};
+use llamactl_protocol::library::{
+    FoundModel, LibraryForget, LibraryList, ScanFollow, ScanItem, Skipped, Summary,
+};
+use llamactl_protocol::{Failure, Kind, WirePath};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// At a terminal no more than this many reasons are shown.
+const REASONS: usize = 10;
+
+/// The longest piece of a path on the progress line.
+const PATH_CHARACTERS: usize = 48;
+
+/// What belongs to looking, and not to the list of directories.
+const SCANNING: [&str; 6] =
+    ["directories", "add", "dry_run", "no_caches", "remember", "no_remember"];
+
+/// Find GGUF files where they lie, and register them
+///
+/// Looks through the directories given, or those that are remembered, and through the caches of
+/// Hugging Face, llama.cpp, Ollama and LM Studio. Nothing is moved or copied. Without --add it
+/// only shows what there is; with --add it registers what is new, and remembers the directories,
+/// so that new files in them are registered whenever the daemon starts. Arguments like
+/// `ctx-size=8192` behind the first directory are settings to begin with.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl model scan",
+    "llamactl model scan ~/models --add",
+    "llamactl model scan ~/models --add --no-caches ctx-size=8192",
+    "llamactl model scan --json | jq -r 'select(.what == \"skipped\") | .reason'",
+    "llamactl model scan --list-dirs";
+    "0 done, also if nothing was found  3 no such directory  5 not a directory, or a setting refused  6 daemon unreachable  130 interrupted"
+))]
+pub(crate) struct Scan {
+    /// Directories, then settings as key=value; absent: those that are remembered
+    #[arg(value_name = "DIR", add = ArgValueCompleter::new(PathCompleter::dir()))]
+    directories: Vec<OsString>,
+    /// Register what is new
+    #[arg(long)]
+    add: bool,
+    /// Only show what there is (the default)
+    #[arg(long, conflicts_with = "add")]
+    dry_run: bool,
+    /// Leave the caches of other programs out
+    #[arg(long)]
+    no_caches: bool,
+    /// Look through these directories at each start of the daemon (the default with --add)
+    #[arg(long, requires = "directories")]
+    remember: bool,
+    /// Do not remember these directories
+    #[arg(long, conflicts_with = "remember")]
+    no_remember: bool,
+    /// Remember this directory no longer; its models stay
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = SCANNING,
+        add = ArgValueCompleter::new(PathCompleter::dir())
+    )]
+    forget: Option<PathBuf>,
+    /// List the remembered directories and the caches that are there
+    #[arg(long, conflicts_with_all = SCANNING, conflicts_with = "forget")]
+    list_dirs: bool,
+}
+
+/// Looks for models.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Scan) -> Outcome {
+    if args.list_dirs {
+        return list(output, &reach.daemon(Autostart::UnlessStopped).await?).await;
+    }
+    if let Some(directory) = args.forget {
+        return forget(output, &reach.daemon(Autostart::Always).await?, &directory).await;
+    }
+    let (directories, settings) = settings::behind_paths(&args.directories, Path::exists)?;
+    let directories =
+        directories.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
+    let params = ScanFollow {
+        remembered: directories.is_empty(),
+        remember: !directories.is_empty() && (args.remember || (args.add && !args.no_remember)),
+        directories,
+        caches: !args.no_caches,
+        add: args.add,
+        settings,
+    };
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let mut stream = daemon.follow(&params).await?;
+    drop(daemon);
+    let mut told = Told::default();
+    let outcome =
+        follow::each(output, &mut stream, |output, item| take(output, item, args.add, &mut told));
+    let outcome = outcome.await;
+    output.progress("");
+    outcome?;
+    conclude(output, &told, &params)
+}
+
+fn absolute(path: &Path) -> Result<WirePath, Failure> {
+    std::path::absolute(path)
+        .map(WirePath)
+        .map_err(|error| Failure::new(Kind::FileNotFound, format!("{}: {error}", path.display())))
+}
+
+/// What a person is told at the end.
+#[derive(Default)]
+struct Told {
+    found: Vec<FoundModel>,
+    skipped: Vec<Skipped>,
+    summary: Option<Summary>,
+}
+
+/// Prints an item for programs, or keeps it for the table.
+fn take(output: &mut Output, item: ScanItem, add: bool, told: &mut Told) -> Outcome {
+    if let ScanItem::Progress(progress) = &item {
+        if let Some(directory) = &progress.directory {
+            let place = end_of(&directory.to_string());
+            output.progress(&format!("{} files looked at, in {place}", progress.files_seen));
+        }
+        return Ok(());
+    }
+    if output.json {
+        return output.json_unflushed(&item);
+    }
+    match item {
+        ScanItem::Found(found) if output.quiet => {
+            if found.added || !add {
+                output.line_unflushed(found.name.as_str())?;
+            }
+        }
+        ScanItem::Found(found) => told.found.push(*found),
+        ScanItem::Skipped(skipped) => told.skipped.push(skipped),
+        ScanItem::Done(summary) => told.summary = Some(summary),
+        ScanItem::Progress(_) => {}
+    }
+    Ok(())
+}
+
+/// The end of a path, which says more than its beginning.
+fn end_of(path: &str) -> String {
+    let path = one_line(path);
+    let length = path.chars().count();
+    if length <= PATH_CHARACTERS {
+        return path;
+    }
+    std::iter::once('…').chain(path.chars().skip(length - PATH_CHARACTERS)).collect()
+}
+
+fn conclude(output: &mut Output, told: &Told, params: &ScanFollow) -> Outcome {
+    if !output.for_people() {
+        return output.flush();
+    }
+    output.table(&table(&told.found))?;
+    let shown = if output.shows_progress() { REASONS } else { usize::MAX };
+    for skipped in told.skipped.iter().take(shown) {
+        output.aside(
+            Styled::new().with(DIM, format!("skipped {}: {}", skipped.path, skipped.reason)),
+        );
+    }
+    let hidden = told.skipped.len().saturating_sub(shown);
+    if hidden > 0 {
+        output.aside(format!("… {hidden} more were skipped: --json shows them"));
+    }
+    for (found, note) in
+        told.found.iter().flat_map(|found| found.notes.iter().map(move |note| (found, note)))
+    {
+        output.aside(format!("{}: {note}", found.name));
+    }
+    let Some(summary) = told.summary else { return Ok(()) };
+    output.aside(summary_line(&summary));
+    if summary.new > summary.added && !params.add {
+        output.hint(&format!("{} registers them", again_with_add(params)));
+    }
+    Ok(())
+}
+
+/// The command that registers what this one found.
+fn again_with_add(params: &ScanFollow) -> String {
+    let quoted = |path: &WirePath| {
+        let text = path.to_string();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
+        if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    };
+    let mut words = vec!["llamactl model scan".to_owned()];
+    words.extend(params.directories.iter().map(quoted));
+    words.push("--add".to_owned());
+    if !params.caches {
+        words.push("--no-caches".to_owned());
+    }
+    words.join(" ")
+}
+
+/// `3 models: 2 new, 1 registered already; 4 skipped (0.2 s)`
+fn summary_line(summary: &Summary) -> String {
+    let some = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
+    let waiting = summary.new.saturating_sub(summary.added);
+    let kinds = listed([
+        some(summary.added, "added"),
+        some(waiting, "new"),
+        some(summary.known, "registered already"),
+    ]);
+    let models = match summary.found {
+        0 => "no models found".to_owned(),
+        1 => "1 model".to_owned(),
+        many => format!("{many} models"),
+    };
+    let kinds = kinds.map(|kinds| format!(": {kinds}")).unwrap_or_default();
+    let skipped = some(summary.skipped, "skipped").map(|skipped| format!("; {skipped}"));
+    let took = units::duration(summary.elapsed_ms);
+    format!("{models}{kinds}{} ({took})", skipped.unwrap_or_default())
+}
+
+fn table(found: &[FoundModel]) -> Table {
+    let mut table = Table::new([
+        Column("NAME", Align::Left),
+        Column("SOURCE", Align::Left),
+        Column("ARCH", Align::Left),
+        Column("PARAMS", Align::Right),
+        Column("QUANT", Align::Left),
+        Column("SIZE", Align::Right),
+        Column("STATUS", Align::Left),
+        Column("PATH", Align::Left),
+    ]);
+    for found in found {
+        let (style, status) = status(found);
+        table.row([
+            Cell::from(&found.name),
+            Cell::from(found.source.as_str()),
+            known(found.architecture.as_ref()),
+            known(found.parameters.map(units::count)),
+            known(found.quantization.as_ref()),
+            Cell::from(units::bytes(found.size_bytes)),
+            Cell::styled(style, status),
+            Cell::from(found.path.to_string()),
+        ]);
+    }
+    table
+}
+
+fn status(found: &FoundModel) -> (Style, &'static str) {
+    match (found.added, &found.model) {
+        (true, _) => (GREEN, "added"),
+        (false, Some(_)) => (DIM, "registered"),
+        (false, None) => (Style::new(), "new"),
+    }
+}
+
+async fn list(output: &mut Output, daemon: &Daemon) -> Outcome {
+    let places = daemon.call(&LibraryList {}).await?;
+    if output.json {
+        return output.json(&places);
+    }
+    if output.quiet {
+        return output.names(places.directories.iter().map(|place| place.path.to_string()));
+    }
+    let clock = Clock::local();
+    let mut table = Table::new([
+        Column("DIRECTORY", Align::Left),
+        Column("KIND", Align::Left),
+        Column("SINCE", Align::Left),
+    ]);
+    for place in &places.directories {
+        table.row([
+            Cell::from(place.path.to_string()),
+            Cell::from("remembered"),
+            Cell::styled(DIM, clock.full(place.added_at_ms)),
+        ]);
+    }
+    for cache in &places.caches {
+        table.row([
+            Cell::from(cache.path.to_string()),
+            Cell::from(format!("cache ({})", cache.source.as_str())),
+            known(None::<&str>),
+        ]);
+    }
+    output.table(&table)
+}
+
+async fn forget(output: &mut Output, daemon: &Daemon, directory: &Path) -> Outcome {
+    let forgotten = daemon.call(&LibraryForget { path: absolute(directory)? }).await;
+    let forgotten = forgotten.map_err(Quit::from)?;
+    if output.json {
+        return output.json(&forgotten);
+    }
+    if output.quiet {
+        return output.names([forgotten.path.to_string()]);
+    }
+    output.line(format!("{} is remembered no longer", forgotten.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llamactl_protocol::library::ScanSource;
+
+    #[test]
+    fn what_a_scan_came_to_is_one_line() {
+        let summary = |new, added, known, skipped| {
+            let found = new + known;
+            summary_line(&Summary { found, new, added, known, skipped, ..Summary::default() })
+        };
+        assert_eq!(summary(2, 0, 1, 4), "3 models: 2 new, 1 registered already; 4 skipped (0 ms)");
+        assert_eq!(summary(1, 1, 0, 0), "1 model: 1 added (0 ms)");
+        assert_eq!(summary(0, 0, 0, 0), "no models found (0 ms)");
+    }
+
+    #[test]
+    fn the_hint_repeats_the_command() {
+        let mut params = ScanFollow { caches: true, ..ScanFollow::default() };
+        assert_eq!(again_with_add(&params), "llamactl model scan --add");
+        params.caches = false;
+        params.directories = vec!["/m/a b".into(), "/x".into()];
+        assert_eq!(again_with_add(&params), "llamactl model scan '/m/a b' /x --add --no-caches");
+    }
+
+    #[test]
+    fn a_found_model_is_a_row() {
+        let found = FoundModel {
+            path: "/m/a.gguf".into(),
+            name: "a".into(),
+            size_bytes: 1 << 20,
+            architecture: Some("llama".into()),
+            parameters: Some(840_000),
+            quantization: Some("F16".into()),
+            parts: 1,
+            mmproj: None,
+            source: ScanSource::Directory,
+            model: None,
+            added: false,
+            notes: vec![],
+        };
+        assert_eq!(
+            table(&[found]).render(false, None),
+            "NAME  SOURCE     ARCH   PARAMS  QUANT     SIZE  STATUS  PATH\n\
+             a     directory  llama    840k  F16    1.0 MiB  new     /m/a.gguf\n"
+        );
+    }
+
+    #[test]
+    fn of_a_long_path_the_end_is_shown() {
+        assert_eq!(end_of("/m"), "/m");
+        let shown = end_of(&format!("/{}/end", "x".repeat(90)));
+        assert!(shown.starts_with('…') && shown.ends_with("x/end"), "{shown}");
+    }
+}

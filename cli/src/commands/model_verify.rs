@@ -1,0 +1,111 @@
+//! `llamactl model verify NAME…`
+
+use crate::args::more;
+use crate::complete::model_names;
+use crate::connection::{Autostart, Reach};
+use crate::exit::{Outcome, Quit, Tally};
+use crate::output::Output;
+use crate::output::units::UNKNOWN;
+use crate::pages;
+use clap::Args;
+use llamactl_protocol::library::{Difference, ModelVerify, Verified};
+
+/// Read models' files again and say what is wrong or different
+///
+/// Headers are read, of all parts; that the weights are all there is told from the sizes. Where a
+/// file has changed and is sound, what is known of it is replaced.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl model verify qwen3",
+    "llamactl model verify --all",
+    "llamactl model verify --all --json | jq 'select(.ok | not)'";
+    "0 all are sound  3 no such model, or a file is gone  5 a file is damaged  6 daemon unreachable"
+))]
+pub(crate) struct Verify {
+    /// Models, by name or alias
+    #[arg(required_unless_present = "all", value_name = "NAME", add = model_names())]
+    names: Vec<String>,
+    /// All models
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+}
+
+/// Looks models' files over.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Verify) -> Outcome {
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let names = if args.all {
+        pages::models(&daemon).await?.into_iter().map(|model| model.name).collect()
+    } else {
+        args.names
+    };
+    let mut tally = Tally::default();
+    for model in names {
+        let verified = daemon.call(&ModelVerify { model }).await;
+        let Some(verified) = tally.take(output, verified.map_err(Quit::from))? else { continue };
+        if output.json {
+            output.json(&verified)?;
+        } else if output.quiet {
+            output.names(verified.ok.then_some(&verified.model))?;
+        } else if let Some(line) = line(&verified) {
+            output.line(line)?;
+        }
+        for mut problem in verified.problems {
+            problem.message = format!("{}: {}", verified.model, problem.message);
+            tally.take(output, Err::<(), _>(problem.into()))?;
+        }
+    }
+    tally.end()
+}
+
+/// What there is to say beside the problems.
+fn line(verified: &Verified) -> Option<String> {
+    let name = &verified.model;
+    if !verified.ok {
+        return None;
+    }
+    if verified.changed.is_empty() {
+        return Some(format!("{name} is sound"));
+    }
+    let changed: Vec<String> = verified.changed.iter().map(difference).collect();
+    Some(format!("{name} is sound, and has changed: {}", changed.join(", ")))
+}
+
+fn difference(difference: &Difference) -> String {
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| UNKNOWN.to_owned());
+    match difference.what.as_str() {
+        // Numbers that say nothing to a person.
+        "inode" => "another file".to_owned(),
+        "modified_at_ms" => "written to since".to_owned(),
+        what => format!("{what} {} → {}", value(&difference.was), value(&difference.is)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_is_said_in_a_line() {
+        let changed = |what: &str, was: Option<&str>, is: &str| Difference {
+            what: what.into(),
+            was: was.map(str::to_owned),
+            is: Some(is.into()),
+        };
+        let mut verified = Verified {
+            model: "m".into(),
+            ok: true,
+            problems: vec![],
+            changed: vec![],
+            refreshed: false,
+        };
+        assert_eq!(line(&verified).unwrap(), "m is sound");
+        verified.changed =
+            vec![changed("quantization", None, "F16"), changed("modified_at_ms", Some("1"), "2")];
+        assert_eq!(
+            line(&verified).unwrap(),
+            "m is sound, and has changed: quantization - → F16, written to since"
+        );
+        verified.ok = false;
+        assert_eq!(line(&verified), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! `llamactl runtime list`
+
+use crate::args::more;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use crate::output::styled::{GREEN, RED, YELLOW};
+use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::pages;
+use clap::Args;
+use llamactl_protocol::runtime::RuntimeEntry;
+
+/// List runtimes: the llama-server builds there are
+///
+/// The default is marked with a star: models use it that name no other. A file that was replaced
+/// since it was looked at is said to have changed.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl runtime list",
+    "llamactl runtime list -q",
+    "llamactl runtime list --json | jq -r 'select(.is_default) | .path'";
+    "0 done  6 daemon unreachable"
+))]
+pub(crate) struct List {}
+
+/// Lists runtimes.
+pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+    let daemon = reach.daemon(Autostart::UnlessStopped).await?;
+    let runtimes = pages::runtimes(&daemon).await?;
+    if output.json {
+        return output.json_lines(&runtimes);
+    }
+    if output.quiet {
+        return output.names(runtimes.iter().map(|runtime| &runtime.name));
+    }
+    output.table(&table(&runtimes))
+}
+
+fn table(runtimes: &[RuntimeEntry]) -> Table {
+    let mut table = Table::new([
+        Column("NAME", Align::Left),
+        Column("VERSION", Align::Left),
+        Column("STATE", Align::Left),
+        Column("OPTIONS", Align::Right),
+        Column("DEVICES", Align::Left),
+        Column("MODELS", Align::Left),
+        Column("PATH", Align::Left),
+    ]);
+    for runtime in runtimes {
+        let star = if runtime.is_default { " *" } else { "" };
+        let devices = runtime.devices.as_ref().map(|devices| {
+            let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(",") }
+        });
+        let mut models = runtime.models.clone();
+        models.extend(runtime.named_by_defaults.then(|| "(defaults)".to_owned()));
+        table.row([
+            Cell::from(format!("{}{star}", runtime.name)),
+            known(runtime.version.as_ref()),
+            state_cell(runtime),
+            known(runtime.options_total.map(|count| count.to_string())),
+            known(devices),
+            known((!models.is_empty()).then(|| models.join(","))),
+            known(runtime.path.as_ref().map(ToString::to_string)),
+        ]);
+    }
+    table
+}
+
+/// How a runtime's file is, in a word.
+pub(crate) fn state(runtime: &RuntimeEntry) -> &'static str {
+    match (runtime.found, &runtime.problem, runtime.changed) {
+        (true, None, false) => "ok",
+        (true, None, true) => "changed",
+        (true, Some(_), _) => "unusable",
+        (false, _, _) => "missing",
+    }
+}
+
+fn state_cell(runtime: &RuntimeEntry) -> Cell {
+    let style = match (&runtime.problem, runtime.changed) {
+        (Some(_), _) => RED,
+        (None, true) => YELLOW,
+        (None, false) => GREEN,
+    };
+    Cell::styled(style, state(runtime))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use llamactl_protocol::runtime::Device;
+    use llamactl_protocol::{Failure, Kind};
+    use std::collections::BTreeMap;
+
+    /// A runtime that is well.
+    pub(crate) fn runtime(name: &str) -> RuntimeEntry {
+        RuntimeEntry {
+            name: name.into(),
+            path: Some("/opt/cuda/llama-server".into()),
+            version: Some("0.1.0 (build 1)".into()),
+            is_default: false,
+            found: true,
+            problem: None,
+            changed: false,
+            reports_progress: Some(true),
+            options_total: Some(243),
+            devices: Some(vec![Device {
+                name: "CUDA0".into(),
+                description: "NVIDIA H100".into(),
+                memory_total_bytes: Some(80 << 30),
+                memory_free_bytes: Some(79 << 30),
+            }]),
+            environment: BTreeMap::new(),
+            models: vec![],
+            named_by_defaults: false,
+            added_at_ms: Some(1),
+        }
+    }
+
+    #[test]
+    fn a_runtime_is_a_row() {
+        let mut gone = runtime("gone");
+        gone.found = false;
+        gone.problem = Some(Failure::new(Kind::RuntimeNotFound, "gone"));
+        gone.version = None;
+        gone.options_total = None;
+        gone.devices = None;
+        gone.models = vec!["a".into(), "b".into()];
+        let mut system = runtime("system");
+        system.is_default = true;
+        system.changed = true;
+        system.devices = Some(vec![]);
+        assert_eq!(
+            table(&[system, runtime("cuda"), gone]).render(false, None),
+            "NAME      VERSION          STATE    OPTIONS  DEVICES  MODELS  PATH\n\
+             system *  0.1.0 (build 1)  changed      243  none     -       /opt/cuda/llama-server\n\
+             cuda      0.1.0 (build 1)  ok           243  CUDA0    -       /opt/cuda/llama-server\n\
+             gone      -                missing        -  -        a,b     /opt/cuda/llama-server\n"
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! `llamactl runtime refresh [NAME]`
+
+use crate::args::more;
+use crate::complete::runtime_names;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::runtime::{RefusedSetting, RuntimeRefresh, RuntimeRefreshed};
+
+/// Look at runtimes anew after their files were replaced
+///
+/// Says what each gained and lost, and which models have settings it takes no more, before any
+/// server is restarted. Without a name all runtimes are looked at.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl runtime refresh",
+    "llamactl runtime refresh cuda --json | jq -r '.refused[].model'";
+    "0 done, whatever is refused  3 no such runtime, or it is gone  5 it cannot be used  6 daemon unreachable"
+))]
+pub(crate) struct Refresh {
+    /// A runtime
+    #[arg(add = runtime_names())]
+    name: Option<String>,
+}
+
+/// Looks anew.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Refresh) -> Outcome {
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let refreshed = daemon.call(&RuntimeRefresh { name: args.name }).await?.items;
+    if output.json {
+        return output.json_lines(&refreshed);
+    }
+    if output.quiet {
+        let changed = refreshed.iter().filter(|it| it.changed);
+        return output.names(changed.map(|it| &it.runtime.name));
+    }
+    for one in &refreshed {
+        for line in lines(one) {
+            output.line(line)?;
+        }
+        tell_refused(output, &one.runtime.name, &one.refused);
+    }
+    Ok(())
+}
+
+/// Warns of settings that a runtime does not take.
+pub(crate) fn tell_refused(output: &Output, runtime: &str, refused: &[RefusedSetting]) {
+    for RefusedSetting { model, key, failure } in refused {
+        let hint = failure.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        output
+            .warning(&format!("{model} cannot be started with {runtime}: {key}: {failure}{hint}"));
+    }
+}
+
+/// What became of a runtime.
+fn lines(refreshed: &RuntimeRefreshed) -> Vec<String> {
+    let name = &refreshed.runtime.name;
+    if let Some(problem) = &refreshed.runtime.problem {
+        return vec![format!("{name}: {problem}")];
+    }
+    if !refreshed.changed {
+        return vec![format!("{name} is what it was")];
+    }
+    let version = |version: &Option<String>| {
+        version.clone().unwrap_or_else(|| "of no known version".to_owned())
+    };
+    let new = version(&refreshed.new_version);
+    let first = match &refreshed.old_version {
+        Some(old) if *old == new => format!("{name} is {new}, built anew"),
+        Some(old) => format!("{name} is {new} now; it was {old}"),
+        None => format!("{name} is {new}"),
+    };
+    let list = |what: &str, options: &[String]| {
+        (!options.is_empty()).then(|| format!("  {what}: {}", options.join(", ")))
+    };
+    let gained = list("gained", &refreshed.gained);
+    std::iter::once(first).chain(gained).chain(list("lost", &refreshed.lost)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::runtime_list::tests::runtime;
+    use super::*;
+
+    #[test]
+    fn what_a_build_gained_and_lost_is_said() {
+        let mut refreshed = RuntimeRefreshed {
+            runtime: runtime("cuda"),
+            changed: true,
+            old_version: Some("1".into()),
+            new_version: Some("2".into()),
+            gained: vec!["a".into(), "b".into()],
+            lost: vec![],
+            refused: vec![],
+        };
+        assert_eq!(lines(&refreshed), ["cuda is 2 now; it was 1", "  gained: a, b"]);
+        refreshed.changed = false;
+        assert_eq!(lines(&refreshed), ["cuda is what it was"]);
+    }
+}

@@ -1,0 +1,53 @@
+//! `llamactl runtime set NAME env.NAME=value…`
+
+use crate::args::more;
+use crate::complete::runtime_names;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use crate::settings;
+use clap::Args;
+use llamactl_protocol::runtime::{RuntimeChanged, RuntimeSet};
+
+/// Set variables for a runtime's servers
+///
+/// They hold for every model that uses the runtime; running servers take them on restart.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl runtime set cuda env.CUDA_VISIBLE_DEVICES=0,1",
+    "llamactl runtime set vulkan env.GGML_VK_VISIBLE_DEVICES=0";
+    "0 done  2 not env.NAME=VALUE  3 no such runtime  5 a variable refused  6 daemon unreachable"
+))]
+pub(crate) struct Set {
+    /// A runtime
+    #[arg(add = runtime_names())]
+    name: String,
+    /// Variables
+    #[arg(required = true, value_name = "env.NAME=VALUE", allow_hyphen_values = false)]
+    settings: Vec<String>,
+}
+
+/// Sets variables.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
+    let set = settings::parse(&args.settings)?;
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let params = RuntimeSet { name: args.name, set, unset: vec![] };
+    let changed = daemon.call(&params).await?;
+    tell(output, &changed)
+}
+
+/// Says what a change came to.
+pub(crate) fn tell(output: &mut Output, changed: &RuntimeChanged) -> Outcome {
+    let name = &changed.runtime.name;
+    if output.json {
+        return output.json(changed);
+    }
+    if output.quiet {
+        return output.names(changed.changed.then_some(name));
+    }
+    output.line(if changed.changed {
+        format!("{name} changed; its servers take it on restart")
+    } else {
+        format!("{name} was like this already")
+    })
+}

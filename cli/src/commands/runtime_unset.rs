@@ -1,0 +1,33 @@
+//! `llamactl runtime unset NAME env.NAME…`
+
+use super::runtime_set::tell;
+use crate::args::more;
+use crate::complete::runtime_names;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::runtime::RuntimeSet;
+
+/// Take variables of a runtime's servers back
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl runtime unset cuda env.CUDA_VISIBLE_DEVICES";
+    "0 done  3 no such runtime  5 not env.NAME  6 daemon unreachable"
+))]
+pub(crate) struct Unset {
+    /// A runtime
+    #[arg(add = runtime_names())]
+    name: String,
+    /// Keys of variables
+    #[arg(required = true, value_name = "env.NAME")]
+    keys: Vec<String>,
+}
+
+/// Takes variables back.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Unset) -> Outcome {
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let params = RuntimeSet { name: args.name, unset: args.keys, ..RuntimeSet::default() };
+    let changed = daemon.call(&params).await?;
+    tell(output, &changed)
+}

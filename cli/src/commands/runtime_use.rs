@@ -1,0 +1,46 @@
+//! `llamactl runtime use NAME`
+
+use super::runtime_refresh::tell_refused;
+use crate::args::more;
+use crate::complete::runtime_names;
+use crate::connection::{Autostart, Reach};
+use crate::exit::Outcome;
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::runtime::RuntimeUse;
+
+/// Make a runtime the default for models that name no other
+///
+/// Running servers change over on restart. system goes back to the llama-server that is found
+/// without being told.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl runtime use cuda",
+    "llamactl runtime use system";
+    "0 done  3 no such runtime  5 it cannot be used  6 daemon unreachable"
+))]
+pub(crate) struct Use {
+    /// A runtime
+    #[arg(add = runtime_names())]
+    name: String,
+}
+
+/// Makes a runtime the default.
+pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Use) -> Outcome {
+    let daemon = reach.daemon(Autostart::Always).await?;
+    let used = daemon.call(&RuntimeUse { name: args.name }).await?;
+    if output.json {
+        return output.json(&used);
+    }
+    let name = &used.runtime.name;
+    if output.quiet {
+        return output.names(used.changed.then_some(name));
+    }
+    output.line(if used.changed {
+        format!("{name} is the default now; servers that run take it on restart")
+    } else {
+        format!("{name} was the default already")
+    })?;
+    tell_refused(output, name, &used.refused);
+    Ok(())
+}

@@ -25,6 +25,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{env, thread};
@@ -41,6 +42,15 @@ pub struct Home {
     path: PathBuf,
     environment: BTreeMap<OsString, OsString>,
     problems: Problems,
+}
+
+/// Ports for one home alone, below those the system hands out: daemons that look for a free one at
+/// the same moment would find the same.
+fn own_ports() -> String {
+    const EACH: u16 = 32;
+    static HOMES: AtomicU16 = AtomicU16::new(0);
+    let first = 21_000 + HOMES.fetch_add(1, Ordering::Relaxed) % 350 * EACH;
+    format!("{first}-{}", first + EACH - 1)
 }
 
 impl Home {
@@ -75,8 +85,19 @@ impl Home {
         let system_socket = path.join("system.sock");
         home.env("HOME", path)
             .env("PATH", skip::PATH)
+            .env("LLAMACTL_PORTS", own_ports())
             .env("LLAMACTL_NO_AUTOSTART", "1")
             .env("LLAMACTL_SYSTEM_SOCKET", system_socket)
+    }
+
+    /// A home with the tiny model registered as `tiny`, and its daemon.
+    #[must_use]
+    pub fn with_tiny() -> (Home, Daemon) {
+        let home = Home::new();
+        let daemon = home.daemon();
+        let path = home.model(TestModel::Tiny);
+        home.cli(["model", "add", &path.display().to_string()]).ok();
+        (home, daemon)
     }
 
     /// The same with a variable in the environment of everything that is run from now on.
@@ -333,13 +354,14 @@ mod tests {
 
     #[test]
     fn a_command_sees_the_homes_environment_and_no_other() {
-        let home = Home::without_llama_server().env("EXTRA", "1");
+        let home = Home::without_llama_server().env("EXTRA", "1").env("LLAMACTL_PORTS", "1-2");
         let mut seen = home.program("/usr/bin/env", NO_ARGUMENTS).run().ok().lines();
         seen.sort();
         let home_line = format!("HOME={}", home.path().display());
         let path_line = format!("PATH={}", skip::PATH);
         let system = format!("LLAMACTL_SYSTEM_SOCKET={}/system.sock", home.path().display());
-        assert_eq!(seen, ["EXTRA=1", &home_line, "LLAMACTL_NO_AUTOSTART=1", &system, &path_line]);
+        let (quiet, ports) = ("LLAMACTL_NO_AUTOSTART=1", "LLAMACTL_PORTS=1-2");
+        assert_eq!(seen, ["EXTRA=1", &home_line, quiet, ports, &system, &path_line]);
     }
 
     #[test]

@@ -28,6 +28,7 @@
 pub mod artifacts;
 pub mod cli;
 pub mod daemon;
+pub mod dashboard;
 pub mod gguf;
 pub mod home;
 pub mod http;

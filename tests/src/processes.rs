@@ -89,6 +89,12 @@ impl Process {
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
+    /// Its arguments, each ended by a NUL byte.
+    #[must_use]
+    pub fn command_line(&self) -> Vec<u8> {
+        fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default()
+    }
+
     /// Whether `text` is in its arguments or in the environment it was started with.
     #[must_use]
     pub fn mentions(&self, text: &[u8]) -> bool {

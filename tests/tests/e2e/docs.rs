@@ -1,5 +1,6 @@
 //! Generated documents are what the code says. `UPDATE_DOCS=1` writes them anew.
 
+use llamactl_protocol::options::document;
 use llamactl_tests::{Home, artifacts};
 use serde_json::json;
 use std::{env, fs};
@@ -11,6 +12,17 @@ fn the_openrpc_document_is_what_the_daemon_answers() {
     let answer = home.call("rpc.discover", json!({}));
     let text = format!("{}\n", serde_json::to_string_pretty(&answer).unwrap());
     check("openrpc.json", &text);
+}
+
+#[test]
+fn the_page_of_settings_is_what_the_catalogue_says() {
+    check("options.md", &document::markdown());
+}
+
+#[test]
+fn the_schema_of_settings_is_what_the_catalogue_says() {
+    let text = format!("{}\n", serde_json::to_string_pretty(&document::schema()).unwrap());
+    check("options.schema.json", &text);
 }
 
 /// Compares a document with its file below `docs/`.

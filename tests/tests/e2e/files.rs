@@ -135,7 +135,8 @@ fn every_path_is_kept_byte_for_byte() {
             OsString::from(&label),
         ];
         home.cli(arguments).ok();
-        let list = llamactl_protocol::model::ModelShow { model: label.clone() };
+        let list =
+            llamactl_protocol::model::ModelShow { model: label.clone(), ..Default::default() };
         assert_eq!(home.ask(&list).unwrap().model.path.as_path(), path);
         let shell = llamactl_protocol::model::ModelArgs { model: label };
         let argv = home.ask(&shell).unwrap().argv;

@@ -6,14 +6,20 @@
 
 mod adopt;
 mod docs;
+mod exchange;
 mod files;
+mod histories;
 mod hostile;
 mod instance;
+mod library;
 mod logs;
 mod metrics;
 mod pipes;
 mod registry;
+mod runtime;
 mod script;
+mod secrets;
+mod settings;
 mod socket;
 mod start;
 mod structure;

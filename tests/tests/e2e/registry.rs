@@ -1,19 +1,11 @@
 //! The registry of models: what is acknowledged is there, whatever happens.
 
-use llamactl_tests::{Daemon, Home, Rpc, TestModel};
+use llamactl_tests::{Home, Rpc, TestModel};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
-
-fn home_with_tiny() -> (Home, Daemon) {
-    let home = Home::new();
-    let daemon = home.daemon();
-    let path = home.model(TestModel::Tiny);
-    home.cli(["model", "add", path.to_str().unwrap()]).ok();
-    (home, daemon)
-}
 
 #[test]
 fn add_list_and_show() {
@@ -44,7 +36,7 @@ fn add_list_and_show() {
 
 #[test]
 fn the_names_people_use() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     for name in ["qwen3:8b-q4", "a/b:c", "unsloth/Qwen3-8B:Q4_K_M"] {
         home.cli(["model", "copy", "tiny", name]).ok();
         assert_eq!(home.cli(["model", "show", name, "--json"]).ok().json()["name"], name);
@@ -60,7 +52,7 @@ fn the_names_people_use() {
 
 #[test]
 fn a_model_answers_to_its_name_its_aliases_and_its_id() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     home.cli(["model", "alias", "tiny", "small", "s:1"]).ok();
     let id = home.cli(["model", "show", "s:1", "--json"]).ok().json()["id"].clone();
     for name in ["tiny", "small", "s:1", &id.to_string()] {
@@ -80,7 +72,7 @@ fn a_model_answers_to_its_name_its_aliases_and_its_id() {
 
 #[test]
 fn a_rename_keeps_the_id_and_an_id_is_never_used_again() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let id = home.cli(["model", "show", "tiny", "--json"]).ok().json()["id"].clone();
     home.cli(["model", "rename", "tiny", "other"]).ok();
     home.cli(["model", "show", "tiny"]).code(3);
@@ -94,7 +86,7 @@ fn a_rename_keeps_the_id_and_an_id_is_never_used_again() {
 
 #[test]
 fn settings_are_set_together_or_not_at_all() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let settings = || home.cli(["model", "show", "tiny", "--json"]).ok().json()["settings"].take();
     home.cli(["model", "set", "tiny", "ctx-size=4096", "port=8101"]).ok();
     assert_eq!(settings(), json!({ "ctx-size": 4096, "port": 8101 }));
@@ -118,7 +110,7 @@ fn settings_are_set_together_or_not_at_all() {
 
 #[test]
 fn what_is_set_is_on_the_command_line_and_what_is_not_is_not() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let argv = || {
         let line = home.cli(["model", "args", "tiny", "--json"]).ok().json();
         let argv: Vec<String> = serde_json::from_value(line["argv"].clone()).unwrap();
@@ -137,7 +129,7 @@ fn what_is_set_is_on_the_command_line_and_what_is_not_is_not() {
 
 #[test]
 fn exit_statuses() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     for (expected, arguments) in [
         (2, &["model", "nonsense"][..]),
         (2, &["model", "show"]),
@@ -163,7 +155,7 @@ fn exit_statuses() {
 
 #[test]
 fn a_lost_update_is_refused() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let seen = home.call("model.show", json!({ "model": "tiny" }))["revision"].clone();
     let mut rpc = home.connect();
     let change =
@@ -176,7 +168,7 @@ fn a_lost_update_is_refused() {
 
 #[test]
 fn one_connections_changes_run_in_the_order_they_were_sent() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let mut rpc = home.connect();
     // Sent without waiting: each depends on the one before.
     let mut ids = vec![rpc.send("model.rename", json!({ "model": "tiny", "to": "n0" }))];
@@ -193,7 +185,7 @@ fn one_connections_changes_run_in_the_order_they_were_sent() {
 
 #[test]
 fn long_lists_come_in_pages_and_the_command_joins_them() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let mut rpc = home.connect();
     for number in 0..450 {
         rpc.call("model.copy", json!({ "model": "tiny", "to": format!("m{number:03}") }));

@@ -220,8 +220,9 @@ fn five_broken_models_have_five_causes_and_leave_nothing_running() {
     fs::remove_file(add("gone")).unwrap();
     let cut = fs::OpenOptions::new().write(true).open(add("cut")).unwrap();
     cut.set_len(cut.metadata().unwrap().len() / 2).unwrap();
-    add("flag");
-    home.cli(["model", "set", "flag", "extra-args=--frobnicate"]).ok();
+    add("value");
+    // Which devices there are may change from one start to the next, so any name can be set.
+    home.cli(["model", "set", "value", "device=CUDA9"]).ok();
     add("port");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -231,7 +232,7 @@ fn five_broken_models_have_five_causes_and_leave_nothing_running() {
         broken(&home, "gone", "gone.gguf"),
         broken(&home, "cut", "incomplete"),
         broken(&home, "wrong-architecture", "nonesuch"),
-        broken(&home, "flag", "--frobnicate"),
+        broken(&home, "value", "CUDA9"),
         broken(&home, "port", &port),
     ];
     assert_eq!(BTreeSet::from_iter(&causes).len(), 5, "{causes:?}");

@@ -11,6 +11,8 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod latency;
+mod registry;
+mod rescan;
 mod wall;
 
 use llamactl_tests::{Home, TestModel, artifacts};
@@ -45,6 +47,24 @@ fn main() {
     let ping = latency::of_ping(&home.socket());
     println!("  echo over a Unix socket      {echo}");
     println!("  daemon.ping                  {ping}  {:.2} x", ping.p50 / echo.p50);
+
+    println!(
+        "\na rescan of 1000 GGUF files, p50 (p90) of 50, beside reading the directories and a stat each"
+    );
+    let (walk, rescan) = rescan::measure();
+    println!("  bare walk                    {walk}");
+    println!("  scan.follow, nothing changed {rescan}  {:.2} x", rescan.p50 / walk.p50);
+
+    println!(
+        "\n{} models with {} settings each, p50 (p90), beside the bare SQLite statements",
+        registry::MODELS,
+        registry::SETTINGS
+    );
+    let registry::Figures { bare_list, list, bare_set, set } = registry::measure();
+    println!("  SELECTs of all               {bare_list}");
+    println!("  model.list, all pages        {list}  {:.2} x", list.p50 / bare_list.p50);
+    println!("  one transaction              {bare_set}");
+    println!("  model.set of one key         {set}  {:.2} x", set.p50 / bare_set.p50);
 
     println!("\nthe daemon at rest with one model, over ten seconds");
     let before = threads(daemon.pid());

@@ -1,0 +1,179 @@
+//! Secrets: they work, and nobody sees them.
+
+use llamactl_tests::http::Endpoint;
+use llamactl_tests::{Home, TestModel};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+const SECRET: &str = "sk-very-secret-77";
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| {
+            let path = entry.path();
+            if path.is_dir() { files_below(&path) } else { vec![path] }
+        })
+        .collect()
+}
+
+fn holds(path: &Path, text: &str) -> bool {
+    let bytes = fs::read(path).unwrap_or_default();
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn a_key_keeps_strangers_out_and_the_daemon_in() {
+    let (home, _daemon) = Home::with_tiny();
+    home.cli(["model", "set", "tiny", "port=auto", "api-key=generate"]).ok();
+    let key = home.cli(["model", "key", "tiny"]).ok().stdout().trim().to_owned();
+    assert!(key.starts_with("sk-") && key.len() > 40, "{key}");
+    let server = home.cli(["start", "tiny", "--json"]).ok().json();
+    assert_eq!(server["warnings"], json!([]), "no_api_key is not said where there is one");
+    let url = server["endpoint"]["url"].as_str().unwrap();
+    let refused = Endpoint::from_url(url).get("/props").unwrap();
+    assert_eq!(refused.status, 401);
+    // The daemon asks with the key: what it knows comes from /props and /slots.
+    let mut states = home.follow("server.follow", json!({ "model": "tiny" }));
+    let known = states.item_where(|it| !it["in_force"].is_null());
+    assert!(known["data"]["in_force"]["slots"].as_u64().unwrap() > 0, "{known}");
+    // llamactl run asks with it too.
+    let answer = home.cli(["run", "tiny", "--max-tokens", "5", "hello"]).ok();
+    assert_ne!(answer.stdout().trim(), "");
+    // As does a daemon that took the server over.
+    home.cli(["model", "unset", "tiny", "api-key"]).ok();
+    home.cli(["model", "key", "tiny"]).code(3);
+}
+
+#[test]
+fn a_daemon_that_takes_a_server_over_still_has_its_key() {
+    let home = Home::new();
+    let mut daemon = home.daemon();
+    home.cli(["model", "add", home.model(TestModel::Tiny).to_str().unwrap()]).ok();
+    home.cli(["model", "set", "tiny", "port=auto", "api-key=generate"]).ok();
+    home.cli(["start", "tiny"]).ok();
+    daemon.kill();
+    daemon.start_again();
+    let mut states = home.follow("server.follow", json!({ "model": "tiny" }));
+    let known = states.item_where(|it| !it["in_force"].is_null());
+    assert!(known["data"]["in_force"]["slots"].as_u64().unwrap() > 0, "{known}");
+    home.cli(["stop", "tiny"]).ok();
+}
+
+#[test]
+fn a_secret_is_nowhere_but_in_its_file() {
+    let (home, daemon) = Home::with_tiny();
+    let file = home.path().join("key.txt");
+    fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let given = format!("api-key=@{}", file.display());
+    home.cli(["model", "set", "tiny", &given, "port=auto"]).ok();
+    let variable = home.llamactl(["model", "set", "tiny", "env.TOKEN=-"]).stdin(SECRET);
+    variable.run().ok();
+    fs::remove_file(&file).unwrap();
+    home.cli(["start", "tiny"]).ok();
+    home.cli(["model", "set", "tiny", "temp=0.5"]).ok();
+
+    // It reached the process by its environment, and stands on no command line.
+    let process = &home.llama_servers()[0];
+    assert_eq!(process.variable("LLAMA_API_KEY").as_deref(), Some(SECRET));
+    assert_eq!(process.variable("TOKEN").as_deref(), Some(SECRET));
+    let line = String::from_utf8(process.command_line()).unwrap();
+    assert!(line.contains("--model") && !line.contains(SECRET), "{line}");
+
+    for arguments in [
+        &["model", "show", "tiny", "--json"][..],
+        &["model", "show", "tiny", "--resolved", "--json"],
+        &["model", "show", "tiny"],
+        &["model", "args", "tiny"],
+        &["model", "args", "tiny", "--json"],
+        &["model", "history", "tiny", "--json"],
+        &["model", "diff", "tiny", "1", "3", "--json"],
+        &["model", "list", "--json"],
+        &["ps", "--json"],
+        &["status", "tiny"],
+        &["events", "--json"],
+        &["logs", "tiny"],
+    ] {
+        let output = home.cli(arguments).ok();
+        assert!(!output.stdout().contains(SECRET), "{arguments:?}");
+        assert!(!output.stdout().contains("secret_ref"), "{arguments:?}: {}", output.stdout());
+    }
+    assert_eq!(home.cli(["model", "key", "tiny"]).ok().stdout().trim(), SECRET);
+    assert!(!daemon.stderr().contains(SECRET));
+
+    let secrets = home.state_dir().join("secrets");
+    for path in files_below(&home.state_dir()) {
+        let is_secret = path.starts_with(&secrets);
+        assert_eq!(holds(&path, SECRET), is_secret, "{}", path.display());
+        if is_secret {
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+    assert_eq!(secrets.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+
+    home.cli(["model", "remove", "--stop", "tiny"]).ok();
+    assert_eq!(files_below(&secrets), Vec::<PathBuf>::new(), "nothing refers to them any more");
+}
+
+#[test]
+fn what_nothing_refers_to_is_gone_with_the_next_daemon() {
+    let home = Home::new();
+    let mut daemon = home.daemon();
+    home.cli(["model", "add", home.model(TestModel::Tiny).to_str().unwrap()]).ok();
+    home.cli(["model", "set", "tiny", "api-key=generate"]).ok();
+    let secrets = home.state_dir().join("secrets");
+    let kept = files_below(&secrets);
+    let stray = secrets.join("0190c8a0-0000-4000-8000-000000000000");
+    fs::write(&stray, "left behind").unwrap();
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!((kept.len(), files_below(&secrets)), (1, kept));
+    home.cli(["model", "key", "tiny"]).ok();
+}
+
+#[test]
+fn a_secret_written_out_is_refused_and_not_repeated() {
+    let (home, _daemon) = Home::with_tiny();
+    let typed = format!("api-key={SECRET}");
+    let refused = home.cli(["--json", "model", "set", "tiny", &typed]).code(5);
+    assert!(!refused.stderr().contains(SECRET), "{}", refused.stderr());
+    assert!(refused.failure()["hint"].as_str().unwrap().contains("api-key=@FILE"));
+    let mut rpc = home.connect();
+    let raw = json!({ "model": "tiny", "set": { "api-key": SECRET } });
+    let refusal = rpc.expect_refusal("model.set", raw, "invalid_value");
+    assert!(!format!("{refusal:?}").contains(SECRET));
+    let flags = home.cli(["model", "set", "tiny", "--", "--api-key", SECRET]).code(5);
+    assert!(!flags.stderr().contains(SECRET), "{}", flags.stderr());
+    let kept = json!({ "model": "tiny", "set": { "api-key": { "secret": "kept" } } });
+    rpc.expect_refusal("model.set", kept, "invalid_value");
+    let foreign = json!({ "secret_ref": "0190c8a0-0000-4000-8000-000000000000" });
+    let foreign = json!({ "model": "tiny", "set": { "api-key": foreign } });
+    rpc.expect_refusal("model.set", foreign, "invalid_value");
+    assert_eq!(home.call("model.show", json!({ "model": "tiny" }))["settings"], json!({}));
+    home.cli(["model", "set", "tiny", "api-key=@/nonexistent"]).code(3);
+    home.llamactl(["model", "set", "tiny", "api-key=-"]).stdin("").run().code(5);
+    home.llamactl(["model", "set", "tiny", "api-key=?"]).stdin("x").run().code(2);
+}
+
+#[test]
+fn the_same_secret_again_is_no_change_and_a_rollback_brings_the_old_one_back() {
+    let (home, _daemon) = Home::with_tiny();
+    let give = |text: &str| {
+        let given = home.llamactl(["model", "set", "tiny", "api-key=-", "--json"]).stdin(text);
+        given.run().ok().json()["changed"].clone()
+    };
+    assert_eq!(
+        (give("one"), give("one"), give("two")),
+        (true.into(), false.into(), Value::Bool(true))
+    );
+    let key = || home.cli(["model", "key", "tiny"]).ok().stdout().trim().to_owned();
+    assert_eq!(key(), "two");
+    home.cli(["model", "rollback", "tiny"]).ok();
+    assert_eq!(key(), "one");
+    // What is shown can be given back: it leaves the stored one alone.
+    let settings = home.call("model.show", json!({ "model": "tiny" }))["settings"].take();
+    home.call("model.set", json!({ "model": "tiny", "set": settings }));
+    assert_eq!(key(), "one");
+}

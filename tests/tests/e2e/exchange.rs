@@ -5,20 +5,12 @@ use llamactl_protocol::options::command_line::{self, Word};
 use llamactl_protocol::options::{Settings, Told, catalogue};
 use llamactl_tests::dashboard::{Schema, database};
 use llamactl_tests::http::Endpoint;
-use llamactl_tests::{DEADLINE, Daemon, Home, Output, TestModel, eventually, llama};
+use llamactl_tests::{DEADLINE, Home, Output, TestModel, eventually, llama};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-
-fn home_with_tiny() -> (Home, Daemon) {
-    let home = Home::new();
-    let daemon = home.daemon();
-    let path = home.model(TestModel::Tiny);
-    home.cli(["model", "add", path.to_str().unwrap()]).ok();
-    (home, daemon)
-}
 
 fn settings_of(home: &Home, model: &str) -> Value {
     home.call("model.show", json!({ "model": model }))["settings"].take()
@@ -51,7 +43,7 @@ fn left_out(imported: &Value) -> BTreeMap<String, u64> {
 
 #[test]
 fn an_export_brings_everything_back_into_this_registry_and_into_an_empty_one() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let split = home.model(TestModel::Split);
     home.cli(["model", "add", split.to_str().unwrap(), "--name", "qwen3:8b"]).ok();
     home.cli(["model", "alias", "qwen3:8b", "q", "big"]).ok();
@@ -118,7 +110,7 @@ fn an_export_brings_everything_back_into_this_registry_and_into_an_empty_one() {
 
 #[test]
 fn a_dry_run_changes_nothing_and_an_import_changes_all_or_nothing() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let good = "[defaults]\nctx-size = 512\n[models.tiny.settings]\ntemp = 0.5\n\
                 [models.new]\npath = '/nowhere/new.gguf'\n";
     let before = (export(&home), last_event(&home));
@@ -189,7 +181,7 @@ fn files_are_found_where_they_lie_now() {
 
 #[test]
 fn an_import_too_long_for_a_message_is_read_from_a_file() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let temporary = home.path().join("tmp");
     fs::create_dir(&temporary).unwrap();
     let mut text = "# llamactl export 1\n".to_owned();
@@ -392,7 +384,7 @@ fn meaning(arguments: &[String]) -> (Settings, Vec<String>) {
 
 #[test]
 fn the_real_router_reads_a_preset_as_the_same_models_with_the_same_arguments() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let tiny = home.model(TestModel::Tiny);
     let odd = home.own_model(TestModel::Tiny, "a b=c.gguf");
     home.cli(["model", "add", odd.to_str().unwrap(), "--name", "unsloth/Qwen3-8B:Q4_K_M"]).ok();
@@ -525,7 +517,7 @@ fn kept(home: &Home) -> Vec<String> {
 
 #[test]
 fn settings_are_edited_in_an_editor() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     home.cli(["model", "set", "tiny", "temp=0.5", "seed=1"]).ok();
     home.llamactl(["model", "set", "tiny", "api-key=-"]).stdin("s3cret").run().ok();
 
@@ -545,7 +537,7 @@ fn settings_are_edited_in_an_editor() {
 
 #[test]
 fn a_refused_edit_loses_nothing() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     home.cli(["model", "set", "tiny", "temp=0.5"]).ok();
     // A value that cannot be; then a key that is none; then no TOML at all; then it is right.
     let done = edit(
@@ -596,7 +588,7 @@ fn a_refused_edit_loses_nothing() {
 
 #[test]
 fn an_import_that_is_overtaken_changes_nothing() {
-    let (home, _daemon) = home_with_tiny();
+    let (home, _daemon) = Home::with_tiny();
     let text = "[models.tiny.settings]\ntemp = 0.5\n";
     // Many at once from two sides: each is whole or refused, and nothing is mixed.
     std::thread::scope(|scope| {

@@ -243,6 +243,20 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_that_switches_off_is_no_name_of_the_option() {
+        let switch = |key: &str, off: &str| BuildOption {
+            negations: vec![off.to_owned()],
+            ..option(key, None, &[])
+        };
+        let options = vec![switch("warmup", "--no-warmup"), switch("newer", "--no-newer")];
+        let build = Build::new("b".to_owned(), options);
+        let refused = find("no-warmup", Some(&build)).unwrap_err();
+        assert_eq!(refused.hint.unwrap(), "to switch warmup off, set warmup=false");
+        assert!(find("no-newer", Some(&build)).is_err());
+        assert_eq!(find("newer", Some(&build)).unwrap().key, "newer");
+    }
+
+    #[test]
     fn an_option_the_build_lacks_is_refused_with_the_nearest() {
         let build = Build::new("b".to_owned(), vec![option("ctx-sizes", Some("N"), &[])]);
         let setting = find("ctx-size", Some(&build)).unwrap();

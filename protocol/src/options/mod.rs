@@ -355,7 +355,13 @@ pub fn look_up<'a>(key: &'a str, build: Option<&'a Build>) -> Result<Setting<'a>
     if let Some(setting) = by_key.or_else(by_name) {
         return Ok(setting.with_choices_of(build));
     }
-    if let Some(option) = build.and_then(|it| it.option(bare).or_else(|| it.option(&dashed))) {
+    // A flag that switches an option off is no name of it: `no-warmup=true` would switch it on.
+    let is_name = |option: &&'a BuildOption| {
+        let mut names = option.flags.iter().map(|flag| flag.trim_start_matches('-'));
+        names.any(|name| name == bare || name == dashed)
+    };
+    let option = build.and_then(|it| it.option(bare).or_else(|| it.option(&dashed)));
+    if let Some(option) = option.filter(is_name) {
         return Ok(option.inferred());
     }
     Err(unknown(key, bare, build))

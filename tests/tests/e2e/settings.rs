@@ -147,6 +147,7 @@ fn a_wrong_key_value_choice_range_or_type_is_told_and_changes_nothing() {
     let before = home.call("model.show", json!({ "model": "tiny" }));
     for (assignment, kind, mentions) in [
         ("ctx-siz=1", "unknown_option", "ctx-size"),
+        ("no-warmup=true", "unknown_option", "warmup=false"),
         ("ctx-size=1000000000", "invalid_value", "16777216"),
         ("batch-size=0", "invalid_value", "batch-size"),
         ("port=99999", "invalid_value", "65535"),

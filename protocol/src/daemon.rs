@@ -5,6 +5,7 @@ use crate::{Access, UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt;
 
 /// Says who is calling and asks who answers. Send it together with the first call.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +84,9 @@ pub struct DaemonReport {
     pub state_dir: WirePath,
     /// Its own log, when it is detached.
     pub log: Option<WirePath>,
+    /// What its configuration file says; `None` from a daemon that reads none.
+    #[serde(default)]
+    pub config: Option<ConfigReport>,
     /// Models registered.
     pub models: u64,
     /// Servers that are not stopped or failed.
@@ -97,6 +101,59 @@ pub struct DaemonReport {
     pub connections_refused_total: u64,
     /// Resident memory of the daemon.
     pub memory_bytes: Option<u64>,
+}
+
+/// What the daemon was configured to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigReport {
+    /// The file it was read from; `None` where there is none and the defaults hold.
+    pub path: Option<WirePath>,
+    /// At most this many servers run at a time; `None` is no limit.
+    pub max_running: Option<u32>,
+    /// At most this many servers load at a time.
+    pub max_loading: u32,
+    /// What becomes of the servers when the daemon ends unasked.
+    pub on_daemon_exit: OnDaemonExit,
+    /// What becomes of servers of ours that no record tells of.
+    pub strays: Strays,
+}
+
+/// What becomes of the servers when the daemon ends without having been told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDaemonExit {
+    /// They run on, and the next daemon takes them over.
+    Keep,
+    /// They are ended with it.
+    Stop,
+}
+
+impl fmt::Display for OnDaemonExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OnDaemonExit::Keep => "keep",
+            OnDaemonExit::Stop => "stop",
+        })
+    }
+}
+
+/// What becomes of servers that carry this registry's mark and that no record tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strays {
+    /// They are taken over.
+    Adopt,
+    /// They are stopped.
+    Stop,
+}
+
+impl fmt::Display for Strays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Strays::Adopt => "adopt",
+            Strays::Stop => "stop",
+        })
+    }
 }
 
 /// The llama-server build in use.
@@ -136,6 +193,26 @@ pub struct StopBegun {
 }
 
 method!(DaemonStop, "daemon.stop", Admin -> StopBegun);
+
+/// Replaces the daemon by its program of now, in place: process id, lock, listener and servers stay.
+/// Answers when the new program was tried out and the change begins; the connection closes then,
+/// and the next call is answered by the new one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DaemonRestart {}
+
+/// The change has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RestartBegun {
+    /// The daemon's process id, before and after.
+    pub pid: u32,
+    /// When the daemon that goes was started: the one that comes says another time.
+    pub started_at_ms: UnixMs,
+    /// What the new program says of its version.
+    pub version: String,
+}
+
+method!(DaemonRestart, "daemon.restart", Admin -> RestartBegun);
 
 /// The OpenRPC document of this daemon.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

@@ -43,6 +43,10 @@ pub struct EventList {
     /// Only events of this model, by name, alias or id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Only events of these kinds: `server.failed`, or `server` for all that begin so, which may
+    /// be written `server.*` too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
     /// At most this many (1 to 500, 100 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -55,6 +59,13 @@ pub struct EventPage {
     pub items: Vec<Event>,
     /// Pass as `after` for the next page; `null` on the last.
     pub next: Option<i64>,
+    /// The number of the last event of any kind when this page was made, 0 before the first:
+    /// `event.follow` with `after` set to it has what comes from then on, and nothing twice.
+    #[serde(default)]
+    pub last: i64,
+    /// How many events behind `after`, of any kind, are kept no more; `null`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<u64>,
 }
 
 method!(EventList, "event.list", Observe -> EventPage);
@@ -72,6 +83,45 @@ pub struct EventFollow {
     /// Only events of this model, by name, alias or id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Only events of these kinds: `server.failed`, or `server` for all that begin so, which may
+    /// be written `server.*` too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
 }
 
 subscription!(EventFollow, "event", Observe => Event);
+
+/// The kinds of events there are, each with what it says. A newer daemon may have others.
+pub const KINDS: &[(&str, &str)] = &[
+    ("daemon.restarted", "The daemon was replaced by a new one; its servers went on"),
+    ("daemon.started", "The daemon began"),
+    ("daemon.stopped", "The daemon ended as asked"),
+    ("defaults.set", "Settings for all models were changed"),
+    ("library.forgotten", "A directory is looked through no more"),
+    ("library.remembered", "A directory is looked through at each start"),
+    ("model.added", "A model was registered"),
+    ("model.aliased", "A model's other names were changed"),
+    ("model.refreshed", "A model's file was read again"),
+    ("model.removed", "A model was taken out of the registry"),
+    ("model.renamed", "A model got another name"),
+    ("model.set", "A model's settings were changed"),
+    ("runtime.added", "A llama-server build was named"),
+    ("runtime.changed", "A llama-server build was changed or replaced"),
+    ("runtime.removed", "A llama-server build was taken out of the registry"),
+    ("runtime.used", "Another llama-server build is the default"),
+    ("server.adopted", "A new daemon took a running server over"),
+    ("server.backoff", "A server failed and will be started again"),
+    ("server.failed", "A server failed"),
+    ("server.hung", "A server did not answer, or made no progress"),
+    ("server.on_cpu", "A server that was to use a GPU holds no GPU memory"),
+    ("server.queued", "A server waits for its turn to start"),
+    ("server.ready", "A server answers requests"),
+    ("server.sleeping", "A server unloaded its model by itself"),
+    ("server.stalled", "Loading made no progress"),
+    ("server.starting", "A server's process was made"),
+    ("server.stopped", "A server ended as asked"),
+    ("server.stopping", "A server was told to stop"),
+    ("server.stray", "A process without a record was found"),
+    ("server.stuck", "A server does not end even when killed"),
+    ("server.woken", "A server loaded its model again"),
+];

@@ -147,6 +147,8 @@ kinds! {
     AlreadyRunning "already_running" 1014 4,
     /// Models, the defaults or llamactl itself use the runtime.
     RuntimeInUse "runtime_in_use" 1015 4,
+    /// As many servers run as the daemon was told to allow.
+    TooManyRunning "too_many_running" 1016 4,
 
     // Values that cannot be.
     /// Not a model name.

@@ -12,6 +12,10 @@ use crate::{Failure, Kind};
 use std::env;
 use std::path::{Path, PathBuf};
 
+/// Names the daemon's configuration file.
+pub const CONFIG_VARIABLE: &str = "LLAMACTL_CONFIG";
+/// The configuration file of a daemon in system mode.
+pub const SYSTEM_CONFIG: &str = "/etc/llamactl/llamactld.toml";
 /// Names another state directory.
 pub const STATE_DIR_VARIABLE: &str = "LLAMACTL_STATE_DIR";
 /// Names the socket, for daemon and client.

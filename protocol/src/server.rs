@@ -1,5 +1,6 @@
 //! `server.*`: the llama-server process of a model.
 
+use crate::event::Event;
 use crate::method::{method, subscription};
 use crate::options::Settings;
 use crate::{UnixMs, WirePath};
@@ -122,6 +123,25 @@ pub struct InForce {
     pub build: Option<String>,
 }
 
+/// What a server waits for before it may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueReason {
+    /// As many models are being loaded as may be at once.
+    Loads,
+    /// Memory that others hold.
+    Memory,
+}
+
+/// Waiting to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Queue {
+    /// For what.
+    pub reason: QueueReason,
+    /// How many are to start before it, and itself: 1 is next.
+    pub position: u32,
+}
+
 /// One life of a server, from spawn to exit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
@@ -162,10 +182,23 @@ pub struct Server {
     pub progress_ratio: Option<f64>,
     /// What is being loaded: `text_model`, `mmproj_model`, …
     pub stage: Option<String>,
+    /// What it waits for, in state `queued`.
+    #[serde(default)]
+    pub queue: Option<Queue>,
     /// Why it is in this state.
     pub cause: Option<Cause>,
     /// Restarts by policy since it was last started by request.
     pub restarts: u32,
+    /// When it will be started again, in state `backoff`.
+    #[serde(default)]
+    pub restart_at_ms: Option<UnixMs>,
+    /// `true` when it was asked to use a GPU and holds no GPU memory; `null` where that cannot be
+    /// known, and where no GPU was asked for.
+    #[serde(default)]
+    pub on_cpu: Option<bool>,
+    /// What it computes on as far as known: `cpu` or `gpu`.
+    #[serde(default)]
+    pub device: Option<String>,
     /// What it reports to be using.
     pub in_force: Option<InForce>,
     /// Settings that changed since it was started and take effect on restart.
@@ -274,3 +307,43 @@ pub struct ServerFollow {
 }
 
 subscription!(ServerFollow, "server", Observe => Server);
+
+/// Tells why a model's server is as it is: the last change in plain words, what says so, what to
+/// do, and what happened before.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerWhy {
+    /// By name, alias or id.
+    pub model: String,
+}
+
+/// Why a server is as it is. The sentences are for people and may change; programs read `server`
+/// and `events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Why {
+    /// What happened last and how it is now.
+    pub summary: String,
+    /// When the last change happened.
+    pub at_ms: UnixMs,
+    /// Who asked for the last change: a method and the peer, `policy`, `boot`, or `process` where
+    /// nobody did; `null` where nobody knows.
+    pub by: Option<String>,
+    /// The log lines that say so, the decisive one first.
+    pub evidence: Vec<String>,
+    /// What to do, most useful first.
+    pub hints: Vec<String>,
+    /// Whether it will be started again by itself, and when; `null` where that is no question.
+    pub next: Option<String>,
+    /// Failures in a row up to now: without a minute of health between them, since somebody last
+    /// asked for a start.
+    pub failures: u32,
+    /// What a person should know beside that: settings that wait for a restart, a GPU that is not
+    /// used, a daemon that was replaced meanwhile.
+    pub remarks: Vec<String>,
+    /// What happened to it up to now, oldest first; what happened to the daemon stands among it.
+    pub events: Vec<Event>,
+    /// The server as it is now.
+    pub server: Server,
+}
+
+method!(ServerWhy, "server.why", Observe -> Why);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const REGISTRY: &[&str] = &[
     include_str!("../../../migrations/registry/0001_initial.sql"),
     include_str!("../../../migrations/registry/0002_settings.sql"),
+    include_str!("../../../migrations/registry/0003_supervision.sql"),
 ];
 
 /// Why a database could not be brought to this version.

@@ -27,7 +27,7 @@ mod secrets;
 mod tests;
 mod wishes;
 
-pub use events::{EventFilter, NewEvent};
+pub use events::{EventBatch, EventFilter, NewEvent};
 pub use exchange::{Everything, Import, ImportDone, ImportedChange, StoredRuntime};
 pub use library::{FileStamp, variants};
 pub use migrate::MigrateError;
@@ -36,6 +36,7 @@ pub use named_runtimes::NamedRuntime;
 pub use runs::{RunEnd, RunRecord};
 pub use runtimes::{NewRuntime, RuntimeFile, RuntimeRecord};
 pub use secrets::Secrets;
+pub use wishes::WishRecord;
 
 use connection::Worker;
 use llamactl_protocol::{Failure, Kind};

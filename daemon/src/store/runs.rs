@@ -48,6 +48,14 @@ pub struct RunRecord {
     pub ended_at_ms: Option<i64>,
     /// Why it ended.
     pub cause: Option<Cause>,
+    /// Failures in a row: before it while it runs, up to its end then.
+    pub failures: u32,
+    /// Restarts by policy since somebody last asked for a start.
+    pub restarts: u32,
+    /// When policy will start the model again; `None`: it will not.
+    pub restart_at_ms: Option<i64>,
+    /// What the process executed when it was ready.
+    pub executable: Option<WirePath>,
 }
 
 /// How a run ended.
@@ -57,6 +65,12 @@ pub struct RunEnd {
     pub at_ms: i64,
     /// Why, with exit code or signal.
     pub cause: Cause,
+    /// Failures in a row up to this end.
+    pub failures: u32,
+    /// Restarts by policy since somebody last asked for a start, what follows included.
+    pub restarts: u32,
+    /// When policy will start it again; `None`: it will not.
+    pub restart_at_ms: Option<i64>,
 }
 
 impl Registry {
@@ -69,8 +83,8 @@ impl Registry {
             tx.execute(
                 "INSERT INTO runs (id, model_id, model, revision, settings, runtime_id, argv,
                                    environment, endpoint, wanted_by, started_at_ms,
-                                   overrides)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                   overrides, restarts, failures)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
                 params![
                     run.id,
                     run.model_id,
@@ -84,7 +98,14 @@ impl Registry {
                     run.wanted_by,
                     run.started_at_ms,
                     serde_json::to_string(&run.overrides)?,
+                    run.restarts,
+                    run.failures,
                 ],
+            )?;
+            // A wish for another process than the one that was there is fulfilled by this one.
+            tx.execute(
+                "UPDATE wishes SET renew = 0 WHERE model_id = ?1 AND renew = 1",
+                params![run.model_id],
             )?;
             events::append(tx, event)
         })
@@ -121,13 +142,15 @@ impl Registry {
         run: String,
         at_ms: i64,
         load_ms: u64,
+        executable: Option<WirePath>,
         event: NewEvent,
     ) -> Result<()> {
         self.write(move |tx| {
+            let executable = executable.as_ref().map(WirePath::as_bytes);
             tx.execute(
-                "UPDATE runs SET ready_at_ms = ?2, load_ms = ?3
+                "UPDATE runs SET ready_at_ms = ?2, load_ms = ?3, executable = ?4
                  WHERE id = ?1 AND ready_at_ms IS NULL",
-                params![run, at_ms, load_ms],
+                params![run, at_ms, load_ms, executable],
             )?;
             events::append(tx, event)
         })
@@ -141,15 +164,43 @@ impl Registry {
     pub async fn put_end(&self, run: String, end: RunEnd, event: NewEvent) -> Result<()> {
         self.write(move |tx| {
             tx.execute(
-                "UPDATE runs SET ended_at_ms = ?2, exit_code = ?3, signal = ?4, cause = ?5
+                "UPDATE runs SET ended_at_ms = ?2, exit_code = ?3, signal = ?4, cause = ?5,
+                                 failures = ?6, restart_at_ms = ?7, restarts = ?8
                  WHERE id = ?1 AND ended_at_ms IS NULL",
                 params![
                     run,
                     end.at_ms,
                     end.cause.exit_code,
                     end.cause.signal,
-                    serde_json::to_string(&end.cause)?
+                    serde_json::to_string(&end.cause)?,
+                    end.failures,
+                    end.restart_at_ms,
+                    end.restarts,
                 ],
+            )?;
+            events::append(tx, event)
+        })
+        .await
+    }
+
+    /// Takes back what was written of a run's end: its process is there after all.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn reopen_run(
+        &self,
+        run: String,
+        pid: u32,
+        start_ticks: u64,
+        boot_id: Option<String>,
+        event: NewEvent,
+    ) -> Result<()> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE runs SET ended_at_ms = NULL, exit_code = NULL, signal = NULL, cause = NULL,
+                                 restart_at_ms = NULL, pid = ?2, start_ticks = ?3, boot_id = ?4
+                 WHERE id = ?1",
+                params![run, pid, start_ticks, boot_id],
             )?;
             events::append(tx, event)
         })
@@ -285,5 +336,9 @@ fn read_run(row: &Row<'_>) -> Result<RunRecord> {
         load_ms: row.get("load_ms")?,
         ended_at_ms: row.get("ended_at_ms")?,
         cause: cause.map(|text| serde_json::from_str(&text)).transpose()?,
+        failures: row.get("failures")?,
+        restarts: row.get("restarts")?,
+        restart_at_ms: row.get("restart_at_ms")?,
+        executable: row.get::<_, Option<Vec<u8>>>("executable")?.map(WirePath::from_bytes),
     })
 }

@@ -253,6 +253,7 @@ fn read_runtime(row: &Row<'_>) -> Result<(i64, NewRuntime)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::EventFilter;
     use llamactl_protocol::options::BuildOption;
 
     fn build(version: &str, mtime_ns: i64) -> NewRuntime {
@@ -287,11 +288,11 @@ mod tests {
         assert_eq!(known(1).await, Some((id, build("1", 1))));
         assert!(build("1", 1).has("no-ui") && !build("1", 1).has("port"));
         assert_eq!(registry.put_runtime(build("1", 1), "test".to_owned()).await.unwrap(), id);
-        assert_eq!(registry.event_range().await.unwrap(), None);
+        assert_eq!(registry.events(EventFilter::default()).await.unwrap().last, 0);
 
         assert_eq!(known(2).await, None);
         let newer = registry.put_runtime(build("2", 2), "test".to_owned()).await.unwrap();
-        assert!(newer > id && registry.event_range().await.unwrap().is_some());
+        assert!(newer > id && registry.events(EventFilter::default()).await.unwrap().last > 0);
         assert_eq!(registry.runtime(id).await.unwrap(), Some(build("1", 1)));
     }
 

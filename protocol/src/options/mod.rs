@@ -25,7 +25,7 @@ pub mod secret;
 mod value;
 
 pub use build::{Build, BuildOption};
-pub use catalogue::catalogue;
+pub use catalogue::{POLICY, catalogue};
 pub use nearest::nearest;
 pub use value::{assignment, text, text_of};
 

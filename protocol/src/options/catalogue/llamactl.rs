@@ -1,6 +1,6 @@
 //! llamactl's own settings, which stand beside llama-server's.
 
-use super::{Setting, integer_or, setting};
+use super::{Setting, choice, integer, integer_or, setting};
 use crate::options::{Group, Told, Values};
 
 const fn own(key: &'static str, values: Values<'static>, help: &'static str) -> Setting<'static> {
@@ -32,6 +32,47 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
     )
     .variable("LLAMA_ARG_PORT")
     .example("auto"),
+    own("autostart", Values::Switch, "Start it when the daemon starts after a boot")
+        .default("off")
+        .example("on"),
+    own(
+        "restart",
+        choice(&["on-failure", "always", "never"]),
+        "Whether to start it again when it ends unasked; always: also after a clean exit",
+    )
+    .default("on-failure")
+    .example("always"),
+    own(
+        "restart-limit",
+        integer(1, 100),
+        "Give up after this many failures without 60 s of health between them",
+    )
+    .default("5")
+    .example("10"),
+    own(
+        "load-stall-timeout",
+        integer(1, 86_400),
+        "Give up a load in which nothing has moved for so long: no output, no memory, no reading",
+    )
+    .unit("seconds")
+    .default("600")
+    .example("1800"),
+    own(
+        "hang-timeout",
+        integer(0, 86_400),
+        "Restart it when it does not answer, or its requests do not move, for so long; 0: never",
+    )
+    .unit("seconds")
+    .default("120")
+    .example("300"),
+    own(
+        "drain-timeout",
+        integer(0, 3_600),
+        "How long a stop waits for requests at work before it cuts them",
+    )
+    .unit("seconds")
+    .default("5")
+    .example("30"),
     own(
         "extra-args",
         Values::Arguments,
@@ -39,6 +80,17 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
     )
     .old(&["custom_params"])
     .example("--threads-http 2"),
+];
+
+/// The settings that are for the one who looks after the server, not for the server: they hold
+/// from the moment they are set.
+pub const POLICY: &[&str] = &[
+    "autostart",
+    "restart",
+    "restart-limit",
+    "load-stall-timeout",
+    "hang-timeout",
+    "drain-timeout",
 ];
 
 /// A variable of the server's environment; its key is `env.` and its name.

@@ -17,7 +17,7 @@ mod sampling;
 mod server;
 mod speculative;
 
-pub use llamactl::VARIABLE;
+pub use llamactl::{POLICY, VARIABLE};
 
 use super::{Group, Item, NO_WORDS, Setting, Told, Values, Words};
 

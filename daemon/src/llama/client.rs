@@ -45,11 +45,12 @@ impl Client {
     /// [`HttpError`].
     pub async fn get(&self, path: &str, limit: Duration) -> Result<(StatusCode, Bytes), HttpError> {
         // `/health` asks for no key, so it gets none.
-        let key = self.key.as_ref().filter(|_| path != "/health" && self.may_send_key());
+        let key = self.key.as_ref().filter(|_| path != "/health" && self.is_its_own());
         self.target.get(path, key.map(|key| key.0.as_str()), limit).await
     }
 
-    fn may_send_key(&self) -> bool {
+    /// Whether it is the process that listens where we ask.
+    pub(super) fn is_its_own(&self) -> bool {
         let Target::Address(address) = self.target else { return true };
         if self.is_its_own.load(Ordering::Relaxed) {
             return true;

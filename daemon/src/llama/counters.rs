@@ -5,6 +5,7 @@
 
 use llamactl_protocol::metrics::LlamaSample;
 use serde::Deserialize;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// The counters of one `/metrics` answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -13,6 +14,8 @@ pub(super) struct Counters {
     pub(super) generated_tokens: Option<u64>,
     pub(super) requests_processing: Option<u64>,
     pub(super) requests_deferred: Option<u64>,
+    /// Batches decoded: moves while a request is at work.
+    pub(super) decoded: Option<u64>,
 }
 
 /// Reads the Prometheus text of `/metrics`. Lines it does not know are passed over.
@@ -26,6 +29,7 @@ pub(super) fn parse_metrics(text: &str) -> Counters {
             "llamacpp:tokens_predicted_total" => counters.generated_tokens = value(),
             "llamacpp:requests_processing" => counters.requests_processing = value(),
             "llamacpp:requests_deferred" => counters.requests_deferred = value(),
+            "llamacpp:n_decode_total" => counters.decoded = value(),
             _ => {}
         }
     }
@@ -50,6 +54,8 @@ pub(super) struct Slot {
     pub(super) is_processing: Option<bool>,
     #[serde(default)]
     pub(super) id_task: Option<i64>,
+    #[serde(default)]
+    n_prompt_tokens_processed: Option<u64>,
     #[serde(default)]
     next_token: Option<NextToken>,
 }
@@ -118,6 +124,33 @@ pub(super) struct Reading {
     pub(super) slots: Option<Vec<Slot>>,
 }
 
+impl Reading {
+    /// Whether requests are at work or wait; `None` when the build does not say.
+    pub(super) fn works(&self) -> Option<bool> {
+        let counted = self.counters.and_then(|counters| {
+            Some(counters.requests_processing? + counters.requests_deferred.unwrap_or(0) > 0)
+        });
+        let busy = self.slots.as_deref().and_then(busy).map(|busy| busy > 0);
+        counted.or(busy).map(|works| works || busy == Some(true))
+    }
+
+    /// A number that is another one after each token, decoded batch and step of a prompt; `None`
+    /// when the build says nothing of them.
+    pub(super) fn progress(&self) -> Option<u64> {
+        let counters = self.counters.map(|it| (it.decoded, it.prompt_tokens, it.generated_tokens));
+        let slots = self.slots.as_deref().map(|slots| {
+            let of = |slot: &Slot| (slot.id_task, slot.n_prompt_tokens_processed, slot.decoded());
+            slots.iter().map(of).collect::<Vec<_>>()
+        });
+        if counters.is_none() && slots.is_none() {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        (counters, slots).hash(&mut hasher);
+        Some(hasher.finish())
+    }
+}
+
 /// How many slots are at work; `None` when the build does not say.
 pub(super) fn busy(slots: &[Slot]) -> Option<u32> {
     slots.iter().try_fold(0u32, |count, slot| Some(count + u32::from(slot.is_processing?)))
@@ -160,14 +193,16 @@ mod tests {
         let text = "# HELP llamacpp:prompt_tokens_total Number of prompt tokens processed.\n\
                     # TYPE llamacpp:prompt_tokens_total counter\n\
                     llamacpp:prompt_tokens_total 26\nllamacpp:tokens_predicted_total 1.2e2\n\
-                    llamacpp:requests_processing 1\nllamacpp:requests_deferred nan\n";
+                    llamacpp:requests_processing 1\nllamacpp:requests_deferred nan\n\
+                    llamacpp:n_decode_total 9\n";
         assert_eq!(
             parse_metrics(text),
             Counters {
                 prompt_tokens: Some(26),
                 generated_tokens: Some(120),
                 requests_processing: Some(1),
-                requests_deferred: None
+                requests_deferred: None,
+                decoded: Some(9),
             }
         );
     }

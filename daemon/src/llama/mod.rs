@@ -17,5 +17,5 @@ mod reported;
 
 pub use client::{ApiKey, Client};
 pub use http::{HttpError, Target};
-pub use poll::{Pace, Poll, Seen, busy, in_force};
+pub use poll::{Looked, Pace, Poll, Seen, busy, in_force};
 pub use reported::{ReportedSettings, reported};

@@ -22,8 +22,24 @@ pub enum Seen {
     Loading,
     /// It answers requests.
     Healthy,
+    /// Somebody answers there who is not the process we started, as far as can be told.
+    Foreign,
     /// It has unloaded the model and will load it at the next request.
     Asleep,
+}
+
+/// What a look at a ready server showed.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// What `/health` said.
+    pub seen: Seen,
+    /// What it does; `None` when it does not answer or sleeps.
+    pub sample: Option<LlamaSample>,
+    /// Whether requests are at work; `None` when it does not say.
+    pub works: Option<bool>,
+    /// A number that is another one after each token and step of a prompt; `None` when it does not
+    /// say.
+    pub progress: Option<u64>,
 }
 
 /// How often to ask.
@@ -84,15 +100,24 @@ impl Poll {
         }
     }
 
+    /// Asks whether it answers for the first time: what answers must be the process we started.
+    pub async fn first_health(&self) -> Seen {
+        match self.health().await {
+            Seen::Healthy if !self.client.is_its_own() => Seen::Foreign,
+            seen => seen,
+        }
+    }
+
     /// Asks a ready server how it is and what it does.
-    pub async fn look(&mut self) -> (Seen, Option<LlamaSample>) {
+    pub async fn look(&mut self) -> Looked {
+        let nothing = |seen| Looked { seen, sample: None, works: None, progress: None };
         let seen = self.health().await;
         if seen != Seen::Healthy {
-            return (seen, None);
+            return nothing(seen);
         }
         if self.may_sleep && self.is_sleeping().await != Some(false) {
             self.before = None;
-            return (Seen::Asleep, None);
+            return nothing(Seen::Asleep);
         }
         let now = Reading { counters: self.counters().await, slots: slots(&self.client).await };
         let at = Instant::now();
@@ -100,8 +125,9 @@ impl Poll {
         let before =
             before.map(|(reading, then)| (reading, at.duration_since(*then).as_secs_f64()));
         let sample = counters::sample(now_ms(), before, &now);
+        let (works, progress) = (now.works(), now.progress());
         self.before = Some((now, at));
-        (seen, Some(sample))
+        Looked { seen, sample: Some(sample), works, progress }
     }
 
     async fn counters(&self) -> Option<counters::Counters> {

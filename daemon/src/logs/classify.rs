@@ -12,7 +12,8 @@
 //!
 //! A server that was ready did not fail for its settings: for it the rules about options, spawning
 //! and listening do not count, because the lines they look for also come from single requests (a
-//! grammar that cannot be parsed) that it survived long ago.
+//! grammar that cannot be parsed) that it survived long ago. The rules about spawning count only
+//! with the exit codes of a program that could not be run: the loader's and the shell's 126 and 127.
 
 use super::line::{Level, Line};
 use super::rules::{RULES, Rule};
@@ -113,7 +114,7 @@ pub fn classify(exit: Exit, tail: &[String], context: Context) -> Verdict {
         return verdict(("stopped", Class::Stopped, Retry::No), message, None, Vec::new());
     }
     if !exit_speaks_for_itself(exit)
-        && let Some(found) = by_rule(&lines, context)
+        && let Some(found) = by_rule(&lines, exit, context)
     {
         return found;
     }
@@ -178,23 +179,33 @@ static PATTERNS: LazyLock<Vec<(&'static Rule, Regex)>> = LazyLock::new(|| {
     RULES.iter().filter_map(|rule| Some((rule, Regex::new(rule.pattern).ok()?))).collect()
 });
 
-fn by_rule(lines: &[Line], context: Context) -> Option<Verdict> {
-    let only_at_start = |class| matches!(class, Class::Spawn | Class::Config | Class::Network);
-    PATTERNS.iter().filter(|(rule, _)| !(context.was_ready && only_at_start(rule.class))).find_map(
-        |(rule, pattern)| {
-            // Of several such lines the one nearest to the end.
-            let (at, line) =
-                lines.iter().enumerate().rev().find(|(_, line)| pattern.is_match(&line.text))?;
-            let captures = pattern.captures(&line.text)?;
-            let hint = (!rule.hint.is_empty()).then(|| fill(rule.hint, &captures));
-            Some(verdict(
-                (rule.code, rule.class, rule.retry),
-                fill(rule.message, &captures),
-                hint.as_deref(),
-                evidence(lines, Some(at)),
-            ))
-        },
-    )
+fn by_rule(lines: &[Line], exit: Exit, context: Context) -> Option<Verdict> {
+    let could_not_run = matches!(exit, Exit::Code(126 | 127));
+    let counts = |class| match class {
+        Class::Spawn => could_not_run && !context.was_ready,
+        Class::Config | Class::Network => !context.was_ready,
+        _ => true,
+    };
+    PATTERNS.iter().filter(|(rule, _)| counts(rule.class)).find_map(|(rule, pattern)| {
+        // Of several such lines the one nearest to the end.
+        let (at, line) =
+            lines.iter().enumerate().rev().find(|(_, line)| pattern.is_match(&line.text))?;
+        let captures = pattern.captures(&line.text)?;
+        let hint = (!rule.hint.is_empty()).then(|| fill(rule.hint, &captures));
+        Some(verdict(
+            (rule.code, rule.class, retry(rule, context)),
+            fill(rule.message, &captures),
+            hint.as_deref(),
+            evidence(lines, Some(at)),
+        ))
+    })
+}
+
+/// A check that fails while it loads fails at every load; one that fails later may have met a rare
+/// request.
+fn retry(rule: &Rule, context: Context) -> Retry {
+    let is_of_the_program = matches!(rule.code, "assert" | "cpp_exception");
+    if is_of_the_program && !context.was_ready { Retry::No } else { rule.retry }
 }
 
 /// The decisive line, then the error lines nearest to it (to the end, if none is decisive), in order.
@@ -260,6 +271,11 @@ fn by_exit(exit: Exit, context: Context) -> Verdict {
             ("missing_library", Class::Spawn, Retry::No),
             "llama-server could not be loaded: a shared library is missing.".into(),
             Some("Reinstall this llama.cpp build."),
+        ),
+        Exit::Code(126) => (
+            ("executable_not_allowed", Class::Spawn, Retry::No),
+            "The llama-server file may not be executed.".into(),
+            Some("Make it executable, and check the permissions of its directories."),
         ),
         Exit::Code(code) => (
             ("unknown_error", Class::Unknown, Retry::Limited),

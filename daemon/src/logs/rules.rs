@@ -42,6 +42,25 @@ pub static RULES: &[Rule] = &[
         "llama-server cannot load the shared library {1}.",
         "Reinstall this llama.cpp build, or set env.LD_LIBRARY_PATH to the directory of {1}.",
     ),
+    // A runtime may be a script that runs the real program; these are its shell's words.
+    rule(
+        ("executable_not_found", Spawn, No),
+        r"(?:exec|line \d+): (?:exec: )?(/.+?): (?:cannot execute: )?(?:not found|No such file or directory)",
+        "The runtime's script cannot find the program {1}.",
+        "Correct the script, or choose another runtime.",
+    ),
+    rule(
+        ("executable_not_allowed", Spawn, No),
+        r"(?:exec|line \d+): (?:exec: )?(/.+?): (?:cannot execute: )?Permission denied",
+        "The runtime's script may not execute the program {1}.",
+        "Make it executable, and check the permissions of its directories.",
+    ),
+    rule(
+        ("executable_wrong_format", Spawn, No),
+        r"(?:exec|line \d+): (?:exec: )?(/.+?): (?:cannot execute binary file|Exec format error)",
+        "{1}, run by the runtime's script, is not a program for this machine.",
+        "Use a build for this machine's processor.",
+    ),
     rule(
         ("flag_removed", Config, No),
         r#"error while handling argument "([^"]+)": the argument has been removed\.? ?(.*)"#,

@@ -3,16 +3,20 @@
 //! ```text
 //! supervisor ──> process      who is this pid, has it ended, how; signals
 //!            ──> stdin        a standard input that never ends
+//! supervisor ──> cgroup       whether the kernel killed it because memory ran out
 //! llama      ──> listener     which process listens on a port
 //! supervisor ──> descriptors  what a child must not inherit, limits
+//! takeover   ──> signals      what survives the execution of another program
 //! logs       ──> hole         freeing the head of a file that another process appends to
 //! ```
 //!
 //! Nothing outside this folder knows that the platform is Linux (5.10 or newer), and the only
 //! `unsafe` of the daemon is here, each block with the reason why it is sound.
 
+pub mod cgroup;
 pub mod descriptors;
 pub mod hole;
 pub mod listener;
 pub mod process;
+pub mod signals;
 pub mod stdin;

@@ -16,7 +16,9 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::ioctl::{Updater, ioctl, opcode};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
+};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -25,6 +27,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -124,6 +127,15 @@ impl Pidfd {
         }
     }
 
+    /// How our child ended; `None` while it runs, and for a process that is not our child. With
+    /// `reap` its number is free for another process afterwards.
+    #[must_use]
+    pub fn child_status(&self, reap: bool) -> Option<ExitStatus> {
+        let keep = if reap { WaitIdOptions::empty() } else { WaitIdOptions::NOWAIT };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | keep;
+        ended(&waitid(WaitId::PidFd(self.fd.as_fd()), options).ok()??)
+    }
+
     /// Waits until the process has ended, whoever its parent is. May be dropped and asked again.
     ///
     /// # Errors
@@ -136,6 +148,22 @@ impl Pidfd {
             }
             readiness.clear_ready();
         }
+    }
+}
+
+/// Reaps our child of this pid, if it has ended: how. A program that this process executed before
+/// may have left one that ended in between.
+#[must_use]
+pub fn reap(pid: i32) -> Option<ExitStatus> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    ended(&waitid(WaitId::Pid(valid_pid(pid).ok()?), options).ok()??)
+}
+
+fn ended(status: &WaitIdStatus) -> Option<ExitStatus> {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
+        (None, Some(signal)) => Some(ExitStatus::from_raw(signal)),
+        (None, None) => None,
     }
 }
 
@@ -188,6 +216,29 @@ pub fn start_ticks(pid: i32) -> Option<u64> {
 #[must_use]
 pub fn state(pid: i32) -> Option<char> {
     read_stat(pid).map(|stat| stat.state)
+}
+
+/// Processor time the process has used, all its threads together; `None` when there is no such
+/// process.
+#[must_use]
+pub fn cpu_time(pid: i32) -> Option<Duration> {
+    let ticks = read_stat(pid)?.cpu_ticks;
+    Some(Duration::from_secs_f64(ticks_to_seconds(ticks)))
+}
+
+#[allow(clippy::cast_precision_loss)] // Ticks of a hundredth of a second: exact for ages.
+fn ticks_to_seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second().max(1) as f64
+}
+
+/// Two numbers that grow while a process loads: pages it has in memory, and bytes it has read.
+#[must_use]
+pub fn growth(pid: i32) -> (Option<u64>, Option<u64>) {
+    let text = |file| String::from_utf8(read_proc(pid, file, STAT_MAX_BYTES)?).ok();
+    let pages = text("statm").and_then(|text| text.split(' ').nth(1)?.parse().ok());
+    let read =
+        text("io").and_then(|text| text.strip_prefix("rchar: ")?.lines().next()?.parse().ok());
+    (pages, read)
 }
 
 /// Sends a signal to every process of a group. `false` when the group has no process left, zombies
@@ -243,6 +294,23 @@ pub fn environ_has(pid: i32, key: &str, value: &str) -> Option<bool> {
     Some(environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
 }
 
+/// What the environment the process was started with says of `key`; `None` when it says nothing,
+/// and when it cannot be read.
+#[must_use]
+pub fn environ_value(pid: i32, key: &str) -> Option<String> {
+    let environ = read_proc(pid, "environ", ENVIRON_MAX_BYTES)?;
+    let value = environ.split(|byte| *byte == 0).find_map(|entry| {
+        entry.strip_prefix(key.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
+    })?;
+    String::from_utf8(value).ok()
+}
+
+/// The group the process is in; `None` when there is no such process.
+#[must_use]
+pub fn group_of(pid: i32) -> Option<i32> {
+    read_stat(pid).map(|stat| stat.group)
+}
+
 /// The file the process executes; where it has been deleted, the path it had.
 ///
 /// `None` when it cannot be read: the process is gone, or is another user's.
@@ -266,6 +334,8 @@ fn is_gone(error: &io::Error) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
+    group: i32,
+    cpu_ticks: u64,
     start_ticks: u64,
 }
 
@@ -280,9 +350,12 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    // The state was field 3; field 22 is 18 behind the next one.
-    let start_ticks = fields.nth(18)?.parse().ok()?;
-    Some(Stat { state, start_ticks })
+    // The state was field 3: behind it 5 is the group, 14 and 15 the processor time, 22 the start.
+    let group = fields.nth(1)?.parse().ok()?;
+    let user: u64 = fields.nth(8)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let start_ticks = fields.nth(6)?.parse().ok()?;
+    Some(Stat { state, group, cpu_ticks: user.saturating_add(system), start_ticks })
 }
 
 fn read_proc(pid: i32, file: &str, max_bytes: u64) -> Option<Vec<u8>> {

@@ -40,6 +40,13 @@ pub(super) enum Listen {
     Tcp(IpAddr, Option<u16>),
 }
 
+impl Listen {
+    /// Whether a port is to be chosen: then the ports of earlier runs matter.
+    pub(super) fn chooses_port(&self) -> bool {
+        matches!(self, Listen::Tcp(_, None))
+    }
+}
+
 /// What `host` and `port` together ask for.
 ///
 /// # Errors

@@ -14,38 +14,54 @@
 //! * A process outlives the daemon: its output goes to files, its stdin never ends. The next
 //!   daemon finds it by its record and its marker.
 
+pub mod admission;
 mod command_line;
+mod device;
 mod endpoint;
+pub mod hang;
+mod lifeline;
+pub mod limits;
 pub mod machine;
 mod observe;
 mod process;
+pub mod recovery;
+pub mod restart;
 mod server;
 mod status;
+mod takeover;
 
 pub use command_line::MARKER;
 pub use observe::LOG_KEEP_BYTES;
 pub use server::Answer;
+pub use takeover::Start;
 
+use crate::config::Config;
 use crate::llama::{self, ApiKey, Client, ReportedSettings, Target};
 use crate::logs::file::RunLog;
 use crate::logs::watch::Watcher;
 use crate::metrics::RunningServer;
-use crate::os::process::{boot_id, booted_at_ms};
+use crate::os::process::boot_id;
 use crate::settings::{self, Layers};
-use crate::store::{NewEvent, Registry, RunEnd, RunRecord, RuntimeRecord, StoreError};
+use crate::store::{Registry, RunRecord, RuntimeRecord, StoreError, WishRecord};
+use admission::Admission;
 use command_line::CommandLine;
+use futures_util::FutureExt as _;
+use lifeline::Lifelines;
+use llamactl_protocol::metrics::Sample;
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::{Settings, layers};
 use llamactl_protocol::server::{Cause, Endpoint, Server, State, Wish};
 use llamactl_protocol::{Failure, Kind};
-use process::{Process, find_process, marker};
-use server::{Command, ServerTask};
+use machine::Moment;
+use server::{Beginning, Command, ServerTask};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -71,6 +87,15 @@ struct Context {
     /// Counts changes of any server, for whoever follows all of them.
     changes: watch::Sender<u64>,
     tasks: TaskTracker,
+    /// How many may run and load, and who waits.
+    admission: Mutex<Admission>,
+    /// Changes whenever a place may have become free.
+    places: watch::Sender<u64>,
+    lifelines: Lifelines,
+    config: Config,
+    epoch: Instant,
+    /// The models whose tasks broke.
+    broken: mpsc::UnboundedSender<i64>,
     /// No more starts: the daemon is stopping.
     stopping: CancellationToken,
     /// Tasks end and leave their processes alone.
@@ -88,6 +113,8 @@ pub struct Supervisor {
 struct Handle {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Server>,
+    /// Kept, so that who watches goes on watching if the task breaks and another takes its place.
+    published: watch::Sender<Server>,
 }
 
 /// Everything a start needs.
@@ -101,6 +128,13 @@ struct Plan {
 }
 
 impl Plan {
+    /// Whether another port would do: none is set, or any is wanted.
+    fn may_listen_elsewhere(&self) -> bool {
+        let has_fixed_port =
+            self.layers.effective().get("port").is_some_and(serde_json::Value::is_number);
+        matches!(self.target, Target::Address(_)) && !has_fixed_port
+    }
+
     /// Sees to it that nobody else listens where the server is to: another program there would
     /// answer `/health` in its place. Removes the socket an earlier process left, because
     /// llama-server never does, and refuses to start over it.
@@ -137,6 +171,16 @@ impl Plan {
 }
 
 impl Context {
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        // Nothing panics while it is held; and if it did, it is still whole.
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Now, on the clock of the state machine.
+    fn now(&self) -> Moment {
+        server::moment_since(self.epoch)
+    }
+
     /// What a start of this model would do now.
     async fn plan(&self, model: &Model, overrides: Settings) -> Result<Plan, Failure> {
         let layers = Layers::of(&self.registry, model, overrides).await?;
@@ -146,9 +190,11 @@ impl Context {
         // The build may be another than the one they were set for.
         settings::accepted(&runtime.build(), &settings)?;
         let listen = endpoint::asked(&settings)?;
-        let last = self.registry.last_run(model.id).await?.map(|run| run.endpoint);
+        let (last, taken) = match listen.chooses_port() {
+            true => self.ports_before(model.id).await?,
+            false => (None, BTreeSet::new()),
+        };
         let held = self.running.borrow().iter().any(|server| server.model_id == model.id);
-        let taken = self.ports_of_others(model.id).await?;
         let (endpoint, target) =
             endpoint::choose(&listen, &self.servers_dir, model.id, last.as_ref(), held, &taken)?;
         let line = command_line::build(model, &settings, &runtime, &target);
@@ -175,13 +221,15 @@ impl Context {
         Some(Client::new(target, key, run.pid))
     }
 
-    async fn ports_of_others(&self, model_id: i64) -> Result<BTreeSet<u16>, Failure> {
-        let endpoints = self.registry.last_endpoints().await?;
-        Ok(endpoints
-            .iter()
-            .filter(|(other, _)| *other != model_id)
-            .filter_map(|(_, endpoint)| endpoint::port_of(endpoint))
-            .collect())
+    /// Where the model's last run listened, and the ports of the other models' last runs.
+    async fn ports_before(
+        &self,
+        model_id: i64,
+    ) -> Result<(Option<Endpoint>, BTreeSet<u16>), Failure> {
+        let mut endpoints: HashMap<i64, Endpoint> =
+            self.registry.last_endpoints().await?.into_iter().collect();
+        let own = endpoints.remove(&model_id);
+        Ok((own, endpoints.values().filter_map(endpoint::port_of).collect()))
     }
 
     fn log_of(&self, run_id: &str) -> io::Result<RunLog> {
@@ -213,8 +261,8 @@ impl Context {
 }
 
 impl Supervisor {
-    /// Starts supervising: takes over what an earlier daemon left running, and writes off what
-    /// ended while there was no daemon.
+    /// Starts supervising: takes over what an earlier daemon left running, goes on with what it had
+    /// begun, and writes off what ended while there was no daemon.
     ///
     /// # Errors
     /// What the registry or the state directory refuses.
@@ -223,7 +271,10 @@ impl Supervisor {
         watcher: Watcher,
         state_dir: &Path,
         servers_dir: PathBuf,
+        config: Config,
+        start: Start,
     ) -> Result<Supervisor, Failure> {
+        let (broken, breaks) = mpsc::unbounded_channel();
         let context = Arc::new(Context {
             registry,
             watcher,
@@ -233,12 +284,78 @@ impl Supervisor {
             running: watch::Sender::new(vec![]),
             changes: watch::Sender::new(0),
             tasks: TaskTracker::new(),
+            admission: Mutex::new(Admission::new(config.max_running, config.max_loading)),
+            places: watch::Sender::new(0),
+            lifelines: Lifelines::new(!config.keeps_servers()),
+            config,
+            epoch: Instant::now(),
+            broken,
             stopping: CancellationToken::new(),
             abandon: CancellationToken::new(),
         });
         let supervisor = Supervisor { context, servers: Arc::default() };
-        supervisor.reconcile().await?;
+        supervisor.take_over(start).await?;
+        supervisor.context.tasks.spawn(supervisor.clone().mend(breaks));
         Ok(supervisor)
+    }
+
+    /// Puts another task in the place of each that broke. Its process goes on meanwhile and is
+    /// taken over, as after the death of a daemon.
+    async fn mend(self, mut breaks: mpsc::UnboundedReceiver<i64>) {
+        let abandon = self.context.abandon.clone();
+        loop {
+            let model_id = tokio::select! {
+                () = abandon.cancelled() => return,
+                model_id = breaks.recv() => match model_id {
+                    Some(model_id) => model_id,
+                    None => return,
+                },
+            };
+            let published = self.forget(model_id);
+            self.context.running.send_modify(|all| all.retain(|it| it.model_id != model_id));
+            self.context.admission().release(model_id);
+            let recovered = match self.context.registry.model_by_id(model_id).await {
+                Ok(Some(model)) => self.recover(&model, false, published).await.map(drop),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(failure) = recovered {
+                tracing::error!(model_id, %failure, "a server is not looked after any more");
+            }
+        }
+    }
+
+    /// Forgets a model's task; those who watch it stay.
+    fn forget(&self, model_id: i64) -> Option<watch::Sender<Server>> {
+        Some(self.lock().remove(&model_id)?.published)
+    }
+
+    fn has_process(&self, model_id: i64) -> bool {
+        self.handle(model_id).is_some_and(|handle| !handle.status.borrow().state.is_settled_down())
+    }
+
+    /// Takes in what was measured: what the servers' processes hold on GPUs.
+    pub fn weigh(&self, sample: &Sample) {
+        for server in &sample.servers {
+            // Without a driver there is nothing to tell.
+            if server.process.gpu_memory_bytes.is_none() {
+                continue;
+            }
+            let Some(handle) = self.handle(server.model_id) else { continue };
+            let command = Command::GpuMemory {
+                run_id: server.run_id.clone(),
+                bytes: server.process.gpu_memory_bytes,
+            };
+            // The next sample comes soon.
+            let _ = handle.commands.try_send(command);
+        }
+    }
+
+    /// What must stay open in the program that this process executes next, so that servers which
+    /// are to end with the daemon do not end now.
+    #[must_use]
+    pub fn lifelines(&self) -> Vec<OwnedFd> {
+        self.context.lifelines.copies()
     }
 
     /// The processes there are, for the metrics loop.
@@ -419,7 +536,7 @@ impl Supervisor {
             }
         };
         let all = futures_util::future::join_all(handles.into_iter().map(stop_one));
-        let ladder = machine::DRAIN + machine::TERM * 2 + machine::KILL;
+        let ladder = machine::LONGEST_DRAIN_AT_SHUTDOWN + machine::TERM * 2 + machine::KILL;
         if tokio::time::timeout(ladder + Duration::from_secs(1), all).await.is_err() {
             tracing::error!("some servers could not be stopped");
         }
@@ -433,83 +550,6 @@ impl Supervisor {
         // A task may be inside a system call that hangs, on a dead network mount say.
         if tokio::time::timeout(Duration::from_secs(2), self.context.tasks.wait()).await.is_err() {
             tracing::error!("some servers' tasks did not end");
-        }
-    }
-
-    /// Looks at every run without an end: its process is taken over if it is there for certain,
-    /// else the run is written off. Then carries out what was wished for and not begun.
-    async fn reconcile(&self) -> Result<(), Failure> {
-        let registry = &self.context.registry;
-        // Models whose last run was written and its process not made: the daemon died in between.
-        let mut never_made = BTreeSet::new();
-        for run in registry.open_runs().await? {
-            let model = registry.model_by_id(run.model_id).await?;
-            let marker = marker(&registry.id(), &run.id);
-            let found = {
-                let run = run.clone();
-                tokio::task::spawn_blocking(move || find_process(&run, &marker)).await
-            };
-            let process = found.ok().flatten().and_then(|id| Process::adopt(id, &run));
-            match (model, process) {
-                (Some(model), Some(process)) => {
-                    let wanted = registry.wish(model.id).await?;
-                    let server = status::at_rest(&model, wanted, Some(&run));
-                    let defaults = registry.defaults().await?.settings;
-                    self.start_task(model, defaults, server, Some((run, process)));
-                }
-                (None, Some(process)) => {
-                    tracing::warn!(run = run.id, "killing the server of a model that is gone");
-                    process.kill();
-                    self.write_off(run).await;
-                }
-                (_, None) => {
-                    if run.pid.is_none() {
-                        never_made.insert(run.model_id);
-                    }
-                    self.write_off(run).await;
-                }
-            }
-        }
-        for model_id in registry.wanted_running().await? {
-            let Some(model) = registry.model_by_id(model_id).await? else { continue };
-            let last = registry.last_run(model_id).await?;
-            let wanted = registry.wish(model_id).await?;
-            self.handle_or_start(&model).await?;
-            // A wish of this boot that is younger than the end of the last run: the daemon died
-            // before it could begin. Any other was begun, and what became of it stands: a server
-            // that `daemon stop` stopped stays stopped.
-            let unbegun = wanted.filter(|wanted| {
-                let ended_before =
-                    last.is_none_or(|run| run.ended_at_ms.is_some_and(|end| end < wanted.at_ms));
-                wanted.at_ms >= booted_at_ms() && (ended_before || never_made.contains(&model_id))
-            });
-            if let Some(wanted) = unbegun
-                && let Err(failure) = self.start_server(&model, Settings::new(), wanted.by).await
-            {
-                tracing::warn!(model = model.name, %failure, "could not start what was wanted");
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the record of a run whose process is not there any more.
-    async fn write_off(&self, run: RunRecord) {
-        let cause = Cause {
-            hint: Some(format!("see its log: llamactl logs {}", run.model)),
-            ..status::cause("ended_unwatched", "it ended while no daemon was running".to_owned())
-        };
-        let event = NewEvent {
-            kind: "server.failed",
-            model: Some((run.model_id, run.model.clone())),
-            run_id: Some(run.id.clone()),
-            by: "boot".to_owned(),
-            message: format!("{}: {}", run.model, cause.message),
-            details: None,
-        };
-        let end = RunEnd { at_ms: cause.at_ms, cause };
-        // A full disk must not keep the daemon from starting; the next one tries again.
-        if let Err(error) = self.context.registry.put_end(run.id, end, event).await {
-            tracing::error!(%error, "cannot write off a run");
         }
     }
 
@@ -529,7 +569,7 @@ impl Supervisor {
     }
 
     async fn at_rest(&self, model: &Model) -> Result<Server, Failure> {
-        let wanted = self.context.registry.wish(model.id).await?;
+        let wanted = self.context.registry.wish(model.id).await?.map(|wish| wish.wanted);
         let last = self.context.registry.last_run(model.id).await?;
         Ok(status::at_rest(model, wanted, last.as_ref()))
     }
@@ -542,29 +582,43 @@ impl Supervisor {
         let registry = &self.context.registry;
         let newest = registry.model_by_id(model.id).await?;
         let model = newest.ok_or_else(|| StoreError::ModelNotFound(model.name.clone()))?;
-        let server = self.at_rest(&model).await?;
-        let defaults = registry.defaults().await?.settings;
-        Ok(self.start_task(model, defaults, server, None))
+        let wish = registry.wish(model.id).await?;
+        self.start_task(&model, wish, Beginning::AtRest, None).await
     }
 
     /// Starts a model's task, unless somebody else was faster.
-    fn start_task(
+    async fn start_task(
         &self,
-        model: Model,
-        defaults: Settings,
-        server: Server,
-        adopted: Option<(RunRecord, Process)>,
-    ) -> Handle {
+        model: &Model,
+        wish: Option<WishRecord>,
+        beginning: Beginning,
+        published: Option<watch::Sender<Server>>,
+    ) -> Result<Handle, Failure> {
+        let server = self.at_rest(model).await?;
+        let defaults = self.context.registry.defaults().await?.settings;
         let mut servers = self.lock();
-        servers
-            .entry(model.id)
-            .or_insert_with(|| {
-                let context = Arc::clone(&self.context);
-                let (commands, status) =
-                    ServerTask::spawn(context, model, defaults, server, adopted);
-                Handle { commands, status }
-            })
-            .clone()
+        let handle = servers.entry(model.id).or_insert_with(|| {
+            let context = Arc::clone(&self.context);
+            let (task, commands) = ServerTask::new(
+                context,
+                model.clone(),
+                defaults,
+                server,
+                wish,
+                &beginning,
+                published,
+            );
+            let published = task.published();
+            let (broken, model_id) = (self.context.broken.clone(), model.id);
+            self.context.tasks.spawn(async move {
+                if AssertUnwindSafe(task.run(beginning)).catch_unwind().await.is_err() {
+                    tracing::error!(model_id, "a server's task broke; another takes its place");
+                    let _ = broken.send(model_id);
+                }
+            });
+            Handle { commands, status: published.subscribe(), published }
+        });
+        Ok(handle.clone())
     }
 
     fn handle(&self, model_id: i64) -> Option<Handle> {

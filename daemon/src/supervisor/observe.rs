@@ -8,6 +8,7 @@
 //!
 //! They end with the run: dropping [`Observers`] aborts them.
 
+use super::hang::Look;
 use crate::llama::{self, Client, Pace, Poll, Seen};
 use crate::logs::file::{self, RunLog, Stream, Trim};
 use crate::logs::index::TimeFile;
@@ -15,20 +16,25 @@ use crate::logs::line::Line;
 use crate::logs::progress::{self, ChildState};
 use crate::logs::tail::{Chunk, Start, Tail};
 use crate::logs::watch::Watcher;
+use crate::os::process;
 use crate::store::now_ms;
 use llamactl_protocol::metrics::LlamaSample;
 use llamactl_protocol::server::InForce;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Something that was seen of a run.
 #[derive(Debug)]
 pub(super) enum Observation {
-    /// `/health` was asked.
+    /// `/health` was asked of a server that is not ready yet.
     Health(Seen),
+    /// A ready server was looked at.
+    Looked(Seen, Look),
+    /// Its load moved: output, memory, reading.
+    Moved,
     /// It said that it listens.
     Announced,
     /// It said how far it is.
@@ -73,6 +79,7 @@ impl Observers {
         watcher: &Watcher,
         log: &RunLog,
         client: Client,
+        pid: i32,
         may_sleep: bool,
         from_now: bool,
     ) -> Observers {
@@ -86,7 +93,8 @@ impl Observers {
         tasks.spawn(poll(
             Poll::new(Arc::clone(&client), may_sleep),
             client,
-            attentive,
+            pid,
+            attentive.clone(),
             Arc::clone(&hurry),
             llama_sender,
             sender.clone(),
@@ -97,7 +105,9 @@ impl Observers {
                 stream,
                 start: if from_now { Start::End } else { Start::Floor },
                 seen: sender.clone(),
+                attention: attentive.clone(),
                 hurry: Arc::clone(&hurry),
+                moved: None,
             };
             tasks.spawn(reader.read(watcher.clone(), run_ended.clone()));
         }
@@ -114,12 +124,16 @@ impl Observers {
     }
 }
 
+/// Signs that a load moves are told no more often than this.
+const MOVED_PACE: Duration = Duration::from_secs(1);
+
 /// While it drains, a server is asked this often whether it is idle.
 const DRAIN_PACE: Duration = Duration::from_millis(100);
 
 async fn poll(
     mut poll: Poll,
     client: Arc<Client>,
+    pid: i32,
     mut attention: watch::Receiver<Attention>,
     hurry: Arc<Notify>,
     llama: watch::Sender<Option<LlamaSample>>,
@@ -127,18 +141,34 @@ async fn poll(
 ) {
     let pace = Pace::of_start();
     let mut asked_in_force = false;
+    let mut growth = (Instant::now(), process::growth(pid));
     loop {
         let now = *attention.borrow_and_update();
+        if now == Attention::Starting && growth.0.elapsed() >= MOVED_PACE {
+            let grown = process::growth(pid);
+            if grown != growth.1 && seen.send(Observation::Moved).await.is_err() {
+                return;
+            }
+            growth = (Instant::now(), grown);
+        }
         let (observation, wait) = match now {
-            Attention::Starting => (Some(Observation::Health(poll.health().await)), pace.wait()),
+            Attention::Starting => {
+                (Some(Observation::Health(poll.first_health().await)), pace.wait())
+            }
             Attention::Ready => {
                 if !asked_in_force && let Some(in_force) = llama::in_force(&client).await {
                     asked_in_force = true;
                     let _ = seen.send(Observation::InForce(in_force)).await;
                 }
-                let (health, sample) = poll.look().await;
-                llama.send_replace(sample);
-                (Some(Observation::Health(health)), Pace::READY)
+                let looked = poll.look().await;
+                llama.send_replace(looked.sample);
+                let look = Look {
+                    answered: matches!(looked.seen, Seen::Healthy | Seen::Asleep),
+                    working: looked.works,
+                    progress: looked.progress,
+                    cpu: process::cpu_time(pid),
+                };
+                (Some(Observation::Looked(looked.seen, look)), Pace::READY)
             }
             Attention::Draining => {
                 (Some(Observation::Busy(llama::busy(&client).await)), DRAIN_PACE)
@@ -168,11 +198,14 @@ struct LogReader {
     stream: Stream,
     start: Start,
     seen: mpsc::Sender<Observation>,
+    attention: watch::Receiver<Attention>,
     hurry: Arc<Notify>,
+    /// When output was last told of as a sign that the load moves.
+    moved: Option<Instant>,
 }
 
 impl LogReader {
-    async fn read(self, watcher: Watcher, ended: watch::Receiver<bool>) {
+    async fn read(mut self, watcher: Watcher, ended: watch::Receiver<bool>) {
         let path = self.log.path(self.stream);
         let mut times = match self.stream {
             Stream::Stderr => TimeFile::open(&self.log.times_path()).ok(),
@@ -192,6 +225,7 @@ impl LogReader {
                     for line in &lines {
                         self.look_at(&line.bytes).await;
                     }
+                    self.tell_of_movement().await;
                     lines.last().map_or(0, |line| line.end_offset)
                 }
                 Ok(Some(Chunk::Missed { .. })) => continue,
@@ -213,6 +247,14 @@ impl LogReader {
                     _ => end_offset.saturating_sub(LOG_KEEP_BYTES),
                 };
             }
+        }
+    }
+
+    async fn tell_of_movement(&mut self) {
+        let loads = *self.attention.borrow() == Attention::Starting;
+        if loads && self.moved.is_none_or(|moved| moved.elapsed() >= MOVED_PACE) {
+            self.moved = Some(Instant::now());
+            let _ = self.seen.send(Observation::Moved).await;
         }
     }
 

@@ -8,9 +8,9 @@ use crate::os::process::{self, Pidfd, ProcessId, Signal};
 use crate::os::stdin::{self_held_pipe, write_to};
 use crate::store::{RunRecord, Secrets};
 use llamactl_protocol::server::Cause;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Kind, WirePath};
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -20,8 +20,6 @@ use std::time::Duration;
 pub(super) struct Process {
     id: ProcessId,
     pidfd: Pidfd,
-    /// `None` for an adopted one.
-    child: Option<Child>,
     /// It prints its progress, and reads its stdin.
     reports_progress: bool,
 }
@@ -60,7 +58,7 @@ impl Output {
 
 /// How long the status of an adopted process is asked for after its end: its new parent may take
 /// that long to reap it.
-const STRANGER_STATUS_WAIT: Duration = Duration::from_secs(2);
+const STRANGER_STATUS_WAIT: Duration = Duration::from_millis(700);
 
 impl Process {
     /// Makes the process of a run. Its output goes to the run's log files, so that neither a slow
@@ -74,6 +72,7 @@ impl Process {
         marker: String,
         output: Output,
         reports_progress: bool,
+        lifeline: io::Result<Option<PipeReader>>,
     ) -> io::Result<Process> {
         let line = line.clone();
         // Opening files and exec can take long on a slow disk.
@@ -81,9 +80,12 @@ impl Process {
             let (executable, arguments) =
                 line.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
             // With progress lines on, a build reads commands from stdin and takes its end for an
-            // order to exit: this stdin never ends. Others get none.
-            let stdin =
-                if reports_progress { Stdio::from(self_held_pipe()?) } else { Stdio::null() };
+            // order to exit: this stdin never ends, or with the daemon. Others get none.
+            let stdin = match (reports_progress, lifeline?) {
+                (true, Some(lifeline)) => Stdio::from(lifeline),
+                (true, None) => Stdio::from(self_held_pipe()?),
+                (false, _) => Stdio::null(),
+            };
             let variables = line
                 .variables(|id| secrets.read(id))
                 .map_err(|failure| io::Error::other(failure.message))?;
@@ -112,7 +114,8 @@ impl Process {
         let opened = Pidfd::open(pid);
         match (ProcessId::of(pid), opened) {
             (Some(id), Ok(pidfd)) => {
-                Ok(Process { id, pidfd, child: Some(child), reports_progress })
+                // Reaped by its handle, as those are that an earlier program of this process made.
+                Ok(Process { id, pidfd, reports_progress })
             }
             (_, opened) => {
                 let _ = child.kill();
@@ -126,7 +129,7 @@ impl Process {
     pub(super) fn adopt(id: ProcessId, run: &RunRecord) -> Option<Process> {
         let pidfd = id.open().ok().flatten()?;
         let reports_progress = run.environment.contains_key(PROGRESS_VARIABLE);
-        Some(Process { id, pidfd, child: None, reports_progress })
+        Some(Process { id, pidfd, reports_progress })
     }
 
     pub(super) fn id(&self) -> ProcessId {
@@ -172,17 +175,16 @@ impl Process {
     }
 
     /// Takes leave of a process that has [`Process::exited`]: kills what is left of our child's
-    /// group, reaps it, and says how it ended. An adopted one was reaped by its parent, so its
-    /// group's number may be another's already and is left alone.
-    pub(super) async fn reap(mut self) -> Exit {
-        match &mut self.child {
-            Some(child) => {
-                // Before the reaping, while its zombie keeps the number from being given away.
-                let _ = process::signal_group(self.id.pid, Signal::KILL);
-                child.wait().map_or(Exit::Unknown, exit_of)
-            }
-            None => self.stranger_status().await,
+    /// group, reaps it, and says how it ended. Ours is also what this process started before it
+    /// executed another program in place. Any other was reaped by its parent, so its group's number
+    /// may be another's already and is left alone.
+    pub(super) async fn reap(self) -> Exit {
+        if self.pidfd.child_status(false).is_none() {
+            return self.stranger_status().await;
         }
+        // Before the reaping, while its zombie keeps the number from being given away.
+        let _ = process::signal_group(self.id.pid, Signal::KILL);
+        self.pidfd.child_status(true).map_or(Exit::Unknown, exit_of)
     }
 
     async fn stranger_status(&self) -> Exit {
@@ -199,9 +201,14 @@ impl Process {
 }
 
 /// The process of a run that an earlier daemon started, if it is still there for certain: same
-/// boot, same pid with the same start time, and the run's own marker in its environment. Blocks.
+/// boot, same pid with the same start time, the run's own marker in its environment, and the same
+/// executable as when it was ready (which may have been replaced or removed since). Blocks.
 pub(super) fn find_process(run: &RunRecord, marker: &str) -> Option<ProcessId> {
-    let is_marked = |id: &ProcessId| process::environ_has(id.pid, MARKER, marker) == Some(true);
+    let is_marked = |id: &ProcessId| {
+        let executes = process::executable(id.pid).map(WirePath);
+        let is_another = run.executable.as_ref().zip(executes).is_some_and(|(was, is)| *was != is);
+        process::environ_has(id.pid, MARKER, marker) == Some(true) && !is_another
+    };
     match (run.pid, run.start_ticks) {
         (Some(pid), Some(start_ticks)) if process::boot_id().ok() == run.boot_id => {
             let id = ProcessId { pid: pid.cast_signed(), start_ticks };
@@ -213,7 +220,8 @@ pub(super) fn find_process(run: &RunRecord, marker: &str) -> Option<ProcessId> {
     }
 }
 
-fn exit_of(status: ExitStatus) -> Exit {
+/// How it ended, in our words.
+pub(super) fn exit_of(status: ExitStatus) -> Exit {
     match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
@@ -224,4 +232,15 @@ fn exit_of(status: ExitStatus) -> Exit {
 /// A run's marker.
 pub(super) fn marker(registry_id: &uuid::Uuid, run_id: &str) -> String {
     format!("{registry_id}/{run_id}")
+}
+
+/// The living processes that bear a marker beginning so, with what follows in it. Blocks.
+pub(super) fn marked(beginning: &str) -> Vec<(ProcessId, String)> {
+    process::all()
+        .filter_map(|id| {
+            let marker = process::environ_value(id.pid, MARKER)?;
+            let rest = marker.strip_prefix(beginning)?.to_owned();
+            id.is_alive().then_some((id, rest))
+        })
+        .collect()
 }

@@ -5,7 +5,7 @@ use crate::logs::classify::Exit;
 use crate::store::{RunRecord, now_ms};
 use llamactl_protocol::Failure;
 use llamactl_protocol::model::Model;
-use llamactl_protocol::options::{Settings, layers, secret};
+use llamactl_protocol::options::{POLICY, Settings, layers, secret};
 use llamactl_protocol::server::{Cause, Run, Server, State, Wanted, Wish};
 
 /// A server without a process, from what the registry knows: the last run and the wish.
@@ -27,8 +27,12 @@ pub(super) fn at_rest(model: &Model, wanted: Option<Wanted>, last: Option<&RunRe
         endpoint: None,
         progress_ratio: None,
         stage: None,
+        queue: None,
         cause,
         restarts: 0,
+        restart_at_ms: None,
+        on_cpu: None,
+        device: None,
         in_force: None,
         pending: vec![],
         overrides: Settings::new(),
@@ -49,7 +53,10 @@ pub(super) fn of_model(
 ) {
     server.model.clone_from(&model.name);
     server.pending = live.map_or_else(Vec::new, |run| {
-        layers::differences(&run.settings, &layers::effective(defaults, &model.settings))
+        let now = layers::effective(defaults, &model.settings);
+        let mut pending = layers::differences(&run.settings, &now);
+        pending.retain(|key| !POLICY.contains(&key.as_str()));
+        pending
     });
     server.overrides = live.map_or_else(Settings::new, |run| secret::masked(&run.overrides));
     if live.is_none() && server.state.is_settled_down() {

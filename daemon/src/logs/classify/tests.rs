@@ -123,6 +123,25 @@ const SEEN: &[(&str, Exit, &str)] = &[
         Exit::Code(127),
         "missing_library",
     ),
+    // A runtime that is a script: dash, then bash.
+    ("/r/run: 1: exec: /r/server: not found", Exit::Code(127), "executable_not_found"),
+    (
+        "/r/run: line 1: /r/server: No such file or directory",
+        Exit::Code(127),
+        "executable_not_found",
+    ),
+    ("/r/run: 1: exec: /r/server: Permission denied", Exit::Code(126), "executable_not_allowed"),
+    (
+        "/r/run: line 1: exec: /r/server: cannot execute: Permission denied",
+        Exit::Code(126),
+        "executable_not_allowed",
+    ),
+    ("/r/run: 1: exec: /r/server: Exec format error", Exit::Code(126), "executable_wrong_format"),
+    (
+        "/r/run: line 1: /r/server: cannot execute binary file: Exec format error",
+        Exit::Code(126),
+        "executable_wrong_format",
+    ),
     ("failed to download model: timeout", FAILED, "download_failed"),
     (
         "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9.00 MiB on device 0: cudaMalloc failed: out of memory",
@@ -239,6 +258,7 @@ fn without_a_line_the_exit_decides() {
         (Exit::Signal(64), "killed_by_signal", Retry::Limited),
         (Exit::Code(0), "exited", Retry::Limited),
         (Exit::Code(1), "unknown_error", Retry::Limited),
+        (Exit::Code(126), "executable_not_allowed", Retry::No),
         (Exit::Code(127), "missing_library", Retry::No),
         (Exit::Unknown, "exit_unknown", Retry::Limited),
     ] {
@@ -246,6 +266,14 @@ fn without_a_line_the_exit_decides() {
         assert_eq!((verdict.code, verdict.retry), (code, retry), "{exit:?}");
         assert_eq!(verdict.evidence, Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_check_that_fails_at_the_load_is_not_tried_again() {
+    let line = tail(&["/path/llama-context.cpp:2397: GGML_ASSERT(n_outputs >= 1) failed"]);
+    let retry =
+        |was_ready| classify(ABORTED, &line, Context { was_ready, ..Context::default() }).retry;
+    assert_eq!((retry(false), retry(true)), (Retry::No, Retry::Limited));
 }
 
 #[test]
@@ -277,6 +305,9 @@ fn history_in_the_log_is_not_the_cause() {
     for exit in [Exit::Code(0), Exit::Signal(libc::SIGKILL), Exit::Signal(libc::SIGTERM)] {
         assert_ne!(verdict_of(exit, &stale).code, "grammar");
     }
+    // A script that goes on after a program it could not run.
+    let optional = tail(&["run: line 2: /r/warm-up: No such file or directory", "GGML_ASSERT"]);
+    assert_eq!(classify(FAILED, &optional, Context::default()).code, "unknown_error");
     // A server that had been ready did not fail for its settings.
     let ready = Context { was_ready: true, ..Context::default() };
     assert_eq!(classify(FAILED, &tail(&stale), ready).code, "unknown_error");

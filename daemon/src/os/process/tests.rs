@@ -62,7 +62,7 @@ fn the_name_in_stat_may_hold_anything() {
     for name in ["sleep", "a) R 1 2", "))) (((", "with space\nand line"] {
         let line = format!("77 ({name}) {fields}");
         let stat = parse_stat(line.as_bytes()).unwrap();
-        assert_eq!(stat, Stat { state: 'S', start_ticks: 4242 }, "{name}");
+        assert_eq!(stat, Stat { state: 'S', group: 2, cpu_ticks: 23, start_ticks: 4242 }, "{name}");
     }
     for bad in ["", "77 (sleep", "77 (sleep)", "77 (sleep) S 1 2 3"] {
         assert_eq!(parse_stat(bad.as_bytes()), None, "{bad}");
@@ -220,4 +220,19 @@ fn a_boot_has_an_id() {
     let id = boot_id().unwrap();
     assert_eq!(id.len(), 36, "{id}");
     assert_eq!(id, boot_id().unwrap());
+}
+
+#[tokio::test]
+async fn a_child_is_told_apart_from_a_stranger_and_reaped_once() {
+    let child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+    let pid = child.id().cast_signed();
+    let pidfd = Pidfd::open(pid).unwrap();
+    pidfd.exited().await.unwrap();
+    assert_eq!(pidfd.child_status(false).and_then(|status| status.code()), Some(7));
+    assert_eq!(state(pid), Some('Z'), "only looked at");
+    assert_eq!(reap(pid).and_then(|status| status.code()), Some(7));
+    assert_eq!((reap(pid), state(pid)), (None, None));
+    assert_eq!(pidfd.child_status(true), None);
+    assert_eq!(reap(1), None, "not ours");
+    drop(child);
 }

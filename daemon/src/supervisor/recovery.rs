@@ -1,0 +1,198 @@
+//! What a new daemon does about a model, from what is written and what was found: pure.
+//!
+//! ```text
+//!   its process is there ────────────▶ adopt; then stop or renew it, if that was asked for
+//!   a run without an end, no process ▶ never made, or a restart was asked for: start;
+//!                                      else it died: the policy decides
+//!   ended, and to be started again ──▶ go on waiting
+//!   a wish younger than the last end ▶ start: it was accepted and not begun
+//!   anything else ───────────────────▶ leave it
+//! ```
+//!
+//! What was written in an earlier boot is history: after a boot `autostart` alone decides.
+//!
+//! A new daemon may be killed too, at any time. So whoever writes off a run in order to start again
+//! writes into the same record that it is to be started again.
+
+use llamactl_protocol::server::Wish;
+
+/// What is wanted, as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What.
+    pub wish: Wish,
+    /// When it was written.
+    pub at_ms: i64,
+    /// For another process than the one that was there when it was written, and no other was
+    /// written since: neither that one nor its end fulfils it.
+    pub renew: bool,
+}
+
+/// The last run, as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastRun {
+    /// When it was written, just before its process was made.
+    pub started_at_ms: i64,
+    /// Its process was written down.
+    pub was_made: bool,
+    /// When it ended; `None`: nobody wrote that.
+    pub ended_at_ms: Option<i64>,
+    /// When policy was to start it again.
+    pub restart_at_ms: Option<i64>,
+}
+
+/// What is done about a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Take its process over.
+    Adopt(Next),
+    /// Its process died while nobody watched.
+    Died,
+    /// It ended while nobody watched, as it was asked to, or the machine went down.
+    Ended,
+    /// Start it: that was accepted and not begun.
+    Start,
+    /// Start it again then, as policy had decided.
+    Resume(i64),
+    /// Leave it.
+    Leave,
+}
+
+/// What comes after an adoption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Keep,
+    /// A stop that was accepted.
+    Stop,
+    /// A restart that was accepted.
+    Renew,
+}
+
+/// Decides. `found`: the last run's process is there for certain.
+#[must_use]
+pub fn decide(
+    wanted: Option<Wanted>,
+    last: Option<LastRun>,
+    found: bool,
+    booted_at_ms: i64,
+) -> Recovery {
+    let this_boot = wanted.filter(|wanted| wanted.at_ms >= booted_at_ms);
+    let wants_to_run = this_boot.is_some_and(|wanted| wanted.wish == Wish::Running);
+    let stopped = wanted.is_some_and(|wanted| wanted.wish == Wish::Stopped);
+    // An accepted restart that the last run, or its end, does not fulfil.
+    let to_renew = wants_to_run && this_boot.is_some_and(|wanted| wanted.renew);
+    match last {
+        Some(_) if found && stopped => Recovery::Adopt(Next::Stop),
+        Some(_) if found && to_renew => Recovery::Adopt(Next::Renew),
+        Some(_) if found => Recovery::Adopt(Next::Keep),
+        Some(last) => match last.ended_at_ms {
+            None if last.started_at_ms < booted_at_ms || stopped => Recovery::Ended,
+            // Its end was asked for, and so was what comes after.
+            None if to_renew => Recovery::Start,
+            None if last.was_made => Recovery::Died,
+            None => Recovery::Start,
+            // In the same millisecond: better a start too many than one forgotten.
+            Some(ended) if wants_to_run && this_boot.is_some_and(|it| it.at_ms >= ended) => {
+                Recovery::Start
+            }
+            Some(_) if to_renew => Recovery::Start,
+            Some(_) => match last.restart_at_ms {
+                Some(at_ms) if wants_to_run => Recovery::Resume(at_ms),
+                _ => Recovery::Leave,
+            },
+        },
+        None if wants_to_run => Recovery::Start,
+        None => Recovery::Leave,
+    }
+}
+
+/// Whether a model that is started at boot is to be started now: not if somebody stopped it since
+/// the boot.
+#[must_use]
+pub fn starts_by_itself(wanted: Option<Wanted>, booted_at_ms: i64) -> bool {
+    !wanted.is_some_and(|wanted| wanted.wish == Wish::Stopped && wanted.at_ms >= booted_at_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: i64 = 1000;
+
+    fn wish(wish: Wish, at_ms: i64) -> Option<Wanted> {
+        Some(Wanted { wish, at_ms, renew: false })
+    }
+
+    fn run(started_at_ms: i64, ended_at_ms: Option<i64>) -> LastRun {
+        LastRun { started_at_ms, was_made: true, ended_at_ms, restart_at_ms: None }
+    }
+
+    fn decided(wanted: Option<Wanted>, last: LastRun, found: bool) -> Recovery {
+        decide(wanted, Some(last), found, BOOT)
+    }
+
+    #[test]
+    fn what_runs_is_taken_over_and_what_was_asked_of_it_is_done() {
+        let running = wish(Wish::Running, 1100);
+        assert_eq!(decided(running, run(1101, None), true), Recovery::Adopt(Next::Keep));
+        let stopped = wish(Wish::Stopped, 1200);
+        assert_eq!(decided(stopped, run(1101, None), true), Recovery::Adopt(Next::Stop));
+        let renewed = running.map(|wanted| Wanted { at_ms: 1200, renew: true, ..wanted });
+        assert_eq!(decided(renewed, run(1101, None), true), Recovery::Adopt(Next::Renew));
+    }
+
+    #[test]
+    fn what_died_unasked_is_for_the_policy_and_what_was_never_made_is_made() {
+        let running = wish(Wish::Running, 1100);
+        assert_eq!(decided(running, run(1101, None), false), Recovery::Died);
+        let never_made = LastRun { was_made: false, ..run(1101, None) };
+        assert_eq!(decided(running, never_made, false), Recovery::Start);
+        assert_eq!(decided(wish(Wish::Stopped, 1200), run(1101, None), false), Recovery::Ended);
+    }
+
+    #[test]
+    fn a_restart_of_what_ended_meanwhile_is_begun_whatever_the_policy_would_say() {
+        let renewed = wish(Wish::Running, 1200).map(|wanted| Wanted { renew: true, ..wanted });
+        assert_eq!(decided(renewed, run(1101, None), false), Recovery::Start);
+        assert_eq!(decided(renewed, run(1101, Some(1300)), false), Recovery::Start);
+    }
+
+    #[test]
+    fn of_two_things_in_one_millisecond_the_wish_is_taken_for_the_later() {
+        let running = wish(Wish::Running, 1200);
+        assert_eq!(decided(running, run(1101, Some(1200)), false), Recovery::Start);
+    }
+
+    #[test]
+    fn what_a_daemon_that_stopped_had_stopped_stays_stopped() {
+        let running = wish(Wish::Running, 1100);
+        assert_eq!(decided(running, run(1101, Some(1200)), false), Recovery::Leave);
+        // A start that came after the end was accepted and not begun.
+        assert_eq!(
+            decided(wish(Wish::Running, 1300), run(1101, Some(1200)), false),
+            Recovery::Start
+        );
+        assert_eq!(decide(running, None, false, BOOT), Recovery::Start);
+        assert_eq!(decide(None, None, false, BOOT), Recovery::Leave);
+    }
+
+    #[test]
+    fn a_restart_that_was_decided_is_gone_on_with() {
+        let last = LastRun { restart_at_ms: Some(1300), ..run(1101, Some(1200)) };
+        assert_eq!(decided(wish(Wish::Running, 1100), last, false), Recovery::Resume(1300));
+        assert_eq!(decided(wish(Wish::Stopped, 1250), last, false), Recovery::Leave);
+    }
+
+    #[test]
+    fn what_was_before_the_boot_is_history() {
+        let running = wish(Wish::Running, 900);
+        assert_eq!(decided(running, run(901, None), false), Recovery::Ended);
+        let last = LastRun { restart_at_ms: Some(1300), ..run(901, Some(950)) };
+        assert_eq!(decided(running, last, false), Recovery::Leave);
+        assert_eq!(decide(running, None, false, BOOT), Recovery::Leave);
+        assert!(starts_by_itself(running, BOOT));
+        assert!(starts_by_itself(wish(Wish::Stopped, 900), BOOT));
+        assert!(!starts_by_itself(wish(Wish::Stopped, 1100), BOOT));
+    }
+}

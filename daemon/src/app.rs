@@ -1,10 +1,12 @@
 //! What the handlers of the socket work with: handles to everything, and who the daemon is.
 
+use crate::config::Config;
 use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::rpc::Counters;
 use crate::store::Registry;
 use crate::supervisor::Supervisor;
+use crate::takeover::Program;
 use llamactl_protocol::place::run_dir;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +26,12 @@ pub struct App {
     pub counters: Arc<Counters>,
     /// Where things are.
     pub places: Places,
+    /// What it was configured to do.
+    pub config: Config,
+    /// How this life of it began.
+    pub beginning: Beginning,
+    /// Its program, where it was started from.
+    pub program: Program,
     /// When the daemon started.
     pub started_at_ms: i64,
     /// How to stop it.
@@ -49,6 +57,31 @@ impl Places {
     }
 }
 
+/// How this life of the daemon began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// A person, a service manager or the boot started it.
+    Asked,
+    /// A client started it because it needed one.
+    ByClient,
+    /// It took over from the program before it, in the same process.
+    InPlace,
+}
+
+/// What the daemon was told to do at the end of this life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// To end.
+    Stop(StopOrder),
+    /// To let its program of now take over.
+    Restart {
+        /// Who asked.
+        by: String,
+        /// What that program says of its version.
+        version: String,
+    },
+}
+
 /// How the daemon was asked to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopOrder {
@@ -60,9 +93,9 @@ pub struct StopOrder {
     pub by: String,
 }
 
-/// Stops the daemon; the first order counts.
+/// Ends this life of the daemon. The first order counts, but a stop overrules a restart.
 #[derive(Clone, Debug)]
-pub struct StopSwitch(watch::Sender<Option<StopOrder>>);
+pub struct StopSwitch(watch::Sender<Option<Order>>);
 
 impl Default for StopSwitch {
     fn default() -> Self {
@@ -74,14 +107,34 @@ impl StopSwitch {
     /// Asks the daemon to stop.
     pub fn order(&self, keep_servers: bool, on_purpose: bool, by: String) {
         self.0.send_if_modified(|order| {
+            let counts = !matches!(order, Some(Order::Stop(_)));
+            if counts {
+                *order = Some(Order::Stop(StopOrder { keep_servers, on_purpose, by }));
+            }
+            counts
+        });
+    }
+
+    /// Asks the daemon to let its program of now, which was tried out, take over.
+    pub fn restart(&self, by: String, version: String) {
+        self.0.send_if_modified(|order| {
             let first = order.is_none();
-            order.get_or_insert(StopOrder { keep_servers, on_purpose, by });
+            order.get_or_insert(Order::Restart { by, version });
             first
         });
     }
 
+    /// The stop that was ordered, if one was.
+    #[must_use]
+    pub fn stopping(&self) -> Option<StopOrder> {
+        match &*self.0.borrow() {
+            Some(Order::Stop(order)) => Some(order.clone()),
+            _ => None,
+        }
+    }
+
     /// Waits for an order.
-    pub async fn ordered(&self) -> StopOrder {
+    pub async fn ordered(&self) -> Order {
         let mut orders = self.0.subscribe();
         loop {
             if let Some(order) = orders.borrow_and_update().clone() {
@@ -90,5 +143,24 @@ impl StopSwitch {
             // The sender is `self`, so this cannot end for its absence.
             let _ = orders.changed().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_order_counts_and_a_stop_overrules_a_restart() {
+        let switch = StopSwitch::default();
+        switch.restart("a".into(), "1".into());
+        switch.restart("b".into(), "2".into());
+        assert_eq!(switch.ordered().await, Order::Restart { by: "a".into(), version: "1".into() });
+        switch.order(true, true, "c".into());
+        switch.order(false, false, "d".into());
+        switch.restart("e".into(), "3".into());
+        let stop = StopOrder { keep_servers: true, on_purpose: true, by: "c".into() };
+        assert_eq!(switch.ordered().await, Order::Stop(stop));
+        assert!(switch.stopping().is_some_and(|order| order.keep_servers));
     }
 }

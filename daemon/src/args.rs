@@ -1,7 +1,8 @@
 //! The daemon's command line.
 
+use crate::takeover::Inheritance;
 use clap::Parser;
-use llamactl_protocol::place::{SOCKET_VARIABLE, STATE_DIR_VARIABLE};
+use llamactl_protocol::place::{CONFIG_VARIABLE, SOCKET_VARIABLE, STATE_DIR_VARIABLE};
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
@@ -9,9 +10,14 @@ llamactl starts this daemon by itself when it needs one. Run it by hand, or from
 manager, to have it in the foreground with its log on stderr.
 
 Signals: TERM and INT stop the servers, then the daemon; a second one ends it at once, whatever
-still runs. Servers outlive a daemon that is killed, and the next one takes them over.
+still runs. HUP replaces the daemon by its program and configuration of now, as llamactl daemon
+restart does, and the servers run on; in the foreground at a terminal it means that the terminal
+was closed, and stops as TERM does. Servers outlive a daemon that is killed, and the next one takes
+them over.
 
-Exit status: 0 stopped as asked, 1 failed, 2 used wrongly, 4 another daemon is running.";
+Exit status: 0 stopped as asked, 1 failed, 2 used wrongly, 4 another daemon is running,
+5 the configuration is wrong,
+70 it stood still and ended itself.";
 
 /// The llamactl daemon: owns the registry of models, the metrics and the llama-server processes.
 #[derive(Clone, Debug, Parser)]
@@ -38,6 +44,19 @@ pub struct Args {
     #[arg(long, value_name = "NAME", requires = "system", default_value = "llamactl")]
     pub group: String,
 
+    /// Read this configuration (default: ~/.config/llamactl/llamactld.toml, with --system
+    /// /etc/llamactl/llamactld.toml)
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
+    pub config: Option<PathBuf>,
+
+    /// Say what the configuration comes to, or what is wrong with it, and start nothing
+    #[arg(long)]
+    pub check_config: bool,
+
+    /// Say it as JSON
+    #[arg(long, hide = true, requires = "check_config")]
+    pub json: bool,
+
     /// How much to log
     #[arg(
         long,
@@ -51,4 +70,8 @@ pub struct Args {
     /// Started by a client that needed a daemon
     #[arg(long, hide = true)]
     pub started_by_client: bool,
+
+    /// What the program before, in this same process, left for this one
+    #[arg(long, hide = true, value_name = "DESCRIPTORS")]
+    pub inherit: Option<Inheritance>,
 }

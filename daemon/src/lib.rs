@@ -11,9 +11,12 @@
 
 pub mod app;
 pub mod args;
+pub mod config;
 pub mod daemon;
 pub mod detach;
+pub mod events;
 pub mod exchange;
+pub mod failpoint;
 pub mod gguf;
 pub mod library;
 pub mod llama;
@@ -23,6 +26,10 @@ pub mod os;
 pub mod own_log;
 pub mod rpc;
 pub mod runtime;
+pub mod service_manager;
 pub mod settings;
+pub mod state_lock;
 pub mod store;
 pub mod supervisor;
+pub mod takeover;
+pub mod watchdog;

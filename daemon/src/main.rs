@@ -3,6 +3,7 @@
 use clap::Parser as _;
 use llamactl_protocol::{Failure, Kind};
 use llamactld::args::Args;
+use llamactld::config::Config;
 use llamactld::daemon::{self, Ready};
 use llamactld::detach::{Herald, Side, detach};
 use llamactld::own_log;
@@ -24,11 +25,17 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    if args.check_config {
+        return check_config(args);
+    }
     // In this order: what can be refused is refused in the foreground; the fork comes before the
     // first thread; the log is opened by the process that writes it.
     let ready = Ready::prepare(args)?;
     let mut herald = Herald::nobody();
-    if args.detach {
+    if args.inherit.is_some() && args.detach {
+        // In the background already; where it was started was only needed to read the arguments.
+        let _ = std::env::set_current_dir("/");
+    } else if args.detach {
         match detach()? {
             // Socket and lock are shared with the daemon now: dropping them here takes nothing
             // from it.
@@ -41,4 +48,16 @@ fn run(args: &Args) -> Result<(), Failure> {
         .and_then(|()| daemon::run(ready, &mut herald));
     herald.tell(outcome.as_ref().err());
     outcome
+}
+
+/// Says what holds; the refusal of what is wrong is the caller's to print.
+fn check_config(args: &Args) -> Result<(), Failure> {
+    let config = Config::load(args.config.as_deref(), args.system)?;
+    let text = match args.json {
+        true => serde_json::to_string(&config.report()).unwrap_or_default() + "\n",
+        false => config.text(),
+    };
+    // Whoever closed the pipe has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
 }

@@ -5,7 +5,7 @@
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 /// Marks every open descriptor from `first` on close-on-exec: whatever the program that started us
 /// left open does not reach the servers we start.
@@ -53,6 +53,38 @@ fn close_on_exec_by_walking(first: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a descriptor stay open in the program that this process executes next.
+///
+/// # Errors
+/// As the system says.
+pub fn keep_on_exec(descriptor: impl AsFd) -> io::Result<()> {
+    let flags = fcntl_getfd(&descriptor)?;
+    Ok(fcntl_setfd(&descriptor, flags - FdFlags::CLOEXEC)?)
+}
+
+/// Takes the descriptor of this number, which the program that this process executed before left
+/// open for us. Must be called before [`close_on_exec_from`].
+///
+/// # Errors
+/// There is none, or it was opened by this program.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is not -1, and is only used to ask for a flag: where nothing of this
+    // number is open, that fails.
+    let flags = fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) })?;
+    // Everything that std and our libraries open is marked, and what was taken here is too: one
+    // without the mark has no owner in this program.
+    if flags.contains(FdFlags::CLOEXEC) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: it is open, and as it has no mark nobody owns it, see above.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl_setfd(&descriptor, flags | FdFlags::CLOEXEC)?;
+    Ok(descriptor)
+}
+
 /// Allows no core dump of this process and its children: a dump holds models, prompts and keys.
 ///
 /// # Errors
@@ -96,7 +128,7 @@ pub fn file_limit_raise() -> io::Result<FileLimit> {
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+    use std::os::fd::{AsRawFd as _, IntoRawFd as _};
     use std::process::Command;
 
     fn inheritable() -> OwnedFd {
@@ -112,6 +144,19 @@ mod tests {
             mark(descriptor.as_raw_fd()).unwrap();
             assert!(fcntl_getfd(descriptor.as_fd()).unwrap().contains(FdFlags::CLOEXEC));
         }
+    }
+
+    #[test]
+    fn what_was_left_open_is_taken_once_and_nothing_else_is() {
+        let number = inheritable().into_raw_fd();
+        let taken = inherited(number).unwrap();
+        assert_eq!(taken.as_raw_fd(), number);
+        assert!(inherited(number).is_err(), "it has an owner now");
+        let own = File::open("/dev/null").unwrap();
+        assert!(inherited(own.as_raw_fd()).is_err());
+        assert!(inherited(1).is_err() && inherited(-1).is_err() && inherited(9_999_999).is_err());
+        keep_on_exec(&own).unwrap();
+        assert!(!fcntl_getfd(&own).unwrap().contains(FdFlags::CLOEXEC));
     }
 
     #[test]

@@ -38,6 +38,10 @@ use tokio_util::sync::CancellationToken;
 /// How long a peer that is sent away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long after it connected a peer is still heard when the daemon stops: who connects says at once
+/// what it came for, and would otherwise be told nothing.
+const FIRST_WORDS: Duration = Duration::from_millis(200);
+
 /// Why reading ended.
 enum Ending {
     /// The peer writes no more, or the daemon stops: what runs goes on.
@@ -111,7 +115,8 @@ impl Reader {
         let Signals { stop, gone, .. } = self.session.signals.clone();
         let (mut stop, mut gone) = (pin!(stop.cancelled()), pin!(gone.cancelled()));
         // One timer for the whole connection, moved only when it fires.
-        let first = self.session.last_active() + self.session.limits.first_byte_deadline;
+        let opened = self.session.last_active();
+        let first = opened + self.session.limits.first_byte_deadline;
         let mut idle = pin!(sleep_until(first));
         loop {
             let slots = Arc::clone(&self.session.calls);
@@ -132,7 +137,10 @@ impl Reader {
             let frame = loop {
                 tokio::select! {
                     biased;
-                    () = &mut stop => return Ending::Quiet,
+                    () = &mut stop => match self.last_frame(lines, opened + FIRST_WORDS).await {
+                        Some(frame) => break frame,
+                        None => return Ending::Quiet,
+                    },
                     () = &mut gone => return Ending::Gone,
                     frame = lines.next() => break frame,
                     () = &mut idle => match self.idle_until(lines) {
@@ -149,6 +157,13 @@ impl Reader {
                 Frame::Late => return Ending::Refused(self.late()),
             }
         }
+    }
+
+    /// What still comes after the order to stop: what is there already, and what a peer that has
+    /// not said anything yet came for, if it says so in time.
+    async fn last_frame(&self, lines: &mut Lines<OwnedReadHalf>, until: Instant) -> Option<Frame> {
+        let until = if lines.has_heard() { Instant::now() } else { until };
+        tokio::time::timeout_at(until, lines.next()).await.ok()
     }
 
     /// Starts what a line asks for.

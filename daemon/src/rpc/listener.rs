@@ -20,10 +20,11 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener as StdListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,7 +51,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves until `stop`, then lets running calls finish, ends the streams and flushes what is
+    /// Serves `listener`, and in its place each that comes from `renewed`, until `stop`; then lets running calls finish, ends the streams and flushes what is
     /// queued, within [`Limits::stop_deadline`]; what is left then is cut off. Returns when every
     /// connection is closed.
     ///
@@ -58,11 +59,11 @@ impl Server {
     /// The listener cannot be used at all. A failing `accept` is not an error: it is tried again.
     pub async fn serve(
         self,
-        listener: std::os::unix::net::UnixListener,
+        listener: StdListener,
+        renewed: mpsc::Receiver<StdListener>,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        listener.set_nonblocking(true)?;
-        let listener = UnixListener::from_std(listener)?;
+        let listener = asynchronous(listener)?;
         let stop_deadline = self.limits.stop_deadline;
         let (abort, connections) = (CancellationToken::new(), TaskTracker::new());
         let accepting = Accepting {
@@ -76,9 +77,9 @@ impl Server {
             stop: stop.clone(),
             abort: abort.clone(),
         };
-        stop.run_until_cancelled(accepting.run(&listener)).await;
-        // Whoever connects from here on finds nobody, and may look for the next daemon.
-        drop(listener);
+        // The listener is dropped with this: whoever connects from here on finds nobody, and may
+        // look for the next daemon. Unless somebody keeps another handle on it.
+        stop.run_until_cancelled(accepting.run(listener, renewed)).await;
         connections.close();
         if timeout(stop_deadline, connections.wait()).await.is_err() {
             tracing::warn!(connections = connections.len(), "connections are cut off");
@@ -87,6 +88,11 @@ impl Server {
         }
         Ok(())
     }
+}
+
+fn asynchronous(listener: StdListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 struct Accepting {
@@ -102,11 +108,22 @@ struct Accepting {
 }
 
 impl Accepting {
-    async fn run(&self, listener: &UnixListener) {
+    async fn run(&self, mut listener: UnixListener, mut renewed: mpsc::Receiver<StdListener>) {
         let mut spare = Spare::new();
         let mut pause = PAUSE;
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                Some(next) = renewed.recv() => {
+                    match asynchronous(next) {
+                        Ok(next) => self.change(&mut listener, next),
+                        Err(error) => tracing::error!(%error, "the new socket cannot be used"),
+                    }
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     pause = PAUSE;
                     self.admit(stream);
@@ -127,6 +144,19 @@ impl Accepting {
                     spare.renew();
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
+            }
+        }
+    }
+
+    /// Goes over to another listener. Those who wait at the old one are let in first.
+    fn change(&self, listener: &mut UnixListener, next: UnixListener) {
+        // Asked directly: the runtime may not have heard of them yet.
+        let Ok(old) = std::mem::replace(listener, next).into_std() else { return };
+        while let Ok((stream, _)) = old.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+            match stream {
+                Ok(stream) => self.admit(stream),
+                Err(error) => tracing::warn!(%error, "a connection cannot be served"),
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   socket     the path, the lock, the directory: one daemon, its own node
+//!     │        keeper makes them again when they are deleted
 //!     │
 //!   listener   who connects (peer), how many (limits), why not
 //!     │
@@ -33,6 +34,7 @@ mod document;
 mod frame;
 pub mod handlers;
 mod hangup;
+mod keeper;
 mod limits;
 mod listener;
 mod message;
@@ -49,6 +51,7 @@ mod subscription;
 mod tests;
 
 pub use counters::Counters;
+pub use keeper::Keeper;
 pub use limits::{Limits, TEST_MESSAGE_DEADLINE_VARIABLE};
 pub use listener::Server;
 pub use peer::{Authority, Peer, group_id};

@@ -15,9 +15,10 @@
 pub use super::socket_error::SocketError;
 use llamactl_protocol::place::MAX_SOCKET_PATH_BYTES;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
@@ -25,9 +26,13 @@ use std::os::unix::fs::{
 };
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const OTHERS: u32 = 0o077;
 const STICKY: u32 = 0o1000;
+
+/// From taking the lock to having written one's pid into it.
+const SIGNED_WITHIN: Duration = Duration::from_millis(20);
 
 /// Where the socket is to be, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +84,8 @@ pub struct Claim {
     path: PathBuf,
     node: (u64, u64),
     lock: File,
+    /// A second handle on what listens: the queue of those who connect lives as long as this.
+    listener: Option<UnixListener>,
 }
 
 impl Claim {
@@ -92,6 +99,53 @@ impl Claim {
     #[must_use]
     pub fn is_in_place(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|node| identity(&node) == self.node)
+    }
+
+    /// Whether the lock file at its path is still the one that is locked.
+    fn is_lock_in_place(&self) -> bool {
+        let held = self.lock.metadata().map(|lock| identity(&lock));
+        let found = fs::symlink_metadata(lock_path(&self.path)).map(|lock| identity(&lock));
+        matches!((held, found), (Ok(held), Ok(found)) if held == found)
+    }
+
+    /// Whether node and lock file are still those that were made.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.is_in_place() && self.is_lock_in_place()
+    }
+
+    /// Makes again what is not in place any more: the directory, the lock, the node. What
+    /// somebody else put there stays, unless it is a socket nobody listens on. The new listener,
+    /// where there had to be one.
+    ///
+    /// # Errors
+    /// As [`bind`].
+    pub fn renew(&mut self, place: &Place) -> Result<Option<UnixListener>, SocketError> {
+        let directory = directory_of(&self.path)?;
+        make_directory(directory, place)?;
+        check_directory(directory, place)?;
+        if !self.is_lock_in_place() {
+            self.lock = take_lock(&self.path)?;
+        }
+        if self.is_in_place() {
+            return Ok(None);
+        }
+        let lock = self.lock.try_clone().map_err(io("keep the lock of", &self.path))?;
+        let Bound { listener, claim } = bind_locked(place, lock)?;
+        *self = claim;
+        Ok(Some(listener))
+    }
+
+    /// Lets those who connect from here on find nobody, once the listener is dropped too.
+    pub fn close(&mut self) {
+        self.listener = None;
+    }
+
+    /// What the program that comes next needs: the listener, the lock, and the node's device and
+    /// inode. `None` after [`Claim::close`].
+    #[must_use]
+    pub fn estate(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>, (u64, u64))> {
+        Some((self.listener.as_ref()?.as_fd(), self.lock.as_fd(), self.node))
     }
 
     /// Writes into the lock file which process holds it now: after a fork that is another one.
@@ -120,17 +174,71 @@ pub fn bind(place: &Place) -> Result<Bound, SocketError> {
     let path = place.path();
     let directory = directory_of(path)?;
     make_directory(directory, place)?;
+    check_directory(directory, place)?;
+    bind_locked(place, take_lock(path)?)
+}
+
+/// The part of [`bind`] that is done with the lock held, in a directory that was checked.
+fn bind_locked(place: &Place, lock: File) -> Result<Bound, SocketError> {
+    let path = place.path();
+    let directory = directory_of(path)?;
     let keeps_others_out = check_directory(directory, place)?;
-    let lock = take_lock(path)?;
     clear_node(path)?;
     let listener = if keeps_others_out {
         bind_here(path, place)?
     } else {
         bind_aside(path, directory, place)?
     };
-    let node = fs::symlink_metadata(path).map_err(io("find", path))?;
-    let claim = Claim { path: path.to_owned(), node: identity(&node), lock };
-    Ok(Bound { listener, claim })
+    let node = identity(&fs::symlink_metadata(path).map_err(io("find", path))?);
+    claimed(place, listener, lock, node)
+}
+
+/// Takes over what the program before left, after seeing that it is what it should be: a socket
+/// that listens at the path, and the file that the lock is on.
+///
+/// # Errors
+/// [`SocketError::NotInherited`] with what it is not.
+pub fn inherit(
+    place: &Place,
+    listener: OwnedFd,
+    lock: OwnedFd,
+    node: (u64, u64),
+) -> Result<Bound, SocketError> {
+    let path = place.path();
+    let refused = |why| SocketError::NotInherited { path: path.to_owned(), why };
+    directory_of(path)?;
+    let listens = sockopt::socket_acceptconn(&listener) == Ok(true)
+        && sockopt::socket_type(&listener) == Ok(SocketType::STREAM);
+    let listener = UnixListener::from(listener);
+    // A socket that was made aside and moved here has the name it was made with.
+    let is_at_path = listener.local_addr().ok().is_some_and(|address| {
+        let name = address.as_pathname();
+        let aside = name.and_then(Path::parent).and_then(Path::parent);
+        name == Some(path) || aside.is_some_and(|aside| Some(aside) == path.parent())
+    });
+    if !listens || !is_at_path {
+        return Err(refused("the descriptor is no socket that listens there"));
+    }
+    let bound = claimed(place, listener, File::from(lock), node)?;
+    // A lock file that was deleted is made again later; one that another daemon has is the end.
+    if !bound.claim.lock.metadata().is_ok_and(|lock| lock.is_file()) {
+        return Err(refused("the descriptor of the lock is no file"));
+    }
+    match bound.claim.lock.try_lock() {
+        Ok(()) => Ok(bound),
+        Err(_) => Err(refused("the lock is not held")),
+    }
+}
+
+fn claimed(
+    place: &Place,
+    listener: UnixListener,
+    lock: File,
+    node: (u64, u64),
+) -> Result<Bound, SocketError> {
+    let path = place.path().to_owned();
+    let second = listener.try_clone().map_err(io("keep", &path))?;
+    Ok(Bound { listener, claim: Claim { path, node, lock, listener: Some(second) } })
 }
 
 fn io(deed: &'static str, path: &Path) -> impl Fn(io::Error) -> SocketError {
@@ -212,11 +320,15 @@ fn check_directory(directory: &Path, place: &Place) -> Result<bool, SocketError>
     }
 }
 
-/// Takes the lock beside the socket, and writes our pid into it for whoever finds it taken.
-fn take_lock(socket: &Path) -> Result<File, SocketError> {
+fn lock_path(socket: &Path) -> PathBuf {
     let mut name = socket.as_os_str().to_owned();
     name.push(".lock");
-    let path = &PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+/// Takes the lock beside the socket, and writes our pid into it for whoever finds it taken.
+fn take_lock(socket: &Path) -> Result<File, SocketError> {
+    let path = &lock_path(socket);
     let mut lock = OpenOptions::new()
         .read(true)
         .write(true)
@@ -237,10 +349,7 @@ fn take_lock(socket: &Path) -> Result<File, SocketError> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let read = lock.take(32).read_to_string(&mut pid);
-            let pid = read.ok().and_then(|_| pid.trim().parse().ok());
-            return Err(SocketError::AlreadyRunning { pid });
+            return Err(SocketError::AlreadyRunning { pid: pid_in(lock) });
         }
         Err(TryLockError::Error(error)) => return Err(io("lock", path)(error)),
     }
@@ -248,6 +357,20 @@ fn take_lock(socket: &Path) -> Result<File, SocketError> {
         tracing::warn!(%error, "the lock file does not name this process");
     }
     Ok(lock)
+}
+
+/// The pid that the holder of a lock wrote into it.
+fn pid_in(mut lock: File) -> Option<u32> {
+    // What is there at first may be what a daemon before wrote: the holder may be about to.
+    for _ in 0..10 {
+        std::thread::sleep(SIGNED_WITHIN);
+        let mut pid = String::new();
+        let read = lock.rewind().and_then(|()| (&mut lock).take(32).read_to_string(&mut pid));
+        if let Some(pid) = read.ok().and_then(|_| pid.trim().parse().ok()) {
+            return Some(pid);
+        }
+    }
+    None
 }
 
 /// Writes our pid into the lock file, for whoever finds it taken.
@@ -281,7 +404,7 @@ fn listening_pid(path: &Path) -> Result<Option<u32>, Errno> {
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&probe, &SocketAddrUnix::new(path)?) {
         Ok(()) => {
-            let listener = rustix::net::sockopt::socket_peercred(&probe).ok();
+            let listener = sockopt::socket_peercred(&probe).ok();
             let pid = listener.map(|credentials| credentials.pid.as_raw_nonzero().get());
             Ok(pid.and_then(|pid| u32::try_from(pid).ok()))
         }

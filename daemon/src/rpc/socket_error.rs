@@ -78,6 +78,14 @@ pub enum SocketError {
     /// A file lies where the node should be.
     #[error("{} exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
+    /// The program before left something else than its socket.
+    #[error("the socket {} cannot be taken over: {why}", path.display())]
+    NotInherited {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong with what was left.
+        why: &'static str,
+    },
     /// The system refused.
     #[error("cannot {deed} {}: {source}", path.display())]
     Io {
@@ -126,6 +134,9 @@ impl From<SocketError> for Failure {
                 .details(json!({ "pid": pid })),
             SocketError::NotASocket(_) | SocketError::NotAFile(_) => {
                 failure.hint("move it away, or name another path with --socket")
+            }
+            SocketError::NotInherited { .. } => {
+                failure.hint("--inherit is for one daemon to start the next; leave it out")
             }
             SocketError::Io { .. } => failure,
         }

@@ -6,18 +6,18 @@ use crate::rpc::{Peer, Service};
 use crate::runtime;
 use crate::store::now_ms;
 use llamactl_protocol::daemon::{
-    DaemonHello, DaemonPing, DaemonReport, DaemonStatus, DaemonStop, Hello, Pong, Runtime,
-    StopBegun,
+    DaemonHello, DaemonPing, DaemonReport, DaemonRestart, DaemonStatus, DaemonStop, Hello, Pong,
+    RestartBegun, Runtime, StopBegun,
 };
-use llamactl_protocol::{Failure, PROTOCOL, WirePath};
+use llamactl_protocol::{Failure, Kind, PROTOCOL, WirePath};
 use std::sync::Arc;
 
 /// Things a client may want to know before asking.
 const CAPABILITIES: &[&str] =
-    &["adopt", "event.follow", "log.follow", "metrics.follow", "server.follow"];
+    &["adopt", "event.follow", "log.follow", "metrics.follow", "restart", "server.follow"];
 
 pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(hello).on(ping).on(status).on(stop)
+    service.on(hello).on(ping).on(status).on(stop).on(restart)
 }
 
 async fn hello(app: Arc<App>, peer: Peer, hello: DaemonHello) -> Result<Hello, Failure> {
@@ -67,6 +67,7 @@ async fn status(app: Arc<App>, _: Peer, _: DaemonStatus) -> Result<DaemonReport,
         socket: WirePath(app.places.socket.clone()),
         state_dir: WirePath(app.places.state_dir.clone()),
         log: app.places.log.clone().map(WirePath),
+        config: Some(app.config.report()),
         models: app.registry.count_models().await?,
         servers_active: active.iter().filter(|server| !server.state.is_settled_down()).count()
             as u64,
@@ -86,4 +87,15 @@ async fn stop(app: Arc<App>, peer: Peer, stop: DaemonStop) -> Result<StopBegun, 
     app.stop.order(stop.keep_servers, true, asker::<DaemonStop>(&peer));
     let servers = if stop.keep_servers { 0 } else { servers as u64 };
     Ok(StopBegun { pid: std::process::id(), servers })
+}
+
+async fn restart(app: Arc<App>, peer: Peer, _: DaemonRestart) -> Result<RestartBegun, Failure> {
+    let program = app.program.clone();
+    let tried = tokio::task::spawn_blocking(move || program.try_out()).await;
+    let version = tried.map_err(|error| Failure::new(Kind::Internal, error.to_string()))??;
+    app.stop.restart(asker::<DaemonRestart>(&peer), version.clone());
+    if app.stop.stopping().is_some() {
+        return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
+    }
+    Ok(RestartBegun { pid: std::process::id(), started_at_ms: app.started_at_ms, version })
 }

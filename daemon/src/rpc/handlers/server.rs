@@ -2,13 +2,15 @@
 
 use super::{asker, old_build, page, vetting};
 use crate::app::App;
+use crate::events::why::explain;
 use crate::rpc::{Emission, Peer, Service, Source};
+use crate::store::now_ms;
 use crate::supervisor::{Answer, Supervisor};
-use llamactl_protocol::model::{Model, SettingsChange};
+use llamactl_protocol::model::{FileState, Model, SettingsChange};
 use llamactl_protocol::options::{Settings, rules};
 use llamactl_protocol::server::{
     Accepted, Server, ServerFollow, ServerList, ServerPage, ServerRestart, ServerShow, ServerStart,
-    ServerStop, State,
+    ServerStop, ServerWhy, State, Why,
 };
 use llamactl_protocol::{Access, Failure, Kind};
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(list).on(show).on(start).on(stop).on(restart).stream(follow)
+    service.on(list).on(show).on(why).on(start).on(stop).on(restart).stream(follow)
 }
 
 async fn list(app: Arc<App>, _: Peer, list: ServerList) -> Result<ServerPage, Failure> {
@@ -48,9 +50,20 @@ async fn show(app: Arc<App>, _: Peer, show: ServerShow) -> Result<Server, Failur
     Ok(server)
 }
 
+async fn why(app: Arc<App>, peer: Peer, why: ServerWhy) -> Result<Why, Failure> {
+    let server = show(Arc::clone(&app), peer, ServerShow { model: why.model }).await?;
+    let events = app.registry.history_of_model(server.model_id, HISTORY).await?;
+    Ok(explain(server, events, now_ms()))
+}
+
+/// How many events are looked back for the reason: five failures with what goes with each, and
+/// what led there.
+const HISTORY: u32 = 40;
+
 async fn start(app: Arc<App>, peer: Peer, start: ServerStart) -> Result<Accepted, Failure> {
     let model = app.registry.model(&start.model).await?;
     let overrides = overrides(&app, peer, &model, start.set).await?;
+    read_anew(&app, &model, asker::<ServerStart>(&peer)).await?;
     app.supervisor.start_server(&model, overrides, asker::<ServerStart>(&peer)).await.map(accepted)
 }
 
@@ -63,7 +76,19 @@ async fn restart(app: Arc<App>, peer: Peer, restart: ServerRestart) -> Result<Ac
     let model = app.registry.model(&restart.model).await?;
     let overrides = overrides(&app, peer, &model, restart.set).await?;
     let by = asker::<ServerRestart>(&peer);
+    read_anew(&app, &model, by.clone()).await?;
     app.supervisor.restart_server(&model, overrides, by).await.map(accepted)
+}
+
+/// Reads the header of a file that has changed since it was read. Whether what it is now can be
+/// loaded, llama-server will say.
+async fn read_anew(app: &App, model: &Model, by: String) -> Result<(), Failure> {
+    let mut looked_at = [model.clone()];
+    app.models.look_at(&mut looked_at).await?;
+    if looked_at[0].file_state == Some(FileState::Changed) {
+        app.models.verify(model, by).await?;
+    }
+    Ok(())
 }
 
 /// Settings for one run, checked as the model's own would be.

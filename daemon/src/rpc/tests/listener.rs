@@ -52,7 +52,11 @@ fn serve(kit: &Kit, authority: Authority, path: &Path) -> JoinHandle<io::Result<
         limits: kit.limits,
         counters: Arc::clone(&kit.counters),
     };
-    tokio::spawn(server.serve(UnixListener::bind(path).unwrap(), kit.stop.clone()))
+    tokio::spawn(server.serve(
+        UnixListener::bind(path).unwrap(),
+        tokio::sync::mpsc::channel(1).1,
+        kit.stop.clone(),
+    ))
 }
 
 #[tokio::test]
@@ -116,6 +120,52 @@ async fn another_user_is_refused_before_a_byte_is_read() {
     assert_eq!(kind(&serde_json::from_str(&told).unwrap()), "peer_refused");
     let kit = home.stop().await;
     assert_eq!((kit.counters.accepted_total(), kit.counters.refused_total()), (0, 1));
+}
+
+#[tokio::test]
+async fn who_connected_just_before_a_stop_is_still_answered() {
+    let home = Home::new(Limits::default(), Authority::user(our_uid()));
+    let mut client = home.connect().await;
+    let counters = Arc::clone(&home.kit.counters);
+    within_patience(async {
+        while counters.open() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    home.kit.stop.cancel();
+    tokio::task::yield_now().await;
+    assert!(client.call(1, "word.list", json!({})).await["result"].is_array());
+    home.stop().await;
+}
+
+#[tokio::test]
+async fn those_who_wait_at_the_old_socket_are_let_in_before_the_new_one_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+    let kit = Kit::new();
+    let server = Server {
+        routes: (*kit.routes).clone(),
+        authority: Authority::user(our_uid()),
+        limits: kit.limits,
+        counters: Arc::clone(&kit.counters),
+    };
+    let (renewed, listeners) = tokio::sync::mpsc::channel(1);
+    let listener = UnixListener::bind(&old).unwrap();
+    // Both are there before the first look at either.
+    let _waiting: Vec<_> = (0..3).map(|_| StdUnixStream::connect(&old).unwrap()).collect();
+    renewed.send(UnixListener::bind(&new).unwrap()).await.unwrap();
+    let _new = StdUnixStream::connect(&new).unwrap();
+    let served = tokio::spawn(server.serve(listener, listeners, kit.stop.clone()));
+    within_patience(async {
+        while kit.counters.open() < 4 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(StdUnixStream::connect(&old).is_err(), "nobody listens there any more");
+    kit.stop.cancel();
+    within_patience(served).await.unwrap().unwrap();
 }
 
 #[tokio::test]

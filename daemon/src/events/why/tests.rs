@@ -1,0 +1,328 @@
+use super::*;
+use llamactl_protocol::options::Settings;
+use llamactl_protocol::server::{Queue, Run, Wanted};
+use serde_json::json;
+
+/// The moment of the question: 1000 s after the epoch of these stories.
+const NOW: i64 = 1_000_000;
+
+fn server(state: State, since_ms: i64) -> Server {
+    Server {
+        model_id: 1,
+        model: "m".into(),
+        state,
+        since_ms,
+        wanted: Some(Wanted {
+            wish: Wish::Running,
+            by: "server.start by uid 0, pid 7".into(),
+            at_ms: 0,
+        }),
+        run: Some(Run {
+            id: "r2".into(),
+            pid: Some(4711),
+            started_at_ms: since_ms,
+            ready_at_ms: None,
+            load_ms: None,
+            ended_at_ms: None,
+            revision: 1,
+        }),
+        endpoint: None,
+        progress_ratio: None,
+        stage: None,
+        queue: None,
+        cause: None,
+        restarts: 0,
+        restart_at_ms: None,
+        on_cpu: None,
+        device: None,
+        in_force: None,
+        pending: vec![],
+        overrides: Settings::new(),
+        warnings: vec![],
+    }
+}
+
+fn cause(code: &str, message: &str, at_ms: i64) -> Cause {
+    Cause {
+        code: code.into(),
+        message: message.into(),
+        hint: None,
+        evidence: vec![],
+        exit_code: None,
+        signal: None,
+        at_ms,
+    }
+}
+
+/// An event of the model, or of the daemon.
+fn event(at_ms: i64, kind: &str, by: &str, details: Value) -> Event {
+    Event {
+        seq: at_ms,
+        at_ms,
+        kind: kind.into(),
+        model_id: (!kind.starts_with("daemon")).then_some(1),
+        model: None,
+        run_id: Some("r2".into()),
+        by: by.into(),
+        message: format!("{kind} happened"),
+        details: (!details.is_null()).then_some(details),
+    }
+}
+
+/// What is said, as one text.
+fn told(server: Server, events: Vec<Event>) -> String {
+    let why = explain(server, events, NOW);
+    let mut lines = vec![why.summary];
+    lines.extend(why.next.map(|next| format!("next: {next}")));
+    lines.extend(why.hints.iter().map(|hint| format!("hint: {hint}")));
+    lines.extend(why.remarks.iter().map(|remark| format!("also: {remark}")));
+    lines.extend(why.evidence.iter().map(|line| format!("says: {line}")));
+    lines.extend(why.by.map(|by| format!("by: {by}")));
+    lines.push(format!("failures: {}", why.failures));
+    lines.join("\n")
+}
+
+#[test]
+fn never_started() {
+    let mut never = server(State::Stopped, 0);
+    (never.run, never.wanted) = (None, None);
+    assert_eq!(
+        told(never, vec![event(5, "model.added", "model.add by uid 0", Value::Null)]),
+        "m was never started.\n\
+         hint: llamactl start m starts it\n\
+         failures: 0"
+    );
+}
+
+#[test]
+fn stopped_by_request() {
+    let mut stopped = server(State::Stopped, NOW - 300_000);
+    stopped.wanted.as_mut().unwrap().wish = Wish::Stopped;
+    stopped.cause = Some(cause(
+        "requested",
+        "stopped as asked: it ended when asked; 2 requests were cut (server.stop by uid 0, pid 9)",
+        NOW - 300_000,
+    ));
+    let events =
+        vec![event(NOW - 300_000, "server.stopped", "server.stop by uid 0, pid 9", Value::Null)];
+    assert_eq!(
+        told(stopped, events),
+        "m was stopped as asked 5 minutes ago; 2 requests were cut.\n\
+         hint: llamactl start m starts it\n\
+         by: server.stop by uid 0, pid 9\n\
+         failures: 0"
+    );
+}
+
+#[test]
+fn stopped_with_the_daemon_and_still_wanted() {
+    let mut stopped = server(State::Stopped, NOW - 300_000);
+    stopped.cause =
+        Some(cause("requested", "stopped as asked: it ended when asked (SIGTERM)", NOW - 300_000));
+    let said = told(stopped, vec![event(NOW - 300_000, "server.stopped", "SIGTERM", Value::Null)]);
+    assert!(said.contains("next: It was wanted to run before"), "{said}");
+    assert!(said.ends_with("by: SIGTERM\nfailures: 0"), "{said}");
+}
+
+#[test]
+fn failed_for_good() {
+    let mut failed = server(State::Failed, NOW - 200_000);
+    failed.run.as_mut().unwrap().ended_at_ms = Some(NOW - 200_000);
+    failed.cause = Some(Cause {
+        hint: Some("Download it again.".into()),
+        evidence: vec!["E llama_model_load: tensor data is not within the file bounds".into()],
+        exit_code: Some(1),
+        ..cause("model_truncated", "The model file is incomplete.", NOW - 200_000)
+    });
+    // The details as older daemons wrote them: the cause itself.
+    let details = serde_json::to_value(failed.cause.as_ref().unwrap()).unwrap();
+    let events = vec![
+        event(NOW - 201_000, "server.starting", "server.start by uid 0", Value::Null),
+        event(NOW - 200_000, "server.failed", "process", details),
+    ];
+    assert_eq!(
+        told(failed, events),
+        "m failed 3 minutes ago: The model file is incomplete. It had not been ready yet.\n\
+         next: It will not be started again until someone does.\n\
+         hint: Download it again.\n\
+         hint: llamactl logs m shows all it said\n\
+         hint: llamactl start m tries again\n\
+         says: E llama_model_load: tensor data is not within the file bounds\n\
+         by: process\n\
+         failures: 1"
+    );
+}
+
+#[test]
+fn waiting_to_be_started_again() {
+    let mut backoff = server(State::Backoff, NOW - 1_000);
+    backoff.restart_at_ms = Some(NOW + 3_000);
+    let run = backoff.run.as_mut().unwrap();
+    (run.ready_at_ms, run.ended_at_ms) = (Some(NOW - 11_000), Some(NOW - 1_000));
+    backoff.cause = Some(cause("killed", "It was killed by SIGKILL", NOW - 1_000));
+    let details = json!({
+        "from": "ready", "to": "backoff", "cause": backoff.cause,
+        "restart_at_ms": NOW + 3_000, "failures": 2,
+    });
+    let events = vec![
+        event(NOW - 20_000, "server.failed", "process", Value::Null),
+        event(NOW - 12_000, "server.starting", "policy", Value::Null),
+        event(NOW - 1_000, "server.backoff", "policy", details),
+    ];
+    assert_eq!(
+        told(backoff, events),
+        "m failed 1 s ago: It was killed by SIGKILL. It had been ready for 10 s.\n\
+         next: It will be started again in 3 s. It has failed 2 times in a row.\n\
+         hint: llamactl logs m shows all it said\n\
+         hint: llamactl start m tries at once, llamactl stop m gives up\n\
+         by: policy\n\
+         failures: 2"
+    );
+}
+
+#[test]
+fn given_up() {
+    let mut failed = server(State::Failed, NOW - 5_000);
+    failed.cause = Some(cause("killed", "It was killed by SIGKILL.", NOW - 5_000));
+    let mut events = vec![
+        // Before it was last asked for: of another story.
+        event(1, "server.failed", "process", Value::Null),
+        event(2, "server.starting", "server.start by uid 0", Value::Null),
+    ];
+    for round in 1..=5 {
+        events.push(event(round * 10, "server.failed", "process", Value::Null));
+        events.push(event(round * 10 + 1, "server.starting", "policy", Value::Null));
+    }
+    let said = told(failed, events);
+    assert!(said.contains("until someone does. It has failed 5 times in a row."), "{said}");
+}
+
+#[test]
+fn one_that_has_failed_has_failed_once_though_its_events_are_gone() {
+    assert_eq!(explain(server(State::Failed, 0), vec![], NOW).failures, 1);
+}
+
+#[test]
+fn a_minute_of_health_ends_a_row() {
+    let story = |healthy_ms: i64| {
+        let events = vec![
+            event(1_000, "server.failed", "process", Value::Null),
+            event(2_000, "server.ready", "policy", Value::Null),
+            event(2_000 + healthy_ms, "server.failed", "process", Value::Null),
+        ];
+        explain(server(State::Failed, 0), events, NOW).failures
+    };
+    assert_eq!((story(59_999), story(60_000)), (2, 1));
+}
+
+#[test]
+fn in_line_to_start() {
+    let mut queued = server(State::Queued, NOW - 2_000);
+    queued.queue = Some(Queue { reason: QueueReason::Loads, position: 2 });
+    let said = told(queued.clone(), vec![]);
+    assert!(
+        said.starts_with("m waits for its turn to start, as the 2nd in line: other models are being loaded first.\n"),
+        "{said}"
+    );
+    assert!(said.contains("by: server.start by uid 0, pid 7"), "{said}");
+    queued.queue = Some(Queue { reason: QueueReason::Memory, position: 11 });
+    let said = told(queued, vec![]);
+    assert!(said.contains("as the 11th in line: others hold the memory it needs."), "{said}");
+}
+
+#[test]
+fn on_its_way() {
+    assert!(
+        told(server(State::Starting, NOW - 500), vec![])
+            .starts_with("m is being started, for 500 ms now.")
+    );
+    let mut loading = server(State::Loading, NOW - 150_000);
+    loading.progress_ratio = Some(0.42);
+    let said = told(loading, vec![]);
+    assert!(said.starts_with("m is loading its model, for 2 minutes now, 42 % done."), "{said}");
+    assert!(
+        told(server(State::Stopping, NOW - 4_000), vec![])
+            .starts_with("m is being stopped, for 4 s now.")
+    );
+    assert!(
+        told(server(State::Adopting, NOW), vec![])
+            .starts_with("m was left running by an earlier daemon")
+    );
+}
+
+#[test]
+fn ready_for_hours() {
+    let ready = server(State::Ready, NOW - 9_000_000);
+    let events = vec![event(NOW - 9_000_000, "server.ready", "server.start by uid 0", Value::Null)];
+    assert_eq!(
+        told(ready, events),
+        "m has been ready for 2 hours.\nby: server.start by uid 0\nfailures: 0"
+    );
+}
+
+#[test]
+fn ready_again_after_a_failure_with_a_new_daemon_on_the_cpu_and_settings_that_wait() {
+    let mut ready = server(State::Ready, NOW - 100_000);
+    ready.restarts = 1;
+    ready.on_cpu = Some(true);
+    ready.pending = vec!["ctx-size".into()];
+    let failed = json!({ "cause": cause("killed", "It was killed by SIGKILL.", NOW - 101_000) });
+    let events = vec![
+        event(NOW - 101_000, "server.failed", "process", failed),
+        event(NOW - 100_000, "server.ready", "policy", Value::Null),
+        event(NOW - 50_000, "daemon.started", "boot", Value::Null),
+        event(NOW - 50_000, "server.adopted", "boot", Value::Null),
+    ];
+    assert_eq!(
+        told(ready, events),
+        "m has been ready for 100 s; it was restarted once since it was asked for, last because it failed 101 s ago: It was killed by SIGKILL.\n\
+         hint: llamactl restart m brings the changed settings into force\n\
+         also: It was asked to use a GPU and holds no GPU memory: it computes on the CPU.\n\
+         also: Changed since it was started, and not in force yet: ctx-size.\n\
+         also: The daemon was replaced meanwhile: this one took the running server over 50 s ago.\n\
+         by: boot\n\
+         failures: 0"
+    );
+}
+
+#[test]
+fn asleep() {
+    let said = told(server(State::Sleeping, NOW - 600_000), vec![]);
+    assert!(
+        said.starts_with("m unloaded its model 10 minutes ago because nobody used it;"),
+        "{said}"
+    );
+}
+
+#[test]
+fn stuck() {
+    let said = told(server(State::Stuck, NOW - 60_000), vec![]);
+    assert!(
+        said.starts_with(
+            "m does not end even when killed: the kernel has been holding process 4711 for 60 s."
+        ),
+        "{said}"
+    );
+    assert!(said.contains("hint: cat /proc/4711/stack"), "{said}");
+}
+
+#[test]
+fn settings_that_were_changed_after_the_failure_are_mentioned() {
+    let mut failed = server(State::Failed, NOW - 10_000);
+    failed.cause = Some(cause("oom", "Not enough memory.", NOW - 10_000));
+    let said =
+        told(failed, vec![event(NOW - 4_000, "model.set", "model.set by uid 0", Value::Null)]);
+    assert!(
+        said.contains("also: Its settings were changed 4 s ago, after that run had begun."),
+        "{said}"
+    );
+}
+
+#[test]
+fn both_shapes_of_details_are_read() {
+    let cause = cause("killed", "x", 1);
+    for details in [json!(cause), json!({ "from": "ready", "to": "failed", "cause": cause })] {
+        assert_eq!(cause_of(&event(1, "server.failed", "process", details)), Some(cause.clone()));
+    }
+    assert_eq!(cause_of(&event(1, "server.ready", "process", json!({ "from": "loading" }))), None);
+}

@@ -1,0 +1,147 @@
+//! Looks after the socket while the daemon runs: what deletes it must not make the daemon
+//! unreachable.
+//!
+//! ```text
+//!   inotify on the run directory ─▶ a moment of quiet ─▶ directory, lock and node in place?
+//!        ▲                                                 │ no: make them again
+//!        ╰──────── watch what is there now ◀───────────────┴─▶ listener: the new socket
+//! ```
+
+use super::socket::{Claim, Place, SocketError};
+use futures_util::StreamExt as _;
+use inotify::{EventStream, Inotify, WatchMask, Watches};
+use std::fs;
+use std::future::pending;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Whoever deletes a directory deletes what is in it first; only then is it made again.
+const SETTLE: Duration = Duration::from_millis(50);
+/// How often what could not be mended is tried again, and the places are looked at where inotify
+/// is not to be had.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Keeps the socket in its place.
+#[derive(Debug)]
+pub struct Keeper {
+    /// Where it belongs.
+    pub place: Place,
+    /// What we hold.
+    pub claim: Claim,
+    /// The directory of the servers' sockets, which lies in a run directory too.
+    pub servers_dir: PathBuf,
+    /// Where a new listener goes.
+    pub renewed: mpsc::Sender<UnixListener>,
+}
+
+impl Keeper {
+    /// Keeps it until `stop`; then what is held by then.
+    pub async fn run(mut self, stop: CancellationToken) -> Claim {
+        let mut watch = Watch::start();
+        let mut problem = None;
+        loop {
+            match self.mend().await {
+                Ok(()) => problem = None,
+                Err(error) => {
+                    let error = error.to_string();
+                    // Once, not at every try.
+                    if problem.as_ref() != Some(&error) {
+                        tracing::error!(error, "the daemon cannot be reached at its socket");
+                        problem = Some(error);
+                    }
+                }
+            }
+            let watched = watch.as_mut().is_some_and(|watch| watch.renew(&self.directories()));
+            let retry = async {
+                // Something may have gone before the watch was there.
+                if watched && problem.is_none() && !self.claim.is_whole() {
+                    return sleep(SETTLE).await;
+                }
+                match watched && problem.is_none() {
+                    true => pending().await,
+                    false => sleep(RETRY).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.claim,
+                () = retry => {}
+                () = changed(&mut watch) => {}
+            }
+        }
+    }
+
+    /// The directories whose contents are ours to look after.
+    fn directories(&self) -> [PathBuf; 2] {
+        let of = |path: &Path| path.parent().unwrap_or(path).to_owned();
+        [of(self.claim.path()), of(&self.servers_dir)]
+    }
+
+    /// Makes again what is gone.
+    async fn mend(&mut self) -> Result<(), SocketError> {
+        if !self.claim.is_whole() {
+            let listener = self.claim.renew(&self.place)?;
+            let socket = self.claim.path().display();
+            tracing::warn!(%socket, "the socket or its lock was removed or replaced: made again");
+            if let Some(listener) = listener {
+                // The other end goes when the daemon stops.
+                let _ = self.renewed.send(listener).await;
+            }
+        }
+        if !self.servers_dir.is_dir() {
+            let path = &self.servers_dir;
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|source| SocketError::Io { deed: "create", path: path.clone(), source })?;
+            tracing::warn!(directory = %path.display(), "the servers' sockets were removed");
+        }
+        Ok(())
+    }
+}
+
+/// Waits until something in a watched directory has changed, and then for a moment of quiet.
+async fn changed(watch: &mut Option<Watch>) {
+    let Some(events) = watch.as_mut().map(|watch| &mut watch.events) else {
+        return pending().await;
+    };
+    if events.next().await.is_none_or(|event| event.is_err()) {
+        *watch = None;
+        return;
+    }
+    sleep(SETTLE).await;
+    while let Some(Some(Ok(_))) = futures_util::FutureExt::now_or_never(events.next()) {}
+}
+
+struct Watch {
+    watches: Watches,
+    events: EventStream<Vec<u8>>,
+}
+
+impl Watch {
+    /// `None`, with a log line, where inotify is not to be had.
+    fn start() -> Option<Watch> {
+        let opened = Inotify::init().and_then(|inotify| {
+            let watches = inotify.watches();
+            Ok(Watch { watches, events: inotify.into_event_stream(vec![0; 4096])? })
+        });
+        opened
+            .inspect_err(|error| tracing::warn!(%error, "inotify is not available: the socket is looked at every 5 s"))
+            .ok()
+    }
+
+    /// Watches these directories, which may be other ones of the same names by now. False when one
+    /// cannot be watched.
+    fn renew(&mut self, directories: &[PathBuf]) -> bool {
+        let mask = WatchMask::DELETE
+            | WatchMask::MOVED_FROM
+            | WatchMask::MOVED_TO
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        directories.iter().all(|directory| self.watches.add(directory, mask).is_ok())
+    }
+}

@@ -3,13 +3,13 @@
 //! Each command's own arguments stand with the command, in `commands/`.
 
 use crate::commands::{
-    completions, daemon_logs, daemon_restart, daemon_start, daemon_status, daemon_stop,
-    defaults_set, defaults_show, defaults_unset, events, gpus, help, logs, metrics, model_add,
-    model_alias, model_args, model_copy, model_diff, model_edit, model_export, model_history,
-    model_import, model_key, model_list, model_remove, model_rename, model_rollback, model_scan,
-    model_set, model_show, model_unset, model_verify, ps, restart, rpc, run, runtime_add,
-    runtime_list, runtime_refresh, runtime_remove, runtime_set, runtime_show, runtime_unset,
-    runtime_use, start, status, stop, version, wait,
+    completions, daemon_check_config, daemon_logs, daemon_restart, daemon_start, daemon_status,
+    daemon_stop, defaults_set, defaults_show, defaults_unset, events, gpus, help, logs, metrics,
+    model_add, model_alias, model_args, model_copy, model_diff, model_edit, model_export,
+    model_history, model_import, model_key, model_list, model_remove, model_rename, model_rollback,
+    model_scan, model_set, model_show, model_unset, model_verify, ps, restart, rpc, run,
+    runtime_add, runtime_list, runtime_refresh, runtime_remove, runtime_set, runtime_show,
+    runtime_unset, runtime_use, start, status, stop, version, wait, why,
 };
 use crate::connection::Reach;
 use crate::output::{ColourChoice, Format};
@@ -32,7 +32,8 @@ Servers:
   start NAME…          Start models' servers and wait until they are ready
   stop NAME…           Stop them and wait until they have ended
   restart NAME…        Stop and start them, with the settings of now
-  wait NAME            Wait until a server is ready
+  wait NAME…           Wait until servers are ready, idle, stopped or failed
+  why NAME             Why a server is as it is, and what to do
   ps                   List servers: state, endpoint, memory, speed
   status [NAME]        How everything is; how one server is and why
   logs NAME            What a server wrote
@@ -70,7 +71,7 @@ The machine:
   events               What happened and why
 
 The daemon:
-  daemon start, stop, restart, status, logs
+  daemon start, stop, restart, status, logs, check-config
   version              Versions of llamactl and of the daemon
   rpc METHOD [JSON]    Call the daemon's API directly
   completions SHELL    Shell completion
@@ -181,6 +182,7 @@ pub(crate) enum Command {
     Stop(stop::Stop),
     Restart(restart::Restart),
     Wait(wait::Wait),
+    Why(why::Why),
     Ps(ps::Ps),
     Status(status::Status),
     Logs(logs::Logs),
@@ -197,7 +199,7 @@ pub(crate) enum Command {
     Gpus(gpus::Gpus),
     Metrics(metrics::Metrics),
     Events(events::Events),
-    /// The daemon itself: start, stop, restart, status, logs
+    /// The daemon itself: start, stop, restart, status, logs, check-config
     #[command(subcommand)]
     Daemon(DaemonCommand),
     Version(version::Version),
@@ -296,12 +298,14 @@ pub(crate) enum DaemonCommand {
     Start(daemon_start::Start),
     /// Stop the daemon and, unless told otherwise, its servers
     Stop(daemon_stop::Stop),
-    /// Replace the daemon by a new one; the servers run on
+    /// Replace the daemon by its program of now; the servers run on
     Restart(daemon_restart::Restart),
     /// Show how the daemon is
     Status(daemon_status::Status),
     /// Show the daemon's own log
     Logs(daemon_logs::Logs),
+    /// Check the daemon's configuration file
+    CheckConfig(daemon_check_config::CheckConfig),
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use clap::CommandFactory as _;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use llamactl_protocol::Failure;
+use llamactl_protocol::event::KINDS;
 use llamactl_protocol::metrics::MetricsSample;
 use llamactl_protocol::model::ModelList;
 use llamactl_protocol::options::{Group, Item, Setting, Values, catalogue, find};
@@ -51,6 +52,23 @@ pub(crate) fn runtime_names() -> ArgValueCompleter {
 /// Completes names of series.
 pub(crate) fn series() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| starting_with(typed, ask(readings).unwrap_or_default()))
+}
+
+/// Completes kinds of events: a whole group, then each of it.
+pub(crate) fn event_kinds() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| kinds_for(typed))
+}
+
+fn kinds_for(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let mut groups: Vec<&str> =
+        KINDS.iter().filter_map(|(kind, _)| kind.split('.').next()).collect();
+    groups.dedup();
+    let groups = groups.into_iter().map(|group| (group, format!("All events of {group}")));
+    groups
+        .chain(KINDS.iter().map(|(kind, about)| (*kind, (*about).to_owned())))
+        .filter(|(kind, _)| begins(kind, typed))
+        .map(|(kind, about)| CompletionCandidate::new(kind).help(Some(about.into())))
+        .collect()
 }
 
 /// Completes `key=value`.

@@ -5,6 +5,7 @@
 
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
+use crate::output::hangup::reader_gone;
 use crate::output::units;
 use llamactl_protocol::client::Follow;
 use llamactl_protocol::stream::{End, EndReason, Item, Missed};
@@ -49,9 +50,9 @@ where
     S: Subscription,
     T: AsyncRead + AsyncWrite,
 {
-    let mut interrupt = pin!(ctrl_c());
+    let mut halt = pin!(halt());
     loop {
-        match soon(output, follow.next(), &mut interrupt).await? {
+        match soon(output, follow.next(), &mut halt).await? {
             Item::Snapshot { data, .. } | Item::Change { data, .. } => print(output, data)?,
             Item::Missed { data, .. } => output.aside(missed(data)),
             Item::End { data, .. } => {
@@ -75,9 +76,9 @@ where
     S: Subscription,
     T: AsyncRead + AsyncWrite,
 {
-    let mut interrupt = pin!(ctrl_c());
+    let mut halt = pin!(halt());
     loop {
-        let item = soon(output, follow.next_raw(), &mut interrupt).await?;
+        let item = soon(output, follow.next_raw(), &mut halt).await?;
         match instead(&item) {
             Some(other) => output.json_unflushed(&other)?,
             None => output.json_unflushed(&item)?,
@@ -89,28 +90,29 @@ where
     }
 }
 
+/// Why a stream is no longer printed although more may come.
+pub(crate) enum Halt {
+    /// The person pressed Ctrl-C.
+    Interrupted,
+    /// The reader of stdout has gone.
+    ReaderGone,
+}
+
+/// Until nobody wants more. To be made once for a stream: a key pressed in between would be lost.
+pub(crate) async fn halt() -> Halt {
+    tokio::select! {
+        _ = ctrl_c() => Halt::Interrupted,
+        () = reader_gone() => Halt::ReaderGone,
+    }
+}
+
 /// The next item, at once where there is one; else stdout is flushed first.
 async fn soon<T>(
     output: &mut Output,
     next: impl Future<Output = Result<Option<T>, Failure>>,
-    interrupt: impl Future,
+    halt: impl Future<Output = Halt>,
 ) -> Result<T, Quit> {
-    let (mut next, mut interrupt) = (pin!(next), pin!(interrupt));
-    let item = tokio::select! {
-        // The person first: a log that never pauses must not keep Ctrl-C from being heard.
-        biased;
-        _ = &mut interrupt => return Err(interrupted(output)),
-        item = &mut next => item,
-        () = ready(()) => {
-            output.flush()?;
-            tokio::select! {
-                biased;
-                _ = interrupt => return Err(interrupted(output)),
-                item = next => item,
-            }
-        }
-    };
-    match item {
+    match unless_halted(output, next, halt).await? {
         Ok(Some(item)) => Ok(item),
         Ok(None) => {
             output.flush()?;
@@ -120,10 +122,36 @@ async fn soon<T>(
     }
 }
 
-fn interrupted(output: &mut Output) -> Quit {
-    match output.flush() {
-        Ok(()) => Quit::Told(Kind::Interrupted.exit_status()),
-        Err(quit) => quit,
+/// What comes of `next`, at once where it is there; else stdout is flushed first.
+///
+/// # Errors
+/// How to end when nobody wants more.
+pub(crate) async fn unless_halted<T>(
+    output: &mut Output,
+    next: impl Future<Output = T>,
+    halt: impl Future<Output = Halt>,
+) -> Result<T, Quit> {
+    let (mut next, mut halt) = (pin!(next), pin!(halt));
+    tokio::select! {
+        // The person first: a log that never pauses must not keep Ctrl-C from being heard.
+        biased;
+        why = &mut halt => return Err(halted(output, why)),
+        value = &mut next => return Ok(value),
+        () = ready(()) => {}
+    }
+    output.flush()?;
+    tokio::select! {
+        biased;
+        why = halt => Err(halted(output, why)),
+        value = next => Ok(value),
+    }
+}
+
+fn halted(output: &mut Output, why: Halt) -> Quit {
+    match (why, output.flush()) {
+        (Halt::Interrupted, Ok(())) => Quit::Told(Kind::Interrupted.exit_status()),
+        (Halt::ReaderGone, Ok(())) => Quit::ClosedPipe,
+        (_, Err(quit)) => quit,
     }
 }
 
@@ -163,7 +191,7 @@ pub(crate) fn end_of(item: &str) -> Option<End> {
 }
 
 /// What was dropped, for people.
-fn missed(missed: Missed) -> String {
+pub(crate) fn missed(missed: Missed) -> String {
     match missed {
         Missed { bytes: Some(bytes), .. } => {
             format!("… {} of log were dropped before this line", units::bytes(bytes))

@@ -19,6 +19,7 @@ mod follow;
 mod output;
 mod pages;
 mod private_file;
+mod resume;
 mod secret_input;
 mod settings;
 mod source;

@@ -2,7 +2,7 @@
 
 use crate::connection::Daemon;
 use llamactl_protocol::Failure;
-use llamactl_protocol::event::{Event, EventList};
+use llamactl_protocol::event::{EventList, EventPage};
 use llamactl_protocol::model::{Model, ModelList};
 use llamactl_protocol::runtime::{RuntimeEntry, RuntimeList};
 use llamactl_protocol::server::{Server, ServerList};
@@ -70,7 +70,7 @@ pub(crate) async fn runtimes(daemon: &Daemon) -> Result<Vec<RuntimeEntry>, Failu
 pub(crate) async fn events(
     daemon: &Daemon,
     query: &mut Option<EventList>,
-) -> Result<Option<Vec<Event>>, Failure> {
+) -> Result<Option<EventPage>, Failure> {
     let Some(params) = query else { return Ok(None) };
     params.limit = Some(EVENT_PAGE);
     let page = daemon.call(params).await?;
@@ -78,5 +78,5 @@ pub(crate) async fn events(
         Some(next) => params.after = Some(next),
         None => *query = None,
     }
-    Ok(Some(page.items))
+    Ok(Some(page))
 }

@@ -6,7 +6,7 @@ use crate::output::units;
 use llamactl_protocol::metrics::{ProcessSample, Sample, ServerSample};
 use llamactl_protocol::model::FileState;
 use llamactl_protocol::options;
-use llamactl_protocol::server::{Server, State};
+use llamactl_protocol::server::{Queue, QueueReason, Server, State};
 use serde_json::Value;
 
 /// How a state is painted.
@@ -21,15 +21,47 @@ pub(crate) fn state_style(state: State) -> Style {
     }
 }
 
-/// A state, with how far loading is.
+/// A state, with how far loading is, or which place in line the server has.
 pub(crate) fn state_text(server: &Server) -> String {
-    match (server.state, server.progress_ratio) {
-        (State::Loading, Some(ratio)) => format!("loading {}", units::percent(ratio)),
-        (state, _) => state.as_str().to_owned(),
+    match (server.state, server.progress_ratio, server.queue) {
+        (State::Loading, Some(ratio), _) => format!("loading {}", units::percent(ratio)),
+        (State::Queued, _, Some(queue)) => format!("queued {}", units::ordinal(queue.position)),
+        (state, ..) => state.as_str().to_owned(),
     }
 }
 
-/// The same as a cell.
+/// The same, with the time until the server is started again.
+pub(crate) fn state_text_at(server: &Server, now_ms: i64) -> String {
+    match (server.state, server.restart_at_ms) {
+        (State::Backoff, Some(at_ms)) => format!("backoff {}", units::between(now_ms, at_ms)),
+        _ => state_text(server),
+    }
+}
+
+/// What a server in line waits for.
+pub(crate) fn queue_reason(queue: &Queue) -> &'static str {
+    match queue.reason {
+        QueueReason::Loads => "other models are being loaded first",
+        QueueReason::Memory => "others hold the memory it needs",
+    }
+}
+
+/// What a server computes on, and the memory it holds there.
+pub(crate) fn device(server: &Server, process: Option<&ProcessSample>) -> Option<String> {
+    let held = process.and_then(|process| process.gpu_memory_bytes).filter(|&bytes| bytes > 0);
+    match (server.device.as_deref(), held) {
+        (Some("cpu"), _) => Some("cpu".to_owned()),
+        (device, Some(bytes)) => {
+            Some(format!("{} {}", device.unwrap_or("gpu"), units::bytes(bytes)))
+        }
+        (device, None) => device.map(str::to_owned),
+    }
+}
+
+/// What is said of a server that was to use a GPU and does not.
+pub(crate) const ON_CPU: &str = "on the CPU, although a GPU was asked for";
+
+/// The state as a cell.
 pub(crate) fn state_cell(server: &Server) -> Cell {
     Cell::styled(state_style(server.state), state_text(server))
 }
@@ -53,14 +85,14 @@ pub(crate) fn endpoint(server: &Server) -> Option<String> {
     }
 }
 
-/// The same with only the file name of a socket.
+/// The same in few columns: only the address of a URL, only the file name of a socket.
 pub(crate) fn short_endpoint(server: &Server) -> Option<String> {
     let endpoint = endpoint(server)?;
-    let socket = endpoint.strip_prefix("unix:").and_then(|path| path.rsplit_once('/'));
-    Some(match socket {
-        Some((_, file)) => format!("unix:…/{file}"),
-        None => endpoint,
-    })
+    if let Some((_, file)) = endpoint.strip_prefix("unix:").and_then(|path| path.rsplit_once('/')) {
+        return Some(format!("unix:…/{file}"));
+    }
+    let address = endpoint.strip_prefix("http://").and_then(|url| url.strip_suffix("/v1"));
+    Some(address.map(str::to_owned).unwrap_or(endpoint))
 }
 
 /// The line that says a server is ready, and where to reach it.
@@ -164,7 +196,11 @@ pub(crate) mod tests {
                 signal: None,
                 at_ms: 950,
             }),
+            queue: None,
             restarts: 0,
+            restart_at_ms: None,
+            on_cpu: None,
+            device: None,
             in_force: Some(InForce { context_tokens: Some(4096), slots: Some(4), build: None }),
             pending: vec![],
             overrides: Default::default(),
@@ -188,6 +224,31 @@ pub(crate) mod tests {
         assert!(port_hint(&server).unwrap().contains("model set m port=auto"));
         assert_eq!(endpoint(&server).as_deref(), Some("unix:/r/m.sock"));
         assert_eq!(short_endpoint(&server).as_deref(), Some("unix:…/m.sock"));
+    }
+
+    #[test]
+    fn a_state_says_how_far_and_how_long() {
+        let mut queued = server("m", State::Queued);
+        assert_eq!(state_text(&queued), "queued");
+        queued.queue = Some(Queue { reason: QueueReason::Loads, position: 2 });
+        assert_eq!(state_text(&queued), "queued 2nd");
+        let mut backoff = server("m", State::Backoff);
+        assert_eq!(state_text_at(&backoff, 1_000), "backoff");
+        backoff.restart_at_ms = Some(4_000);
+        assert_eq!(state_text_at(&backoff, 1_000), "backoff 3.0 s");
+    }
+
+    #[test]
+    fn a_device_nobody_knows_is_not_the_cpu() {
+        let mut server = server("m", State::Ready);
+        let holds = |bytes| ProcessSample { gpu_memory_bytes: Some(bytes), ..Default::default() };
+        assert_eq!(device(&server, None), None);
+        assert_eq!(device(&server, Some(&holds(0))), None);
+        assert_eq!(device(&server, Some(&holds(5 << 30))).as_deref(), Some("gpu 5.0 GiB"));
+        server.device = Some("gpu".into());
+        assert_eq!(device(&server, None).as_deref(), Some("gpu"));
+        server.device = Some("cpu".into());
+        assert_eq!(device(&server, Some(&holds(1 << 20))).as_deref(), Some("cpu"));
     }
 
     #[test]

@@ -2,35 +2,99 @@
 
 use super::{daemon_start, daemon_stop};
 use crate::args::more;
-use crate::connection::Reach;
+use crate::connection::{Daemon, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
+use llamactl_protocol::daemon::{DaemonHello, DaemonRestart, DaemonStatus, RestartBegun};
 use llamactl_protocol::{Failure, Kind, place};
 use std::time::Duration;
+use tokio::signal::ctrl_c;
+use tokio::time::{Instant, sleep};
 
-/// How long the old daemon may take to end. It stops no server.
+/// How long the change may take. No server is stopped for it.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How often the daemon is asked whether it is the new one.
+const PAUSE: Duration = Duration::from_millis(20);
 
-/// Replace the daemon by a new one; the servers run on
+/// Replace the daemon by its program of now; the servers run on
 ///
-/// The new daemon takes the running servers over. Starts a daemon where none runs.
+/// The daemon executes the llamactld that lies where it was started from, with the configuration of
+/// now: that is an upgrade without an interruption. It keeps its process id and its socket, and takes
+/// its servers over. A program that does not work, or a configuration with a mistake, is refused and
+/// the daemon goes on. Starts a daemon where none runs.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl daemon restart";
-    "0 the new daemon runs  6 it could not be started  7 the old one has not ended in time"
+    "0 the new daemon runs  1 its program does not work  5 its configuration is wrong  \
+     6 it could not be started  7 the change took too long"
 ))]
 pub(crate) struct Restart {}
 
 /// Restarts the daemon.
 pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
-    if let Some(daemon) = reach.running().await? {
-        if daemon.socket == place::system_socket() {
-            let why = "this is the machine's own daemon, which llamactl cannot start again";
-            return Err(Failure::new(Kind::Usage, why).hint("systemctl restart llamactld").into());
+    let Some(daemon) = reach.running().await? else {
+        return daemon_start::run(output, reach).await;
+    };
+    daemon.quietly();
+    let begun = match daemon.call(&DaemonRestart {}).await {
+        Ok(begun) => begun,
+        Err(failure) if failure.kind == Kind::UnknownMethod => {
+            return replace_old(output, reach, daemon).await;
         }
-        daemon.quietly();
-        daemon_stop::stop(output, daemon, true, LIMIT).await?;
+        Err(failure) => return Err(failure.into()),
+    };
+    output.progress("waiting for the new daemon");
+    let done = tokio::select! {
+        done = replaced(&daemon, &begun) => done,
+        _ = ctrl_c() => Err(Failure::new(
+            Kind::Interrupted,
+            "stopped waiting; the daemon is being replaced all the same",
+        )),
+    };
+    output.progress("");
+    let daemon = done?;
+    let hello = daemon.hello().await?;
+    if output.json {
+        return output.json(&hello);
     }
+    if output.quiet {
+        return Ok(());
+    }
+    let servers = match daemon.call(&DaemonStatus {}).await?.servers_active {
+        0 => String::new(),
+        1 => "; its server runs on".to_owned(),
+        n => format!("; its {n} servers run on"),
+    };
+    output.line(format!("llamactld {} took over (pid {}){servers}", hello.version, hello.pid))
+}
+
+/// Waits until another life of the daemon answers than the one that goes. Connections made in
+/// between wait in the socket's queue and are answered by the new one.
+async fn replaced(old: &Daemon, begun: &RestartBegun) -> Result<Daemon, Failure> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let daemon = old.again().await?;
+        match daemon.call(&DaemonHello::default()).await {
+            Ok(hello) if hello.started_at_ms != begun.started_at_ms => return Ok(daemon),
+            // The old one, or it closed the connection while it went.
+            _ if Instant::now() < deadline => sleep(PAUSE).await,
+            _ => {
+                let why = format!("no new daemon answered within {} s", LIMIT.as_secs());
+                return Err(Failure::new(Kind::TimedOut, why).hint(
+                    "llamactl daemon logs tells what it does; the servers are not affected",
+                ));
+            }
+        }
+    }
+}
+
+/// Replaces a daemon that is too old to do it itself: it ends, and another is started.
+async fn replace_old(output: &mut Output, reach: &Reach, daemon: Daemon) -> Outcome {
+    if daemon.socket == place::system_socket() {
+        let why = "this daemon is too old to be replaced while it runs";
+        return Err(Failure::new(Kind::Usage, why).hint("systemctl restart llamactld").into());
+    }
+    daemon_stop::stop(output, daemon, true, LIMIT).await?;
     daemon_start::run(output, reach).await
 }

@@ -4,11 +4,11 @@ use crate::args::more;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::output::facts::Facts;
+use crate::output::facts::{Facts, listed};
 use crate::output::time::now_ms;
 use crate::output::units;
 use clap::Args;
-use llamactl_protocol::daemon::{DaemonReport, DaemonStatus};
+use llamactl_protocol::daemon::{ConfigReport, DaemonReport, DaemonStatus};
 
 /// Show how the daemon is
 ///
@@ -44,11 +44,25 @@ fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
     facts.add("socket", report.socket.to_string());
     facts.add("state", report.state_dir.to_string());
     facts.add_known("log", report.log.as_ref().map(ToString::to_string));
+    facts.add_known("config", report.config.as_ref().map(config));
     facts.add("llama-server", runtime(report));
     facts.add("models", format!("{}, servers active: {}", report.models, report.servers_active));
     facts.add("connections", connections(report));
     facts.add_known("memory", report.memory_bytes.map(units::bytes));
     facts
+}
+
+/// The configuration's file, and what holds.
+fn config(config: &ConfigReport) -> String {
+    let path = config.path.as_ref().map_or_else(|| "no file".to_owned(), ToString::to_string);
+    let max_running = config.max_running.map(|n| format!("max_running={n}"));
+    let values = [
+        max_running,
+        Some(format!("max_loading={}", config.max_loading)),
+        Some(format!("on_daemon_exit={}", config.on_daemon_exit)),
+        Some(format!("strays={}", config.strays)),
+    ];
+    format!("{path}: {}", listed(values).unwrap_or_default())
 }
 
 fn connections(report: &DaemonReport) -> String {
@@ -84,6 +98,7 @@ pub(crate) mod tests {
             socket: "/s/run/llamactld.sock".into(),
             state_dir: "/s".into(),
             log: None,
+            config: None,
             models: 2,
             servers_active: 1,
             runtime: Some(Runtime {

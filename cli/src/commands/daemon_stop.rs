@@ -72,7 +72,11 @@ pub(crate) async fn stop(
     // Opened while it certainly runs: the number cannot have become another process's.
     let process = handle(hello.pid);
     let begun = daemon.call(&DaemonStop { keep_servers }).await?;
-    output.progress("waiting for the daemon to end");
+    output.progress(&match begun.servers {
+        0 => "waiting for the daemon to end".to_owned(),
+        1 => "stopping its server, then the daemon".to_owned(),
+        n => format!("stopping its {n} servers, then the daemon"),
+    });
     let end = async {
         match process {
             Some(process) => ended(process).await,

@@ -1,29 +1,34 @@
 //! `llamactl events`
 
 use crate::args::more;
-use crate::complete::model_names;
-use crate::connection::{Autostart, Reach};
+use crate::complete::{event_kinds, model_names};
+use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::Outcome;
-use crate::follow;
+use crate::follow::{halt, missed};
 use crate::output::Output;
 use crate::output::sanitize::one_line;
 use crate::output::styled::{BOLD, DIM, Styled};
 use crate::output::table::{Align, Cell, Column, Table, known};
 use crate::output::time::{Clock, parse_moment};
 use crate::pages;
+use crate::resume::{Feed, Origin};
 use clap::Args;
 use llamactl_protocol::event::{Event, EventFollow, EventList};
+use llamactl_protocol::stream::Missed;
+use std::pin::pin;
 
 /// Show what happened and why
 ///
 /// Oldest first. Events are numbered without gaps; --after goes on where an earlier look ended.
-/// With -f new events follow: without --since or --after, from now on.
+/// With -f new events follow: without --since or --after, from the last one on. Following
+/// outlasts the daemon: when a new one answers it goes on with the next event.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl events --since 1h",
-    "llamactl events --model qwen3",
+    "llamactl events --model qwen3 --kind server.failed",
+    "llamactl events -f --kind server",
     "llamactl events -f --json | jq -c .data";
-    "0 done  3 no such model  6 daemon unreachable  130 interrupted"
+    "0 done  3 no such model  5 no such kind  6 daemon unreachable, or stopped with daemon stop\n  130 interrupted"
 ))]
 pub(crate) struct Events {
     /// Go on with new events as they come
@@ -38,6 +43,9 @@ pub(crate) struct Events {
     /// Only events of this model, by name or alias
     #[arg(long, value_name = "NAME", add = model_names())]
     model: Option<String>,
+    /// Only events of this kind: server.failed, or server for all of servers; several times for more
+    #[arg(long = "kind", value_name = "KIND", add = event_kinds())]
+    kinds: Vec<String>,
 }
 
 /// Shows events.
@@ -45,18 +53,21 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Out
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let clock = Clock::local();
     if args.follow {
-        let params = EventFollow { after: args.after, since_ms: args.since, model: args.model };
-        let mut stream = daemon.follow(&params).await?;
-        drop(daemon);
-        return follow::to_stdout(output, &mut stream, |output, event| {
-            output.line_unflushed(line(&event, &clock))
-        })
-        .await;
+        return follow(output, daemon, args, &clock).await;
     }
-    let mut query =
-        Some(EventList { after: args.after, since_ms: args.since, model: args.model, limit: None });
+    let mut query = Some(EventList {
+        after: args.after,
+        since_ms: args.since,
+        model: args.model,
+        kinds: args.kinds,
+        limit: None,
+    });
     let mut table = table();
-    while let Some(events) = pages::events(&daemon, &mut query).await? {
+    while let Some(page) = pages::events(&daemon, &mut query).await? {
+        if page.missed.is_some() {
+            output.aside(missed(Missed { items: page.missed, bytes: None }));
+        }
+        let events = page.items;
         if output.json {
             output.json_lines(&events)?;
         } else if output.quiet {
@@ -66,6 +77,29 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Out
         }
     }
     output.table(&table)
+}
+
+async fn follow(output: &mut Output, daemon: Daemon, args: Events, clock: &Clock) -> Outcome {
+    let params = EventFollow {
+        after: args.after,
+        since_ms: args.since,
+        model: args.model,
+        kinds: args.kinds,
+    };
+    let origin = Origin::of(&daemon);
+    let mut feed = Feed::open(daemon, params).await?;
+    let mut halt = pin!(halt());
+    loop {
+        feed.print(output, &mut halt, |output, event| {
+            if output.quiet {
+                output.line_unflushed(event.seq.to_string())
+            } else {
+                output.line_unflushed(line(&event, clock))
+            }
+        })
+        .await?;
+        feed = feed.resume(output, &origin, &mut halt).await?;
+    }
 }
 
 fn table() -> Table {

@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments, its help, what it does.
 
 pub(crate) mod completions;
+pub(crate) mod daemon_check_config;
 pub(crate) mod daemon_logs;
 pub(crate) mod daemon_restart;
 pub(crate) mod daemon_start;
@@ -51,6 +52,7 @@ pub(crate) mod status_one;
 pub(crate) mod stop;
 pub(crate) mod version;
 pub(crate) mod wait;
+pub(crate) mod why;
 
 use crate::args::{Command, DaemonCommand, DefaultsCommand, ModelCommand, RuntimeCommand};
 use crate::connection::Reach;
@@ -64,6 +66,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) ->
         Command::Stop(args) => stop::run(output, reach, args).await,
         Command::Restart(args) => restart::run(output, reach, args).await,
         Command::Wait(args) => wait::run(output, reach, args).await,
+        Command::Why(args) => why::run(output, reach, args).await,
         Command::Ps(args) => ps::run(output, reach, args).await,
         Command::Status(args) => status::run(output, reach, args).await,
         Command::Logs(args) => logs::run(output, reach, args).await,
@@ -122,6 +125,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) ->
         Command::Daemon(DaemonCommand::Restart(_)) => daemon_restart::run(output, reach).await,
         Command::Daemon(DaemonCommand::Status(_)) => daemon_status::run(output, reach).await,
         Command::Daemon(DaemonCommand::Logs(args)) => daemon_logs::run(output, reach, args).await,
+        Command::Daemon(DaemonCommand::CheckConfig(args)) => {
+            daemon_check_config::run(output, args).await
+        }
         Command::Version(_) => version::run(output, reach).await,
         Command::Rpc(args) => rpc::run(output, reach, args).await,
         Command::Completions(args) => completions::run(output, args),

@@ -1,6 +1,7 @@
 //! `llamactl model set NAME key=value…`
 
 use crate::args::more;
+use crate::commands::restart::last_event;
 use crate::commands::start::{Patience, bring_up};
 use crate::complete::{assignments, model_names};
 use crate::connection::{Autostart, Daemon, Reach};
@@ -97,9 +98,10 @@ async fn restart(
     patience: &Patience,
 ) -> Outcome {
     let deadline = patience.deadline();
+    let stopped_after = last_event(daemon).await;
     let accepted = daemon.call(&ServerRestart { model, set: Default::default() }).await?;
     let mut tally = Tally::default();
-    bring_up(output, daemon, vec![accepted], patience, deadline, &mut tally).await?;
+    bring_up(output, daemon, vec![accepted], patience, deadline, stopped_after, &mut tally).await?;
     tally.end()
 }
 

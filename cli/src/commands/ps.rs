@@ -8,14 +8,18 @@ use crate::output::table::{Align, Cell, Column, Table, known};
 use crate::output::time::now_ms;
 use crate::output::units;
 use crate::pages;
-use crate::view::{endpoint, resident_bytes, sample_of, short_endpoint, state_cell};
+use crate::view::{
+    ON_CPU, device, endpoint, queue_reason, resident_bytes, sample_of, short_endpoint, state_style,
+    state_text_at,
+};
 use clap::Args;
 use llamactl_protocol::metrics::{MetricsSample, Sample};
 use llamactl_protocol::server::{Server, State};
 
 /// List servers: state, endpoint, memory, speed
 ///
-/// Shows the servers that run, are about to, or failed; --all also models that are stopped.
+/// Shows the servers that run, are about to, or failed; --all also models that are stopped. UP is
+/// how long a server has been in its state, RESTARTS how often it was started again by itself.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl ps",
@@ -57,8 +61,10 @@ pub(crate) fn table(
     let mut table = Table::new([
         Column("NAME", Align::Left),
         Column("STATE", Align::Left),
-        Column("SINCE", Align::Right),
+        Column("UP", Align::Right),
+        Column("RESTARTS", Align::Right),
         Column("ENDPOINT", Align::Left),
+        Column("DEVICE", Align::Left),
         Column("CTX", Align::Right),
         Column("SLOTS", Align::Right),
         Column("TOK/S", Align::Right),
@@ -81,9 +87,11 @@ pub(crate) fn table(
         let memory = measured.and_then(|sample| resident_bytes(&sample.process));
         table.row([
             Cell::from(&server.model),
-            state_cell(server),
+            Cell::styled(state_style(server.state), state_text_at(server, now_ms)),
             Cell::from(units::between(server.since_ms, now_ms)),
+            Cell::from(server.restarts.to_string()),
             known(if short { short_endpoint(server) } else { endpoint(server) }.filter(|_| runs)),
+            known(device(server, measured.map(|sample| &sample.process)).filter(|_| runs)),
             known(in_force.filter(|_| runs).and_then(|f| f.context_tokens).map(|n| n.to_string())),
             known(slots.filter(|_| runs)),
             known(speed.map(units::rate)),
@@ -100,6 +108,7 @@ fn cause(server: &Server) -> Option<String> {
     let pending = &server.pending;
     let overrides: Vec<&str> = server.overrides.keys().map(String::as_str).collect();
     let remarks = [
+        (server.on_cpu == Some(true)).then(|| ON_CPU.to_owned()),
         (!pending.is_empty()).then(|| format!("{}: on restart", pending.join(", "))),
         (!overrides.is_empty()).then(|| format!("{}: this run alone", overrides.join(", "))),
         server.warnings.first().cloned(),
@@ -108,6 +117,7 @@ fn cause(server: &Server) -> Option<String> {
     let remarks = (!remarks.is_empty()).then(|| remarks.join("; "));
     match server.state {
         State::Ready | State::Sleeping => remarks,
+        State::Queued => server.queue.as_ref().map(|queue| queue_reason(queue).to_owned()),
         _ => server.cause.as_ref().map(|cause| cause.message.clone()).or(remarks),
     }
 }
@@ -135,6 +145,7 @@ mod tests {
                 state: State::Ready,
                 process: ProcessSample {
                     memory_anonymous_bytes: Some(1 << 30),
+                    gpu_memory_bytes: Some(2 << 30),
                     ..ProcessSample::default()
                 },
                 llama: Some(LlamaSample {
@@ -146,12 +157,26 @@ mod tests {
             }],
             daemon: ProcessSample::default(),
         };
-        let servers = [server("a", State::Ready), failed];
+        let mut again = server("c", State::Backoff);
+        (again.model_id, again.restarts, again.restart_at_ms) = (3, 2, Some(1_203_000));
+        again.cause.as_mut().unwrap().message = "it was killed".into();
+        let servers = [server("a", State::Ready), failed, again];
         assert_eq!(
             table(&servers, Some(&sample), 1_200_000, false).render(false, None),
-            "NAME  STATE    SINCE  ENDPOINT                   CTX  SLOTS  TOK/S      MEM   PID  CAUSE\n\
-             a     ready   3m 20s  http://127.0.0.1:8101/v1  4096    1/4   42.0  1.0 GiB  4711  -\n\
-             b     failed  3m 20s  -                            -      -      -        -     -  the file ends early\n"
+            "NAME  STATE              UP  RESTARTS  ENDPOINT                  DEVICE        CTX  SLOTS  TOK/S      MEM   PID  CAUSE\n\
+             a     ready          3m 20s         0  http://127.0.0.1:8101/v1  gpu 2.0 GiB  4096    1/4   42.0  1.0 GiB  4711  -\n\
+             b     failed         3m 20s         0  -                         -               -      -      -        -     -  the file ends early\n\
+             c     backoff 3.0 s  3m 20s         2  -                         -               -      -      -        -     -  it was killed\n"
         );
+        let narrow = table(&servers, Some(&sample), 1_200_000, true).render(false, None);
+        assert!(narrow.contains("  127.0.0.1:8101  gpu 2.0 GiB  "), "{narrow}");
+    }
+
+    #[test]
+    fn what_runs_on_the_cpu_against_its_wish_is_said() {
+        let mut server = server("a", State::Ready);
+        (server.on_cpu, server.device) = (Some(true), Some("cpu".into()));
+        let text = table(&[server], None, 1_200_000, false).render(false, None);
+        assert!(text.contains("  cpu  ") && text.contains(ON_CPU), "{text}");
     }
 }

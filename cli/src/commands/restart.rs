@@ -4,17 +4,18 @@ use super::start::{Patience, bring_up};
 use super::stop::running;
 use crate::args::more;
 use crate::complete::{assignments, model_names};
-use crate::connection::{Autostart, Reach};
+use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use crate::settings;
 use clap::Args;
+use llamactl_protocol::event::EventList;
 use llamactl_protocol::server::ServerRestart;
 use std::ffi::OsString;
 
 /// Stop and start models' servers, with the settings of now
 ///
-/// One that is stopped is started. Waits until each is ready.
+/// One that is stopped is started. Waits until each is ready, and says how many requests were cut.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model set qwen3 ctx-size=16384 && llamactl restart qwen3",
@@ -41,6 +42,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Ou
     let set = settings::parse(&args.set)?;
     let daemon = reach.daemon(Autostart::Always).await?;
     let names = if args.all { running(&daemon).await? } else { args.names };
+    let stopped_after = last_event(&daemon).await;
     let mut tally = Tally::default();
     let mut accepted = Vec::new();
     for model in names {
@@ -48,6 +50,14 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Ou
         let answer = daemon.call(&restart).await.map_err(Quit::from);
         accepted.extend(tally.take(output, answer)?);
     }
-    bring_up(output, &daemon, accepted, &args.patience, deadline, &mut tally).await?;
+    bring_up(output, &daemon, accepted, &args.patience, deadline, stopped_after, &mut tally)
+        .await?;
     tally.end()
+}
+
+/// The number of the last event: what comes behind it is of the restart that follows. `None` where
+/// it cannot be had, which is no reason not to restart.
+pub(crate) async fn last_event(daemon: &Daemon) -> Option<i64> {
+    let last = EventList { after: Some(i64::MAX), limit: Some(1), ..EventList::default() };
+    daemon.call(&last).await.ok().map(|page| page.last)
 }

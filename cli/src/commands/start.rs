@@ -1,5 +1,6 @@
 //! `llamactl start NAME…`
 
+use super::stop;
 use crate::args::more;
 use crate::complete::{assignments, model_names};
 use crate::connection::{Autostart, Daemon, Reach};
@@ -7,10 +8,11 @@ use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use crate::output::time::parse_duration;
 use crate::settings;
-use crate::view::{port_hint, ready_already_line, ready_line};
+use crate::view::{ON_CPU, port_hint, ready_already_line, ready_line, state_text};
 use crate::waiting::{Deadline, Goal, Request, until};
 use clap::Args;
-use llamactl_protocol::server::{Accepted, Server, ServerStart, State};
+use llamactl_protocol::event::EventList;
+use llamactl_protocol::server::{Accepted, Cause, Server, ServerStart, State};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use std::time::Duration;
     "llamactl start a b --timeout 5m",
     "llamactl start qwen3 --set ctx-size=32768",
     "llamactl start qwen3 --no-wait";
-    "0 ready  3 no such model  6 daemon unreachable  7 timed out  8 a server failed  130 interrupted"
+    "0 ready  3 no such model  4 as many run as may  6 daemon unreachable  7 timed out  8 a server failed  130 interrupted"
 ))]
 pub(crate) struct Start {
     /// Models, by name or alias
@@ -76,17 +78,19 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Start) -> Outc
         let answer = daemon.call(&start).await.map_err(Quit::from);
         accepted.extend(tally.take(output, answer)?);
     }
-    bring_up(output, &daemon, accepted, &args.patience, deadline, &mut tally).await?;
+    bring_up(output, &daemon, accepted, &args.patience, deadline, None, &mut tally).await?;
     tally.end()
 }
 
-/// Waits for starts that were accepted, one after the other, and says what became of each.
+/// Waits for starts that were accepted, one after the other, and says what became of each; of
+/// those that were stopped for it since the event `stopped_after`, also what that took.
 pub(crate) async fn bring_up(
     output: &mut Output,
     daemon: &Daemon,
     accepted: Vec<Accepted>,
     patience: &Patience,
     deadline: Deadline,
+    stopped_after: Option<i64>,
     tally: &mut Tally,
 ) -> Outcome {
     for accepted in accepted {
@@ -102,11 +106,36 @@ pub(crate) async fn bring_up(
             let model = &accepted.server.model;
             until(output, daemon, model, Goal::Ready, Some(&request), deadline).await
         };
+        if let Some(after) = stopped_after.filter(|_| output.for_people()) {
+            told_stop(output, daemon, &accepted.server, after).await?;
+        }
         if let Some(server) = tally.take(output, result)? {
             up(output, &server, accepted.changed, already)?;
         }
     }
     Ok(())
+}
+
+/// Says what it took to stop the run before, where that was more than asking.
+async fn told_stop(output: &mut Output, daemon: &Daemon, server: &Server, after: i64) -> Outcome {
+    let stops = EventList {
+        after: Some(after),
+        model: Some(server.model.clone()),
+        kinds: vec!["server.stopped".to_owned()],
+        ..EventList::default()
+    };
+    // Beside the point: what became of the start is told in any case.
+    let Ok(page) = daemon.call(&stops).await else { return Ok(()) };
+    let cause = page.items.last().and_then(|event| cause_of(event.details.as_ref()?));
+    match cause.as_ref().and_then(stop::how) {
+        Some(how) => output.line(stop::stopped_line(&server.model, "stopped", Some(how))),
+        None => Ok(()),
+    }
+}
+
+/// The cause in an event's details; an older daemon's details are the cause itself.
+fn cause_of(details: &serde_json::Value) -> Option<Cause> {
+    serde_json::from_value(details.get("cause").unwrap_or(details).clone()).ok()
 }
 
 /// Whether it answers requests; asleep it wakes for them.
@@ -122,6 +151,8 @@ fn under_way(output: &mut Output, accepted: &Accepted) -> Outcome {
         output.names(accepted.changed.then_some(&server.model))
     } else if is_up(server.state) {
         output.line(ready_already_line(server))
+    } else if server.state == State::Queued {
+        output.line(format!("{} {}", server.model, state_text(server)))
     } else {
         output.line(format!("{} starting", server.model))
     }
@@ -135,6 +166,9 @@ fn up(output: &mut Output, server: &Server, changed: bool, already: bool) -> Out
         return output.names(changed.then_some(&server.model));
     }
     output.line(if already { ready_already_line(server) } else { ready_line(server) })?;
+    if server.on_cpu == Some(true) {
+        output.warning(&format!("{} runs {ON_CPU}", server.model));
+    }
     for warning in &server.warnings {
         output.warning(warning);
     }

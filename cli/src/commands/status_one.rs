@@ -8,7 +8,9 @@ use crate::output::facts::{Facts, listed};
 use crate::output::styled::{BOLD, DIM, Styled, YELLOW};
 use crate::output::time::{Clock, now_ms};
 use crate::output::units;
-use crate::view::{assignment, endpoint, sample_of, state_style, state_text};
+use crate::view::{
+    ON_CPU, assignment, device, endpoint, queue_reason, sample_of, state_style, state_text_at,
+};
 use llamactl_protocol::Failure;
 use llamactl_protocol::log::{LogFollow, LogLine};
 use llamactl_protocol::metrics::{MetricsSample, ProcessSample};
@@ -62,13 +64,13 @@ async fn last_lines(daemon: &Daemon, model: String) -> Result<Vec<LogLine>, Fail
 }
 
 /// `● m: ready since 2026-01-31 12:00:05 (3m 20s)`
-fn title(server: &Server, clock: &Clock, now_ms: i64) -> Styled {
+pub(super) fn title(server: &Server, clock: &Clock, now_ms: i64) -> Styled {
     let style = state_style(server.state);
     Styled::new()
         .with(style, "● ")
         .with(BOLD, server.model.as_str())
         .plain(": ")
-        .with(style, state_text(server))
+        .with(style, state_text_at(server, now_ms))
         .plain(format!(" since {}", clock.full(server.since_ms)))
         .with(DIM, format!(" ({})", units::between(server.since_ms, now_ms)))
 }
@@ -92,7 +94,20 @@ fn facts(detail: &ModelDetail, process: Option<&ProcessSample>, clock: &Clock) -
         let at = clock.full(wanted.at_ms);
         facts.add("   wanted", format!("{wish}, by {} at {at}", wanted.by));
     }
+    facts.add_known(
+        "    queue",
+        server.queue.as_ref().map(|queue| {
+            format!("{} in line: {}", units::ordinal(queue.position), queue_reason(queue))
+        }),
+    );
+    facts.add_known(
+        "    again",
+        server
+            .restart_at_ms
+            .map(|at_ms| format!("it will be started again at {}", clock.full(at_ms))),
+    );
     facts.add_known(" endpoint", endpoint(server));
+    facts.add_known("   device", device(server, process));
     facts.add_known(
         " in force",
         server.in_force.as_ref().and_then(|force| {
@@ -129,6 +144,9 @@ fn facts(detail: &ModelDetail, process: Option<&ProcessSample>, clock: &Clock) -
         facts.add(" restarts", format!("{} since it was started by request", server.restarts));
     }
     facts.add_known("   memory", process.and_then(memory));
+    if server.on_cpu == Some(true) {
+        facts.add("  warning", Styled::new().with(YELLOW, ON_CPU));
+    }
     for warning in &server.warnings {
         facts.add("  warning", Styled::new().with(YELLOW, warning.as_str()));
     }
@@ -149,12 +167,16 @@ mod tests {
     use super::*;
     use crate::commands::model_list::tests::model;
     use crate::view::tests::server;
-    use llamactl_protocol::server::State;
+    use llamactl_protocol::server::{Queue, QueueReason, State};
 
     #[test]
     fn a_server_that_waits_for_a_restart() {
         let mut server = server("m", State::Ready);
         server.pending = vec!["ctx-size".into()];
+        server.restarts = 2;
+        server.device = Some("cpu".into());
+        server.on_cpu = Some(true);
+        server.queue = Some(Queue { reason: QueueReason::Memory, position: 3 });
         let detail = ModelDetail { model: model("m"), chat_template: None, server, resolved: None };
         let process =
             ProcessSample { memory_anonymous_bytes: Some(1 << 30), ..ProcessSample::default() };
@@ -170,6 +192,10 @@ mod tests {
             " in force  4096 tokens of context per slot, 4 slots",
             "    asked  ctx-size=8192",
             "  pending  ctx-size: takes effect on restart",
+            " restarts  2 since it was started by request",
+            "   device  cpu",
+            "    queue  3rd in line: others hold the memory it needs",
+            "  warning  on the CPU, although a GPU was asked for",
             "   memory  1.0 GiB own",
         ] {
             assert!(lines.contains(&wanted.to_owned()), "{wanted:?} in {lines:#?}");

@@ -10,11 +10,12 @@ use crate::pages;
 use crate::waiting::{Goal, Request, until};
 use clap::Args;
 use llamactl_protocol::Failure;
-use llamactl_protocol::server::{Accepted, Server, ServerStop};
+use llamactl_protocol::server::{Accepted, Cause, Server, ServerStop, State};
 
 /// Stop models' servers and wait until they have ended
 ///
-/// Stopping one that is stopped is done already. With -q the names of those that were running are
+/// Requests at work are given a moment to end (drain-timeout); how many were cut is said, and so is
+/// a server that had to be killed. Stopping one that is stopped is done already. With -q the names of those that were running are
 /// printed, so that `llamactl start` can bring them back.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
@@ -85,9 +86,65 @@ fn down(output: &mut Output, accepted: &Accepted, server: &Server, word: &str) -
     } else if !accepted.changed && accepted.server.state.is_settled_down() {
         output.line(format!("{} is stopped already", server.model))
     } else {
-        output.line(format!("{} {word}", server.model))?;
-        let killed = server.cause.as_ref().filter(|cause| cause.signal == Some(9));
-        killed.into_iter().for_each(|cause| output.warning(&cause.message));
-        Ok(())
+        let how = server.cause.as_ref().filter(|_| server.state == State::Stopped).and_then(how);
+        output.line(stopped_line(&server.model, word, how))
+    }
+}
+
+/// The line that says a server was stopped, and what that took where it took something.
+pub(crate) fn stopped_line(model: &str, word: &str, how: Option<&str>) -> String {
+    how.map_or_else(|| format!("{model} {word}"), |how| format!("{model} {word}: {how}"))
+}
+
+/// What a stop took and what it cut, from the cause `stopped as asked: … (who)`; `None` where the
+/// server ended when asked and nothing was cut.
+pub(crate) fn how(cause: &Cause) -> Option<&str> {
+    if cause.code != REQUESTED {
+        return None;
+    }
+    let (_, how) = cause.message.split_once(": ")?;
+    let how = how.split(" (").next().unwrap_or(how).trim_end_matches('.');
+    match how.strip_prefix(PLAINLY) {
+        Some("") => None,
+        Some(cut) => Some(cut.strip_prefix("; ").unwrap_or(how)),
+        None => Some(how),
+    }
+}
+
+/// The code of a cause that somebody asked for.
+const REQUESTED: &str = "requested";
+/// A stop that took no more than asking for it.
+const PLAINLY: &str = "it ended when asked";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::server;
+
+    #[test]
+    fn what_a_stop_took_is_said_where_it_took_something() {
+        let mut cause = server("m", State::Stopped).cause.unwrap();
+        let mut said = |message: &str| {
+            cause.message = format!("stopped as asked: {message} (server.stop by uid 0, pid 7)");
+            stopped_line("m", "stopped", how(&cause))
+        };
+        assert_eq!(said("it ended when asked"), "m stopped");
+        assert_eq!(
+            said("it ended when asked; 2 requests were cut"),
+            "m stopped: 2 requests were cut"
+        );
+        assert_eq!(
+            said("it did not end when asked and was killed; one request was cut"),
+            "m stopped: it did not end when asked and was killed; one request was cut"
+        );
+        assert_eq!(
+            said("it ended when asked a second time"),
+            "m stopped: it ended when asked a second time"
+        );
+        cause.message = "stopped as asked".into();
+        assert_eq!(how(&cause), None);
+        cause.code = "killed".into();
+        cause.message = "ended: killed".into();
+        assert_eq!(how(&cause), None);
     }
 }

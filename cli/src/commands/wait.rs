@@ -1,31 +1,34 @@
-//! `llamactl wait NAME`
+//! `llamactl wait NAME…`
 
 use crate::args::more;
 use crate::complete::model_names;
 use crate::connection::{Autostart, Reach};
-use crate::exit::Outcome;
+use crate::exit::{Outcome, Tally};
 use crate::output::Output;
 use crate::output::time::parse_duration;
 use crate::view::ready_line;
 use crate::waiting::{Deadline, Goal, until};
 use clap::Args;
+use llamactl_protocol::server::Server;
 use std::time::Duration;
 
-/// Wait until a server is ready, stopped or failed
+/// Wait until servers are ready, idle, stopped or failed
 ///
-/// Waiting for `ready` ends at once, with 8, when the server has failed or is stopped and nobody
-/// wants it to run. `--timeout 0` only asks.
+/// Idle is ready with no request at work; it takes up to two seconds to know. Waiting for ready or
+/// idle ends at once, with 8, when a server has failed, or is stopped and nobody wants it to run;
+/// one that will be started again by itself is waited for. --timeout 0 only asks.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl wait qwen3 && curl http://127.0.0.1:8101/v1/models",
-    "llamactl wait qwen3 --for stopped --timeout 1m",
+    "llamactl wait qwen3 gemma --for ready --timeout 5m",
+    "llamactl wait qwen3 --for idle && llamactl restart qwen3",
     "llamactl wait qwen3 --timeout 0 || echo not ready";
     "0 it is so  3 no such model  6 daemon unreachable  7 timed out  8 it cannot become so  130 interrupted"
 ))]
 pub(crate) struct Wait {
-    /// A model, by name or alias
-    #[arg(add = model_names())]
-    name: String,
+    /// Models, by name or alias
+    #[arg(required = true, value_name = "NAME", add = model_names())]
+    names: Vec<String>,
     /// What to wait for
     #[arg(long = "for", value_enum, value_name = "STATE", default_value = "ready")]
     goal: Goal,
@@ -34,18 +37,32 @@ pub(crate) struct Wait {
     timeout: Option<Duration>,
 }
 
-/// Waits for a server.
+/// Waits for servers.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Wait) -> Outcome {
     let deadline = Deadline::after(args.timeout);
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    let server = until(output, &daemon, &args.name, args.goal, None, deadline).await?;
+    let mut tally = Tally::default();
+    for name in &args.names {
+        let result = until(output, &daemon, name, args.goal, None, deadline).await;
+        if let Some(server) = tally.take(output, result)? {
+            reached(output, args.goal, &server)?;
+        }
+    }
+    tally.end()
+}
+
+fn reached(output: &mut Output, goal: Goal, server: &Server) -> Outcome {
     if output.json {
-        output.json(&server)
-    } else if output.quiet {
-        output.names([&server.model])
-    } else if args.goal == Goal::Ready {
-        output.line(ready_line(&server))
-    } else {
-        output.line(format!("{} {}", server.model, server.state.as_str()))
+        return output.json(server);
+    }
+    if output.quiet {
+        return output.names([&server.model]);
+    }
+    match goal {
+        Goal::Ready => output.line(ready_line(server)),
+        Goal::Idle => output.line(format!("{} is idle", server.model)),
+        Goal::Stopped | Goal::Failed => {
+            output.line(format!("{} {}", server.model, server.state.as_str()))
+        }
     }
 }

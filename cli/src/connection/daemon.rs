@@ -101,6 +101,16 @@ impl Daemon {
         probe(&self.socket).await.map_err(|error| unreachable(&[Tried::new(&self.socket, error)]))
     }
 
+    /// A connection of its own to whoever listens there now, as one that was made first.
+    ///
+    /// # Errors
+    /// [`Kind::DaemonUnreachable`].
+    pub(crate) async fn again(&self) -> Result<Daemon, Failure> {
+        let daemon = Daemon::over(self.socket.clone(), self.another().await?);
+        daemon.quietly();
+        Ok(daemon)
+    }
+
     /// Who answers.
     ///
     /// # Errors

@@ -109,6 +109,31 @@ pub(crate) async fn launch(by_client: bool, socket: Option<&Path>) -> Result<Lau
     }
 }
 
+/// Asks the installed `llamactld` what its configuration comes to; what it printed.
+///
+/// # Errors
+/// What is wrong with the configuration, in its words; [`Kind::DaemonUnreachable`] where there is no
+/// `llamactld`.
+pub(crate) async fn check_config(arguments: Vec<OsString>) -> Result<String, Failure> {
+    let program = program();
+    let mut command = Command::new(&program);
+    command.arg("--check-config").args(arguments).stdin(Stdio::null());
+    let ran = tokio::task::spawn_blocking(move || command.output()).await;
+    let ran = ran.map_err(io::Error::other).and_then(|ran| ran).map_err(|error| {
+        let why = format!("{} cannot be run: {error}", program.display());
+        Failure::new(Kind::DaemonUnreachable, why)
+            .hint("it belongs beside llamactl, or in a directory of PATH")
+    })?;
+    if ran.status.success() {
+        return Ok(String::from_utf8_lossy(&ran.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&ran.stderr);
+    let first = said.lines().next().unwrap_or("llamactld said nothing");
+    let failure = Failure::new(Kind::InvalidValue, first.trim_start_matches("llamactld: "));
+    let hints: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("hint: ")).collect();
+    Err(if hints.is_empty() { failure } else { failure.hint(hints.join("\n")) })
+}
+
 fn judge(
     status: ExitStatus,
     said: File,

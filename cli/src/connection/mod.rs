@@ -10,6 +10,7 @@ mod daemon;
 mod launch;
 
 pub(crate) use daemon::{Daemon, VERSION};
+pub(crate) use launch::check_config;
 
 use crate::output;
 use choose::{Choice, Places, Tried, choose, field_of, name_of_id, unreachable};

@@ -9,6 +9,7 @@
 //! end of the pipe has had enough: that is success.
 
 pub(crate) mod facts;
+pub(crate) mod hangup;
 pub(crate) mod sanitize;
 pub(crate) mod styled;
 pub(crate) mod table;
@@ -276,7 +277,8 @@ fn describe(failure: &Failure) -> Vec<Styled> {
 
 fn evidence(failure: &Failure) -> Vec<&str> {
     let details = failure.details.as_ref();
-    ["/evidence", "/cause/evidence"]
+    // What says so; or, where too many servers run, which.
+    ["/evidence", "/cause/evidence", "/running"]
         .iter()
         .filter_map(|pointer| details?.pointer(pointer)?.as_array())
         .flatten()
@@ -323,6 +325,13 @@ mod tests {
                 "  E bye",
             ]
         );
+    }
+
+    #[test]
+    fn what_runs_instead_is_named() {
+        let failure = Failure::new(Kind::TooManyRunning, "2 servers run, and no more may")
+            .details(json!({ "running": ["a", "b"] }));
+        assert_eq!(plain(&failure), ["llamactl: 2 servers run, and no more may", "  a", "  b"]);
     }
 
     #[test]

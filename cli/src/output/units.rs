@@ -56,6 +56,18 @@ pub(crate) fn between(from_ms: i64, to_ms: i64) -> String {
     duration(u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0))
 }
 
+/// `1st`, `2nd`, `11th`.
+pub(crate) fn ordinal(number: u32) -> String {
+    let ending = match (number % 10, number % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
 /// `12 %`, from 0..1.
 pub(crate) fn percent(ratio: f64) -> String {
     format!("{:.0} %", ratio * 100.0)
@@ -141,6 +153,12 @@ mod tests {
             assert_eq!(duration(ms), text);
         }
         assert_eq!(between(10, 5), "0 ms");
+    }
+
+    #[test]
+    fn places_in_line() {
+        let said = [1, 2, 3, 4, 11, 12, 13, 21, 112].map(ordinal);
+        assert_eq!(said, ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   request accepted ─▶ server.follow: the state now, then each change ─▶ verdict
+//!                                  │      idle: metrics.follow, the first sample asked since
 //!                                  ╰─▶ one line of progress on a terminal
 //! ```
 //!
@@ -11,19 +12,25 @@
 
 mod verdict;
 
-pub(crate) use verdict::{Goal, Request, Verdict, verdict};
+pub(crate) use verdict::{Goal, Request, Verdict, is_idle, verdict};
 
 use crate::connection::Daemon;
 use crate::exit::Quit;
 use crate::follow::{conclude, gone};
 use crate::output::Output;
+use crate::output::time::now_ms;
 use crate::output::units;
+use crate::view::state_text_at;
+use llamactl_protocol::client::Follow;
+use llamactl_protocol::metrics::{MetricsFollow, Sample};
 use llamactl_protocol::server::{Server, ServerFollow, State};
 use llamactl_protocol::stream::Item;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Kind, Subscription};
 use serde_json::json;
+use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::net::UnixStream;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -76,44 +83,91 @@ async fn wait(
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let params = ServerFollow { model: Some(model.to_owned()) };
-    let mut follow = tokio::select! {
-        follow = daemon.follow(&params) => follow?,
+    // Who only asks is told what is known; who waits, what is so from now on.
+    let asked_ms = if deadline.given == Some(Duration::ZERO) { 0 } else { now_ms() };
+    let open = async {
+        let states = daemon.follow(&params).await?;
+        let samples = match goal {
+            Goal::Idle => Some(daemon.follow(&MetricsFollow {}).await?),
+            _ => None,
+        };
+        Ok::<_, Failure>((states, samples))
+    };
+    let (mut states, mut samples) = tokio::select! {
+        opened = open => opened?,
         _ = &mut interrupt => return Err(abandoned(model, None, goal, Kind::Interrupted, deadline)),
     };
     let mut latest: Option<Server> = None;
+    let mut sample: Option<Sample> = None;
     loop {
-        let item = tokio::select! {
+        let known = latest.is_some() && (samples.is_none() || sample.is_some());
+        let news = tokio::select! {
             biased;
-            item = follow.next() => item?,
+            item = states.next() => News::State(item?),
+            item = next_of(samples.as_mut()) => News::Sample(item?),
             _ = &mut interrupt => {
                 return Err(abandoned(model, latest.as_ref(), goal, Kind::Interrupted, deadline));
             }
             // Even with no time left the state now is looked at.
-            () = sleep_until(deadline.at), if latest.is_some() => {
+            () = sleep_until(deadline.at), if known => {
                 return Err(abandoned(model, latest.as_ref(), goal, Kind::TimedOut, deadline));
             }
             _ = ticks.tick(), if output.shows_progress() => {
                 if let Some(server) = &latest {
-                    output.progress(&progress(server, began.elapsed()));
+                    output.progress(&progress(server, goal, began.elapsed()));
                 }
                 continue;
             }
         };
-        match item {
-            None => return Err(gone().into()),
-            Some(Item::Snapshot { data: server, .. } | Item::Change { data: server, .. }) => {
-                match verdict(goal, &server, request) {
-                    Verdict::Reached => return Ok(server),
-                    Verdict::Lost(failure) => return Err(Quit::Failure(failure)),
-                    Verdict::Pending => latest = Some(server),
+        match news {
+            News::State(item) => latest = data_of(item)?.or(latest),
+            News::Sample(item) => sample = data_of(item)?.or(sample),
+        }
+        let Some(server) = &latest else { continue };
+        match verdict(goal, server, request) {
+            Verdict::Lost(failure) => return Err(Quit::Failure(failure)),
+            Verdict::Pending => {}
+            // Asleep, nothing is at work, and asking would wake nobody.
+            Verdict::Reached if goal == Goal::Idle && server.state != State::Sleeping => {
+                let idle = sample.as_ref().and_then(|sample| is_idle(server, sample, asked_ms));
+                if idle == Some(true) {
+                    return Ok(server.clone());
                 }
             }
-            Some(Item::Missed { .. }) => {}
-            Some(Item::End { data, .. }) => {
-                conclude(data)?;
-                return Err(gone().into());
-            }
+            Verdict::Reached => return Ok(server.clone()),
         }
+    }
+}
+
+/// Something that came while waiting.
+enum News {
+    State(Option<Item<Server>>),
+    Sample(Option<Item<Sample>>),
+}
+
+/// The next item of a stream that may not have been asked for.
+async fn next_of<S: Subscription>(
+    stream: Option<&mut Follow<S, UnixStream>>,
+) -> Result<Option<Item<S::Item>>, Failure> {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => pending().await,
+    }
+}
+
+/// What an item says, if anything.
+///
+/// # Errors
+/// That nothing more will come.
+fn data_of<T>(item: Option<Item<T>>) -> Result<Option<T>, Quit> {
+    match item {
+        Some(Item::Snapshot { data, .. } | Item::Change { data, .. }) => Ok(Some(data)),
+        Some(Item::Missed { .. }) => Ok(None),
+        Some(Item::End { data, .. }) => {
+            conclude(data)?;
+            Err(gone().into())
+        }
+        None => Err(gone().into()),
     }
 }
 
@@ -127,11 +181,11 @@ fn abandoned(
 ) -> Quit {
     let name = latest.map_or(model, |server| server.model.as_str());
     let state = latest.map_or_else(|| "on its way".to_owned(), doing);
-    let goal = match goal {
-        Goal::Ready => "ready",
-        Goal::Stopped => "stopped",
-        Goal::Failed => "failed",
+    let further = match goal {
+        Goal::Ready => format!("llamactl wait {name} waits further"),
+        _ => format!("llamactl wait {name} --for {} waits further", goal.as_str()),
     };
+    let goal = goal.as_str();
     let failure = match (kind, deadline.given) {
         (Kind::TimedOut, Some(Duration::ZERO)) => {
             Failure::new(kind, format!("{name} is not {goal}: it is {state}"))
@@ -144,7 +198,7 @@ fn abandoned(
                 kind,
                 format!("{name} is not {goal} after {after}: it is {state}, and goes on"),
             )
-            .hint(format!("llamactl wait {name} waits further"))
+            .hint(further)
         }
         _ => Failure::new(kind, format!("stopped waiting for {name}: it is {state}, and goes on"))
             .hint(format!("llamactl wait {name} waits further")),
@@ -154,25 +208,23 @@ fn abandoned(
 
 /// What a server is doing, in words.
 fn doing(server: &Server) -> String {
-    match (server.state, server.progress_ratio) {
-        (State::Loading, Some(ratio)) => format!("loading ({})", units::percent(ratio)),
-        (state, _) => state.as_str().to_owned(),
-    }
+    state_text_at(server, now_ms())
 }
 
-fn progress(server: &Server, waited: Duration) -> String {
-    let stage = server.stage.as_deref().map(|stage| format!(" {stage}")).unwrap_or_default();
-    let ratio = server
-        .progress_ratio
-        .map(|ratio| format!(" {}", units::percent(ratio)))
-        .unwrap_or_default();
-    format!("{}: {}{stage}{ratio}, {} s", server.model, server.state.as_str(), waited.as_secs())
+fn progress(server: &Server, goal: Goal, waited: Duration) -> String {
+    let stage = server.stage.as_deref().map(|stage| format!(", {stage}")).unwrap_or_default();
+    let yet = match (goal, server.state) {
+        (Goal::Idle, State::Ready) => ", not known to be idle",
+        _ => "",
+    };
+    format!("{}: {}{stage}{yet}, {} s", server.model, doing(server), waited.as_secs())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::view::tests::server;
+    use llamactl_protocol::server::{Queue, QueueReason};
 
     #[test]
     fn progress_says_how_far() {
@@ -180,9 +232,12 @@ mod tests {
         server.stage = Some("text_model".into());
         server.progress_ratio = Some(0.42);
         assert_eq!(
-            progress(&server, Duration::from_millis(3200)),
-            "m: loading text_model 42 %, 3 s"
+            progress(&server, Goal::Ready, Duration::from_millis(3200)),
+            "m: loading 42 %, text_model, 3 s"
         );
+        let mut server = super::tests::server("m", State::Queued);
+        server.queue = Some(Queue { reason: QueueReason::Loads, position: 2 });
+        assert_eq!(progress(&server, Goal::Ready, Duration::from_secs(1)), "m: queued 2nd, 1 s");
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Whether a wait is over: a function of what is waited for and the server's state.
 
+use crate::output::time::now_ms;
+use crate::output::units;
+use crate::view::sample_of;
+use llamactl_protocol::metrics::Sample;
 use llamactl_protocol::server::{Accepted, Cause, Server, State, Wish};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::json;
@@ -9,10 +13,24 @@ use serde_json::json;
 pub(crate) enum Goal {
     /// It answers requests.
     Ready,
+    /// It answers requests, and none is at work.
+    Idle,
     /// Its process has ended.
     Stopped,
     /// It failed for good.
     Failed,
+}
+
+impl Goal {
+    /// The word on the command line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Goal::Ready => "ready",
+            Goal::Idle => "idle",
+            Goal::Stopped => "stopped",
+            Goal::Failed => "failed",
+        }
+    }
 }
 
 /// A request whose outcome is waited for, so that what was before it is not taken for it.
@@ -53,22 +71,26 @@ pub(crate) enum Verdict {
     Lost(Box<Failure>),
 }
 
-/// Judges. With a `request` the wait is for its outcome: a failure of its run ends the wait even
+/// Judges; whether a ready server is idle too is another question: see [`is_idle`]. With a `request` the wait is for its outcome: a failure of its run ends the wait even
 /// where policy will try again. Without one the wait is for the state alone.
 pub(crate) fn verdict(goal: Goal, server: &Server, request: Option<&Request>) -> Verdict {
     let lost = |failure: Failure| Verdict::Lost(Box::new(failure));
     let wants_to_run = server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running);
     let concerns = request.is_none_or(|request| request.concerns(server));
     match (goal, server.state) {
-        (_, State::Stuck) => lost(failed(server)),
+        (_, State::Stuck) => lost(failed(server, now_ms())),
 
-        (Goal::Ready, State::Ready | State::Sleeping) => Verdict::Reached,
-        (Goal::Ready, State::Failed) if concerns => lost(failed(server)),
-        (Goal::Ready, State::Backoff) if request.is_some() && concerns => lost(failed(server)),
-        (Goal::Ready, State::Stopped) if !wants_to_run => lost(not_running(server)),
+        (Goal::Ready | Goal::Idle, State::Ready | State::Sleeping) => Verdict::Reached,
+        (Goal::Ready | Goal::Idle, State::Failed) if concerns => lost(failed(server, now_ms())),
+        (Goal::Ready | Goal::Idle, State::Backoff) if request.is_some() && concerns => {
+            lost(failed(server, now_ms()))
+        }
+        (Goal::Ready | Goal::Idle, State::Stopped) if !wants_to_run => lost(not_running(server)),
         // A restart passes through `stopped` with its old run.
-        (Goal::Ready, State::Stopped) if request.is_some_and(|request| request.names(server)) => {
-            lost(failed(server))
+        (Goal::Ready | Goal::Idle, State::Stopped)
+            if request.is_some_and(|request| request.names(server)) =>
+        {
+            lost(failed(server, now_ms()))
         }
 
         (Goal::Stopped, State::Stopped | State::Failed) => Verdict::Reached,
@@ -88,13 +110,16 @@ pub(crate) fn verdict(goal: Goal, server: &Server, request: Option<&Request>) ->
 }
 
 /// The failure of a server, from its cause.
-pub(crate) fn failed(server: &Server) -> Failure {
+pub(crate) fn failed(server: &Server, now_ms: i64) -> Failure {
     let name = &server.model;
-    let how = match server.state {
-        State::Backoff => "failed and will be tried again",
-        State::Stuck => "does not end even when killed",
-        State::Stopped => "was stopped before it was ready",
-        _ => "failed",
+    let how = match (server.state, server.restart_at_ms) {
+        (State::Backoff, Some(at_ms)) => {
+            format!("failed and will be tried again in {}", units::between(now_ms, at_ms))
+        }
+        (State::Backoff, None) => "failed and will be tried again".to_owned(),
+        (State::Stuck, _) => "does not end even when killed".to_owned(),
+        (State::Stopped, _) => "was stopped before it was ready".to_owned(),
+        _ => "failed".to_owned(),
     };
     let message = match &server.cause {
         Some(Cause { message, .. }) => format!("{name} {how}: {message}"),
@@ -102,13 +127,27 @@ pub(crate) fn failed(server: &Server) -> Failure {
     };
     let hint = server.cause.as_ref().and_then(|cause| cause.hint.clone());
     Failure::new(Kind::ServerFailed, message)
-        .hint(hint.unwrap_or_else(|| format!("llamactl logs {name} shows what it said")))
+        .hint(hint.unwrap_or_else(|| format!("llamactl why {name} tells more")))
         .details(json!({
             "model": name,
             "state": server.state,
             "run_id": server.run.as_ref().map(|run| &run.id),
             "cause": server.cause,
         }))
+}
+
+/// Whether a ready server has no request at work, as far as it says; `None` where it does not say,
+/// or said so before `asked_ms`.
+pub(crate) fn is_idle(server: &Server, sample: &Sample, asked_ms: i64) -> Option<bool> {
+    let run = server.run.as_ref().map(|run| run.id.as_str());
+    let sample = sample_of(Some(sample), server).filter(|it| Some(it.run_id.as_str()) == run)?;
+    let llama = sample.llama.as_ref().filter(|llama| llama.asked_at_ms >= asked_ms)?;
+    let at_work =
+        [llama.slots_busy.map(u64::from), llama.requests_processing, llama.requests_deferred];
+    // Older builds do not say all three.
+    let mut known = at_work.into_iter().flatten().peekable();
+    known.peek()?;
+    Some(known.all(|count| count == 0))
 }
 
 fn not_running(server: &Server) -> Failure {
@@ -121,6 +160,7 @@ fn not_running(server: &Server) -> Failure {
 mod tests {
     use super::*;
     use crate::view::tests::server;
+    use llamactl_protocol::metrics::{Host, LlamaSample, ProcessSample, ServerSample};
     use llamactl_protocol::server::Run;
 
     fn with(state: State, run: &str, wish: Wish) -> Server {
@@ -162,6 +202,59 @@ mod tests {
             let verdict = verdict(Goal::Ready, &server, Some(&request()));
             assert_eq!(kind(verdict), Some(Kind::ServerFailed), "{state:?}");
         }
+    }
+
+    #[test]
+    fn that_it_will_be_tried_again_is_said_and_when() {
+        let mut server = with(State::Backoff, "new", Wish::Running);
+        server.restart_at_ms = Some(5_000);
+        let failure = failed(&server, 2_000);
+        assert_eq!(
+            failure.message,
+            "m failed and will be tried again in 3.0 s: started by request"
+        );
+    }
+
+    #[test]
+    fn idle_is_what_a_new_enough_sample_of_this_run_says() {
+        let server = with(State::Ready, "new", Wish::Running);
+        let idle = |run: &str, llama: LlamaSample| {
+            let sample = Sample {
+                seq: 1,
+                at_ms: 0,
+                host: Host::default(),
+                gpus: None,
+                servers: vec![ServerSample {
+                    model_id: server.model_id,
+                    model: "m".into(),
+                    run_id: run.into(),
+                    state: State::Ready,
+                    process: ProcessSample::default(),
+                    llama: Some(llama),
+                }],
+                daemon: ProcessSample::default(),
+            };
+            is_idle(&server, &sample, 100)
+        };
+        let nothing = LlamaSample {
+            asked_at_ms: 100,
+            slots_busy: Some(0),
+            requests_processing: Some(0),
+            requests_deferred: Some(0),
+            ..LlamaSample::default()
+        };
+        assert_eq!(idle("new", nothing.clone()), Some(true));
+        assert_eq!(idle("old", nothing.clone()), None);
+        assert_eq!(idle("new", LlamaSample { asked_at_ms: 99, ..nothing.clone() }), None);
+        for busy in [
+            LlamaSample { slots_busy: Some(1), ..nothing.clone() },
+            LlamaSample { requests_processing: Some(1), ..nothing.clone() },
+            LlamaSample { requests_deferred: Some(2), slots_busy: None, ..nothing.clone() },
+        ] {
+            assert_eq!(idle("new", busy), Some(false));
+        }
+        let silent = LlamaSample { asked_at_ms: 100, ..LlamaSample::default() };
+        assert_eq!(idle("new", silent), None);
     }
 
     #[test]

@@ -1,0 +1,58 @@
+//! `llamactl daemon check-config`
+
+use crate::args::more;
+use crate::connection::check_config;
+use crate::exit::Outcome;
+use crate::output::Output;
+use clap::Args;
+use llamactl_protocol::daemon::ConfigReport;
+use llamactl_protocol::{Failure, Kind};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Check the daemon's configuration file
+///
+/// Says what would hold for a daemon that is started now, or what is wrong. Nothing is started or
+/// changed; a running daemon goes on with what it read: `llamactl daemon restart` reads it anew.
+#[derive(Args, Debug)]
+#[command(after_help = more!(
+    "llamactl daemon check-config",
+    "llamactl daemon check-config --config new.toml && cp new.toml ~/.config/llamactl/llamactld.toml";
+    "0 in order, or no file  5 something in it is wrong  6 llamactld was not found"
+))]
+pub(crate) struct CheckConfig {
+    /// Check this file instead of the daemon's own
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the file of the machine's daemon, /etc/llamactl/llamactld.toml
+    #[arg(long, conflicts_with = "config")]
+    system: bool,
+}
+
+/// Checks the file.
+pub(crate) async fn run(output: &mut Output, args: CheckConfig) -> Outcome {
+    let mut arguments = Vec::new();
+    if let Some(config) = args.config {
+        arguments.extend([OsString::from("--config"), config.into()]);
+    }
+    if args.system {
+        arguments.push("--system".into());
+    }
+    if output.json {
+        arguments.push("--json".into());
+    }
+    let said = check_config(arguments).await?;
+    if output.json {
+        let report: ConfigReport = serde_json::from_str(&said).map_err(|error| {
+            Failure::new(Kind::Internal, format!("llamactld said something else: {error}"))
+        })?;
+        return output.json(&report);
+    }
+    if output.quiet {
+        return Ok(());
+    }
+    for line in said.lines() {
+        output.line_unflushed(line.to_owned())?;
+    }
+    output.flush()
+}

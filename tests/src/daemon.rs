@@ -42,20 +42,42 @@ impl Daemon {
     /// # Panics
     /// When it ends instead.
     pub fn start_again(&mut self) {
+        self.spawn_again();
+        if let Err(status) = self.until_it_answers() {
+            panic!("the daemon ended with {status} instead of listening");
+        }
+    }
+
+    /// Starts it once more as [`Daemon::start_again`] does, and waits for nothing.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn spawn_again(&mut self) {
         assert!(self.child.is_none(), "the daemon runs");
         let log = self.open_log();
         let mut command = self.command.command();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// The status it ended with instead.
+    ///
+    /// # Panics
+    /// When it does neither in time.
+    pub fn until_it_answers(&mut self) -> Result<(), ExitStatus> {
         let end = Instant::now() + DEADLINE;
         while !self.answers() {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
                 self.child = None;
-                panic!("the daemon ended with {status} instead of listening");
+                return Err(status);
             }
             let _ = remaining(end, "the daemon to listen");
             thread::sleep(Duration::from_millis(2));
         }
+        Ok(())
     }
 
     /// Whether somebody answers on the socket. That it takes connections is not enough: they wait

@@ -166,7 +166,12 @@ impl Home {
     /// Starts a daemon in the foreground and waits until it takes connections.
     #[must_use]
     pub fn daemon(&self) -> Daemon {
-        let command = self.llamactld(std::iter::empty::<&str>());
+        self.daemon_by(self.llamactld(std::iter::empty::<&str>()))
+    }
+
+    /// The same, started as said: another executable, other arguments, more environment.
+    #[must_use]
+    pub fn daemon_by(&self, command: Invocation) -> Daemon {
         Daemon::start(command, self.socket(), self.path.join("llamactld.stderr"), &self.problems)
     }
 

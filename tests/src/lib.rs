@@ -26,6 +26,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 pub mod artifacts;
+pub mod cgroup;
 pub mod cli;
 pub mod daemon;
 pub mod dashboard;
@@ -40,6 +41,7 @@ pub mod skip;
 pub mod terminal;
 pub mod user;
 pub mod wait;
+pub mod wrapper;
 
 pub use cli::{Follower, Invocation, Output};
 pub use daemon::Daemon;

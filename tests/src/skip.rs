@@ -14,7 +14,8 @@ use std::thread;
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Returns from the running test, and records it as skipped, unless all of the named things are
-/// there: programs, or `"root"` for the privileges of the super-user.
+/// there: programs, `"root"` for the privileges of the super-user, or `"memory cgroup"` and
+/// `"freezer cgroup"` for a hierarchy of control groups that this process may use.
 #[macro_export]
 macro_rules! need {
     ($($thing:literal),+ $(,)?) => {
@@ -55,6 +56,8 @@ pub fn program(name: &str) -> Option<PathBuf> {
 
 fn is_there(thing: &str) -> bool {
     match thing {
+        "memory cgroup" => crate::cgroup::Cgroup::memory().is_some(),
+        "freezer cgroup" => crate::cgroup::Cgroup::freezer().is_some(),
         "root" => rustix::process::geteuid().is_root(),
         program_name => program(program_name).is_some(),
     }

@@ -36,6 +36,7 @@ fn a_server_that_ended_meanwhile_is_written_off() {
     let mut daemon = home.daemon();
     home.call("model.add", json!({ "path": path, "name": "m" }));
     let _ = home.cli(["start", "m"]).ok();
+    let before = home.call("server.show", json!({ "model": "m" }));
     let server = home.llama_servers().remove(0);
 
     daemon.kill();
@@ -43,9 +44,27 @@ fn a_server_that_ended_meanwhile_is_written_off() {
     assert!(server.wait(DEADLINE));
     daemon.start_again();
 
-    let after = home.call("server.show", json!({ "model": "m" }));
-    assert_eq!(after["state"], "failed");
-    assert_eq!(after["cause"]["code"], "ended_unwatched");
+    // Nobody had asked for its end, so it is started again.
+    let mut states = home.follow("server.follow", json!({ "model": "m" }));
+    let again = states.until_state("ready");
+    assert_ne!(again["run"]["id"], before["run"]["id"]);
+    assert_eq!((&again["restarts"], home.llama_servers().len()), (&json!(1), 1));
+    let told = home.call("event.list", json!({ "model": "m" }));
+    let told = told["items"].as_array().unwrap().iter();
+    let end = told.clone().find(|it| it["kind"] == "server.backoff").expect("its end is told");
+    assert_eq!(end["run_id"], before["run"]["id"]);
+    assert_eq!(end["details"]["cause"]["code"], "ended_unwatched", "{end}");
+
+    // With restart=never it is left as it is.
+    home.cli(["model", "set", "m", "restart=never"]).ok();
+    let server = home.llama_servers().remove(0);
+    daemon.kill();
+    server.signal(Signal::KILL);
+    assert!(server.wait(DEADLINE));
+    daemon.start_again();
+    let mut states = home.follow("server.follow", json!({ "model": "m" }));
+    let left = states.until_state("failed");
+    assert_eq!(left["cause"]["code"], "ended_unwatched", "{left}");
 }
 
 #[test]
@@ -62,8 +81,10 @@ fn an_adopted_servers_end_is_seen() {
 
     home.llama_servers()[0].signal(Signal::KILL);
 
-    let failed = states.until_state("failed");
-    assert!(failed["cause"]["message"].is_string(), "{failed}");
+    let again = states.item_where(|it| it["restarts"] == 1);
+    let cause = &again["data"]["cause"];
+    assert!(["killed", "exit_unknown"].contains(&cause["code"].as_str().unwrap()), "{again}");
+    states.until_state("ready");
 }
 
 #[test]
@@ -111,4 +132,49 @@ fn a_wish_that_was_not_begun_is_fulfilled_by_the_next_daemon() {
         let _ = home.cli(["stop", "m"]).ok();
         rpc = home.connect();
     }
+}
+
+#[test]
+fn a_restart_that_was_done_is_not_done_again_by_the_next_daemon() {
+    let home = Home::with_fake_llama_server();
+    let mut daemon = home.daemon();
+    home.fake_model("m", &json!({}));
+    let _ = home.cli(["start", "m"]).ok();
+    let first = home.call("server.show", json!({ "model": "m" }));
+    let _ = home.cli(["restart", "m"]).ok();
+    let second = home.call("server.show", json!({ "model": "m" }));
+    assert_ne!(first["run"]["id"], second["run"]["id"]);
+
+    daemon.kill();
+    daemon.start_again();
+
+    let mut states = home.follow("server.follow", json!({ "model": "m" }));
+    assert_eq!(states.until_state("ready")["run"]["id"], second["run"]["id"]);
+    // A renewal would have begun before it was ready again.
+    let events = home.call("event.list", json!({ "model": "m", "kinds": ["server.stopping"] }));
+    assert_eq!(events["items"].as_array().unwrap().len(), 1, "{events}");
+}
+
+#[test]
+fn a_start_during_a_stop_is_kept_by_the_next_daemon() {
+    let home = Home::with_fake_llama_server();
+    let mut daemon = home.daemon();
+    // Slow to end, so that the daemon is killed in the middle; it ends with 0, as it was asked to,
+    // and the policy alone would leave it.
+    home.fake_model("m", &json!({ "stop_ms": 1500 }));
+    let _ = home.cli(["start", "m"]).ok();
+    let first = home.call("server.show", json!({ "model": "m" }));
+    let mut states = home.follow("server.follow", json!({ "model": "m" }));
+    home.call("server.stop", json!({ "model": "m" }));
+    states.until_state("stopping");
+    home.call("server.start", json!({ "model": "m" }));
+
+    daemon.kill();
+    daemon.start_again();
+
+    let mut states = home.follow("server.follow", json!({ "model": "m" }));
+    let second =
+        states.item_where(|it| it["state"] == "ready" && it["run"]["id"] != first["run"]["id"]);
+    assert_eq!(second["data"]["restarts"], 0, "asked for, not the policy's: {second}");
+    assert_eq!(home.llama_servers().len(), 1);
 }

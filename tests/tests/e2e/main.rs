@@ -5,12 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
 mod adopt;
+mod crashes;
+mod daemon_life;
 mod docs;
+mod events;
 mod exchange;
+mod faults;
 mod files;
 mod histories;
 mod hostile;
 mod instance;
+mod kills;
 mod library;
 mod logs;
 mod metrics;
@@ -23,3 +28,5 @@ mod settings;
 mod socket;
 mod start;
 mod structure;
+mod supervision;
+mod why;

@@ -44,6 +44,8 @@ pub(crate) struct Behaviour {
     pub(crate) tokens: u64,
     /// How fast an answer comes.
     pub(crate) tokens_per_second: f64,
+    /// Say no more of an answer behind this many tokens, and stay busy with it for ever.
+    pub(crate) stall_after_tokens: Option<u64>,
     /// Break off an answer, connection and all, behind this many tokens.
     pub(crate) cut_after_tokens: Option<u64>,
 }
@@ -118,6 +120,7 @@ impl Default for Behaviour {
             answer_delay_ms: 0,
             tokens: 16,
             tokens_per_second: 1000.0,
+            stall_after_tokens: None,
             cut_after_tokens: None,
         }
     }

@@ -68,6 +68,9 @@ fn converse(connection: Box<dyn Connection>, shared: &Shared) -> io::Result<()> 
             thread::park();
         }
         answer(&request, connection.get_mut(), shared)?;
+        if request.is_last {
+            break;
+        }
     }
     Ok(())
 }
@@ -76,6 +79,8 @@ struct Request {
     method: String,
     path: String,
     body: Value,
+    /// The client wants the connection closed behind the answer.
+    is_last: bool,
 }
 
 /// The next request of a connection; `None` at its end.
@@ -84,13 +89,16 @@ fn read_request(connection: &mut BufReader<Box<dyn Connection>>) -> io::Result<O
     if connection.read_line(&mut first)? == 0 {
         return Ok(None);
     }
-    let mut length = 0;
+    let (mut length, mut is_last) = (0, false);
     loop {
         let mut header = String::new();
         connection.read_line(&mut header)?;
         match header.trim().split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                 length = value.trim().parse().unwrap_or(0);
+            }
+            Some((name, value)) if name.eq_ignore_ascii_case("connection") => {
+                is_last = value.trim().eq_ignore_ascii_case("close");
             }
             Some(_) => {}
             None => break,
@@ -103,7 +111,7 @@ fn read_request(connection: &mut BufReader<Box<dyn Connection>>) -> io::Result<O
     let target = words.next().unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default().to_owned();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    Ok(Some(Request { method, path, body }))
+    Ok(Some(Request { method, path, body, is_last }))
 }
 
 fn answer(request: &Request, to: &mut dyn Write, shared: &Shared) -> io::Result<()> {
@@ -217,6 +225,9 @@ fn talk(tokens: u64, streams: bool, to: &mut dyn Write, shared: &Shared) -> io::
     for number in 0..tokens {
         if shared.behaviour.cut_after_tokens == Some(number) {
             return Err(io::Error::other("told to break off"));
+        }
+        while shared.behaviour.stall_after_tokens == Some(number) {
+            thread::park();
         }
         thread::sleep(pause);
         let word = format!("word{number} ");

@@ -3,7 +3,8 @@
 //! Absolute times say little on a shared machine; the ratio to the floor does. Nothing here
 //! fails for being slow: the figures are printed, for people to compare from run to run.
 //!
-//! Run it from a release build: `cargo build --release --workspace --bins && target/release/figures`.
+//! Run it from a release build: `cargo build --release --workspace --bins && target/release/figures`,
+//! with the name of a part for that one alone.
 
 // A measuring program may stop at the first surprise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
@@ -13,16 +14,34 @@
 mod latency;
 mod registry;
 mod rescan;
+mod supervision;
 mod wall;
 
 use llamactl_tests::{Home, TestModel, artifacts};
 use serde_json::json;
-use std::collections::HashMap;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+/// The parts that can be asked for by name; without a name it is all of them.
+const PARTS: [(&str, fn()); 5] = [
+    ("daemon", daemon),
+    ("respawn", supervision::respawn),
+    ("readiness", supervision::readiness),
+    ("adoption", supervision::adoption),
+    ("rest", supervision::rest),
+];
+
 fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    for (name, part) in PARTS {
+        if asked.is_empty() || asked.iter().any(|it| it == name) {
+            part();
+        }
+    }
+}
+
+/// The daemon and its clients, apart from what it supervises.
+fn daemon() {
     sizes();
     let home = Home::new();
     let model = home.model(TestModel::Tiny);
@@ -65,20 +84,6 @@ fn main() {
     println!("  model.list, all pages        {list}  {:.2} x", list.p50 / bare_list.p50);
     println!("  one transaction              {bare_set}");
     println!("  model.set of one key         {set}  {:.2} x", set.p50 / bare_set.p50);
-
-    println!("\nthe daemon at rest with one model, over ten seconds");
-    let before = threads(daemon.pid());
-    std::thread::sleep(Duration::from_secs(10));
-    let (mut processor_ns, mut wakeups) = (0, 0);
-    for (thread, after) in threads(daemon.pid()) {
-        // A thread that is new began at nothing; one that ended meanwhile is not counted.
-        let before = before.get(&thread).copied().unwrap_or_default();
-        processor_ns += after.processor_ns - before.processor_ns;
-        wakeups += after.wakeups - before.wakeups;
-    }
-    let processor_ms = processor_ns as f64 / 1e6;
-    println!("  processor time               {:.2} ms each second", processor_ms / 10.0);
-    println!("  wakeups                      {:.1} each second", wakeups as f64 / 10.0);
     let _ = home.cli(["stop", "m"]).ok();
 }
 
@@ -92,32 +97,6 @@ fn sizes() {
 
 fn executable(name: &str) -> PathBuf {
     artifacts::profile_dir().join(name)
-}
-
-/// What a thread has used so far.
-#[derive(Clone, Copy, Default)]
-struct Spent {
-    processor_ns: u64,
-    wakeups: u64,
-}
-
-/// The threads of a process, by number.
-fn threads(pid: u32) -> HashMap<OsString, Spent> {
-    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let spent = |thread: &Path| {
-        let read = |file: &str| std::fs::read_to_string(thread.join(file)).unwrap_or_default();
-        let status = read("status");
-        let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        Spent {
-            processor_ns: number(read("schedstat").split_whitespace().next()),
-            wakeups: number(waits.map(str::trim)),
-        }
-    };
-    std::fs::read_dir(format!("/proc/{pid}/task"))
-        .unwrap()
-        .map(|thread| thread.unwrap())
-        .map(|thread| (thread.file_name(), spent(&thread.path())))
-        .collect()
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -140,6 +119,11 @@ impl Times {
             all[(all.len() * percent / 100).min(all.len() - 1)].as_secs_f64() * 1e6
         };
         Times { p50: at(50), high: at(high) }
+    }
+
+    /// In milliseconds, for what takes some.
+    fn ms(&self) -> String {
+        format!("{:8.2} ms ({:.2})", self.p50 / 1e3, self.high / 1e3)
     }
 }
 

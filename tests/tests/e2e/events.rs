@@ -1,0 +1,180 @@
+//! What happened, in order: replayed and followed without a gap or a repeat, past the daemon's end.
+
+use llamactl_tests::{Follower, Home, TestModel, need};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+/// A home without a llama-server, with a model `m`, and its daemon.
+fn home_with_model() -> (Home, llamactl_tests::Daemon) {
+    let home = Home::without_llama_server();
+    let daemon = home.daemon();
+    home.call("model.add", json!({ "path": home.model(TestModel::Tiny), "name": "m" }));
+    (home, daemon)
+}
+
+fn set(home: &Home, context: u32) {
+    home.call("model.set", json!({ "model": "m", "set": { "ctx-size": context } }));
+}
+
+/// The numbers of the events in items or events of a stream or a list.
+fn numbers<'a>(events: impl IntoIterator<Item = &'a Value>) -> Vec<i64> {
+    events.into_iter().map(|event| event["seq"].as_i64().unwrap()).collect()
+}
+
+fn listed(home: &Home, params: Value) -> Vec<Value> {
+    home.call("event.list", params)["items"].as_array().unwrap().clone()
+}
+
+fn kinds_of(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["kind"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_kind_stands_for_itself_and_all_below_it() {
+    let (home, _daemon) = home_with_model();
+    set(&home, 512);
+    home.call("defaults.set", json!({ "set": { "ctx-size": 512 } }));
+
+    let all = listed(&home, json!({}));
+    assert_eq!(kinds_of(&all), ["daemon.started", "model.added", "model.set", "defaults.set"]);
+    for (kinds, expected) in [
+        (json!(["model"]), &["model.added", "model.set"][..]),
+        (json!(["model.*"]), &["model.added", "model.set"]),
+        (json!(["model.set"]), &["model.set"]),
+        (json!(["model.set", "daemon"]), &["daemon.started", "model.set"]),
+        (json!(["mode"]), &[]),
+        (json!(["model.se"]), &[]),
+    ] {
+        assert_eq!(kinds_of(&listed(&home, json!({ "kinds": kinds }))), expected, "{kinds}");
+    }
+    home.connect().expect_refusal("event.list", json!({ "kinds": ["*"] }), "invalid_value");
+
+    // The page ends behind what was asked for and not behind what was looked at.
+    let page = home.call("event.list", json!({ "kinds": ["model"], "limit": 1 }));
+    assert_eq!((&page["next"], &page["last"]), (&page["items"][0]["seq"], &all[3]["seq"]));
+
+    let mut events = home.follow("event.follow", json!({ "after": 0, "kinds": ["model.set"] }));
+    let first = events.item();
+    assert_eq!((&first["kind"], &first["data"]["kind"]), (&json!("snapshot"), &json!("model.set")));
+    home.call("defaults.set", json!({ "set": { "ctx-size": 1024 } }));
+    set(&home, 1024);
+    let second = events.item();
+    assert_eq!((&second["kind"], &second["data"]["kind"]), (&json!("change"), &json!("model.set")));
+
+    let shown = home.cli(["events", "--json", "--kind", "model.set", "--kind", "daemon"]).ok();
+    assert_eq!(
+        kinds_of(&shown.json_lines()),
+        ["daemon.started", "model.set", "model.set"],
+        "{}",
+        shown.stdout()
+    );
+    home.cli(["events", "--kind", "*"]).code(5);
+}
+
+#[test]
+fn every_kind_there_is_completes() {
+    let (home, _daemon) = home_with_model();
+    let known: Vec<&str> = llamactl_protocol::event::KINDS.iter().map(|(kind, _)| *kind).collect();
+    for event in listed(&home, json!({})) {
+        assert!(known.contains(&event["kind"].as_str().unwrap()), "{event}");
+    }
+    let offered = home
+        .llamactl(["--", "llamactl", "events", "--kind", "server.f"])
+        .env("LLAMACTL_COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", "3")
+        .run()
+        .ok();
+    assert_eq!(offered.stdout().trim(), "server.failed");
+}
+
+/// Reads JSON items until the event with this number has come; the numbers up to it.
+fn follow_up_to(events: &mut Follower, last: i64) -> Vec<i64> {
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|&seen| seen < last) {
+        let item = events.json_line();
+        assert!(item["kind"] == "snapshot" || item["kind"] == "change", "{item}");
+        seen.extend(numbers([&item["data"]]));
+    }
+    seen
+}
+
+#[test]
+fn following_goes_on_with_the_next_daemon_without_a_gap_or_a_repeat() {
+    let (home, mut daemon) = home_with_model();
+    let mut events = home.llamactl(["events", "-f", "--json", "--after", "0"]).spawn();
+    // Nothing of this kind has come when the daemon dies: there is a cursor all the same.
+    let mut sets = home.llamactl(["events", "-f", "-q", "--kind", "defaults"]).spawn();
+    home.call("daemon.ping", json!({}));
+    let last = |home: &Home| home.call("event.list", json!({ "limit": 1 }))["last"].as_i64();
+    let mut seen = follow_up_to(&mut events, last(&home).unwrap());
+    // Follows already, or it would be from the next daemon on.
+    home.call("defaults.set", json!({ "set": { "ctx-size": 256 } }));
+    sets.line();
+
+    for round in 0..3 {
+        set(&home, 512 + round);
+        if round == 1 {
+            assert!(daemon.terminate().success());
+        } else {
+            daemon.kill();
+        }
+        daemon.start_again();
+        set(&home, 1024 + round);
+        home.call("defaults.set", json!({ "set": { "ctx-size": 512 + round } }));
+        seen.extend(follow_up_to(&mut events, last(&home).unwrap()));
+    }
+
+    assert_eq!(seen, (1..=seen.len()).map(|seq| i64::try_from(seq).unwrap()).collect::<Vec<_>>());
+    let expected = numbers(&listed(&home, json!({ "kinds": ["defaults"] })));
+    let shown: Vec<i64> =
+        (1..expected.len()).map(|_| sets.line().unwrap().parse().unwrap()).collect();
+    assert_eq!(shown, expected[1..]);
+
+    // Stopped on purpose: nobody waits for the next.
+    home.call("daemon.stop", json!({}));
+    let _ = daemon.wait();
+    for ended in [events.finish(), sets.finish()] {
+        let ended = ended.code(6);
+        assert!(ended.stderr().contains("waiting for the next one"), "{}", ended.stderr());
+        assert!(ended.stderr().contains("stop"), "{}", ended.stderr());
+    }
+}
+
+#[test]
+fn what_is_kept_no_more_is_said_to_be_missed() {
+    let (home, mut daemon) = home_with_model();
+    (0..6).for_each(|round| set(&home, 512 + round));
+    daemon.kill();
+    let registry = Connection::open(home.state_dir().join("registry.db")).unwrap();
+    registry.execute("DELETE FROM events WHERE seq <= 5", []).unwrap();
+    drop(registry);
+    daemon.start_again();
+
+    let page = home.call("event.list", json!({ "after": 2 }));
+    assert_eq!((&page["missed"], &page["items"][0]["seq"]), (&json!(3), &json!(6)));
+    assert_eq!(home.call("event.list", json!({ "after": 5 }))["missed"], Value::Null);
+    assert_eq!(home.call("event.list", json!({}))["missed"], Value::Null);
+
+    let mut events = home.follow("event.follow", json!({ "after": 2 }));
+    let missed = events.item();
+    assert_eq!((&missed["kind"], &missed["cursor"]), (&json!("missed"), &json!("5")));
+    assert_eq!(missed["data"]["items"], 3);
+    assert_eq!(events.item()["data"]["seq"], 6);
+    // A cursor that this registry has not reached is another's.
+    let missed = home.follow("event.follow", json!({ "after": 1_000_000 })).item();
+    assert_eq!((&missed["kind"], &missed["data"]["items"]), (&json!("missed"), &Value::Null));
+
+    let shown = home.cli(["events", "--after", "2"]).ok();
+    assert!(shown.stderr().contains("3 items were dropped"), "{}", shown.stderr());
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_the_following() {
+    need!("bash", "head");
+    let (home, _daemon) = home_with_model();
+    let llamactl = llamactl_tests::artifacts::llamactl().display().to_string();
+    // Nothing more happens: that the reader has gone is not found by writing.
+    let line = format!("set -o pipefail; {llamactl} events -f --after 0 | head -n 1");
+    let output = home.program("/usr/bin/env", ["bash", "-c", &line]).run().ok();
+    assert_eq!((output.lines().len(), output.stderr().as_str()), (1, ""));
+}

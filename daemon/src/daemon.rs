@@ -17,6 +17,7 @@ use crate::logs::watch::Watcher;
 use crate::metrics::{self, Metrics};
 use crate::os::descriptors::{close_on_exec_from, disable_core_dumps, inherited};
 use crate::os::process::ProcessId;
+use crate::os::signals::heed_ignored;
 use crate::rpc::{self, Authority, Counters, Keeper, Limits, socket};
 use crate::store::{NewEvent, Registry, now_ms};
 use crate::supervisor::{Start, Supervisor};
@@ -69,6 +70,7 @@ impl Ready {
             left.map_err(|error| failed("what the daemon before left is not there", &error))?;
         // What our parent left open is not for the servers.
         close_on_exec_from(3).map_err(|error| failed("cannot close inherited files", &error))?;
+        heed_ignored();
         // A dump of a server would hold its model and its users' prompts.
         disable_core_dumps().map_err(|error| failed("cannot turn core dumps off", &error))?;
 

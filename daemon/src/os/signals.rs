@@ -9,3 +9,14 @@ pub fn ignore_hang_up() {
     // signal by other means.
     unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
+
+/// Gives signals their meaning back that the program which started us had told the kernel to
+/// ignore, as a shell does for what it starts in the background: the servers we start would ignore
+/// them too. Those the daemon listens for get theirs back by that.
+pub fn heed_ignored() {
+    for signal in [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2] {
+        // SAFETY: these signals may be set, and the default is no function of ours that could be
+        // called at a bad moment.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}

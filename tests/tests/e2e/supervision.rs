@@ -161,3 +161,24 @@ fn settings_that_are_for_the_supervisor_hold_at_once() {
     assert_eq!(failed["cause"]["code"], "killed");
     assert_eq!(failed["restarts"], 0);
 }
+
+/// 74: a shell makes what it starts in the background ignore some signals; a server must not.
+#[test]
+fn a_server_heeds_signals_that_the_daemon_was_started_to_ignore() {
+    let home = Home::with_fake_llama_server();
+    let daemon = llamactl_tests::artifacts::llamactld();
+    let script = format!("trap '' QUIT USR1 USR2; exec '{}'", daemon.display());
+    let started = home.program("/bin/sh", ["-c", &script]).spawn();
+    eventually(DEADLINE, "the daemon listens", || Rpc::try_connect(&home.socket()).is_ok());
+    home.fake_model("m", &json!({}));
+    home.cli(["start", "m"]).ok();
+    let pid = server(&home, "m")["run"]["pid"].clone();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    for signal in [Signal::QUIT, Signal::USR1, Signal::USR2] {
+        assert_eq!(ignored & (1 << (signal.as_raw() - 1)), 0, "{signal:?} of {ignored:x}");
+    }
+    home.cli(["daemon", "stop"]).ok();
+    assert!(started.finish().status.success());
+}

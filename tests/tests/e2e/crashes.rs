@@ -63,11 +63,15 @@ impl Broken {
         line.split_whitespace().next().unwrap().to_owned()
     }
 
-    /// How often a process was made for it.
+    /// How often a process was made for it that said why it ended, or did not end. llama-server
+    /// writes its log from a thread that an exit may overtake (seen once): an end without a
+    /// word is rightly tried again.
     fn starts(&self, name: &str) -> usize {
         let listed = self.home.call("event.list", json!({ "model": name, "limit": 500 }));
-        let events = listed["items"].as_array().unwrap();
-        events.iter().filter(|event| event["kind"] == "server.starting").count()
+        let events = listed["items"].as_array().unwrap().iter();
+        let wordless = |event: &&Value| event["details"]["cause"]["code"] == "unknown_error";
+        let made = events.clone().filter(|event| event["kind"] == "server.starting").count();
+        made - events.filter(|event| event["kind"] == "server.backoff").filter(wordless).count()
     }
 }
 

@@ -120,7 +120,7 @@ impl Program {
 
     /// Runs the file that is there now, to see whether it is a llamactld that would start with our
     /// arguments and the configuration of now; its version. Blocks, at most twice
-    /// [`TRIAL_LIMIT`].
+    /// `TRIAL_LIMIT`.
     ///
     /// # Errors
     /// [`Kind::IoFailed`] with what is wrong with it; [`Kind::InvalidValue`] with what it says is

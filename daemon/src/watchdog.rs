@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// Shortens [`LIMIT`], in milliseconds: for tests.
+/// Shortens `LIMIT`, in milliseconds: for tests.
 pub const TEST_LIMIT_VARIABLE: &str = "LLAMACTL_TEST_WATCHDOG_MS";
 
 /// The exit status of a daemon whose runtime stood still.

@@ -6,9 +6,7 @@ use super::{Event, Happening, Live, ServerTask, new_run_id};
 use crate::failpoint;
 use crate::llama::Client;
 use crate::logs::classify::{Exit, Retry, classify_spawn_error};
-use crate::os::cgroup::OomWatch;
 use crate::store::{RunRecord, now_ms};
-use crate::supervisor::hang::HangWatch;
 use crate::supervisor::machine::RunId;
 use crate::supervisor::observe::Observers;
 use crate::supervisor::process::{Output, Process, marker};
@@ -160,22 +158,8 @@ impl ServerTask {
             command_line::may_sleep(&record.argv),
             false,
         );
-        Ok(Live {
-            oom: OomWatch::of(id.pid),
-            hang: HangWatch::default(),
-            build_has_devices: Some(!plan.runtime.found.devices.is_empty()),
-            gpu_memory_bytes: None,
-            was_adopted: false,
-            unrecorded: false,
-            busy: None,
-            stopped_by: None,
-            fault: None,
-            record,
-            process,
-            observers,
-            log,
-            started,
-        })
+        let has_devices = Some(!plan.runtime.found.devices.is_empty());
+        Ok(Live { started, ..Live::new(record, process, observers, log, has_devices) })
     }
 
     /// Writes which process a run is.
@@ -215,22 +199,9 @@ impl ServerTask {
         self.server.cause =
             Some(status::requested("adopted", "found running and taken over", &self.by));
         let (run, was_ready) = (record.id.clone(), record.ready_at_ms.is_some());
-        self.live = Some(Live {
-            oom: OomWatch::of(pid),
-            hang: HangWatch::default(),
-            build_has_devices: build.map(|build| !build.devices.is_empty()),
-            gpu_memory_bytes: None,
-            was_adopted: true,
-            unrecorded: false,
-            busy: None,
-            stopped_by: None,
-            fault: None,
-            record,
-            process,
-            observers,
-            log,
-            started: Instant::now(),
-        });
+        let has_devices = build.map(|build| !build.devices.is_empty());
+        let live = Live::new(record, process, observers, log, has_devices);
+        self.live = Some(Live { was_adopted: true, ..live });
         self.show_device();
         self.context.admission().take(self.model.id, &self.model.name);
         self.announce_running();

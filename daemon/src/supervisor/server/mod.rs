@@ -72,6 +72,34 @@ pub(super) struct Live {
     gpu_memory_bytes: Option<u64>,
 }
 
+impl Live {
+    /// A run whose process was made, or found, just now.
+    fn new(
+        record: RunRecord,
+        process: Process,
+        observers: Observers,
+        log: RunLog,
+        build_has_devices: Option<bool>,
+    ) -> Live {
+        Live {
+            oom: OomWatch::of(process.id().pid),
+            started: Instant::now(),
+            hang: HangWatch::default(),
+            was_adopted: false,
+            unrecorded: false,
+            busy: None,
+            stopped_by: None,
+            fault: None,
+            gpu_memory_bytes: None,
+            record,
+            process,
+            observers,
+            log,
+            build_has_devices,
+        }
+    }
+}
+
 /// An event, and where it is the end of a run what is to be written of that.
 struct Happening {
     event: Event,

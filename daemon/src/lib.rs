@@ -9,27 +9,21 @@
 //! JSON-RPC on a Unix socket. It knows nothing of terminals, tables or colours; what it says to
 //! people it says in [failures](llamactl_protocol::Failure) and events.
 
-pub mod app;
-pub mod args;
+pub mod api;
+pub mod clock;
 pub mod config;
-pub mod daemon;
-pub mod detach;
-pub mod events;
-pub mod exchange;
 pub mod failpoint;
 pub mod gguf;
 pub mod library;
+pub mod lifecycle;
 pub mod llama;
 pub mod logs;
 pub mod metrics;
+pub mod models;
 pub mod os;
-pub mod own_log;
 pub mod rpc;
 pub mod runtime;
-pub mod service_manager;
-pub mod settings;
-pub mod state_lock;
 pub mod store;
 pub mod supervisor;
-pub mod takeover;
-pub mod watchdog;
+pub mod transfer;
+pub mod why;

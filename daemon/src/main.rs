@@ -2,11 +2,11 @@
 
 use clap::Parser as _;
 use llamactl_protocol::{Failure, Kind};
-use llamactld::args::Args;
 use llamactld::config::Config;
-use llamactld::daemon::{self, Ready};
-use llamactld::detach::{Herald, Side, detach};
-use llamactld::own_log;
+use llamactld::lifecycle::args::Args;
+use llamactld::lifecycle::detach::{Herald, Side, detach};
+use llamactld::lifecycle::own_log;
+use llamactld::lifecycle::serve::{self, Ready};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -45,7 +45,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     let outcome = own_log::start(&args.log_level, ready.log())
         .map_err(|problem| Failure::new(Kind::InvalidValue, problem))
-        .and_then(|()| daemon::run(ready, &mut herald));
+        .and_then(|()| serve::run(ready, &mut herald));
     herald.tell(outcome.as_ref().err());
     outcome
 }

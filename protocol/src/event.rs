@@ -2,6 +2,7 @@
 
 use crate::UnixMs;
 use crate::method::{method, subscription};
+use crate::word::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -125,3 +126,49 @@ pub const KINDS: &[(&str, &str)] = &[
     ("server.stuck", "A server does not end even when killed"),
     ("server.woken", "A server loaded its model again"),
 ];
+
+words! {
+    /// What happened. It lies in databases and is never renamed.
+    EventKind, "EventKind":
+    DaemonRestarted "daemon.restarted" "The daemon was replaced by a new one; its servers went on",
+    DaemonStarted "daemon.started" "The daemon began",
+    DaemonStopped "daemon.stopped" "The daemon ended as asked",
+    DefaultsSet "defaults.set" "Settings for all models were changed",
+    LibraryForgotten "library.forgotten" "A directory is looked through no more",
+    LibraryRemembered "library.remembered" "A directory is looked through at each start",
+    ModelAdded "model.added" "A model was registered",
+    ModelAliased "model.aliased" "A model's other names were changed",
+    ModelRefreshed "model.refreshed" "A model's file was read again",
+    ModelRemoved "model.removed" "A model was taken out of the registry",
+    ModelRenamed "model.renamed" "A model got another name",
+    ModelSet "model.set" "A model's settings were changed",
+    RuntimeAdded "runtime.added" "A llama-server build was named",
+    RuntimeChanged "runtime.changed" "A llama-server build was changed or replaced",
+    RuntimeRemoved "runtime.removed" "A llama-server build was taken out of the registry",
+    RuntimeUsed "runtime.used" "Another llama-server build is the default",
+    ServerAdopted "server.adopted" "A new daemon took a running server over",
+    ServerBackoff "server.backoff" "A server failed and will be started again",
+    ServerFailed "server.failed" "A server failed",
+    ServerHung "server.hung" "A server did not answer, or made no progress",
+    ServerOnCpu "server.on_cpu" "A server that was to use a GPU holds no GPU memory",
+    ServerQueued "server.queued" "A server waits for its turn to start",
+    ServerReady "server.ready" "A server answers requests",
+    ServerSleeping "server.sleeping" "A server unloaded its model by itself",
+    ServerStalled "server.stalled" "Loading made no progress",
+    ServerStarting "server.starting" "A server's process was made",
+    ServerStopped "server.stopped" "A server ended as asked",
+    ServerStopping "server.stopping" "A server was told to stop",
+    ServerStray "server.stray" "A process without a record was found",
+    ServerStuck "server.stuck" "A server does not end even when killed",
+    ServerWoken "server.woken" "A server loaded its model again",
+}
+
+impl EventKind {
+    /// Whether it tells of a change that those who follow the models must know of: of a model, of
+    /// the settings for all models, or of a runtime.
+    #[must_use]
+    pub fn changes_a_model(&self) -> bool {
+        let name = self.as_str();
+        ["model.", "defaults.", "runtime."].iter().any(|noun| name.starts_with(noun))
+    }
+}

@@ -12,11 +12,14 @@
 //! This crate knows no database, no process and no terminal. Types here are shapes on the wire:
 //! the daemon has its own types inside and converts at its edge.
 
+pub mod actor;
+pub mod cause;
 pub mod daemon;
 pub mod defaults;
 pub mod event;
 pub mod exchange;
 pub mod failure;
+pub mod hint;
 pub mod library;
 pub mod log;
 pub mod method;
@@ -29,11 +32,15 @@ pub mod place;
 pub mod runtime;
 pub mod server;
 pub mod stream;
+pub mod warning;
+mod word;
 
 #[cfg(feature = "client")]
 pub mod client;
 
+pub use actor::Actor;
 pub use failure::{Failure, Kind};
+pub use hint::{Hint, Hints};
 pub use method::{Access, Method, Subscription};
 pub use path::WirePath;
 pub use stream::Item;

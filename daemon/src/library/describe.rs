@@ -1,7 +1,7 @@
 //! What a header says, in the protocol's words.
 
 use crate::gguf::{Facts, GgufError, Part};
-use crate::store::FileStamp;
+use crate::store::registry::FileStamp;
 use llamactl_protocol::model::ModelFile;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use super::describe::{gguf_failure, model_file, stamps};
 use crate::gguf::{self, Facts};
-use crate::store::NewFile;
+use crate::store::registry::NewFile;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use serde_json::json;
 use std::path::{Path, PathBuf};

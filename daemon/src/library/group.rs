@@ -4,7 +4,7 @@ use super::naming::Naming;
 use super::sink::{Candidate, Sink, Stopped};
 use super::walk::Listing;
 use crate::gguf::{self, split};
-use crate::store::FileStamp;
+use crate::store::registry::FileStamp;
 use llamactl_protocol::library::ScanSource;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;

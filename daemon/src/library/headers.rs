@@ -2,7 +2,7 @@
 
 use super::describe::{model_file, stamps};
 use crate::gguf::{Facts, GgufError, Kind};
-use crate::store::FileStamp;
+use crate::store::registry::FileStamp;
 use llamactl_protocol::model::ModelFile;
 use serde::{Deserialize, Serialize};
 

@@ -38,7 +38,7 @@ pub use describe::{gguf_failure, model_file, stamps};
 pub use file::read;
 pub use scan::{Request, Scan};
 
-use crate::store::Registry;
+use crate::store::registry::Registry;
 use places::Place;
 use std::sync::Arc;
 use tokio::sync::Semaphore;

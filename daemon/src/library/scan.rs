@@ -15,7 +15,7 @@ use super::naming;
 use super::sink::{Candidate, Sighting, Sink, Stopped};
 use super::{group, huggingface, llama_cpp, lmstudio, ollama, pair, places, walk};
 use crate::gguf::{self, Facts, GgufError};
-use crate::store::{FileStamp, NewFile, NewModel, Registry, StoreError, variants};
+use crate::store::registry::{FileStamp, NewFile, NewModel, Registry, StoreError, variants};
 use llamactl_protocol::WirePath;
 use llamactl_protocol::library::{FoundModel, Progress, ScanItem, ScanSource, Skipped, Summary};
 use llamactl_protocol::model::ModelFile;

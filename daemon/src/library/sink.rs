@@ -1,7 +1,7 @@
 //! Where a scan's thread puts what it comes across, and what bounds it.
 
 use super::naming::Naming;
-use crate::store::FileStamp;
+use crate::store::registry::FileStamp;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::library::{Progress, ScanSource, Skipped};
 use std::collections::HashSet;

@@ -2,7 +2,7 @@
 
 use super::Library;
 use super::group;
-use crate::store::{FileStamp, StoreError};
+use crate::store::registry::{FileStamp, StoreError};
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{FileState, Model};
 use std::sync::Arc;

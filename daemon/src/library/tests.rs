@@ -4,7 +4,7 @@ use super::naming::Naming;
 use super::sink::{Sighting, Sink, Stopped};
 use super::walk::{Listing, walk};
 use super::{Library, Request, huggingface, ollama};
-use crate::store::Registry;
+use crate::store::registry::Registry;
 use llamactl_protocol::library::Progress;
 use rustix::process::{Gid, Uid, geteuid};
 use std::fs::{self, Permissions};

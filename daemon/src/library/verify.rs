@@ -3,7 +3,7 @@
 use super::Library;
 use super::describe::{gguf_failure, model_file, stamps};
 use crate::gguf::{self, Facts};
-use crate::store::FileStamp;
+use crate::store::registry::FileStamp;
 use llamactl_protocol::library::{Difference, Verified};
 use llamactl_protocol::model::{Model, ModelFile};
 use llamactl_protocol::{Failure, Kind, WirePath};

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::counters::{self, Reading, Slot};
 use super::http::HttpError;
-use crate::store::now_ms;
+use crate::clock::now_ms;
 use hyper::StatusCode;
 use llamactl_protocol::metrics::LlamaSample;
 use llamactl_protocol::server::InForce;

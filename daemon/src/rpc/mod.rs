@@ -32,7 +32,6 @@ mod connection;
 mod counters;
 mod document;
 mod frame;
-pub mod handlers;
 mod hangup;
 mod keeper;
 mod limits;

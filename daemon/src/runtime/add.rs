@@ -3,7 +3,7 @@
 use super::SYSTEM;
 use super::inspect::inspect;
 use super::resolve::{broken, look};
-use crate::store::{NamedRuntime, Registry};
+use crate::store::registry::{NamedRuntime, Registry};
 use llamactl_protocol::options::{self, VARIABLE_PREFIX};
 use llamactl_protocol::{Failure, Kind, WirePath, name};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use super::resolve::{Place, known, look};
 use super::{SYSTEM, inspect::Found};
-use crate::store::{NewRuntime, Registry};
+use crate::store::registry::{NewRuntime, Registry};
 use llamactl_protocol::options::{Settings, layers, look_up, secret};
 use llamactl_protocol::runtime::{RuntimeDetail, RuntimeEntry, RuntimeOption};
 use llamactl_protocol::{Failure, WirePath};

@@ -1,6 +1,6 @@
 //! Whether a file may be run as a llama-server, and whether it is still the one it was.
 
-use crate::store::RuntimeFile;
+use crate::store::registry::RuntimeFile;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;

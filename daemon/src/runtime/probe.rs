@@ -5,7 +5,7 @@ use super::find::library_path;
 use super::help::options_in;
 use super::inspect::Found;
 use crate::os::process::{Signal, signal_group};
-use crate::store::NewRuntime;
+use crate::store::registry::NewRuntime;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use memchr::memmem;
 use std::fs::File;

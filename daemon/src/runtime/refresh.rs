@@ -3,7 +3,7 @@
 use super::entries::{Users, entry};
 use super::resolve::{Place, known, look_anew};
 use super::verdict::refusals;
-use crate::store::{NewRuntime, Registry, RuntimeRecord};
+use crate::store::registry::{NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::runtime::{RefusedSetting, RuntimeRefreshed};
 use llamactl_protocol::{Failure, WirePath};
 

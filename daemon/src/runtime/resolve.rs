@@ -3,7 +3,7 @@
 use super::inspect::{Found, inspect};
 use super::probe::probe;
 use super::{SYSTEM, find};
-use crate::store::{NamedRuntime, NewRuntime, Registry, RuntimeRecord};
+use crate::store::registry::{NamedRuntime, NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::options::nearest;
 use llamactl_protocol::{Failure, Kind, WirePath};
 

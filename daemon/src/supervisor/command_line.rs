@@ -5,7 +5,7 @@
 
 use crate::llama::Target;
 use crate::runtime::{DEVICE_VARIABLES, library_path};
-use crate::store::RuntimeRecord;
+use crate::store::registry::RuntimeRecord;
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::{
     Settings, Told, VARIABLE_PREFIX, arguments, catalogue, find, rules, secret,
@@ -19,7 +19,7 @@ use std::ffi::{OsStr, OsString};
 /// recognised as ours after the daemon that started it is gone.
 pub const MARKER: &str = "LLAMACTL_RUN";
 
-/// With this set a build that [reports progress](crate::store::NewRuntime::reports_progress) prints what it
+/// With this set a build that [reports progress](crate::store::registry::NewRuntime::reports_progress) prints what it
 /// loads on stdout. The value means nothing to such a build.
 pub(super) const PROGRESS_VARIABLE: &str = "LLAMA_SERVER_ROUTER_PORT";
 
@@ -188,7 +188,7 @@ fn shell(argv: &[WirePath], environment: &BTreeMap<String, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NewRuntime;
+    use crate::store::registry::NewRuntime;
     use llamactl_protocol::model::ModelFile;
     use serde_json::json;
 

@@ -14,36 +14,31 @@
 //! * A process outlives the daemon: its output goes to files, its stdin never ends. The next
 //!   daemon finds it by its record and its marker.
 
-pub mod admission;
+mod adopt;
 mod command_line;
-mod device;
+pub mod core;
 mod endpoint;
-pub mod hang;
 mod lifeline;
-pub mod limits;
-pub mod machine;
 mod observe;
 mod process;
-pub mod recovery;
-pub mod restart;
-mod server;
 mod status;
-mod takeover;
+mod task;
 
+pub use adopt::Start;
 pub use command_line::MARKER;
 pub use observe::LOG_KEEP_BYTES;
-pub use server::Answer;
-pub use takeover::Start;
+pub use task::Answer;
 
+use self::core::admission::Admission;
+use self::core::{hang, limits, machine, recovery, restart};
 use crate::config::Config;
 use crate::llama::{self, ApiKey, Client, ReportedSettings, Target};
 use crate::logs::file::RunLog;
 use crate::logs::watch::Watcher;
 use crate::metrics::RunningServer;
+use crate::models::{self, Layers};
 use crate::os::process::boot_id;
-use crate::settings::{self, Layers};
-use crate::store::{Registry, RunRecord, RuntimeRecord, StoreError, WishRecord};
-use admission::Admission;
+use crate::store::registry::{Registry, RunRecord, RuntimeRecord, StoreError, WishRecord};
 use command_line::CommandLine;
 use futures_util::FutureExt as _;
 use lifeline::Lifelines;
@@ -53,7 +48,6 @@ use llamactl_protocol::options::{Settings, layers};
 use llamactl_protocol::server::{Cause, Endpoint, Server, State, Wish};
 use llamactl_protocol::{Failure, Kind};
 use machine::Moment;
-use server::{Beginning, Command, ServerTask};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::TcpListener;
@@ -62,6 +56,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use task::{Beginning, Command, ServerTask};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -178,17 +173,17 @@ impl Context {
 
     /// Now, on the clock of the state machine.
     fn now(&self) -> Moment {
-        server::moment_since(self.epoch)
+        task::moment_since(self.epoch)
     }
 
     /// What a start of this model would do now.
     async fn plan(&self, model: &Model, overrides: Settings) -> Result<Plan, Failure> {
         let layers = Layers::of(&self.registry, model, overrides).await?;
         let settings = layers.effective();
-        let runtime = settings::runtime_of(&self.registry, &settings).await?;
+        let runtime = models::runtime_of(&self.registry, &settings).await?;
         layers.check()?;
         // The build may be another than the one they were set for.
-        settings::accepted(&runtime.build(), &settings)?;
+        models::accepted(&runtime.build(), &settings)?;
         let listen = endpoint::asked(&settings)?;
         let (last, taken) = match listen.chooses_port() {
             true => self.ports_before(model.id).await?,
@@ -204,7 +199,7 @@ impl Context {
     /// The key that a server with these settings asks its clients for.
     async fn key_of(&self, settings: Settings) -> Result<Option<ApiKey>, Failure> {
         let secrets = self.registry.secrets().clone();
-        let read = move || settings::key_of(&secrets, &settings);
+        let read = move || models::key_of(&secrets, &settings);
         let key = tokio::task::spawn_blocking(read).await;
         let key = key.map_err(|_| Failure::new(Kind::Internal, "reading a key failed"))??;
         Ok(key.map(ApiKey))

@@ -9,6 +9,7 @@
 //! They end with the run: dropping [`Observers`] aborts them.
 
 use super::hang::Look;
+use crate::clock::now_ms;
 use crate::llama::{self, Client, Pace, Poll, Seen};
 use crate::logs::file::{self, RunLog, Stream, Trim};
 use crate::logs::index::TimeFile;
@@ -17,7 +18,6 @@ use crate::logs::progress::{self, ChildState};
 use crate::logs::tail::{Chunk, Start, Tail};
 use crate::logs::watch::Watcher;
 use crate::os::process;
-use crate::store::now_ms;
 use llamactl_protocol::metrics::LlamaSample;
 use llamactl_protocol::server::InForce;
 use std::path::Path;

@@ -6,7 +6,7 @@ use crate::logs::classify::Exit;
 use crate::logs::file::{RunLog, Stream};
 use crate::os::process::{self, Pidfd, ProcessId, Signal};
 use crate::os::stdin::{self_held_pipe, write_to};
-use crate::store::{RunRecord, Secrets};
+use crate::store::registry::{RunRecord, Secrets};
 use llamactl_protocol::server::Cause;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use std::fs::File;

@@ -1,8 +1,9 @@
 //! What everybody sees of a server.
 
 use super::machine::{RunId, Rung};
+use crate::clock::now_ms;
 use crate::logs::classify::Exit;
-use crate::store::{RunRecord, now_ms};
+use crate::store::registry::RunRecord;
 use llamactl_protocol::Failure;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{POLICY, Settings, layers, secret};

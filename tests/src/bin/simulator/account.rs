@@ -4,8 +4,8 @@ use crate::daemon::milliseconds;
 use crate::model::Promise;
 use crate::process::Ms;
 use crate::world::{Flow, World, broken};
-use llamactld::supervisor::machine::Phase;
-use llamactld::supervisor::restart::{Curable, Ended, HEALTHY, Mode};
+use llamactld::supervisor::core::machine::Phase;
+use llamactld::supervisor::core::restart::{Curable, Ended, HEALTHY, Mode};
 
 /// The world's own account of a model's failures, kept beside the machine's.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,8 +5,8 @@ use crate::model::{Model, Promise};
 use crate::process::Ms;
 use crate::world::{Daemon, Flow, World, broken};
 use llamactl_protocol::server::Wish;
-use llamactld::supervisor::machine::{self, Event, Rung};
-use llamactld::supervisor::recovery::Wanted;
+use llamactld::supervisor::core::machine::{self, Event, Rung};
+use llamactld::supervisor::core::recovery::Wanted;
 
 /// What a client can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

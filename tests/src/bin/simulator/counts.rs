@@ -1,7 +1,7 @@
 //! How much happened, to see that histories are worth playing.
 
 use llamactl_protocol::server::State;
-use llamactld::supervisor::machine::Event;
+use llamactld::supervisor::core::machine::Event;
 use std::fmt;
 
 const STATES: [State; 11] = [

@@ -8,9 +8,9 @@ use crate::model::{Model, Promise, Record};
 use crate::planted::Bug;
 use crate::process::{Act, Luck, Ms, NEVER, Process};
 use crate::world::{Due, Flow, World, broken};
-use llamactld::supervisor::machine::{self, Context, Effect, Event, Life, Phase, Rung};
-use llamactld::supervisor::recovery::LastRun;
-use llamactld::supervisor::restart::{Curable, Ended};
+use llamactld::supervisor::core::machine::{self, Context, Effect, Event, Life, Phase, Rung};
+use llamactld::supervisor::core::recovery::LastRun;
+use llamactld::supervisor::core::restart::{Curable, Ended};
 use std::time::Duration;
 
 /// A step that was computed and is not done yet.

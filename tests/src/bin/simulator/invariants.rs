@@ -5,7 +5,7 @@ use crate::process::NEVER;
 use crate::world::World;
 use llamactl_protocol::server::{State, Wish};
 use llamactld::llama::Seen;
-use llamactld::supervisor::machine::{Phase, Rung};
+use llamactld::supervisor::core::machine::{Phase, Rung};
 
 /// What must hold after every step.
 pub(crate) fn after_step(world: &World) -> Result<(), String> {

@@ -2,10 +2,10 @@
 
 use crate::account::Account;
 use crate::process::{Luck, Ms, NEVER, Process};
-use llamactld::supervisor::limits::Limits;
-use llamactld::supervisor::machine::{Life, RunId};
-use llamactld::supervisor::recovery::{LastRun, Wanted};
-use llamactld::supervisor::restart::Mode;
+use llamactld::supervisor::core::limits::Limits;
+use llamactld::supervisor::core::machine::{Life, RunId};
+use llamactld::supervisor::core::recovery::{LastRun, Wanted};
+use llamactld::supervisor::core::restart::Mode;
 use std::time::Duration;
 
 /// A run, as it is written.

@@ -2,9 +2,9 @@
 
 use clap::ValueEnum;
 use llamactld::llama::Seen;
-use llamactld::supervisor::machine::{self, Context, Effect, Event, Life, Phase, Rung, Then};
-use llamactld::supervisor::recovery::{LastRun, Next, Recovery};
-use llamactld::supervisor::restart::{Curable, Ended};
+use llamactld::supervisor::core::machine::{self, Context, Effect, Event, Life, Phase, Rung, Then};
+use llamactld::supervisor::core::recovery::{LastRun, Next, Recovery};
+use llamactld::supervisor::core::restart::{Curable, Ended};
 
 /// What is made wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

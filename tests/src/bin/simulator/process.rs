@@ -2,9 +2,9 @@
 
 use fastrand::Rng;
 use llamactld::llama::Seen;
-use llamactld::supervisor::limits::Limits;
-use llamactld::supervisor::machine::RunId;
-use llamactld::supervisor::restart::{Curable, Ended};
+use llamactld::supervisor::core::limits::Limits;
+use llamactld::supervisor::core::machine::RunId;
+use llamactld::supervisor::core::restart::{Curable, Ended};
 
 /// Milliseconds on the world's clock.
 pub(crate) type Ms = u64;

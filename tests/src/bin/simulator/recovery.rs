@@ -7,10 +7,10 @@ use crate::planted::Bug;
 use crate::process::Ms;
 use crate::world::{Daemon, Flow, Halt, World, any_bounds, broken};
 use llamactl_protocol::server::Wish;
-use llamactld::supervisor::admission::Admission;
-use llamactld::supervisor::machine::{self, Context, Event, Life, Phase};
-use llamactld::supervisor::recovery::{self, Next, Recovery};
-use llamactld::supervisor::restart::{Curable, Ended, Streak};
+use llamactld::supervisor::core::admission::Admission;
+use llamactld::supervisor::core::machine::{self, Context, Event, Life, Phase};
+use llamactld::supervisor::core::recovery::{self, Next, Recovery};
+use llamactld::supervisor::core::restart::{Curable, Ended, Streak};
 use std::time::Duration;
 
 impl World {

@@ -14,9 +14,9 @@ use crate::model::{Model, Promise};
 use crate::planted::Bug;
 use crate::process::{Act, Ms, NEVER};
 use fastrand::Rng;
-use llamactld::supervisor::admission::Admission;
-use llamactld::supervisor::machine::Phase;
-use llamactld::supervisor::restart::Ended;
+use llamactld::supervisor::core::admission::Admission;
+use llamactld::supervisor::core::machine::Phase;
+use llamactld::supervisor::core::restart::Ended;
 use std::time::Duration;
 
 /// Why a thing that happens is not done to its end.

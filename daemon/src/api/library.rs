@@ -1,0 +1,150 @@
+//! `scan.*`, `library.*`, `model.verify`
+
+use super::{asker, follower, vetting};
+use crate::api::app::App;
+use crate::library::places::tidy;
+use crate::library::{Request, Scan};
+use crate::models;
+use crate::rpc::{Emission, Peer, Service, Source};
+use llamactl_protocol::library::{
+    Forgotten, LibraryCache, LibraryDirectory, LibraryForget, LibraryList, LibraryPlaces,
+    ModelVerify, Progress, ScanFollow, ScanItem, Verified,
+};
+use llamactl_protocol::model::SettingsChange;
+use llamactl_protocol::options::{Settings, rules};
+use llamactl_protocol::{Failure, Kind, WirePath};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+
+/// The most directories one scan is asked to look through.
+const MAX_DIRECTORIES: usize = 256;
+
+pub(super) fn register(service: Service<App>) -> Service<App> {
+    service.stream(scan).on(list).on(forget).on(verify)
+}
+
+async fn scan(app: Arc<App>, peer: Peer, scan: ScanFollow) -> Result<Scanning, Failure> {
+    rules::check_given(&scan.settings)?;
+    let change = SettingsChange { set: scan.settings, ..SettingsChange::default() };
+    let vetted = vetting::vet(&app.registry, &change, &Settings::new()).await?;
+    if vetted.checked.path.is_some() {
+        return Err(Failure::new(Kind::InvalidValue, "what is found has files of its own"));
+    }
+    let none = Settings::new();
+    let away = models::put_away(app.registry.secrets(), vetted.checked.set, &none).await?;
+    let settings = away.settings;
+    let by = follower::<ScanFollow>(&peer);
+    let directories = directories(scan.directories).await?;
+    if scan.remember {
+        let remembered = directories.iter().cloned().map(WirePath).collect();
+        app.registry.remember_dirs(remembered, by.clone()).await?;
+    }
+    let request = Request {
+        directories,
+        remembered: scan.remembered,
+        caches: scan.caches,
+        add: scan.add,
+        settings,
+    };
+    Ok(Scanning { begun: false, scan: app.models.scan(request, by) })
+}
+
+/// The directories that were named, if they can be looked through.
+async fn directories(paths: Vec<WirePath>) -> Result<Vec<PathBuf>, Failure> {
+    if paths.len() > MAX_DIRECTORIES {
+        let message = format!("{} directories are too many for one scan", paths.len());
+        return Err(Failure::new(Kind::InvalidValue, message)
+            .hint(format!("name at most {MAX_DIRECTORIES}, or one above them")));
+    }
+    let paths: Vec<PathBuf> = paths.iter().map(|path| tidy(path.as_path())).collect();
+    let look = move || {
+        paths.iter().try_for_each(|path| check(path))?;
+        Ok(paths)
+    };
+    spawn_blocking(look)
+        .await
+        .map_err(|_| Failure::new(Kind::Internal, "looking at the directories failed"))?
+}
+
+fn check(path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    if !path.is_absolute() {
+        return Err(Failure::new(Kind::InvalidValue, format!("the path {shown} is not absolute")));
+    }
+    let Err(error) = fs::read_dir(path) else { return Ok(()) };
+    Err(match error.kind() {
+        io::ErrorKind::NotFound => {
+            Failure::new(Kind::FileNotFound, format!("there is no directory {shown}"))
+                .hint("check the path")
+        }
+        io::ErrorKind::NotADirectory => {
+            Failure::new(Kind::InvalidValue, format!("{shown} is not a directory"))
+                .hint("llamactl model add registers a single file")
+        }
+        io::ErrorKind::PermissionDenied => Failure::new(
+            Kind::FileUnreadable,
+            format!("the daemon's user may not read the directory {shown}"),
+        )
+        .hint("let the user the daemon runs as read it and enter those above it"),
+        _ => Failure::new(Kind::IoFailed, format!("{shown} cannot be read: {error}")),
+    })
+}
+
+/// A scan, as a stream: it begins where nothing has been looked at.
+struct Scanning {
+    begun: bool,
+    scan: Scan,
+}
+
+impl Source for Scanning {
+    type Item = ScanItem;
+
+    async fn next(&mut self) -> Emission<ScanItem> {
+        if !self.begun {
+            self.begun = true;
+            let data = ScanItem::Progress(Progress { directory: None, files_seen: 0 });
+            return Emission::Snapshot { cursor: None, data };
+        }
+        match self.scan.next().await {
+            Ok(Some(data)) => Emission::Change { cursor: None, data },
+            Ok(None) => Emission::done(None),
+            Err(error) => Emission::failed(None, error.into()),
+        }
+    }
+}
+
+async fn list(app: Arc<App>, _: Peer, _: LibraryList) -> Result<LibraryPlaces, Failure> {
+    let directories = app.registry.remembered_dirs().await?;
+    let caches: Vec<_> = app.models.caches().to_vec();
+    let there = spawn_blocking(move || {
+        caches.into_iter().filter(|cache| cache.path.is_dir()).collect::<Vec<_>>()
+    });
+    let there = there.await.unwrap_or_default();
+    Ok(LibraryPlaces {
+        directories: directories
+            .into_iter()
+            .map(|(path, added_at_ms)| LibraryDirectory { path, added_at_ms })
+            .collect(),
+        caches: there
+            .into_iter()
+            .map(|cache| LibraryCache { path: WirePath(cache.path), source: cache.source })
+            .collect(),
+    })
+}
+
+async fn forget(app: Arc<App>, peer: Peer, forget: LibraryForget) -> Result<Forgotten, Failure> {
+    let path = WirePath(tidy(forget.path.as_path()));
+    if app.registry.forget_dir(path.clone(), asker::<LibraryForget>(&peer)).await? {
+        return Ok(Forgotten { path });
+    }
+    Err(Failure::new(Kind::FileNotFound, format!("{path} is not among the remembered directories"))
+        .hint("llamactl model scan --list-dirs shows them"))
+}
+
+async fn verify(app: Arc<App>, peer: Peer, verify: ModelVerify) -> Result<Verified, Failure> {
+    let model = app.registry.model(&verify.model).await?;
+    app.models.verify(&model, asker::<ModelVerify>(&peer)).await
+}

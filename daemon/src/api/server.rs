@@ -1,0 +1,208 @@
+//! `server.*`
+
+use super::{asker, old_build, page, vetting};
+use crate::api::app::App;
+use crate::clock::now_ms;
+use crate::rpc::{Emission, Peer, Service, Source};
+use crate::supervisor::{Answer, Supervisor};
+use crate::why::explain;
+use llamactl_protocol::model::{FileState, Model, SettingsChange};
+use llamactl_protocol::options::{Settings, rules};
+use llamactl_protocol::server::{
+    Accepted, Server, ServerFollow, ServerList, ServerPage, ServerRestart, ServerShow, ServerStart,
+    ServerStop, ServerWhy, State, Why,
+};
+use llamactl_protocol::{Access, Failure, Kind};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+pub(super) fn register(service: Service<App>) -> Service<App> {
+    service.on(list).on(show).on(why).on(start).on(stop).on(restart).stream(follow)
+}
+
+async fn list(app: Arc<App>, _: Peer, list: ServerList) -> Result<ServerPage, Failure> {
+    let limit = page::limit(list.limit, 200);
+    let servers = if list.all {
+        let models = app.registry.models(list.after, limit + 1).await?;
+        let mut servers = Vec::with_capacity(models.len());
+        for model in &models {
+            servers.push(app.supervisor.server(model).await?);
+        }
+        servers
+    } else {
+        let after = list.after.unwrap_or_default();
+        let mut servers = app.supervisor.active();
+        servers.retain(|server| server.state != State::Stopped && server.model > after);
+        servers.sort_by(|a, b| a.model.cmp(&b.model));
+        servers
+    };
+    let (mut items, more) = page::cut(servers, limit);
+    let next = items.last().filter(|_| more).map(|server| server.model.clone());
+    old_build::warn(&app, &mut items).await;
+    Ok(ServerPage { items, next })
+}
+
+async fn show(app: Arc<App>, _: Peer, show: ServerShow) -> Result<Server, Failure> {
+    let model = app.registry.model(&show.model).await?;
+    let mut server = app.supervisor.server(&model).await?;
+    old_build::warn(&app, std::slice::from_mut(&mut server)).await;
+    Ok(server)
+}
+
+async fn why(app: Arc<App>, peer: Peer, why: ServerWhy) -> Result<Why, Failure> {
+    let server = show(Arc::clone(&app), peer, ServerShow { model: why.model }).await?;
+    let events = app.registry.history_of_model(server.model_id, HISTORY).await?;
+    Ok(explain(server, events, now_ms()))
+}
+
+/// How many events are looked back for the reason: five failures with what goes with each, and
+/// what led there.
+const HISTORY: u32 = 40;
+
+async fn start(app: Arc<App>, peer: Peer, start: ServerStart) -> Result<Accepted, Failure> {
+    let model = app.registry.model(&start.model).await?;
+    let overrides = overrides(&app, peer, &model, start.set).await?;
+    read_anew(&app, &model, asker::<ServerStart>(&peer)).await?;
+    app.supervisor.start_server(&model, overrides, asker::<ServerStart>(&peer)).await.map(accepted)
+}
+
+async fn stop(app: Arc<App>, peer: Peer, stop: ServerStop) -> Result<Accepted, Failure> {
+    let model = app.registry.model(&stop.model).await?;
+    app.supervisor.stop_server(&model, asker::<ServerStop>(&peer)).await.map(accepted)
+}
+
+async fn restart(app: Arc<App>, peer: Peer, restart: ServerRestart) -> Result<Accepted, Failure> {
+    let model = app.registry.model(&restart.model).await?;
+    let overrides = overrides(&app, peer, &model, restart.set).await?;
+    let by = asker::<ServerRestart>(&peer);
+    read_anew(&app, &model, by.clone()).await?;
+    app.supervisor.restart_server(&model, overrides, by).await.map(accepted)
+}
+
+/// Reads the header of a file that has changed since it was read. Whether what it is now can be
+/// loaded, llama-server will say.
+async fn read_anew(app: &App, model: &Model, by: String) -> Result<(), Failure> {
+    let mut looked_at = [model.clone()];
+    app.models.look_at(&mut looked_at).await?;
+    if looked_at[0].file_state == Some(FileState::Changed) {
+        app.models.verify(model, by).await?;
+    }
+    Ok(())
+}
+
+/// Settings for one run, checked as the model's own would be.
+async fn overrides(
+    app: &App,
+    peer: Peer,
+    model: &Model,
+    set: Settings,
+) -> Result<Settings, Failure> {
+    if set.is_empty() {
+        return Ok(set);
+    }
+    // Settings name paths and arguments: who may only start and stop may not set them.
+    if peer.access < Access::Admin {
+        return Err(Failure::new(Kind::NotAllowed, "settings for one run need admin access")
+            .hint("start it without --set, or ask the daemon's owner"));
+    }
+    rules::check_given(&set)?;
+    if rules::gives_secret(&set) {
+        return Err(Failure::new(Kind::InvalidValue, "a secret cannot be set for one run alone")
+            .hint(format!("llamactl model set {} KEY=-", model.name)));
+    }
+    let change = SettingsChange { set, ..SettingsChange::default() };
+    let vetted = vetting::vet(&app.registry, &change, &model.settings).await?;
+    if vetted.checked.path.is_some() {
+        return Err(Failure::new(Kind::InvalidValue, "one run cannot have another file")
+            .hint(format!("llamactl model copy {} NEW --path FILE", model.name)));
+    }
+    Ok(vetted.checked.set)
+}
+
+fn accepted(answer: Answer) -> Accepted {
+    Accepted {
+        run_id: answer.run_id,
+        changed: answer.changed,
+        durable: answer.durable,
+        server: answer.server,
+    }
+}
+
+async fn follow(app: Arc<App>, _: Peer, follow: ServerFollow) -> Result<Servers, Failure> {
+    Ok(match follow.model {
+        Some(model) => {
+            let model = app.registry.model(&model).await?;
+            Servers::One { status: app.supervisor.watch(&model).await?, first: true }
+        }
+        None => Servers::All {
+            changes: app.supervisor.changes(),
+            supervisor: app.supervisor.clone(),
+            sent: HashMap::new(),
+            queue: VecDeque::new(),
+            first: true,
+        },
+    })
+}
+
+/// States of one server or of all; states in between may be skipped, the last never.
+enum Servers {
+    One {
+        status: watch::Receiver<Server>,
+        first: bool,
+    },
+    All {
+        changes: watch::Receiver<u64>,
+        supervisor: Supervisor,
+        /// What the reader knows.
+        sent: HashMap<i64, Server>,
+        queue: VecDeque<(bool, Server)>,
+        first: bool,
+    },
+}
+
+impl Source for Servers {
+    type Item = Server;
+
+    async fn next(&mut self) -> Emission<Server> {
+        match self {
+            Servers::One { status, first } => {
+                if std::mem::take(first) {
+                    let data = status.borrow_and_update().clone();
+                    return Emission::Snapshot { cursor: None, data };
+                }
+                match status.changed().await {
+                    Ok(()) => {
+                        Emission::Change { cursor: None, data: status.borrow_and_update().clone() }
+                    }
+                    // The model was removed.
+                    Err(_) => Emission::done(None),
+                }
+            }
+            Servers::All { changes, supervisor, sent, queue, first } => loop {
+                if let Some((snapshot, data)) = queue.pop_front() {
+                    return if snapshot {
+                        Emission::Snapshot { cursor: None, data }
+                    } else {
+                        Emission::Change { cursor: None, data }
+                    };
+                }
+                if !*first && changes.changed().await.is_err() {
+                    return Emission::done(None);
+                }
+                changes.mark_unchanged();
+                let snapshot = std::mem::take(first);
+                let active = supervisor.active();
+                sent.retain(|model_id, _| active.iter().any(|server| server.model_id == *model_id));
+                for server in active {
+                    let plain =
+                        server.state == State::Stopped && !sent.contains_key(&server.model_id);
+                    if !plain && sent.get(&server.model_id) != Some(&server) {
+                        sent.insert(server.model_id, server.clone());
+                        queue.push_back((snapshot, server));
+                    }
+                }
+            },
+        }
+    }
+}

@@ -1,3 +1,0 @@
-//! What happened, in plain words. The events themselves are kept by the store.
-
-pub mod why;

@@ -1,0 +1,127 @@
+//! Secrets on their way into the registry, and out of it.
+
+use crate::store::registry::{Registry, Secrets};
+use llamactl_protocol::options::rules::API_KEY;
+use llamactl_protocol::options::{Settings, secret};
+use llamactl_protocol::{Failure, Kind};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// Settings whose secrets lie in files, and which files are new.
+#[derive(Clone, Debug, Default)]
+pub struct PutAway {
+    /// The settings; secrets by reference.
+    pub settings: Settings,
+    /// The ids that were made for them: to be removed when the settings are not stored after all.
+    pub made: Vec<String>,
+}
+
+/// Puts secrets that are given into files of their own. One that is shown stays what it is in
+/// `before`; `api-key=generate` makes one.
+///
+/// # Errors
+/// [`Kind::InvalidValue`] for a shown secret that is not stored; what the disk refuses. Nothing is
+/// left behind then.
+pub async fn put_away(
+    secrets: &Secrets,
+    settings: Settings,
+    before: &Settings,
+) -> Result<PutAway, Failure> {
+    if !settings.iter().any(|(key, value)| needs_care(key, value)) {
+        return Ok(PutAway { settings, made: vec![] });
+    }
+    let (secrets, before) = (secrets.clone(), before.clone());
+    tokio::task::spawn_blocking(move || {
+        let mut away = PutAway::default();
+        for (key, value) in settings {
+            match kept(&secrets, &key, value, &before, &mut away.made) {
+                Ok(value) => away.settings.insert(key, value),
+                Err(failure) => {
+                    secrets.remove(away.made);
+                    return Err(failure);
+                }
+            };
+        }
+        Ok(away)
+    })
+    .await
+    .map_err(|_| Failure::new(Kind::Internal, "keeping a secret failed"))?
+}
+
+fn needs_care(key: &str, value: &Value) -> bool {
+    secret::is_secret(value) || (key == API_KEY && value.is_string())
+}
+
+fn kept(
+    secrets: &Secrets,
+    key: &str,
+    value: Value,
+    before: &Settings,
+    made: &mut Vec<String>,
+) -> Result<Value, Failure> {
+    let text = if key == API_KEY && value.is_string() {
+        generated()
+    } else if secret::is_shown(&value) {
+        let stored = before.get(key).filter(|value| secret::id_of(value).is_some());
+        return stored.cloned().ok_or_else(|| {
+            Failure::new(Kind::InvalidValue, format!("there is no stored {key} to keep"))
+                .hint(format!("give it: {key}=@FILE, or {key}=- on stdin"))
+                .details(json!({ "key": key }))
+        });
+    } else if let Some(text) = secret::text_of(&value) {
+        text.to_owned()
+    } else {
+        return Ok(value);
+    };
+    // Given again, the same secret is no change.
+    if let Some(id) = before.get(key).and_then(secret::id_of)
+        && secrets.read(id).is_ok_and(|there| there == text)
+    {
+        return Ok(secret::stored(id));
+    }
+    let id = secrets.put(&text)?;
+    made.push(id.clone());
+    Ok(secret::stored(&id))
+}
+
+/// Removes the secrets that nothing refers to: left by a request that was refused at its last step,
+/// or by a daemon that was killed then. For the start, when no request is under way.
+pub async fn remove_unused(registry: &Registry) {
+    let used = match registry.used_secrets().await {
+        Ok(used) => used,
+        Err(error) => return tracing::warn!(%error, "cannot tell which secrets are used"),
+    };
+    let secrets = registry.secrets().clone();
+    let remove = move || match secrets.ids() {
+        Ok(ids) => secrets.remove(ids.difference(&used).cloned()),
+        Err(error) => tracing::warn!(%error, "cannot list the secrets"),
+    };
+    if let Err(error) = tokio::task::spawn_blocking(remove).await {
+        tracing::error!(%error, "removing secrets that nothing uses");
+    }
+}
+
+/// A key nobody can guess: 244 random bits.
+fn generated() -> String {
+    format!("sk-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+/// The first key that clients of a server with these settings may give; `None` when it asks for
+/// none. Blocks.
+///
+/// # Errors
+/// What keeps the key from being read.
+pub fn key_of(secrets: &Secrets, settings: &Settings) -> Result<Option<String>, Failure> {
+    // llama-server takes several, separated by commas or lines.
+    let first = |text: &str| {
+        let keys = text.split(['\n', ',']).map(str::trim);
+        keys.filter(|key| !key.is_empty() && !key.starts_with('#')).map(str::to_owned).next()
+    };
+    if let Some(id) = settings.get(API_KEY).and_then(secret::id_of) {
+        return secrets.read(id).map(|text| first(&text));
+    }
+    let Some(path) = settings.get("api-key-file").and_then(Value::as_str) else { return Ok(None) };
+    std::fs::read_to_string(path).map(|text| first(&text)).map_err(|error| {
+        Failure::new(Kind::FileUnreadable, format!("api-key-file {path} cannot be read: {error}"))
+    })
+}

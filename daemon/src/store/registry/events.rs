@@ -1,0 +1,233 @@
+//! Events: appended with the change they tell of, numbered, bounded.
+
+use super::{Registry, Result};
+use crate::clock::now_ms;
+use llamactl_protocol::event::Event;
+use llamactl_protocol::model::Model;
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+/// How many events are kept.
+const KEEP: i64 = 100_000;
+/// Old events are deleted this many at a time, so that trimming is rare and short.
+const TRIM_STEP: i64 = 1_000;
+
+/// An event about to be written.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// What happened: `model.added`, `server.ready`, …
+    pub kind: &'static str,
+    /// The model it concerns, and that model's name.
+    pub model: Option<(i64, String)>,
+    /// The run it concerns.
+    pub run_id: Option<String>,
+    /// Who asked.
+    pub by: String,
+    /// One sentence.
+    pub message: String,
+    /// Particulars.
+    pub details: Option<Value>,
+}
+
+impl NewEvent {
+    /// An event about a model.
+    #[must_use]
+    pub fn of_model(kind: &'static str, model: &Model, by: &str, message: String) -> NewEvent {
+        NewEvent {
+            kind,
+            model: Some((model.id, model.name.clone())),
+            run_id: None,
+            by: by.to_owned(),
+            message,
+            details: None,
+        }
+    }
+
+    /// An event about the daemon itself.
+    #[must_use]
+    pub fn of_daemon(kind: &'static str, by: &str, message: String) -> NewEvent {
+        NewEvent { kind, model: None, run_id: None, by: by.to_owned(), message, details: None }
+    }
+}
+
+/// Which events to list.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Only behind this number.
+    pub after: i64,
+    /// Only of this time or later.
+    pub since_ms: Option<i64>,
+    /// Only of this model.
+    pub model_id: Option<i64>,
+    /// Only of these kinds: `server.failed`, or `server` for all that begin so. Empty: of all.
+    pub kinds: Vec<String>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Events as they were at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct EventBatch {
+    /// Those asked for, oldest first.
+    pub events: Vec<Event>,
+    /// The number of the oldest event kept, whatever its kind; that of the next one where none is.
+    pub first: i64,
+    /// The number of the last event, whatever its kind; 0 before the first.
+    pub last: i64,
+}
+
+impl Registry {
+    /// Writes an event that belongs to no other change.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn append_event(&self, event: NewEvent) -> Result<()> {
+        self.write(move |tx| append(tx, event)).await
+    }
+
+    /// Events, oldest first, and what there is beside them.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn events(&self, filter: EventFilter) -> Result<EventBatch> {
+        self.read(move |connection| {
+            // One snapshot, or what is trimmed between two reads would be missed in silence.
+            let connection = connection.unchecked_transaction()?;
+            let (first, last) = range(&connection)?;
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM events
+                 WHERE seq > ?1 AND (?2 IS NULL OR at_ms >= ?2) AND (?3 IS NULL OR model_id = ?3)
+                 ORDER BY seq",
+            ))?;
+            let mut rows =
+                statement.query(params![filter.after, filter.since_ms, filter.model_id])?;
+            let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+            let mut events = Vec::new();
+            while events.len() < limit
+                && let Some(row) = rows.next()?
+            {
+                // Here and not in SQL: there it takes ten times as long, and many may wait for it.
+                let kind = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+                if filter.kinds.is_empty() || filter.kinds.iter().any(|asked| is_of(kind, asked)) {
+                    events.push(read_event(row)?);
+                }
+            }
+            Ok(EventBatch { events, first, last })
+        })
+        .await
+    }
+
+    /// What last happened to a model, oldest first: at most `limit` events of it, and among them
+    /// what happened to the daemon meanwhile.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn history_of_model(&self, model_id: i64, limit: u32) -> Result<Vec<Event>> {
+        self.read(move |connection| {
+            let connection = connection.unchecked_transaction()?;
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM events WHERE model_id = ?1 ORDER BY seq DESC LIMIT ?2",
+            ))?;
+            let rows = statement.query_map(params![model_id, limit], read_event)?;
+            let mut events = rows.collect::<std::result::Result<Vec<_>, _>>()?;
+            if let Some(oldest) = events.last().map(|event| event.seq) {
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM events
+                     WHERE seq > ?1 AND kind > 'daemon.' AND kind < 'daemon/'
+                     ORDER BY seq DESC LIMIT ?2",
+                ))?;
+                let rows = statement.query_map(params![oldest, limit], read_event)?;
+                events.extend(rows.collect::<std::result::Result<Vec<_>, _>>()?);
+            }
+            events.sort_unstable_by_key(|event| event.seq);
+            Ok(events)
+        })
+        .await
+    }
+}
+
+const COLUMNS: &str = "seq, at_ms, kind, model_id, model, run_id, by, message, details";
+
+fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let details: Option<String> = row.get(8)?;
+    Ok(Event {
+        seq: row.get(0)?,
+        at_ms: row.get(1)?,
+        kind: row.get(2)?,
+        model_id: row.get(3)?,
+        model: row.get(4)?,
+        run_id: row.get(5)?,
+        by: row.get(6)?,
+        message: row.get(7)?,
+        details: details.and_then(|text| serde_json::from_str(&text).ok()),
+    })
+}
+
+/// Whether a kind is the one asked for or below it: `server.failed` is of `server`.
+fn is_of(kind: &str, asked: &str) -> bool {
+    kind.strip_prefix(asked).is_some_and(|below| below.is_empty() || below.starts_with('.'))
+}
+
+/// The numbers of the oldest event kept and of the last; `(last + 1, last)` where none is kept.
+fn range(connection: &Connection) -> Result<(i64, i64)> {
+    // Two subselects: SQLite finds one end of an index at a time, but scans it for both. The last
+    // number ever given counts also where the event itself is gone.
+    let (first, last) = connection
+        .prepare_cached(
+            "SELECT (SELECT min(seq) FROM events),
+                    (SELECT seq FROM sqlite_sequence WHERE name = 'events')",
+        )?
+        .query_row([], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)))?;
+    let last = last.unwrap_or(0);
+    Ok((first.unwrap_or(last + 1), last))
+}
+
+pub(super) fn append(connection: &Connection, event: NewEvent) -> Result<()> {
+    let (model_id, model) = event.model.unzip();
+    connection
+        .prepare_cached(
+            "INSERT INTO events (at_ms, kind, model_id, model, run_id, by, message, details)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            now_ms(),
+            event.kind,
+            model_id,
+            model,
+            event.run_id,
+            event.by,
+            event.message,
+            event.details.map(|details| details.to_string()),
+        ])?;
+    let seq = connection.last_insert_rowid();
+    if seq % TRIM_STEP == 0 {
+        connection.execute("DELETE FROM events WHERE seq <= ?1", [seq - KEEP])?;
+    }
+    Ok(())
+}
+
+/// The number of the last event ever written, 0 before the first.
+pub(super) fn last(connection: &Connection) -> Result<i64> {
+    Ok(connection
+        .prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?
+        .query_row([], |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_of_itself_and_of_what_it_begins_with() {
+        for (kind, asked, expected) in [
+            ("server.failed", "server", true),
+            ("server.failed", "server.failed", true),
+            ("serverx.failed", "server", false),
+            ("server", "server.failed", false),
+            ("server.failed", "server.fail", false),
+            ("server", "server", true),
+        ] {
+            assert_eq!(is_of(kind, asked), expected, "{kind} of {asked}");
+        }
+    }
+}

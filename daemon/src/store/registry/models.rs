@@ -1,0 +1,486 @@
+//! Models: their file, names, settings and revisions.
+
+use super::events::NewEvent;
+use super::library::FileStamp;
+use super::{Registry, Result, StoreError, events, library, names, revisions};
+use crate::clock::now_ms;
+use llamactl_protocol::WirePath;
+use llamactl_protocol::model::{Model, ModelFile};
+use llamactl_protocol::options::{self, Settings};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+/// A model as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelRecord {
+    /// What everyone sees of it.
+    pub model: Model,
+    /// Its chat template, at most as much of it as was kept.
+    pub chat_template: Option<String>,
+}
+
+/// A model's file, and what its header says.
+#[derive(Clone, Debug)]
+pub struct NewFile {
+    /// The file; of a split model the first part.
+    pub path: WirePath,
+    /// What its header says.
+    pub file: ModelFile,
+    /// Which files its parts were when the header was read.
+    pub seen: Vec<FileStamp>,
+    /// Its chat template.
+    pub chat_template: Option<String>,
+}
+
+/// A model about to be stored.
+#[derive(Clone, Debug)]
+pub struct NewModel {
+    /// Its name, already checked.
+    pub name: String,
+    /// Its file.
+    pub file: NewFile,
+    /// Settings, already checked.
+    pub settings: Settings,
+}
+
+/// A change to a model's settings and file.
+#[derive(Clone, Debug, Default)]
+pub struct ModelChange {
+    /// Values to set, already checked.
+    pub set: Settings,
+    /// Keys to take back.
+    pub unset: Vec<String>,
+    /// Another file.
+    pub file: Option<NewFile>,
+    /// What it is, in a few words, where its parts do not say it.
+    pub what: Option<String>,
+}
+
+impl Registry {
+    /// Stores a new model.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`].
+    pub async fn add_model(&self, new: NewModel, by: String) -> Result<Model> {
+        self.write(move |tx| {
+            let from = new.file.path.clone();
+            insert(tx, new, &by, &format!("added from {from}"))
+        })
+        .await
+    }
+
+    /// The model a name, alias or id means.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelNotFound`].
+    pub async fn model(&self, reference: &str) -> Result<Model> {
+        Ok(self.model_record(reference).await?.model)
+    }
+
+    /// The same with its chat template.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelNotFound`].
+    pub async fn model_record(&self, reference: &str) -> Result<ModelRecord> {
+        let reference = reference.to_owned();
+        self.read(move |connection| {
+            let id = names::resolve(connection, &reference)?;
+            get(connection, id)?.ok_or(StoreError::ModelNotFound(reference))
+        })
+        .await
+    }
+
+    /// The model of an id; `None` when it is gone.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn model_by_id(&self, id: i64) -> Result<Option<Model>> {
+        self.read(move |connection| Ok(get(connection, id)?.map(|record| record.model))).await
+    }
+
+    /// Models by name behind `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn models(&self, after: Option<String>, limit: u32) -> Result<Vec<Model>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT models.*, own.name FROM model_names AS own
+                 JOIN models ON models.id = own.model_id
+                 WHERE own.is_alias = 0 AND own.name > ?1 ORDER BY own.name LIMIT ?2",
+            )?;
+            let rows = statement
+                .query_map(params![after.unwrap_or_default(), limit], read_row)?
+                .collect::<Result<Vec<_>, _>>()?;
+            rows.into_iter().map(|row| Ok(row.into_record(connection)?.model)).collect()
+        })
+        .await
+    }
+
+    /// How many models there are.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn count_models(&self) -> Result<u64> {
+        self.read(|connection| {
+            Ok(connection.query_row("SELECT count(*) FROM models", [], |row| row.get(0))?)
+        })
+        .await
+    }
+
+    /// The first free one of `name-2`, `name-3`, ….
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn free_name(&self, name: &str) -> Result<Option<String>> {
+        let name = name.to_owned();
+        self.read(move |connection| names::free_variant(connection, &name)).await
+    }
+
+    /// Changes a model's settings and file, all or none. `false` beside the model when it was like
+    /// this already.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelNotFound`], [`StoreError::RevisionConflict`].
+    pub async fn change_model(
+        &self,
+        reference: &str,
+        change: ModelChange,
+        if_revision: Option<i64>,
+        by: String,
+    ) -> Result<(Model, bool)> {
+        let reference = reference.to_owned();
+        self.write(move |tx| {
+            let before = lookup(tx, &reference)?;
+            if let Some(expected) = if_revision
+                && expected != before.revision
+            {
+                return Err(StoreError::RevisionConflict {
+                    model: before.name,
+                    expected,
+                    found: before.revision,
+                });
+            }
+            apply(tx, before, change, &by)
+        })
+        .await
+    }
+
+    /// Gives a model another name.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelNotFound`], [`StoreError::NameTaken`].
+    pub async fn rename_model(
+        &self,
+        reference: &str,
+        to: String,
+        by: String,
+    ) -> Result<(Model, bool)> {
+        let reference = reference.to_owned();
+        self.write(move |tx| {
+            let before = lookup(tx, &reference)?;
+            if before.name == to {
+                return Ok((before, false));
+            }
+            // Taking over one of its own aliases is no clash.
+            tx.execute(
+                "DELETE FROM model_names WHERE model_id = ?1 AND (is_alias = 0 OR name = ?2)",
+                params![before.id, to],
+            )?;
+            names::take(tx, &to, before.id, false)?;
+            let what = format!("renamed from {}", before.name);
+            let model = finish_change(tx, before.id, now_ms(), &by, &what)?;
+            let message = format!("{} is now called {to}", before.name);
+            events::append(tx, NewEvent::of_model("model.renamed", &model, &by, message))?;
+            Ok((model, true))
+        })
+        .await
+    }
+
+    /// Adds and removes aliases, all or none. Adding one it has, or removing one it has not,
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelNotFound`], [`StoreError::NameTaken`].
+    pub async fn change_aliases(
+        &self,
+        reference: &str,
+        add: Vec<String>,
+        remove: Vec<String>,
+        by: String,
+    ) -> Result<(Model, bool)> {
+        let reference = reference.to_owned();
+        self.write(move |tx| {
+            let before = lookup(tx, &reference)?;
+            for alias in &remove {
+                tx.execute(
+                    "DELETE FROM model_names WHERE model_id = ?1 AND name = ?2 AND is_alias = 1",
+                    params![before.id, alias],
+                )?;
+            }
+            for alias in &add {
+                if !before.aliases.contains(alias) || remove.contains(alias) {
+                    names::take(tx, alias, before.id, true)?;
+                }
+            }
+            let aliases = aliases_of(tx, before.id)?;
+            if aliases == before.aliases {
+                return Ok((before, false));
+            }
+            let what = format!("aliases: {}", aliases.join(", "));
+            let model = finish_change(tx, before.id, now_ms(), &by, &what)?;
+            let message = match model.aliases.as_slice() {
+                [] => format!("{} has no aliases now", model.name),
+                aliases => format!("the aliases of {} are now {}", model.name, aliases.join(", ")),
+            };
+            events::append(tx, NewEvent::of_model("model.aliased", &model, &by, message))?;
+            Ok((model, true))
+        })
+        .await
+    }
+
+    /// Stores a second profile, settings included, aliases not: of the same file, or of another.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelNotFound`], [`StoreError::NameTaken`].
+    pub async fn copy_model(
+        &self,
+        reference: &str,
+        to: String,
+        file: Option<NewFile>,
+        by: String,
+    ) -> Result<Model> {
+        let reference = reference.to_owned();
+        self.write(move |tx| {
+            let id = names::resolve(tx, &reference)?;
+            let from = get(tx, id)?.ok_or(StoreError::ModelNotFound(reference))?;
+            let seen = library::stamps_of(tx, id)?;
+            let file = file.unwrap_or_else(|| NewFile {
+                path: from.model.path.clone(),
+                file: from.model.file.clone(),
+                seen: seen.unwrap_or_default(),
+                chat_template: from.chat_template.clone(),
+            });
+            let new = NewModel { name: to, file, settings: from.model.settings };
+            insert(tx, new, &by, &format!("copied from {}", from.model.name))
+        })
+        .await
+    }
+
+    /// Takes a model out, with its names, settings, revisions and wish. Its runs and events stay.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelNotFound`].
+    pub async fn remove_model(&self, id: i64, by: String) -> Result<Model> {
+        self.write(move |tx| {
+            let model =
+                get(tx, id)?.ok_or_else(|| StoreError::ModelNotFound(id.to_string()))?.model;
+            tx.execute("DELETE FROM models WHERE id = ?1", [id])?;
+            let message = format!("{} was removed; its file stays at {}", model.name, model.path);
+            events::append(tx, NewEvent::of_model("model.removed", &model, &by, message))?;
+            Ok(model)
+        })
+        .await
+    }
+}
+
+/// One row of `models` with its name; names and settings are read after it.
+struct ModelRow {
+    id: i64,
+    path: Vec<u8>,
+    file: String,
+    chat_template: Option<String>,
+    revision: i64,
+    added_at_ms: i64,
+    changed_at_ms: i64,
+    name: String,
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<ModelRow> {
+    Ok(ModelRow {
+        id: row.get("id")?,
+        path: row.get("path")?,
+        file: row.get("file")?,
+        chat_template: row.get("chat_template")?,
+        revision: row.get("revision")?,
+        added_at_ms: row.get("added_at_ms")?,
+        changed_at_ms: row.get("changed_at_ms")?,
+        name: row.get("name")?,
+    })
+}
+
+impl ModelRow {
+    fn into_record(self, connection: &Connection) -> Result<ModelRecord> {
+        Ok(ModelRecord {
+            chat_template: self.chat_template,
+            model: Model {
+                id: self.id,
+                name: self.name,
+                aliases: aliases_of(connection, self.id)?,
+                path: WirePath::from_bytes(self.path),
+                file: serde_json::from_str(&self.file)?,
+                file_state: None,
+                settings: settings_of(connection, self.id)?,
+                revision: self.revision,
+                added_at_ms: self.added_at_ms,
+                changed_at_ms: self.changed_at_ms,
+            },
+        })
+    }
+}
+
+pub(super) fn get(connection: &Connection, id: i64) -> Result<Option<ModelRecord>> {
+    let row = connection
+        .prepare_cached(
+            "SELECT models.*, own.name FROM models
+             JOIN model_names AS own ON own.model_id = models.id AND own.is_alias = 0
+             WHERE models.id = ?1",
+        )?
+        .query_row([id], read_row)
+        .optional()?;
+    row.map(|row| row.into_record(connection)).transpose()
+}
+
+pub(super) fn lookup(connection: &Connection, reference: &str) -> Result<Model> {
+    let id = names::resolve(connection, reference)?;
+    get(connection, id)?
+        .map(|record| record.model)
+        .ok_or_else(|| StoreError::ModelNotFound(reference.to_owned()))
+}
+
+fn aliases_of(connection: &Connection, id: i64) -> Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name FROM model_names WHERE model_id = ?1 AND is_alias = 1 ORDER BY name",
+    )?;
+    let aliases = statement.query_map([id], |row| row.get(0))?;
+    Ok(aliases.collect::<Result<_, _>>()?)
+}
+
+fn settings_of(connection: &Connection, id: i64) -> Result<Settings> {
+    let mut statement =
+        connection.prepare_cached("SELECT key, value FROM model_settings WHERE model_id = ?1")?;
+    let mut rows = statement.query([id])?;
+    let mut settings = Settings::new();
+    while let Some(row) = rows.next()? {
+        let value: String = row.get(1)?;
+        settings.insert(row.get(0)?, serde_json::from_str(&value)?);
+    }
+    Ok(settings)
+}
+
+fn put_settings(connection: &Connection, id: i64, set: &Settings) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO model_settings (model_id, key, value) VALUES (?1, ?2, ?3)
+         ON CONFLICT (model_id, key) DO UPDATE SET value = excluded.value",
+    )?;
+    for (key, value) in set {
+        statement.execute(params![id, key, value.to_string()])?;
+    }
+    Ok(())
+}
+
+/// Stores a model; `what` says where it comes from.
+pub(super) fn insert(tx: &Connection, new: NewModel, by: &str, what: &str) -> Result<Model> {
+    let at_ms = now_ms();
+    tx.prepare_cached(
+        "INSERT INTO models
+             (path, file, chat_template, seen, revision, added_at_ms, changed_at_ms)
+         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
+    )?
+    .execute(params![
+        new.file.path.as_bytes(),
+        serde_json::to_string(&new.file.file)?,
+        new.file.chat_template,
+        FileStamp::to_column(&new.file.seen)?,
+        at_ms
+    ])?;
+    let id = tx.last_insert_rowid();
+    names::take(tx, &new.name, id, false)?;
+    put_settings(tx, id, &new.settings)?;
+    let model = finish_change(tx, id, at_ms, by, what)?;
+    let message = format!("{} was {what}", model.name);
+    events::append(tx, NewEvent::of_model("model.added", &model, by, message))?;
+    Ok(model)
+}
+
+/// Changes settings and file; `false` beside the model when it was like this already.
+pub(super) fn apply(
+    tx: &Connection,
+    before: Model,
+    change: ModelChange,
+    by: &str,
+) -> Result<(Model, bool)> {
+    let ModelChange { set, unset, file, what } = change;
+    for key in &unset {
+        tx.prepare_cached("DELETE FROM model_settings WHERE model_id = ?1 AND key = ?2")?
+            .execute(params![before.id, key])?;
+    }
+    put_settings(tx, before.id, &set)?;
+    let after = settings_of(tx, before.id)?;
+    let other_file = file.filter(|new| new.path != before.path || new.file != before.file);
+    let mut parts = Vec::new();
+    if let Some(new) = other_file {
+        tx.prepare_cached(
+            "UPDATE models SET path = ?2, file = ?3, chat_template = ?4, seen = ?5 WHERE id = ?1",
+        )?
+        .execute(params![
+            before.id,
+            new.path.as_bytes(),
+            serde_json::to_string(&new.file)?,
+            new.chat_template,
+            FileStamp::to_column(&new.seen)?
+        ])?;
+        parts.push(match new.path == before.path {
+            true => "its file was read anew".to_owned(),
+            false => format!("path={}", new.path),
+        });
+    }
+    if after != before.settings {
+        parts.push(describe_change(&before.settings, &after));
+    }
+    if parts.is_empty() {
+        return Ok((before, false));
+    }
+    let parts = parts.join(", ");
+    let what = what.map_or(parts.clone(), |what| format!("{what}: {parts}"));
+    let model = finish_change(tx, before.id, now_ms(), by, &what)?;
+    let message = format!("{}: {what}", model.name);
+    events::append(tx, NewEvent::of_model("model.set", &model, by, message))?;
+    Ok((model, true))
+}
+
+/// Counts the change and keeps the model as it is now under the new revision; `what` says in a
+/// line what changed.
+pub(super) fn finish_change(
+    connection: &Connection,
+    id: i64,
+    at_ms: i64,
+    by: &str,
+    what: &str,
+) -> Result<Model> {
+    connection
+        .prepare_cached(
+            "UPDATE models SET revision = revision + 1, changed_at_ms = ?2 WHERE id = ?1",
+        )?
+        .execute(params![id, at_ms])?;
+    let model =
+        get(connection, id)?.ok_or_else(|| StoreError::ModelNotFound(id.to_string()))?.model;
+    revisions::put(connection, &model, by, what)?;
+    Ok(model)
+}
+
+/// What was set and what was taken back, in a line without secrets.
+pub(super) fn describe_change(before: &Settings, after: &Settings) -> String {
+    let typed = |key: &str, value| {
+        let text = options::assignment(key, value);
+        // A pasted grammar would fill the page.
+        let short: String = text.chars().take(60).collect();
+        if short.len() < text.len() { format!("{short}…") } else { short }
+    };
+    let set = after
+        .iter()
+        .filter(|(key, value)| before.get(*key) != Some(value))
+        .map(|(key, value)| typed(key, value));
+    let unset =
+        before.keys().filter(|key| !after.contains_key(*key)).map(|key| format!("{key} unset"));
+    set.chain(unset).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,232 @@
+//! What an export writes down, and what an import puts in: all of it, or nothing.
+
+use super::events::NewEvent;
+use super::models::{ModelChange, NewModel};
+use super::{Registry, Result, StoreError, defaults, events, models, names};
+use crate::clock::now_ms;
+use llamactl_protocol::WirePath;
+use llamactl_protocol::defaults::Defaults;
+use llamactl_protocol::model::Model;
+use llamactl_protocol::options::Settings;
+use rusqlite::{Connection, params};
+
+/// All that can be exported, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Everything {
+    /// The defaults for all models.
+    pub defaults: Defaults,
+    /// Builds that somebody named, by name.
+    pub runtimes: Vec<StoredRuntime>,
+    /// The models, by name.
+    pub models: Vec<Model>,
+}
+
+/// A build that somebody named.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRuntime {
+    /// Its name.
+    pub name: String,
+    /// The executable.
+    pub path: WirePath,
+    /// Variables for its servers; secrets by reference.
+    pub environment: Settings,
+    /// Whether models use it that name no other.
+    pub is_default: bool,
+}
+
+/// What an import puts in.
+#[derive(Clone, Debug, Default)]
+pub struct Import {
+    /// What it is, in a few words: `imported from FILE`.
+    pub what: String,
+    /// The models that were looked at, by id, and at which revision.
+    pub seen: Vec<(i64, i64)>,
+    /// The revision of the defaults that were looked at.
+    pub defaults_seen: i64,
+    /// The runtimes that were looked at.
+    pub runtimes_seen: Vec<StoredRuntime>,
+    /// The defaults afterwards, if they change.
+    pub defaults: Option<Settings>,
+    /// Runtimes that are new or become different.
+    pub runtimes: Vec<StoredRuntime>,
+    /// Models that are new, with their aliases.
+    pub added: Vec<(NewModel, Vec<String>)>,
+    /// Models that become different.
+    pub changed: Vec<ImportedChange>,
+}
+
+/// What an import changes of a model.
+#[derive(Clone, Debug)]
+pub struct ImportedChange {
+    /// The model's id.
+    pub id: i64,
+    /// Its aliases afterwards.
+    pub aliases: Vec<String>,
+    /// Its settings and file.
+    pub change: ModelChange,
+}
+
+/// What an import changed.
+#[derive(Clone, Debug, Default)]
+pub struct ImportDone {
+    /// The models, new and changed.
+    pub models: Vec<Model>,
+    /// The defaults, if they changed.
+    pub defaults: Option<Defaults>,
+}
+
+impl Registry {
+    /// All models, defaults and named runtimes.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn everything(&self) -> Result<Everything> {
+        self.read(|connection| {
+            // One moment: what is written meanwhile is not seen.
+            let moment = connection.unchecked_transaction()?;
+            let mut statement = moment
+                .prepare("SELECT model_id FROM model_names WHERE is_alias = 0 ORDER BY name")?;
+            let ids: Vec<i64> =
+                statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let records = ids.into_iter().map(|id| models::get(&moment, id));
+            let records = records.collect::<Result<Vec<_>>>()?;
+            Ok(Everything {
+                defaults: defaults::get(&moment)?,
+                runtimes: runtimes(&moment)?,
+                models: records.into_iter().flatten().map(|record| record.model).collect(),
+            })
+        })
+        .await
+    }
+
+    /// Carries out an import, if nothing it was made from has changed since.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`], [`StoreError::NameTaken`]; nothing is changed then.
+    pub async fn import(&self, import: Import, by: String) -> Result<ImportDone> {
+        self.write(move |tx| apply(tx, import, &by)).await
+    }
+}
+
+fn apply(tx: &Connection, import: Import, by: &str) -> Result<ImportDone> {
+    for (id, revision) in &import.seen {
+        let now = models::get(tx, *id)?.map(|record| record.model);
+        match now {
+            Some(model) if model.revision == *revision => {}
+            Some(model) => return Err(StoreError::Overtaken(format!("the model {}", model.name))),
+            None => return Err(StoreError::Overtaken("one of the models".to_owned())),
+        }
+    }
+    let defaults_now = defaults::get(tx)?;
+    if defaults_now.revision != import.defaults_seen {
+        return Err(StoreError::Overtaken("the defaults".to_owned()));
+    }
+    if runtimes(tx)? != import.runtimes_seen {
+        return Err(StoreError::Overtaken("the runtimes".to_owned()));
+    }
+    let mut done = ImportDone::default();
+    for runtime in &import.runtimes {
+        put_runtime(tx, runtime, &import.what, by)?;
+    }
+    if let Some(after) = import.defaults {
+        let (defaults, changed) = defaults::replace(tx, defaults_now, after, by)?;
+        done.defaults = Some(defaults).filter(|_| changed);
+    }
+    // Names that are given up first: another model may take them over.
+    let mut befores = Vec::new();
+    for changed in &import.changed {
+        let before = models::get(tx, changed.id)?
+            .ok_or_else(|| StoreError::ModelNotFound(changed.id.to_string()))?
+            .model;
+        for alias in before.aliases.iter().filter(|alias| !changed.aliases.contains(alias)) {
+            tx.execute(
+                "DELETE FROM model_names WHERE model_id = ?1 AND name = ?2 AND is_alias = 1",
+                params![changed.id, alias],
+            )?;
+        }
+        befores.push(before);
+    }
+    for (new, aliases) in import.added {
+        let model = models::insert(tx, new, by, &import.what)?;
+        for alias in &aliases {
+            names::take(tx, alias, model.id, true)?;
+        }
+        // The first revision tells the aliases too.
+        tx.execute(
+            "UPDATE model_revisions SET aliases = ?2 WHERE model_id = ?1",
+            params![model.id, serde_json::to_string(&aliases)?],
+        )?;
+        done.models.push(Model { aliases, ..model });
+    }
+    for (changed, before) in import.changed.into_iter().zip(befores) {
+        for alias in changed.aliases.iter().filter(|alias| !before.aliases.contains(alias)) {
+            names::take(tx, alias, changed.id, true)?;
+        }
+        let same_aliases = same(&before.aliases, &changed.aliases);
+        let change = ModelChange { what: Some(import.what.clone()), ..changed.change };
+        let (model, changed_settings) = models::apply(tx, before, change, by)?;
+        if changed_settings {
+            done.models.push(model);
+        } else if !same_aliases {
+            let what = format!("{}: aliases: {}", import.what, changed.aliases.join(", "));
+            let model = models::finish_change(tx, changed.id, now_ms(), by, &what)?;
+            let message = format!("{}: {what}", model.name);
+            events::append(tx, NewEvent::of_model("model.aliased", &model, by, message))?;
+            done.models.push(model);
+        }
+    }
+    Ok(done)
+}
+
+/// Whether two lists of aliases are the same: their order means nothing.
+fn same(a: &[String], b: &[String]) -> bool {
+    let sorted = |list: &[String]| {
+        let mut list = list.to_vec();
+        list.sort();
+        list
+    };
+    sorted(a) == sorted(b)
+}
+
+fn runtimes(connection: &Connection) -> Result<Vec<StoredRuntime>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, path, environment, is_default FROM named_runtimes ORDER BY name",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut runtimes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let environment: String = row.get(2)?;
+        runtimes.push(StoredRuntime {
+            name: row.get(0)?,
+            path: WirePath::from_bytes(row.get(1)?),
+            environment: serde_json::from_str(&environment)?,
+            is_default: row.get(3)?,
+        });
+    }
+    Ok(runtimes)
+}
+
+fn put_runtime(tx: &Connection, runtime: &StoredRuntime, what: &str, by: &str) -> Result<()> {
+    let count = "SELECT count(*) FROM named_runtimes WHERE name = ?1";
+    let is_there: bool = tx.query_row(count, [&runtime.name], |row| row.get(0))?;
+    if runtime.is_default {
+        tx.execute("UPDATE named_runtimes SET is_default = 0", [])?;
+    }
+    tx.execute(
+        "INSERT INTO named_runtimes (name, path, environment, is_default, added_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (name) DO UPDATE SET path = excluded.path,
+             environment = excluded.environment, is_default = excluded.is_default",
+        params![
+            runtime.name,
+            runtime.path.as_bytes(),
+            serde_json::to_string(&runtime.environment)?,
+            runtime.is_default,
+            now_ms(),
+        ],
+    )?;
+    let kind = if is_there { "runtime.changed" } else { "runtime.added" };
+    let message = format!("the runtime {} was {what}", runtime.name);
+    events::append(tx, NewEvent::of_daemon(kind, by, message))?;
+    Ok(())
+}

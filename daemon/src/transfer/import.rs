@@ -1,0 +1,490 @@
+//! An import from its source to its answer.
+
+use super::check::{Builds, Owner, Vetted, vet};
+use super::locate::Locator;
+use super::plan::{self, Desired, Settled};
+use super::wish::{Wish, WishedModel, placed, sentence};
+use super::{dashboard, document, format, pasted, preset, source};
+use crate::library;
+use crate::models::{self, put_away};
+use crate::runtime::SYSTEM;
+use crate::store::registry::{
+    Everything, Import, ImportDone, ImportedChange, ModelChange, NewFile, NewModel, Registry,
+    Secrets, StoreError, StoredRuntime,
+};
+use llamactl_protocol::exchange::{
+    ImportFormat, ImportItem, ImportSource, Imported, ItemAction, ItemKind, MAX_INLINE_BYTES,
+    ModelImport,
+};
+use llamactl_protocol::model::{Model, ModelFile};
+use llamactl_protocol::options::{Build, Settings, rules, secret};
+use llamactl_protocol::{Failure, Kind, WirePath, name};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// What an import answers, and what others must be told of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The answer.
+    pub imported: Imported,
+    /// What was changed; nothing after a dry run.
+    pub done: ImportDone,
+}
+
+/// Carries out an import, or says what it would do.
+///
+/// # Errors
+/// What is wrong with the source, or with something in it where that fails the whole;
+/// [`Kind::RevisionConflict`] when somebody else changed the registry meanwhile. Nothing is
+/// changed then.
+pub async fn run(registry: &Registry, import: ModelImport, by: String) -> Result<Outcome, Failure> {
+    for path in import.directory.iter().chain(&import.home).chain(&import.find) {
+        must_be_absolute(path)?;
+    }
+    for map in &import.map_path {
+        must_be_absolute(&map.to)?;
+    }
+    let label = label_of(&import);
+    let dry_run = import.dry_run;
+    let base = import.directory.as_ref().map_or_else(|| "/".into(), |path| path.0.clone());
+    let mut locator = Locator::new(import.map_path.clone(), import.find.clone());
+    let (build, _) = models::build_of(registry, &registry.defaults().await?.settings)
+        .await
+        .unwrap_or((None, None));
+    let (format, mut wish) = blocking(move || read(import, build.as_ref())).await??;
+    let everything = registry.everything().await?;
+    for model in &mut wish.models {
+        // A name may depend on where the file is.
+        if let Some(path) = &mut model.path {
+            let (found, note) = locate(&mut locator, path.0.clone()).await?;
+            *path = WirePath(found);
+            wish.notes.extend(note.map(|note| format!("{}: {note}", model.name)));
+        }
+    }
+    let settled = plan::settle(&mut wish, &everything.models)?;
+    let planned = Planner { registry, everything: &everything, locator: &locator, base: &base }
+        .plan(settled, &mut wish)
+        .await?;
+    let Planned { items, import: mut stored } = planned;
+    let mut imported = plan::answer(items, wish);
+    imported.format = format;
+    if dry_run {
+        return Ok(Outcome { imported, done: ImportDone::default() });
+    }
+    stored.what = format!("imported from {label}");
+    let done = store(registry, stored, &everything, by).await?;
+    imported.applied = true;
+    Ok(Outcome { imported, done })
+}
+
+fn must_be_absolute(path: &WirePath) -> Result<(), Failure> {
+    if path.as_path().is_absolute() {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::InvalidValue, format!("the path {path} is not absolute")))
+}
+
+/// What records call the source.
+fn label_of(import: &ModelImport) -> String {
+    let of_source = match &import.source {
+        ImportSource::Text(_) => "a text".to_owned(),
+        ImportSource::Path(path) => path.to_string(),
+    };
+    let label = import.label.clone().unwrap_or(of_source);
+    label.chars().filter(|it| !it.is_control()).take(200).collect()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Failure::new(Kind::Internal, "reading the import failed"))
+}
+
+async fn locate(
+    locator: &mut Locator,
+    path: PathBuf,
+) -> Result<(PathBuf, Option<String>), Failure> {
+    let mut moved = std::mem::take(locator);
+    let (found, moved) = blocking(move || (moved.locate(&path), moved)).await?;
+    *locator = moved;
+    Ok(found)
+}
+
+/// Reads the source. Blocks.
+fn read(import: ModelImport, build: Option<&Build>) -> Result<(ImportFormat, Wish), Failure> {
+    let directory = import.directory.map(|path| path.0);
+    let (text, base) = match import.source {
+        ImportSource::Text(text) => {
+            if text.len() > MAX_INLINE_BYTES {
+                let message = format!("the text is longer than {MAX_INLINE_BYTES} bytes");
+                return Err(
+                    Failure::new(Kind::InvalidValue, message).hint("name a file of it by its path")
+                );
+            }
+            (text, directory.unwrap_or_else(|| "/".into()))
+        }
+        ImportSource::Path(path) => {
+            must_be_absolute(&path)?;
+            let path = path.0;
+            let is_dashboard = import.format == ImportFormat::Dashboard
+                || path.is_dir()
+                || source::head(&path)?.starts_with(dashboard::MAGIC);
+            if is_dashboard {
+                return Ok((ImportFormat::Dashboard, dashboard::read(&path)?));
+            }
+            let beside = path.parent().map_or_else(|| "/".into(), Path::to_owned);
+            (source::text(&path, source::MAX_BYTES)?, directory.unwrap_or(beside))
+        }
+    };
+    let format = match import.format {
+        ImportFormat::Auto => format::of(&text)?,
+        format => format,
+    };
+    let home = import.home.map(|path| path.0);
+    let wish = match format {
+        ImportFormat::Auto | ImportFormat::Toml => document::read(&text, &base)?,
+        ImportFormat::Preset => preset::read(&text, build, &base)?,
+        ImportFormat::Command => pasted::read(&text, build, &base, home.as_deref())?,
+        ImportFormat::Dashboard => dashboard::read_text(&text)?,
+    };
+    Ok((format, wish))
+}
+
+struct Planner<'a> {
+    registry: &'a Registry,
+    everything: &'a Everything,
+    locator: &'a Locator,
+    base: &'a Path,
+}
+
+struct Planned {
+    items: Vec<ImportItem>,
+    import: Import,
+}
+
+impl Planner<'_> {
+    async fn plan(&self, settled: Vec<Settled>, wish: &mut Wish) -> Result<Planned, Failure> {
+        let there = self.everything;
+        let mut builds = Builds::new(self.registry, wish, &there.runtimes);
+        let mut import = Import {
+            seen: settled
+                .iter()
+                .filter_map(|it| it.before.as_ref().map(|model| (model.id, model.revision)))
+                .collect(),
+            defaults_seen: there.defaults.revision,
+            runtimes_seen: there.runtimes.clone(),
+            ..Import::default()
+        };
+        let mut items = Vec::new();
+        for (item, runtime) in self.runtimes(wish).await? {
+            if item.action != ItemAction::Same {
+                import.runtimes.push(runtime);
+            }
+            items.push(item);
+        }
+        let defaults = self.defaults(wish, &mut builds).await?;
+        if let Some(vetted) = &defaults {
+            let before = &there.defaults.settings;
+            let changes = plan::differences(before, &vetted.after);
+            let notes = vetted.notes.clone();
+            items.insert(0, plan::item(ItemKind::Defaults, "defaults", true, changes, notes));
+            import.defaults = Some(vetted.after.clone()).filter(|after| after != before);
+        }
+        let defaults = defaults.map_or_else(|| there.defaults.settings.clone(), |it| it.after);
+        let mut finished = BTreeSet::new();
+        for Settled { wished, before } in settled {
+            if let Some(model) = &before {
+                finished.insert(model.id);
+            }
+            let planned =
+                self.model(&wished, before.as_ref(), &defaults, &mut builds, wish).await?;
+            let Some((desired, file)) = planned else { continue };
+            let item = plan::model_item(before.as_ref(), &desired);
+            match (before, item.action) {
+                (_, ItemAction::Same) => {}
+                (None, _) => {
+                    let Some(file) = file else { continue };
+                    let new = NewModel { name: desired.name, file, settings: desired.settings };
+                    import.added.push((new, desired.aliases));
+                }
+                (Some(before), _) => {
+                    let gone = before.settings.keys();
+                    let unset = gone.filter(|key| !desired.settings.contains_key(*key));
+                    let change = ModelChange {
+                        unset: unset.cloned().collect(),
+                        set: desired.settings,
+                        file,
+                        what: None,
+                    };
+                    let (id, aliases) = (before.id, desired.aliases);
+                    import.changed.push(ImportedChange { id, aliases, change });
+                }
+            }
+            items.push(item);
+        }
+        if import.defaults.is_some() {
+            // Models that the source does not name live with the new defaults too.
+            let others = there.models.iter().filter(|model| !finished.contains(&model.id));
+            for model in others {
+                together(&defaults, model)?;
+            }
+        }
+        Ok(Planned { items, import })
+    }
+
+    async fn defaults(
+        &self,
+        wish: &mut Wish,
+        builds: &mut Builds<'_>,
+    ) -> Result<Option<Vetted>, Failure> {
+        let Some(wished) = wish.defaults.take() else { return Ok(None) };
+        let owner = Owner {
+            name: "defaults",
+            is_defaults: true,
+            strict: wish.strict,
+            base: self.base,
+            locator: self.locator,
+        };
+        let before = &self.everything.defaults.settings;
+        let none = Settings::new();
+        let mut vetted =
+            vet(&owner, Some(&wished), before, &none, builds, &mut wish.left_out).await?;
+        self.resolve_secrets(&mut vetted.after, before).await?;
+        Ok(Some(vetted))
+    }
+
+    /// What a model will be, and its file where that is another; `None` when it is left out.
+    async fn model(
+        &self,
+        wished: &WishedModel,
+        before: Option<&Model>,
+        defaults: &Settings,
+        builds: &mut Builds<'_>,
+        wish: &mut Wish,
+    ) -> Result<Option<(Desired, Option<NewFile>)>, Failure> {
+        let mut notes = Vec::new();
+        let mut file = None;
+        if let Some(path) =
+            wished.path.clone().filter(|path| before.is_none_or(|it| it.path != *path))
+        {
+            match self.file(path, &mut notes).await {
+                Ok(read) => file = Some(read),
+                Err(failure) if wish.strict => {
+                    let message = format!("{}: {}", wished.name, failure.message);
+                    return Err(placed(Failure { message, ..failure }, wished.at));
+                }
+                Err(failure) => {
+                    wish.left_out.add(format!("the model {}", wished.name), sentence(&failure));
+                    return Ok(None);
+                }
+            }
+        }
+        // Any part of a split model names it; it may be the one that is there.
+        let file = file.filter(|file| before.is_none_or(|before| before.path != file.path));
+        let owner = Owner {
+            name: &wished.name,
+            is_defaults: false,
+            strict: wish.strict,
+            base: self.base,
+            locator: self.locator,
+        };
+        let none = Settings::new();
+        let settings = before.map_or(&none, |model| &model.settings);
+        let given = wished.settings.as_ref();
+        let mut vetted = vet(&owner, given, settings, defaults, builds, &mut wish.left_out).await?;
+        self.resolve_secrets(&mut vetted.after, settings).await?;
+        notes.extend(vetted.notes);
+        let path = file.as_ref().map(|file| file.path.clone());
+        let path =
+            path.or_else(|| before.map(|model| model.path.clone())).unwrap_or_else(|| "".into());
+        let desired = Desired {
+            name: wished.name.clone(),
+            aliases: wished.aliases.clone().unwrap_or_default(),
+            path,
+            settings: vetted.after,
+            notes,
+        };
+        Ok(Some((desired, file)))
+    }
+
+    /// A model's file; one that is not there comes in all the same.
+    async fn file(&self, path: WirePath, notes: &mut Vec<String>) -> Result<NewFile, Failure> {
+        match library::read(path.clone()).await {
+            Ok(file) => Ok(file),
+            Err(failure)
+                if matches!(
+                    failure.kind,
+                    Kind::FileNotFound | Kind::FileUnreadable | Kind::SplitIncomplete
+                ) =>
+            {
+                notes.push(format!(
+                    "{}; it cannot be started until the file is there",
+                    failure.message
+                ));
+                let file = ModelFile { parts: vec![path.clone()], ..ModelFile::default() };
+                Ok(NewFile { path, file, seen: vec![], chat_template: None })
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// A secret that is given and is the stored one is no change.
+    async fn resolve_secrets(
+        &self,
+        after: &mut Settings,
+        before: &Settings,
+    ) -> Result<(), Failure> {
+        for (key, value) in after.iter_mut() {
+            let Some(given) = secret::text_of(value).map(str::to_owned) else { continue };
+            let Some(id) = before.get(key).and_then(secret::id_of).map(str::to_owned) else {
+                continue;
+            };
+            let (secrets, of) = (self.registry.secrets().clone(), id.clone());
+            let there = blocking(move || secrets.read(&of)).await?;
+            if there.is_ok_and(|there| there == given) {
+                *value = secret::stored(&id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn runtimes(&self, wish: &mut Wish) -> Result<Vec<(ImportItem, StoredRuntime)>, Failure> {
+        let mut planned = Vec::new();
+        for runtime in std::mem::take(&mut wish.runtimes) {
+            if !name::is_valid(&runtime.name) || runtime.name == SYSTEM {
+                let message = format!("{:?} cannot be the name of a runtime", runtime.name);
+                let failure = Failure::new(Kind::InvalidName, message)
+                    .hint(format!("system is the one found without being told; {}", name::RULE));
+                return Err(placed(failure, runtime.at));
+            }
+            let there = &self.everything.runtimes;
+            let before = there.iter().find(|there| there.name == runtime.name);
+            let path = WirePath(self.locator.mapped(runtime.path.as_path()));
+            let mut notes = Vec::new();
+            let at = path.0.clone();
+            if !blocking(move || at.is_file()).await? {
+                notes.push(format!(
+                    "there is no file {path}; no model can run on it until there is"
+                ));
+            }
+            let mut environment = Settings::new();
+            for (variable, value) in runtime.environment {
+                rules::check_variable(&variable).map_err(|failure| placed(failure, runtime.at))?;
+                let stored = before.and_then(|before| before.environment.get(&variable));
+                let is_text = value.is_string() || secret::text_of(&value).is_some();
+                let value = if secret::is_shown(&value) {
+                    let Some(stored) = stored else {
+                        notes.push(format!("{variable} is a secret: give it again"));
+                        continue;
+                    };
+                    stored.clone()
+                } else if is_text {
+                    value
+                } else {
+                    let message = format!("{variable} must be a text");
+                    return Err(placed(Failure::new(Kind::InvalidValue, message), runtime.at));
+                };
+                environment.insert(variable, value);
+            }
+            let empty = Settings::new();
+            let old = before.map_or(&empty, |before| &before.environment);
+            self.resolve_secrets(&mut environment, old).await?;
+            let after = StoredRuntime {
+                name: runtime.name,
+                path,
+                environment,
+                is_default: runtime.is_default,
+            };
+            let facts = |runtime: &StoredRuntime| {
+                let mut facts: Settings = runtime
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (format!("env.{name}"), value.clone()))
+                    .collect();
+                facts.insert("path".to_owned(), json!(runtime.path));
+                facts.insert("default".to_owned(), Value::Bool(runtime.is_default));
+                facts
+            };
+            let changes = plan::differences(&before.map(facts).unwrap_or_default(), &facts(&after));
+            let is_there = before.is_some();
+            let item = plan::item(ItemKind::Runtime, &after.name, is_there, changes, notes);
+            planned.push((item, after));
+        }
+        if planned.iter().filter(|(_, runtime)| runtime.is_default).count() > 1 {
+            let message = "only one runtime can be the default";
+            return Err(Failure::new(Kind::InvalidValue, message));
+        }
+        Ok(planned)
+    }
+}
+
+/// Refuses defaults that make a model's settings contradict themselves.
+fn together(defaults: &Settings, model: &Model) -> Result<(), Failure> {
+    let layers = models::Layers {
+        defaults: defaults.clone(),
+        model: model.settings.clone(),
+        run: Settings::new(),
+    };
+    layers.check().map_err(|failure| Failure {
+        message: format!("with the model {}: {}", model.name, failure.message),
+        ..failure
+    })
+}
+
+/// Puts secrets away and everything into the registry; nothing is left behind when that fails.
+async fn store(
+    registry: &Registry,
+    mut import: Import,
+    everything: &Everything,
+    by: String,
+) -> Result<ImportDone, Failure> {
+    let secrets = registry.secrets();
+    let mut made = Vec::new();
+    let away = put_all_away(secrets, &mut import, everything, &mut made).await;
+    let done = match away {
+        Ok(()) => registry.import(import, by).await.map_err(|error| match error {
+            // The plan knew of nobody who has it, so somebody else took it meanwhile.
+            StoreError::NameTaken { .. } => Failure::from(error).hint("look again and retry"),
+            error => error.into(),
+        }),
+        Err(failure) => Err(failure),
+    };
+    if done.is_err() {
+        let secrets = secrets.clone();
+        let _ = blocking(move || secrets.remove(made)).await;
+    }
+    done
+}
+
+async fn put_all_away(
+    secrets: &Secrets,
+    import: &mut Import,
+    everything: &Everything,
+    made: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let none = Settings::new();
+    let mut places: Vec<(&mut Settings, &Settings)> = Vec::new();
+    if let Some(defaults) = &mut import.defaults {
+        places.push((defaults, &everything.defaults.settings));
+    }
+    for runtime in &mut import.runtimes {
+        places.push((&mut runtime.environment, &none));
+    }
+    for (new, _) in &mut import.added {
+        places.push((&mut new.settings, &none));
+    }
+    let by_id: BTreeMap<i64, &Settings> =
+        everything.models.iter().map(|model| (model.id, &model.settings)).collect();
+    for changed in &mut import.changed {
+        let before = by_id.get(&changed.id).copied();
+        places.push((&mut changed.change.set, before.unwrap_or(&none)));
+    }
+    for (settings, before) in places {
+        let away = put_away(secrets, std::mem::take(settings), before).await?;
+        made.extend(away.made);
+        *settings = away.settings;
+    }
+    Ok(())
+}

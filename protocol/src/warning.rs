@@ -1,0 +1,67 @@
+//! What a person should know of a server that runs.
+
+use crate::UnixMs;
+use crate::word::words;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Something a person should know of a server although it runs. Warnings come worst first: in the
+/// order of [`WarningCode::ALL`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Warning {
+    /// The word that programs match.
+    pub code: WarningCode,
+    /// How bad it is.
+    pub level: Level,
+    /// One sentence: lower case, no full stop.
+    pub message: String,
+    /// When it will be acted on, where that is known.
+    pub until_ms: Option<UnixMs>,
+    /// Commands that do something about it, with their arguments, the likeliest first.
+    pub commands: Vec<Vec<String>>,
+}
+
+/// How bad something is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Not as wanted.
+    Warning,
+    /// Worth knowing, nothing to do.
+    Note,
+}
+
+words! {
+    /// What a warning is about, the worst first.
+    WarningCode, "WarningCode":
+    NotAnswering "not_answering" "It does not answer `/health`",
+    FileGone "file_gone" "Its model file is gone, replaced or damaged",
+    OnCpu "on_cpu" "It was to use a GPU and does not",
+    OtherPort "other_port" "It listens on another port than before",
+    NotRecorded "not_recorded" "Something about it could not be written: the disk is full",
+    Pending "pending" "Settings wait for a restart",
+    RunSettings "run_settings" "It runs with settings of this run alone",
+    NoApiKey "no_api_key" "Every program on this machine can use it",
+}
+
+impl Warning {
+    /// A warning with its usual level.
+    pub fn new(code: WarningCode, message: impl Into<String>) -> Warning {
+        let level = match code {
+            WarningCode::Pending | WarningCode::RunSettings | WarningCode::NoApiKey => Level::Note,
+            _ => Level::Warning,
+        };
+        Warning { code, level, message: message.into(), until_ms: None, commands: vec![] }
+    }
+}
+
+/// Puts warnings in their order, the worst first.
+pub fn sort(warnings: &mut [Warning]) {
+    let place = |code: &WarningCode| {
+        let known = WarningCode::ALL.iter().position(|(known, ..)| known == code);
+        known.unwrap_or(usize::MAX)
+    };
+    warnings.sort_by_key(|warning| place(&warning.code));
+}

@@ -10,7 +10,7 @@ use clap::CommandFactory as _;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use llamactl_protocol::Failure;
-use llamactl_protocol::event::KINDS;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::metrics::MetricsSample;
 use llamactl_protocol::model::ModelList;
 use llamactl_protocol::options::{Group, Item, Setting, Values, catalogue, find};
@@ -61,11 +61,11 @@ pub(crate) fn event_kinds() -> ArgValueCompleter {
 
 fn kinds_for(typed: &OsStr) -> Vec<CompletionCandidate> {
     let mut groups: Vec<&str> =
-        KINDS.iter().filter_map(|(kind, _)| kind.split('.').next()).collect();
+        EventKind::ALL.iter().filter_map(|(_, kind, _)| kind.split('.').next()).collect();
     groups.dedup();
     let groups = groups.into_iter().map(|group| (group, format!("All events of {group}")));
     groups
-        .chain(KINDS.iter().map(|(kind, about)| (*kind, (*about).to_owned())))
+        .chain(EventKind::ALL.iter().map(|(_, kind, about)| (*kind, (*about).to_owned())))
         .filter(|(kind, _)| begins(kind, typed))
         .map(|(kind, about)| CompletionCandidate::new(kind).help(Some(about.into())))
         .collect()

@@ -164,7 +164,9 @@ pub(crate) fn setting_value(key: &str, value: &Value) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use llamactl_protocol::server::{Cause, Endpoint, InForce, Run, Wanted, Wish};
+    use llamactl_protocol::Actor;
+    use llamactl_protocol::cause::{Cause, CauseCode};
+    use llamactl_protocol::server::{Desired, DesiredState, Endpoint, InForce, Run};
     use serde_json::json;
 
     /// A server with everything known of it.
@@ -174,7 +176,11 @@ pub(crate) mod tests {
             model: model.into(),
             state,
             since_ms: 1_000_000,
-            wanted: Some(Wanted { wish: Wish::Running, by: "server.start".into(), at_ms: 900 }),
+            desired: Some(Desired {
+                state: DesiredState::Running,
+                by: Actor::from_text("server.start by uid 0"),
+                at_ms: 900,
+            }),
             run: Some(Run {
                 id: "0190-run".into(),
                 pid: Some(4711),
@@ -187,15 +193,7 @@ pub(crate) mod tests {
             endpoint: Some(Endpoint { url: Some("http://127.0.0.1:8101/v1".into()), socket: None }),
             progress_ratio: None,
             stage: None,
-            cause: Some(Cause {
-                code: "requested".into(),
-                message: "started by request".into(),
-                hint: None,
-                evidence: vec![],
-                exit_code: None,
-                signal: None,
-                at_ms: 950,
-            }),
+            cause: Some(Cause::new(CauseCode::Requested, "started by request", 950)),
             queue: None,
             restarts: 0,
             restart_at_ms: None,

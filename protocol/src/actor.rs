@@ -22,6 +22,11 @@ pub enum Actor {
     Policy,
     /// The process itself: nobody asked.
     Process,
+    /// Somebody who sent the daemon a signal; the system does not tell who.
+    Signal {
+        /// Its name: `SIGTERM`.
+        signal: String,
+    },
 }
 
 impl Actor {
@@ -33,6 +38,7 @@ impl Actor {
             Actor::Boot => "boot".to_owned(),
             Actor::Policy => "policy".to_owned(),
             Actor::Process => "process".to_owned(),
+            Actor::Signal { signal } => signal.clone(),
         }
     }
 
@@ -44,6 +50,9 @@ impl Actor {
             "boot" => return Actor::Boot,
             "policy" => return Actor::Policy,
             "process" => return Actor::Process,
+            signal if signal.starts_with("SIG") => {
+                return Actor::Signal { signal: signal.to_owned() };
+            }
             _ => {}
         }
         if let Ok(actor) = serde_json::from_str(text) {
@@ -67,6 +76,7 @@ impl fmt::Display for Actor {
             Actor::Boot => f.write_str("the boot"),
             Actor::Policy => f.write_str("llamactld"),
             Actor::Process => f.write_str("the process"),
+            Actor::Signal { signal } => f.write_str(signal),
         }
     }
 }
@@ -79,7 +89,8 @@ mod tests {
     fn what_is_written_is_read_back_and_so_is_what_earlier_versions_wrote() {
         let anna =
             Actor::Client { user: "anna".into(), command: Some("llamactl start \"a\"".into()) };
-        for actor in [anna, Actor::Boot, Actor::Policy, Actor::Process] {
+        let signal = Actor::Signal { signal: "SIGTERM".into() };
+        for actor in [anna, Actor::Boot, Actor::Policy, Actor::Process, signal] {
             assert_eq!(Actor::from_text(&actor.to_text()), actor);
         }
         let old = Actor::from_text("server.start by uid 0, pid 12");

@@ -1,6 +1,7 @@
 //! `event.*`: what happened and why, in order.
 
 use crate::UnixMs;
+use crate::actor::Actor;
 use crate::method::{method, subscription};
 use crate::word::words;
 use schemars::JsonSchema;
@@ -15,15 +16,15 @@ pub struct Event {
     /// When it happened.
     pub at_ms: UnixMs,
     /// What happened: `model.added`, `server.ready`, `daemon.started`, …
-    pub kind: String,
+    pub kind: EventKind,
     /// The model it concerns.
     pub model_id: Option<i64>,
     /// That model's name at the time.
     pub model: Option<String>,
     /// The run it concerns.
     pub run_id: Option<String>,
-    /// Who asked: a method and the peer's uid and pid, `policy`, `boot` or `process`.
-    pub by: String,
+    /// Who asked for it.
+    pub by: Actor,
     /// One sentence.
     pub message: String,
     /// Particulars, by kind.
@@ -92,41 +93,6 @@ pub struct EventFollow {
 
 subscription!(EventFollow, "event", Observe => Event);
 
-/// The kinds of events there are, each with what it says. A newer daemon may have others.
-pub const KINDS: &[(&str, &str)] = &[
-    ("daemon.restarted", "The daemon was replaced by a new one; its servers went on"),
-    ("daemon.started", "The daemon began"),
-    ("daemon.stopped", "The daemon ended as asked"),
-    ("defaults.set", "Settings for all models were changed"),
-    ("library.forgotten", "A directory is looked through no more"),
-    ("library.remembered", "A directory is looked through at each start"),
-    ("model.added", "A model was registered"),
-    ("model.aliased", "A model's other names were changed"),
-    ("model.refreshed", "A model's file was read again"),
-    ("model.removed", "A model was taken out of the registry"),
-    ("model.renamed", "A model got another name"),
-    ("model.set", "A model's settings were changed"),
-    ("runtime.added", "A llama-server build was named"),
-    ("runtime.changed", "A llama-server build was changed or replaced"),
-    ("runtime.removed", "A llama-server build was taken out of the registry"),
-    ("runtime.used", "Another llama-server build is the default"),
-    ("server.adopted", "A new daemon took a running server over"),
-    ("server.backoff", "A server failed and will be started again"),
-    ("server.failed", "A server failed"),
-    ("server.hung", "A server did not answer, or made no progress"),
-    ("server.on_cpu", "A server that was to use a GPU holds no GPU memory"),
-    ("server.queued", "A server waits for its turn to start"),
-    ("server.ready", "A server answers requests"),
-    ("server.sleeping", "A server unloaded its model by itself"),
-    ("server.stalled", "Loading made no progress"),
-    ("server.starting", "A server's process was made"),
-    ("server.stopped", "A server ended as asked"),
-    ("server.stopping", "A server was told to stop"),
-    ("server.stray", "A process without a record was found"),
-    ("server.stuck", "A server does not end even when killed"),
-    ("server.woken", "A server loaded its model again"),
-];
-
 words! {
     /// What happened. It lies in databases and is never renamed.
     EventKind, "EventKind":
@@ -163,12 +129,63 @@ words! {
     ServerWoken "server.woken" "A server loaded its model again",
 }
 
+/// What an event tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// The daemon itself.
+    Daemon,
+    /// Where models are looked for.
+    Library,
+    /// A model, the settings for all models, or a runtime.
+    Models,
+    /// The server of a model.
+    Server,
+    /// Something this version does not know.
+    Unknown,
+}
+
 impl EventKind {
-    /// Whether it tells of a change that those who follow the models must know of: of a model, of
-    /// the settings for all models, or of a runtime.
+    /// What it tells of.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        match self {
+            EventKind::DaemonRestarted | EventKind::DaemonStarted | EventKind::DaemonStopped => {
+                Subject::Daemon
+            }
+            EventKind::LibraryForgotten | EventKind::LibraryRemembered => Subject::Library,
+            EventKind::DefaultsSet
+            | EventKind::ModelAdded
+            | EventKind::ModelAliased
+            | EventKind::ModelRefreshed
+            | EventKind::ModelRemoved
+            | EventKind::ModelRenamed
+            | EventKind::ModelSet
+            | EventKind::RuntimeAdded
+            | EventKind::RuntimeChanged
+            | EventKind::RuntimeRemoved
+            | EventKind::RuntimeUsed => Subject::Models,
+            EventKind::ServerAdopted
+            | EventKind::ServerBackoff
+            | EventKind::ServerFailed
+            | EventKind::ServerHung
+            | EventKind::ServerOnCpu
+            | EventKind::ServerQueued
+            | EventKind::ServerReady
+            | EventKind::ServerSleeping
+            | EventKind::ServerStalled
+            | EventKind::ServerStarting
+            | EventKind::ServerStopped
+            | EventKind::ServerStopping
+            | EventKind::ServerStray
+            | EventKind::ServerStuck
+            | EventKind::ServerWoken => Subject::Server,
+            EventKind::Other(_) => Subject::Unknown,
+        }
+    }
+
+    /// Whether it tells of a change that those who follow the models must know of.
     #[must_use]
     pub fn changes_a_model(&self) -> bool {
-        let name = self.as_str();
-        ["model.", "defaults.", "runtime."].iter().any(|noun| name.starts_with(noun))
+        self.subject() == Subject::Models
     }
 }

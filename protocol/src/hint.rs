@@ -108,6 +108,12 @@ impl From<Hint> for Hints {
     }
 }
 
+impl FromIterator<Hint> for Hints {
+    fn from_iter<T: IntoIterator<Item = Hint>>(hints: T) -> Hints {
+        Hints(hints.into_iter().collect())
+    }
+}
+
 impl Hints {
     /// Each as people read it.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {

@@ -1,5 +1,6 @@
 //! `model.*`: the registry of models.
 
+use crate::actor::Actor;
 use crate::method::method;
 use crate::options::Settings;
 use crate::{UnixMs, WirePath};
@@ -359,7 +360,7 @@ pub struct Revision {
     /// When it was made.
     pub at_ms: UnixMs,
     /// Who made it: the method and the peer.
-    pub by: String,
+    pub by: Actor,
     /// What it changed, in one line; empty for one an earlier version wrote.
     pub what: String,
     /// The name.

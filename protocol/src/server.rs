@@ -1,5 +1,7 @@
 //! `server.*`: the llama-server process of a model.
 
+use crate::actor::Actor;
+use crate::cause::Cause;
 use crate::event::Event;
 use crate::method::{method, subscription};
 use crate::options::Settings;
@@ -64,42 +66,32 @@ impl State {
 /// What is wanted of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Wish {
+pub enum DesiredState {
     /// It shall run.
     Running,
     /// It shall not run.
     Stopped,
-    /// It shall run while somebody uses it.
-    OnDemand,
 }
 
-/// What is wanted, and who said so.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Wanted {
-    /// What.
-    pub wish: Wish,
-    /// Who: a method and the peer, `policy` or `boot`.
-    pub by: String,
-    /// When.
-    pub at_ms: UnixMs,
+impl DesiredState {
+    /// The word on the wire, in databases and on screens.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DesiredState::Running => "running",
+            DesiredState::Stopped => "stopped",
+        }
+    }
 }
 
-/// Why a server is in its state.
+/// What is wanted of a server, and who said so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Cause {
-    /// A stable word: `requested`, `model_truncated`, `bind_failed`, `killed`, …
-    pub code: String,
-    /// One sentence.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-    /// The log lines that say so, the decisive one first.
-    pub evidence: Vec<String>,
-    /// The exit code, when the process ended by itself with one.
-    pub exit_code: Option<i32>,
-    /// The signal, when one ended it.
-    pub signal: Option<i32>,
-    /// When it happened.
+pub struct Desired {
+    /// What is wanted.
+    pub state: DesiredState,
+    /// Who said so.
+    pub by: Actor,
+    /// When it was said.
     pub at_ms: UnixMs,
 }
 
@@ -173,7 +165,7 @@ pub struct Server {
     /// Since when.
     pub since_ms: UnixMs,
     /// What is wanted of it; `null` when nobody ever said.
-    pub wanted: Option<Wanted>,
+    pub desired: Option<Desired>,
     /// Its present run, or the last.
     pub run: Option<Run>,
     /// Where it listens, or will.
@@ -208,6 +200,14 @@ pub struct Server {
     pub overrides: Settings,
     /// What a person should know although it runs.
     pub warnings: Vec<String>,
+}
+
+impl Server {
+    /// Whether it is wanted to run.
+    #[must_use]
+    pub fn is_to_run(&self) -> bool {
+        self.desired.as_ref().is_some_and(|desired| desired.state == DesiredState::Running)
+    }
 }
 
 /// Lists servers by model name.
@@ -325,9 +325,8 @@ pub struct Why {
     pub summary: String,
     /// When the last change happened.
     pub at_ms: UnixMs,
-    /// Who asked for the last change: a method and the peer, `policy`, `boot`, or `process` where
-    /// nobody did; `null` where nobody knows.
-    pub by: Option<String>,
+    /// Who asked for the last change; `null` where nobody knows.
+    pub by: Option<Actor>,
     /// The log lines that say so, the decisive one first.
     pub evidence: Vec<String>,
     /// What to do, most useful first.

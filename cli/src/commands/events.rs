@@ -117,9 +117,9 @@ fn row(table: &mut Table, event: &Event, clock: &Clock) {
     table.row([
         Cell::from(event.seq.to_string()),
         Cell::styled(DIM, clock.full(event.at_ms)),
-        Cell::from(&event.kind),
+        Cell::from(event.kind.as_str()),
         known(event.model.as_ref()),
-        Cell::from(&event.by),
+        Cell::from(event.by.to_string()),
         Cell::from(&event.message),
     ]);
 }
@@ -128,35 +128,37 @@ fn row(table: &mut Table, event: &Event, clock: &Clock) {
 fn line(event: &Event, clock: &Clock) -> Styled {
     Styled::new()
         .with(DIM, format!("{:>5}  {}  ", event.seq, clock.full(event.at_ms)))
-        .with(BOLD, format!("{:<18}", one_line(&event.kind)))
+        .with(BOLD, format!("{:<18}", one_line(event.kind.as_str())))
         .plain(format!("  {}", one_line(&event.message)))
-        .with(DIM, format!("  ({})", one_line(&event.by)))
+        .with(DIM, format!("  ({})", one_line(&event.by.to_string())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use llamactl_protocol::Actor;
+    use llamactl_protocol::event::EventKind;
 
     #[test]
     fn an_event_is_one_line() {
         let event = Event {
             seq: 7,
             at_ms: i64::MAX,
-            kind: "server.ready".into(),
+            kind: EventKind::ServerReady,
             model_id: Some(1),
             model: Some("m".into()),
             run_id: None,
-            by: "policy".into(),
+            by: Actor::Policy,
             message: "ready\nafter 2 s".into(),
             details: None,
         };
         let clock = Clock::local();
         assert_eq!(
             line(&event, &clock).render(false, false),
-            "    7  -  server.ready        ready after 2 s  (policy)"
+            "    7  -  server.ready        ready after 2 s  (llamactld)"
         );
         let mut table = table();
         row(&mut table, &event, &clock);
-        assert!(table.render(false, None).ends_with("policy  ready after 2 s\n"));
+        assert!(table.render(false, None).ends_with("llamactld  ready after 2 s\n"));
     }
 }

@@ -66,7 +66,7 @@ fn table(revisions: &[Revision], clock: &Clock) -> Table {
             Cell::from(revision.revision.to_string()),
             Cell::from(clock.full(revision.at_ms)),
             Cell::from(&revision.what),
-            Cell::from(&revision.by),
+            Cell::from(revision.by.to_string()),
         ]);
     }
     table

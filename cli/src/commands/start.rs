@@ -11,8 +11,10 @@ use crate::settings;
 use crate::view::{ON_CPU, port_hint, ready_already_line, ready_line, state_text};
 use crate::waiting::{Deadline, Goal, Request, until};
 use clap::Args;
+use llamactl_protocol::cause::Cause;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::event::EventList;
-use llamactl_protocol::server::{Accepted, Cause, Server, ServerStart, State};
+use llamactl_protocol::server::{Accepted, Server, ServerStart, State};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -121,7 +123,7 @@ async fn told_stop(output: &mut Output, daemon: &Daemon, server: &Server, after:
     let stops = EventList {
         after: Some(after),
         model: Some(server.model.clone()),
-        kinds: vec!["server.stopped".to_owned()],
+        kinds: vec![EventKind::ServerStopped.to_string()],
         ..EventList::default()
     };
     // Beside the point: what became of the start is told in any case.

@@ -15,7 +15,7 @@ use llamactl_protocol::Failure;
 use llamactl_protocol::log::{LogFollow, LogLine};
 use llamactl_protocol::metrics::{MetricsSample, ProcessSample};
 use llamactl_protocol::model::{ModelDetail, ModelShow};
-use llamactl_protocol::server::{Server, Wish};
+use llamactl_protocol::server::Server;
 
 /// Log lines shown.
 const LINES: u32 = 10;
@@ -80,19 +80,16 @@ fn facts(detail: &ModelDetail, process: Option<&ProcessSample>, clock: &Clock) -
     let mut facts = Facts::new();
     if let Some(cause) = &server.cause {
         facts.add("    cause", format!("{} ({})", cause.message, cause.code));
-        facts.add_known("     hint", cause.hint.clone());
+        for hint in cause.hints.lines() {
+            facts.add("     hint", hint);
+        }
         for line in &cause.evidence {
             facts.add(" evidence", Styled::new().with(DIM, line.as_str()));
         }
     }
-    if let Some(wanted) = &server.wanted {
-        let wish = match wanted.wish {
-            Wish::Running => "running",
-            Wish::Stopped => "stopped",
-            Wish::OnDemand => "on demand",
-        };
-        let at = clock.full(wanted.at_ms);
-        facts.add("   wanted", format!("{wish}, by {} at {at}", wanted.by));
+    if let Some(desired) = &server.desired {
+        let at = clock.full(desired.at_ms);
+        facts.add("   wanted", format!("{}, by {} at {at}", desired.state.as_str(), desired.by));
     }
     facts.add_known(
         "    queue",

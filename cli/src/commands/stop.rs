@@ -10,7 +10,8 @@ use crate::pages;
 use crate::waiting::{Goal, Request, until};
 use clap::Args;
 use llamactl_protocol::Failure;
-use llamactl_protocol::server::{Accepted, Cause, Server, ServerStop, State};
+use llamactl_protocol::cause::{Cause, CauseCode};
+use llamactl_protocol::server::{Accepted, Server, ServerStop, State};
 
 /// Stop models' servers and wait until they have ended
 ///
@@ -96,10 +97,10 @@ pub(crate) fn stopped_line(model: &str, word: &str, how: Option<&str>) -> String
     how.map_or_else(|| format!("{model} {word}"), |how| format!("{model} {word}: {how}"))
 }
 
-/// What a stop took and what it cut, from the cause `stopped as asked: … (who)`; `None` where the
-/// server ended when asked and nothing was cut.
+/// What a stop took and what it cut, from the cause `stopped as asked: …`; earlier daemons end it
+/// with ` (who)`. `None` where the server ended when asked and nothing was cut.
 pub(crate) fn how(cause: &Cause) -> Option<&str> {
-    if cause.code != REQUESTED {
+    if cause.code != CauseCode::Requested {
         return None;
     }
     let (_, how) = cause.message.split_once(": ")?;
@@ -111,8 +112,6 @@ pub(crate) fn how(cause: &Cause) -> Option<&str> {
     }
 }
 
-/// The code of a cause that somebody asked for.
-const REQUESTED: &str = "requested";
 /// A stop that took no more than asking for it.
 const PLAINLY: &str = "it ended when asked";
 
@@ -143,7 +142,7 @@ mod tests {
         );
         cause.message = "stopped as asked".into();
         assert_eq!(how(&cause), None);
-        cause.code = "killed".into();
+        cause.code = CauseCode::Killed;
         cause.message = "ended: killed".into();
         assert_eq!(how(&cause), None);
     }

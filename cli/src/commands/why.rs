@@ -11,6 +11,7 @@ use crate::output::sanitize::one_line;
 use crate::output::styled::{BOLD, DIM, Styled, YELLOW};
 use crate::output::time::{Clock, now_ms};
 use clap::Args;
+use llamactl_protocol::Actor;
 use llamactl_protocol::event::Event;
 use llamactl_protocol::server::{ServerWhy, Why as Answer};
 
@@ -42,7 +43,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Why) -> Outcom
         return output.json(&why);
     }
     if output.quiet {
-        let code = why.server.cause.as_ref().map(|cause| &cause.code);
+        let code = why.server.cause.as_ref().map(|cause| cause.code.as_str());
         return output.names(code);
     }
     for line in lines(&why, &Clock::local(), now_ms()) {
@@ -83,19 +84,19 @@ fn lines(why: &Answer, clock: &Clock, now_ms: i64) -> Vec<Styled> {
 }
 
 /// Who it was, for people.
-fn asked_by(by: &str) -> String {
+fn asked_by(by: &Actor) -> String {
     match by {
-        "process" => "nobody: it ended by itself".to_owned(),
-        "policy" => "nobody: llamactl's own policy (model set NAME restart=…)".to_owned(),
-        "boot" => "nobody: the daemon, when it started".to_owned(),
-        other => other.to_owned(),
+        Actor::Process => "nobody: it ended by itself".to_owned(),
+        Actor::Policy => "nobody: llamactl's own policy (model set NAME restart=…)".to_owned(),
+        Actor::Boot => "nobody: the daemon, when it started".to_owned(),
+        Actor::Client { .. } | Actor::Signal { .. } => by.to_string(),
     }
 }
 
 fn line(event: &Event, clock: &Clock) -> Styled {
     Styled::new()
         .with(DIM, format!("  {}  ", clock.full(event.at_ms)))
-        .with(BOLD, format!("{:<15}", one_line(&event.kind)))
+        .with(BOLD, format!("{:<15}", one_line(event.kind.as_str())))
         .plain(format!("  {}", one_line(&event.message)))
 }
 
@@ -103,17 +104,18 @@ fn line(event: &Event, clock: &Clock) -> Styled {
 mod tests {
     use super::*;
     use crate::view::tests::server;
+    use llamactl_protocol::event::EventKind;
     use llamactl_protocol::server::State;
 
     fn event(number: usize) -> Event {
         Event {
             seq: 1,
             at_ms: i64::MAX,
-            kind: "server.failed".into(),
+            kind: EventKind::ServerFailed,
             model_id: Some(1),
             model: Some("m".into()),
             run_id: None,
-            by: "process".into(),
+            by: Actor::Process,
             message: format!("{number}\nended"),
             details: None,
         }
@@ -124,7 +126,7 @@ mod tests {
         let why = Answer {
             summary: "m failed 5 s ago: The model file is incomplete.".into(),
             at_ms: 0,
-            by: Some("process".into()),
+            by: Some(Actor::Process),
             evidence: vec!["E tensor out of bounds".into()],
             hints: vec!["Download it again.".into(), "llamactl logs m shows all it said".into()],
             next: Some("It will not be started again until someone does.".into()),

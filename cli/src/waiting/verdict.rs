@@ -3,8 +3,9 @@
 use crate::output::time::now_ms;
 use crate::output::units;
 use crate::view::sample_of;
+use llamactl_protocol::cause::Cause;
 use llamactl_protocol::metrics::Sample;
-use llamactl_protocol::server::{Accepted, Cause, Server, State, Wish};
+use llamactl_protocol::server::{Accepted, Server, State};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::json;
 
@@ -45,7 +46,7 @@ impl Request {
     pub(crate) fn of(accepted: &Accepted) -> Self {
         Request {
             run_id: accepted.run_id.clone(),
-            since_ms: accepted.server.wanted.as_ref().map_or(0, |wanted| wanted.at_ms),
+            since_ms: accepted.server.desired.as_ref().map_or(0, |desired| desired.at_ms),
         }
     }
 
@@ -75,7 +76,6 @@ pub(crate) enum Verdict {
 /// where policy will try again. Without one the wait is for the state alone.
 pub(crate) fn verdict(goal: Goal, server: &Server, request: Option<&Request>) -> Verdict {
     let lost = |failure: Failure| Verdict::Lost(Box::new(failure));
-    let wants_to_run = server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running);
     let concerns = request.is_none_or(|request| request.concerns(server));
     match (goal, server.state) {
         (_, State::Stuck) => lost(failed(server, now_ms())),
@@ -85,7 +85,9 @@ pub(crate) fn verdict(goal: Goal, server: &Server, request: Option<&Request>) ->
         (Goal::Ready | Goal::Idle, State::Backoff) if request.is_some() && concerns => {
             lost(failed(server, now_ms()))
         }
-        (Goal::Ready | Goal::Idle, State::Stopped) if !wants_to_run => lost(not_running(server)),
+        (Goal::Ready | Goal::Idle, State::Stopped) if !server.is_to_run() => {
+            lost(not_running(server))
+        }
         // A restart passes through `stopped` with its old run.
         (Goal::Ready | Goal::Idle, State::Stopped)
             if request.is_some_and(|request| request.names(server)) =>
@@ -94,7 +96,7 @@ pub(crate) fn verdict(goal: Goal, server: &Server, request: Option<&Request>) ->
         }
 
         (Goal::Stopped, State::Stopped | State::Failed) => Verdict::Reached,
-        (Goal::Stopped, _) if request.is_some() && wants_to_run => lost(
+        (Goal::Stopped, _) if request.is_some() && server.is_to_run() => lost(
             Failure::new(
                 Kind::Superseded,
                 format!("{} was started again before it had stopped", server.model),
@@ -103,7 +105,7 @@ pub(crate) fn verdict(goal: Goal, server: &Server, request: Option<&Request>) ->
         ),
 
         (Goal::Failed, State::Failed) => Verdict::Reached,
-        (Goal::Failed, State::Stopped) if !wants_to_run => lost(not_running(server)),
+        (Goal::Failed, State::Stopped) if !server.is_to_run() => lost(not_running(server)),
 
         _ => Verdict::Pending,
     }
@@ -125,7 +127,8 @@ pub(crate) fn failed(server: &Server, now_ms: i64) -> Failure {
         Some(Cause { message, .. }) => format!("{name} {how}: {message}"),
         None => format!("{name} {how}"),
     };
-    let hint = server.cause.as_ref().and_then(|cause| cause.hint.clone());
+    let hint = server.cause.as_ref().filter(|cause| !cause.hints.is_empty());
+    let hint = hint.map(|cause| cause.hints.lines().collect::<Vec<_>>().join("\n"));
     Failure::new(Kind::ServerFailed, message)
         .hint(hint.unwrap_or_else(|| format!("llamactl why {name} tells more")))
         .details(json!({
@@ -161,12 +164,13 @@ mod tests {
     use super::*;
     use crate::view::tests::server;
     use llamactl_protocol::metrics::{Host, LlamaSample, ProcessSample, ServerSample};
+    use llamactl_protocol::server::DesiredState;
     use llamactl_protocol::server::Run;
 
-    fn with(state: State, run: &str, wish: Wish) -> Server {
+    fn with(state: State, run: &str, desired: DesiredState) -> Server {
         let mut server = server("m", state);
-        if let Some(wanted) = &mut server.wanted {
-            wanted.wish = wish;
+        if let Some(was) = &mut server.desired {
+            was.state = desired;
         }
         server.run = Some(Run { id: run.into(), ..server.run.unwrap() });
         server
@@ -186,11 +190,11 @@ mod tests {
     #[test]
     fn ready_is_ready() {
         for state in [State::Ready, State::Sleeping] {
-            let server = with(state, "new", Wish::Running);
+            let server = with(state, "new", DesiredState::Running);
             assert_eq!(verdict(Goal::Ready, &server, Some(&request())), Verdict::Reached);
         }
         for state in [State::Queued, State::Starting, State::Loading, State::Adopting] {
-            let server = with(state, "new", Wish::Running);
+            let server = with(state, "new", DesiredState::Running);
             assert_eq!(verdict(Goal::Ready, &server, Some(&request())), Verdict::Pending);
         }
     }
@@ -198,7 +202,7 @@ mod tests {
     #[test]
     fn the_failure_of_this_run_ends_the_wait() {
         for state in [State::Failed, State::Backoff, State::Stopped] {
-            let server = with(state, "new", Wish::Running);
+            let server = with(state, "new", DesiredState::Running);
             let verdict = verdict(Goal::Ready, &server, Some(&request()));
             assert_eq!(kind(verdict), Some(Kind::ServerFailed), "{state:?}");
         }
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn that_it_will_be_tried_again_is_said_and_when() {
-        let mut server = with(State::Backoff, "new", Wish::Running);
+        let mut server = with(State::Backoff, "new", DesiredState::Running);
         server.restart_at_ms = Some(5_000);
         let failure = failed(&server, 2_000);
         assert_eq!(
@@ -217,7 +221,7 @@ mod tests {
 
     #[test]
     fn idle_is_what_a_new_enough_sample_of_this_run_says() {
-        let server = with(State::Ready, "new", Wish::Running);
+        let server = with(State::Ready, "new", DesiredState::Running);
         let idle = |run: &str, llama: LlamaSample| {
             let sample = Sample {
                 seq: 1,
@@ -260,7 +264,7 @@ mod tests {
     #[test]
     fn an_earlier_runs_end_does_not() {
         for state in [State::Failed, State::Backoff, State::Stopped, State::Stopping] {
-            let mut server = with(state, "old", Wish::Running);
+            let mut server = with(state, "old", DesiredState::Running);
             server.cause.as_mut().unwrap().at_ms = 999;
             let verdict = verdict(Goal::Ready, &server, Some(&request()));
             assert_eq!(verdict, Verdict::Pending, "{state:?}");
@@ -269,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_later_runs_failure_does() {
-        let mut server = with(State::Failed, "newer", Wish::Running);
+        let mut server = with(State::Failed, "newer", DesiredState::Running);
         server.cause.as_mut().unwrap().at_ms = 2000;
         assert_eq!(kind(verdict(Goal::Ready, &server, Some(&request()))), Some(Kind::ServerFailed));
     }
@@ -277,20 +281,20 @@ mod tests {
     #[test]
     fn waiting_alone_is_patient_with_backoff_and_not_with_the_end() {
         let wait = |state, wish| verdict(Goal::Ready, &with(state, "r", wish), None);
-        assert_eq!(wait(State::Backoff, Wish::Running), Verdict::Pending);
-        assert_eq!(wait(State::Stopped, Wish::Running), Verdict::Pending);
-        assert_eq!(kind(wait(State::Failed, Wish::Running)), Some(Kind::ServerFailed));
-        assert_eq!(kind(wait(State::Stopped, Wish::Stopped)), Some(Kind::NotRunning));
+        assert_eq!(wait(State::Backoff, DesiredState::Running), Verdict::Pending);
+        assert_eq!(wait(State::Stopped, DesiredState::Running), Verdict::Pending);
+        assert_eq!(kind(wait(State::Failed, DesiredState::Running)), Some(Kind::ServerFailed));
+        assert_eq!(kind(wait(State::Stopped, DesiredState::Stopped)), Some(Kind::NotRunning));
     }
 
     #[test]
     fn stopping_ends_where_the_process_has() {
         let stop =
             |state, wish| verdict(Goal::Stopped, &with(state, "new", wish), Some(&request()));
-        assert_eq!(stop(State::Stopping, Wish::Stopped), Verdict::Pending);
-        assert_eq!(stop(State::Stopped, Wish::Stopped), Verdict::Reached);
-        assert_eq!(stop(State::Failed, Wish::Stopped), Verdict::Reached);
-        assert_eq!(kind(stop(State::Stuck, Wish::Stopped)), Some(Kind::ServerFailed));
-        assert_eq!(kind(stop(State::Loading, Wish::Running)), Some(Kind::Superseded));
+        assert_eq!(stop(State::Stopping, DesiredState::Stopped), Verdict::Pending);
+        assert_eq!(stop(State::Stopped, DesiredState::Stopped), Verdict::Reached);
+        assert_eq!(stop(State::Failed, DesiredState::Stopped), Verdict::Reached);
+        assert_eq!(kind(stop(State::Stuck, DesiredState::Stopped)), Some(Kind::ServerFailed));
+        assert_eq!(kind(stop(State::Loading, DesiredState::Running)), Some(Kind::Superseded));
     }
 }

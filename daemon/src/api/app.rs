@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use crate::rpc::Counters;
 use crate::store::registry::Registry;
 use crate::supervisor::Supervisor;
+use llamactl_protocol::Actor;
 use llamactl_protocol::place::run_dir;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ pub enum Order {
     /// To let its program of now take over.
     Restart {
         /// Who asked.
-        by: String,
+        by: Actor,
         /// What that program says of its version.
         version: String,
     },
@@ -90,7 +91,7 @@ pub struct StopOrder {
     /// Somebody asked for it by name, so it shall stay stopped.
     pub on_purpose: bool,
     /// Who asked.
-    pub by: String,
+    pub by: Actor,
 }
 
 /// Ends this life of the daemon. The first order counts, but a stop overrules a restart.
@@ -105,7 +106,7 @@ impl Default for StopSwitch {
 
 impl StopSwitch {
     /// Asks the daemon to stop.
-    pub fn order(&self, keep_servers: bool, on_purpose: bool, by: String) {
+    pub fn order(&self, keep_servers: bool, on_purpose: bool, by: Actor) {
         self.0.send_if_modified(|order| {
             let counts = !matches!(order, Some(Order::Stop(_)));
             if counts {
@@ -116,7 +117,7 @@ impl StopSwitch {
     }
 
     /// Asks the daemon to let its program of now, which was tried out, take over.
-    pub fn restart(&self, by: String, version: String) {
+    pub fn restart(&self, by: Actor, version: String) {
         self.0.send_if_modified(|order| {
             let first = order.is_none();
             order.get_or_insert(Order::Restart { by, version });
@@ -152,14 +153,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_order_counts_and_a_stop_overrules_a_restart() {
+        let by = Actor::from_text;
         let switch = StopSwitch::default();
-        switch.restart("a".into(), "1".into());
-        switch.restart("b".into(), "2".into());
-        assert_eq!(switch.ordered().await, Order::Restart { by: "a".into(), version: "1".into() });
-        switch.order(true, true, "c".into());
-        switch.order(false, false, "d".into());
-        switch.restart("e".into(), "3".into());
-        let stop = StopOrder { keep_servers: true, on_purpose: true, by: "c".into() };
+        switch.restart(by("a"), "1".into());
+        switch.restart(by("b"), "2".into());
+        assert_eq!(switch.ordered().await, Order::Restart { by: by("a"), version: "1".into() });
+        switch.order(true, true, by("c"));
+        switch.order(false, false, by("d"));
+        switch.restart(by("e"), "3".into());
+        let stop = StopOrder { keep_servers: true, on_purpose: true, by: by("c") };
         assert_eq!(switch.ordered().await, Order::Stop(stop));
         assert!(switch.stopping().is_some_and(|order| order.keep_servers));
     }

@@ -22,7 +22,7 @@ use crate::api::app::App;
 use crate::metrics::Stopped;
 use crate::rpc::{Peer, Service};
 use llamactl_protocol::daemon::RpcDiscover;
-use llamactl_protocol::{Failure, Kind, Method, Subscription};
+use llamactl_protocol::{Actor, Failure, Kind, Method, Subscription};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 
@@ -51,14 +51,18 @@ pub fn service(app: Arc<App>) -> Service<App> {
     service
 }
 
-/// Who asked, for records: the method and the peer.
-fn asker<M: Method>(peer: &Peer) -> String {
-    format!("{} by {}", M::NAME, peer.label())
+/// Who asked, for records: the user and the method.
+fn asker<M: Method>(peer: &Peer) -> Actor {
+    client(peer, M::NAME)
 }
 
 /// The same for a stream.
-fn follower<S: Subscription>(peer: &Peer) -> String {
-    format!("{} by {}", S::NAME, peer.label())
+fn follower<S: Subscription>(peer: &Peer) -> Actor {
+    client(peer, S::NAME)
+}
+
+fn client(peer: &Peer, method: &str) -> Actor {
+    Actor::Client { user: format!("uid {}", peer.uid), command: Some(method.to_owned()) }
 }
 
 fn sampling_stopped(_: Stopped) -> Failure {

@@ -11,7 +11,7 @@ use llamactl_protocol::model::{
     Changed, CommandLine, Key, ModelArgs, ModelKey, ModelSet, SettingsChange,
 };
 use llamactl_protocol::options::{Settings, rules};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Actor, Failure, Kind};
 use std::sync::Arc;
 
 pub(super) fn register(service: Service<App>) -> Service<App> {
@@ -30,7 +30,7 @@ pub(super) async fn change(
     reference: &str,
     change: &SettingsChange,
     what: Option<String>,
-    by: String,
+    by: Actor,
 ) -> Result<Changed, Failure> {
     loop {
         // Some settings only make sense together, so the whole is checked before it is written;

@@ -12,7 +12,7 @@ use llamactl_protocol::server::{
     Accepted, Server, ServerFollow, ServerList, ServerPage, ServerRestart, ServerShow, ServerStart,
     ServerStop, ServerWhy, State, Why,
 };
-use llamactl_protocol::{Access, Failure, Kind};
+use llamactl_protocol::{Access, Actor, Failure, Kind};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -82,7 +82,7 @@ async fn restart(app: Arc<App>, peer: Peer, restart: ServerRestart) -> Result<Ac
 
 /// Reads the header of a file that has changed since it was read. Whether what it is now can be
 /// loaded, llama-server will say.
-async fn read_anew(app: &App, model: &Model, by: String) -> Result<(), Failure> {
+async fn read_anew(app: &App, model: &Model, by: Actor) -> Result<(), Failure> {
     let mut looked_at = [model.clone()];
     app.models.look_at(&mut looked_at).await?;
     if looked_at[0].file_state == Some(FileState::Changed) {

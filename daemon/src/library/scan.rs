@@ -16,9 +16,9 @@ use super::sink::{Candidate, Sighting, Sink, Stopped};
 use super::{group, huggingface, llama_cpp, lmstudio, ollama, pair, places, walk};
 use crate::gguf::{self, Facts, GgufError};
 use crate::store::registry::{FileStamp, NewFile, NewModel, Registry, StoreError, variants};
-use llamactl_protocol::WirePath;
 use llamactl_protocol::library::{FoundModel, Progress, ScanItem, ScanSource, Skipped, Summary};
 use llamactl_protocol::model::ModelFile;
+use llamactl_protocol::{Actor, WirePath};
 use places::{Place, tidy};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -75,7 +75,7 @@ impl Scan {
 impl Library {
     /// Begins a scan. `by` is who asked, for records.
     #[must_use]
-    pub fn scan(&self, request: Request, by: String) -> Scan {
+    pub fn scan(&self, request: Request, by: Actor) -> Scan {
         let (items, receiver) = mpsc::channel(QUEUE);
         let library = self.clone();
         tokio::spawn(async move {
@@ -94,7 +94,7 @@ impl Library {
     async fn run(
         &self,
         request: Request,
-        by: String,
+        by: Actor,
         items: &mpsc::Sender<Result<ScanItem, StoreError>>,
     ) -> Result<(), End> {
         let began = Instant::now();
@@ -232,7 +232,7 @@ impl From<StoreError> for End {
 struct Work {
     registry: Registry,
     request: Request,
-    by: String,
+    by: Actor,
     items: mpsc::Sender<Result<ScanItem, StoreError>>,
     /// Names of models by device and inode of their files.
     registered: HashMap<(i64, i64), String>,

@@ -5,6 +5,7 @@ use super::sink::{Sighting, Sink, Stopped};
 use super::walk::{Listing, walk};
 use super::{Library, Request, huggingface, ollama};
 use crate::store::registry::Registry;
+use llamactl_protocol::Actor;
 use llamactl_protocol::library::Progress;
 use rustix::process::{Gid, Uid, geteuid};
 use std::fs::{self, Permissions};
@@ -136,7 +137,7 @@ async fn a_scan_whose_listener_goes_away_ends() {
     let library = Library::new(Registry::open(dir.path()).unwrap(), vec![]);
     let directories = vec![dir.path().join("models")];
     let request = Request { directories, ..Request::default() };
-    let mut scan = library.scan(request, "test".to_owned());
+    let mut scan = library.scan(request, Actor::Policy);
     assert!(scan.next().await.unwrap().is_some());
     drop(scan);
     // The runtime waits for the thread that walks: that this test ends says that it ended.

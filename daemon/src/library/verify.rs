@@ -6,7 +6,7 @@ use crate::gguf::{self, Facts};
 use crate::store::registry::FileStamp;
 use llamactl_protocol::library::{Difference, Verified};
 use llamactl_protocol::model::{Model, ModelFile};
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Actor, Failure, Kind, WirePath};
 use serde_json::Value;
 use std::path::PathBuf;
 use tokio::task::spawn_blocking;
@@ -17,7 +17,7 @@ impl Library {
     ///
     /// # Errors
     /// What the registry reports; what is wrong with the files is part of the answer.
-    pub async fn verify(&self, model: &Model, by: String) -> Result<Verified, Failure> {
+    pub async fn verify(&self, model: &Model, by: Actor) -> Result<Verified, Failure> {
         let seen = self.registry.file_stamps(vec![model.id]).await?.remove(&model.id);
         let (path, projector) = (model.path.0.clone(), projector(model));
         let read = move || (read_model(&path), projector.and_then(|path| wrong_projector(&path)));

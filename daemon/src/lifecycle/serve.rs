@@ -25,9 +25,10 @@ use crate::os::signals::heed_ignored;
 use crate::rpc::{self, Authority, Counters, Keeper, Limits, socket};
 use crate::store::registry::{NewEvent, Registry};
 use crate::supervisor::{Start, Supervisor};
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::library::ScanItem;
 use llamactl_protocol::place::{self, SYSTEM_SOCKET, SYSTEM_STATE_DIR};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Actor, Failure, Kind};
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -292,7 +293,9 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<Ended, Failure> {
     let stop = StopSwitch::default();
     obey_signals(&stop, &program, places.log.is_none())?;
     if let Some(LateStop { keep_servers, on_purpose }) = ready.late_stop {
-        stop.order(keep_servers, on_purpose, "an order during the restart".to_owned());
+        // Who that was the program before did not hand over.
+        let user = "somebody, during the restart".to_owned();
+        stop.order(keep_servers, on_purpose, Actor::Client { user, command: None });
     }
     let _watchdog = watchdog::start().inspect_err(|error| {
         tracing::warn!(%error, "nobody watches whether the daemon stands still");
@@ -364,7 +367,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<Ended, Failure> {
     let mut claim = claim.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
     match &order {
         Order::Stop(order) => {
-            tracing::info!(by = order.by, keep_servers = order.keep_servers, "stopping");
+            tracing::info!(by = %order.by, keep_servers = order.keep_servers, "stopping");
             service_manager::tell("STOPPING=1");
             if order.on_purpose
                 && let Err(error) = fs::write(&mark, b"")
@@ -380,7 +383,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<Ended, Failure> {
             claim.close();
         }
         Order::Restart { by, version } => {
-            tracing::info!(by, version, "letting the program of now take over");
+            tracing::info!(%by, version, "letting the program of now take over");
             record_restart(&registry, by, version).await;
         }
     }
@@ -410,7 +413,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<Ended, Failure> {
 /// Registers what is new in the remembered directories since the last time.
 async fn look_through_library(library: Library) {
     let request = Request { remembered: true, add: true, ..Request::default() };
-    let mut scan = library.scan(request, "the scan at start".to_owned());
+    let mut scan = library.scan(request, Actor::Policy);
     loop {
         match scan.next().await {
             Ok(Some(ScanItem::Done(summary))) if summary.found + summary.skipped > 0 => {
@@ -446,31 +449,35 @@ async fn weigh_servers(metrics: Metrics, supervisor: Supervisor) {
 
 async fn record_start(registry: &Registry, beginning: Beginning) {
     let (by, how) = match beginning {
-        Beginning::Asked => ("boot", "started"),
-        Beginning::ByClient => ("client", "started"),
-        Beginning::InPlace => ("restart", "took over"),
+        Beginning::Asked => (Actor::Boot, "started"),
+        // A client of the daemon's own user: another's is not given a daemon.
+        Beginning::ByClient => {
+            let user = format!("uid {}", rustix::process::getuid().as_raw());
+            (Actor::Client { user, command: None }, "started")
+        }
+        Beginning::InPlace => (Actor::Policy, "took over"),
     };
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
     let message = format!("llamactld {version} {how}, pid {pid}");
-    record(registry, NewEvent::of_daemon("daemon.started", by, message)).await;
+    record(registry, NewEvent::of_daemon(EventKind::DaemonStarted, &by, message)).await;
 }
 
-async fn record_restart(registry: &Registry, by: &str, version: &str) {
+async fn record_restart(registry: &Registry, by: &Actor, version: &str) {
     let message = format!("llamactld {version} takes over: {by}; its servers go on");
-    record(registry, NewEvent::of_daemon("daemon.restarted", by, message)).await;
+    record(registry, NewEvent::of_daemon(EventKind::DaemonRestarted, by, message)).await;
 }
 
 async fn record_stop(registry: &Registry, order: &StopOrder) {
     let what = if order.keep_servers { "; its servers go on" } else { "" };
     let message = format!("llamactld stopped: {}{what}", order.by);
-    record(registry, NewEvent::of_daemon("daemon.stopped", &order.by, message)).await;
+    record(registry, NewEvent::of_daemon(EventKind::DaemonStopped, &order.by, message)).await;
 }
 
 /// A full disk must not keep the daemon from starting and ending: servers may have to be stopped.
 async fn record(registry: &Registry, event: NewEvent) {
-    let kind = event.kind;
+    let kind = event.kind.clone();
     if let Err(error) = registry.append_event(event).await {
-        tracing::error!(kind, %error, "cannot record what happens to the daemon");
+        tracing::error!(%kind, %error, "cannot record what happens to the daemon");
     }
 }
 
@@ -511,7 +518,7 @@ fn obey_signals(stop: &StopSwitch, program: &Program, in_foreground: bool) -> Re
                 );
                 std::process::exit(1);
             }
-            stop.order(false, false, name.to_owned());
+            stop.order(false, false, Actor::Signal { signal: name.to_owned() });
         }
     });
     Ok(())
@@ -521,7 +528,7 @@ fn obey_signals(stop: &StopSwitch, program: &Program, in_foreground: bool) -> Re
 async fn reload(stop: &StopSwitch, program: &Program) {
     let trial = program.clone();
     match tokio::task::spawn_blocking(move || trial.try_out()).await {
-        Ok(Ok(version)) => stop.restart("SIGHUP".to_owned(), version),
+        Ok(Ok(version)) => stop.restart(Actor::Signal { signal: "SIGHUP".to_owned() }, version),
         Ok(Err(failure)) => tracing::error!(%failure, "SIGHUP: the daemon goes on as it was"),
         Err(error) => tracing::error!(%error, "SIGHUP: the daemon goes on as it was"),
     }

@@ -17,6 +17,7 @@
 
 use super::line::{Level, Line};
 use super::rules::{RULES, Rule};
+use llamactl_protocol::cause::CauseCode;
 use regex::{Captures, Regex};
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
@@ -91,8 +92,8 @@ pub enum Retry {
 /// Why a server ended, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// The cause's name on the wire; stable.
-    pub code: &'static str,
+    /// The cause's word.
+    pub code: CauseCode,
     /// What kind of cause it is.
     pub class: Class,
     /// What failed: one plain sentence.
@@ -111,7 +112,7 @@ pub fn classify(exit: Exit, tail: &[String], context: Context) -> Verdict {
     let lines: Vec<Line> = tail.iter().map(|raw| Line::parse_text(raw)).collect();
     if context.asked_to_stop {
         let message = "It was asked to stop.";
-        return verdict(("stopped", Class::Stopped, Retry::No), message, None, Vec::new());
+        return verdict((CauseCode::Stopped, Class::Stopped, Retry::No), message, None, Vec::new());
     }
     if !exit_speaks_for_itself(exit)
         && let Some(found) = by_rule(&lines, exit, context)
@@ -126,36 +127,36 @@ pub fn classify(exit: Exit, tail: &[String], context: Context) -> Verdict {
 pub fn classify_spawn_error(errno: Option<i32>) -> Verdict {
     let (code, retry, message, hint) = match errno {
         Some(libc::ENOENT) => (
-            "executable_not_found",
+            CauseCode::ExecutableNotFound,
             Retry::No,
             "The llama-server executable does not exist.",
             Some("Install it again, or choose another runtime."),
         ),
         Some(libc::EACCES | libc::EPERM) => (
-            "executable_not_allowed",
+            CauseCode::ExecutableNotAllowed,
             Retry::No,
             "The llama-server file may not be executed.",
             Some("Make it executable, and check the permissions of its directories."),
         ),
         Some(libc::ENOEXEC | libc::EINVAL) => (
-            "executable_wrong_format",
+            CauseCode::ExecutableWrongFormat,
             Retry::No,
             "The llama-server file is not a program for this machine.",
             Some("Use a build for this machine's processor."),
         ),
         Some(libc::EAGAIN | libc::ENOMEM) => (
-            "no_resources",
+            CauseCode::NoResources,
             Retry::Yes,
             "The system has no room for another process.",
             Some("Check the limits of processes and memory."),
         ),
-        _ => ("spawn_failed", Retry::Limited, "llama-server could not be started.", None),
+        _ => (CauseCode::SpawnFailed, Retry::Limited, "llama-server could not be started.", None),
     };
     verdict((code, Class::Spawn, retry), message, hint, Vec::new())
 }
 
 fn verdict(
-    (code, class, retry): (&'static str, Class, Retry),
+    (code, class, retry): (CauseCode, Class, Retry),
     message: impl Into<String>,
     hint: Option<&str>,
     evidence: Vec<String>,
@@ -193,7 +194,7 @@ fn by_rule(lines: &[Line], exit: Exit, context: Context) -> Option<Verdict> {
         let captures = pattern.captures(&line.text)?;
         let hint = (!rule.hint.is_empty()).then(|| fill(rule.hint, &captures));
         Some(verdict(
-            (rule.code, rule.class, retry(rule, context)),
+            (rule.code.clone(), rule.class, retry(rule, context)),
             fill(rule.message, &captures),
             hint.as_deref(),
             evidence(lines, Some(at)),
@@ -204,7 +205,7 @@ fn by_rule(lines: &[Line], exit: Exit, context: Context) -> Option<Verdict> {
 /// A check that fails while it loads fails at every load; one that fails later may have met a rare
 /// request.
 fn retry(rule: &Rule, context: Context) -> Retry {
-    let is_of_the_program = matches!(rule.code, "assert" | "cpp_exception");
+    let is_of_the_program = matches!(rule.code, CauseCode::Assert | CauseCode::CppException);
     if is_of_the_program && !context.was_ready { Retry::No } else { rule.retry }
 }
 
@@ -263,28 +264,28 @@ fn shortened(text: &str, max_chars: usize) -> String {
 fn by_exit(exit: Exit, context: Context) -> Verdict {
     let (name, message, hint): (_, String, Option<&str>) = match exit {
         Exit::Code(0) => (
-            ("exited", Class::Killed, Retry::Limited),
+            (CauseCode::Exited, Class::Killed, Retry::Limited),
             "It exited without an error, though nobody had asked llamactl to stop it.".into(),
             Some("Somebody else may have sent it a signal."),
         ),
         Exit::Code(127) => (
-            ("missing_library", Class::Spawn, Retry::No),
+            (CauseCode::MissingLibrary, Class::Spawn, Retry::No),
             "llama-server could not be loaded: a shared library is missing.".into(),
             Some("Reinstall this llama.cpp build."),
         ),
         Exit::Code(126) => (
-            ("executable_not_allowed", Class::Spawn, Retry::No),
+            (CauseCode::ExecutableNotAllowed, Class::Spawn, Retry::No),
             "The llama-server file may not be executed.".into(),
             Some("Make it executable, and check the permissions of its directories."),
         ),
         Exit::Code(code) => (
-            ("unknown_error", Class::Unknown, Retry::Limited),
+            (CauseCode::UnknownError, Class::Unknown, Retry::Limited),
             format!("It exited with code {code} and did not say why."),
             Some("The log may tell more with a higher verbosity."),
         ),
         Exit::Signal(signal) => return by_signal(signal, context),
         Exit::Unknown => (
-            ("exit_unknown", Class::Unknown, Retry::Limited),
+            (CauseCode::ExitUnknown, Class::Unknown, Retry::Limited),
             "It ended, and the system does not tell how.".into(),
             None,
         ),
@@ -297,7 +298,7 @@ fn by_signal(signal: i32, context: Context) -> Verdict {
         libc::SIGKILL if context.oom_kill_counted == Some(true) => (
             // While it loads, it would need as much again; later, something else may have grown.
             (
-                "oom_killed",
+                CauseCode::OomKilled,
                 Class::Memory,
                 if context.was_ready { Retry::Limited } else { Retry::No },
             ),
@@ -305,7 +306,7 @@ fn by_signal(signal: i32, context: Context) -> Verdict {
             Some("Use a smaller model, ctx-size or cache-ram, or stop another model."),
         ),
         libc::SIGKILL => (
-            ("killed", Class::Killed, Retry::Limited),
+            (CauseCode::Killed, Class::Killed, Retry::Limited),
             match context.oom_kill_counted {
                 Some(_) => "It was killed (SIGKILL), and not by llamactl.",
                 None => {
@@ -317,32 +318,32 @@ fn by_signal(signal: i32, context: Context) -> Verdict {
             Some("Look into the kernel log for an out-of-memory kill."),
         ),
         libc::SIGTERM | libc::SIGINT | libc::SIGHUP => (
-            ("terminated_by_other", Class::Killed, Retry::Limited),
+            (CauseCode::TerminatedByOther, Class::Killed, Retry::Limited),
             format!("Somebody else terminated it ({}).", signal_name(signal)),
             None,
         ),
         libc::SIGILL => (
-            ("illegal_instruction", Class::Crash, Retry::No),
+            (CauseCode::IllegalInstruction, Class::Crash, Retry::No),
             "This llama.cpp build uses instructions that this processor lacks.".into(),
             Some("Use a build made for this processor."),
         ),
         libc::SIGBUS => (
-            ("model_file_changed", Class::Model, Retry::Limited),
+            (CauseCode::ModelFileChanged, Class::Model, Retry::Limited),
             "The model file was truncated or could not be read while it was in use.".into(),
             Some("Check the model file and the disk."),
         ),
         libc::SIGSEGV => (
-            ("segfault", Class::Crash, Retry::Limited),
+            (CauseCode::Segfault, Class::Crash, Retry::Limited),
             "It crashed with a segmentation fault.".into(),
             Some("If it happens again, try another llama.cpp build."),
         ),
         libc::SIGABRT => (
-            ("abort", Class::Crash, Retry::Limited),
+            (CauseCode::Abort, Class::Crash, Retry::Limited),
             "It aborted and did not say why.".into(),
             Some("If it happens again, try another llama.cpp build."),
         ),
         other => (
-            ("killed_by_signal", Class::Crash, Retry::Limited),
+            (CauseCode::KilledBySignal, Class::Crash, Retry::Limited),
             format!("It was ended by a signal ({}).", signal_name(other)),
             None,
         ),

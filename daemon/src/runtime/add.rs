@@ -5,7 +5,7 @@ use super::inspect::inspect;
 use super::resolve::{broken, look};
 use crate::store::registry::{NamedRuntime, Registry};
 use llamactl_protocol::options::{self, VARIABLE_PREFIX};
-use llamactl_protocol::{Failure, Kind, WirePath, name};
+use llamactl_protocol::{Actor, Failure, Kind, WirePath, name};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub async fn add(
     path: WirePath,
     name: Option<String>,
     environment: BTreeMap<String, Value>,
-    by: &str,
+    by: &Actor,
 ) -> Result<(NamedRuntime, bool), Failure> {
     if !path.as_path().is_absolute() {
         return Err(Failure::new(Kind::InvalidValue, format!("the path {path} is not absolute")));

@@ -5,11 +5,8 @@ use super::{SYSTEM, inspect::Found};
 use crate::store::registry::{NewRuntime, Registry};
 use llamactl_protocol::options::{Settings, layers, look_up, secret};
 use llamactl_protocol::runtime::{RuntimeDetail, RuntimeEntry, RuntimeOption};
-use llamactl_protocol::{Failure, WirePath};
+use llamactl_protocol::{Actor, Failure, WirePath};
 use serde_json::Value;
-
-/// Who looks at a build because somebody wants to see it.
-const LOOKING: &str = "policy";
 
 /// All runtimes, the one found without being told first, then by name.
 ///
@@ -140,7 +137,7 @@ async fn seen(registry: &Registry, found: Found) -> Result<Seen, Failure> {
     if let Some(build) = registry.last_runtime_at(path.clone()).await? {
         return Ok(Seen { build: Some(build), changed: true, ..Seen::default() });
     }
-    Ok(match look(registry, found, LOOKING).await {
+    Ok(match look(registry, found, &Actor::Policy).await {
         Ok((_, build)) => Seen { build: Some(build), ..Seen::default() },
         Err(problem) => Seen { path: Some(path), problem: Some(problem), ..Seen::default() },
     })

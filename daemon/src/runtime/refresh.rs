@@ -5,7 +5,7 @@ use super::resolve::{Place, known, look_anew};
 use super::verdict::refusals;
 use crate::store::registry::{NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::runtime::{RefusedSetting, RuntimeRefreshed};
-use llamactl_protocol::{Failure, WirePath};
+use llamactl_protocol::{Actor, Failure, WirePath};
 
 /// Looks at a runtime anew, or at all: what changed, and which models could not be started with it
 /// any more.
@@ -15,7 +15,7 @@ use llamactl_protocol::{Failure, WirePath};
 pub async fn refresh(
     registry: &Registry,
     name: Option<&str>,
-    by: &str,
+    by: &Actor,
 ) -> Result<Vec<RuntimeRefreshed>, Failure> {
     if let Some(name) = name {
         let place = Place::of(registry, Some(name)).await?;
@@ -47,7 +47,7 @@ pub async fn refresh(
 async fn refresh_one(
     registry: &Registry,
     place: Place,
-    by: &str,
+    by: &Actor,
 ) -> Result<RuntimeRefreshed, Failure> {
     let found = place.locate().await?;
     let before = match known(registry, &found).await? {

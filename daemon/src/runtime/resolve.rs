@@ -5,10 +5,7 @@ use super::probe::probe;
 use super::{SYSTEM, find};
 use crate::store::registry::{NamedRuntime, NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::options::nearest;
-use llamactl_protocol::{Failure, Kind, WirePath};
-
-/// Who looks at a build that is about to be used.
-const POLICY: &str = "policy";
+use llamactl_protocol::{Actor, Failure, Kind, WirePath};
 
 /// The build to use now for models that name this runtime, or none: found, and looked at if it is
 /// new.
@@ -19,7 +16,7 @@ const POLICY: &str = "policy";
 pub async fn resolve(registry: &Registry, name: Option<&str>) -> Result<RuntimeRecord, Failure> {
     let place = Place::of(registry, name).await?;
     let found = place.locate().await?;
-    let (id, found) = look(registry, found, POLICY).await?;
+    let (id, found) = look(registry, found, &Actor::Policy).await?;
     Ok(place.record(id, found))
 }
 
@@ -110,7 +107,7 @@ async fn unknown(registry: &Registry, name: &str) -> Failure {
 pub(super) async fn look(
     registry: &Registry,
     found: Found,
-    by: &str,
+    by: &Actor,
 ) -> Result<(i64, NewRuntime), Failure> {
     match known(registry, &found).await? {
         Some(known) => Ok(known),
@@ -132,7 +129,7 @@ pub(super) async fn known(
 pub(super) async fn look_anew(
     registry: &Registry,
     found: Found,
-    by: &str,
+    by: &Actor,
 ) -> Result<(i64, NewRuntime), Failure> {
     let (registry, by) = (registry.clone(), by.to_owned());
     let looking = tokio::spawn(async move {

@@ -42,11 +42,12 @@ use crate::store::registry::{Registry, RunRecord, RuntimeRecord, StoreError, Wis
 use command_line::CommandLine;
 use futures_util::FutureExt as _;
 use lifeline::Lifelines;
+use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::metrics::Sample;
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::{Settings, layers};
-use llamactl_protocol::server::{Cause, Endpoint, Server, State, Wish};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::server::{Endpoint, Server, State};
+use llamactl_protocol::{Actor, Failure, Hint, Kind};
 use machine::Moment;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -61,9 +62,6 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// The code of a cause that is about listening, as llama-server's own failure to listen has it.
-const BIND_FAILED: &str = "bind_failed";
 
 /// Logs are kept of this many runs of a model.
 const LOGS_OF_RUNS: u32 = 10;
@@ -135,8 +133,8 @@ impl Plan {
     /// llama-server never does, and refuses to start over it.
     async fn clear_way(&self) -> Result<(), Cause> {
         let taken = |message: String, hint: &str| Cause {
-            hint: Some(hint.to_owned()),
-            ..status::cause(BIND_FAILED, message)
+            hints: Hint::to(hint).into(),
+            ..status::cause(CauseCode::BindFailed, message)
         };
         match &self.target {
             Target::Address(address) => match TcpListener::bind(address) {
@@ -399,7 +397,7 @@ impl Supervisor {
         &self,
         model: &Model,
         overrides: Settings,
-        by: String,
+        by: Actor,
     ) -> Result<Answer, Failure> {
         self.ask(model, |reply| Command::Start { overrides, by, reply }).await
     }
@@ -408,7 +406,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// What the registry refuses.
-    pub async fn stop_server(&self, model: &Model, by: String) -> Result<Answer, Failure> {
+    pub async fn stop_server(&self, model: &Model, by: Actor) -> Result<Answer, Failure> {
         self.ask(model, |reply| Command::Stop { by, reply }).await
     }
 
@@ -420,7 +418,7 @@ impl Supervisor {
         &self,
         model: &Model,
         overrides: Settings,
-        by: String,
+        by: Actor,
     ) -> Result<Answer, Failure> {
         self.ask(model, |reply| Command::Restart { overrides, by, reply }).await
     }
@@ -456,18 +454,16 @@ impl Supervisor {
     /// # Errors
     /// [`Kind::ModelRunning`] while there is a process and `stop` is false;
     /// [`Kind::Superseded`] when somebody started it during the stop.
-    pub async fn remove(&self, model: &Model, stop: bool, by: String) -> Result<Model, Failure> {
+    pub async fn remove(&self, model: &Model, stop: bool, by: Actor) -> Result<Model, Failure> {
         let handle = self.handle_or_start(model).await?;
         if stop {
             self.stop_server(model, by.clone()).await?;
             let mut status = handle.status.clone();
             let stopped = status.wait_for(|server| {
-                let wanted_again =
-                    server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running);
-                wanted_again || server.state.is_settled_down() || server.state == State::Stuck
+                server.is_to_run() || server.state.is_settled_down() || server.state == State::Stuck
             });
             if let Ok(server) = stopped.await
-                && server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running)
+                && server.is_to_run()
             {
                 return Err(Failure::new(
                     Kind::Superseded,
@@ -517,12 +513,12 @@ impl Supervisor {
     }
 
     /// Stops every server and leaves the wishes as they are. Bounded by the ladder of a stop.
-    pub async fn stop_all(&self, by: &str) {
+    pub async fn stop_all(&self, by: &Actor) {
         self.close();
         let handles: Vec<Handle> = self.lock().values().cloned().collect();
         let stop_one = async |handle: Handle| {
             let (reply, begun) = oneshot::channel();
-            let command = Command::Shutdown { by: by.to_owned(), reply };
+            let command = Command::Shutdown { by: by.clone(), reply };
             // A task that is gone has no process either. Begun first: before that, a start that is
             // under way may still look stopped.
             if handle.commands.send(command).await.is_ok() && begun.await.is_ok() {
@@ -564,9 +560,9 @@ impl Supervisor {
     }
 
     async fn at_rest(&self, model: &Model) -> Result<Server, Failure> {
-        let wanted = self.context.registry.wish(model.id).await?.map(|wish| wish.wanted);
+        let desired = self.context.registry.wish(model.id).await?.map(|wish| wish.desired);
         let last = self.context.registry.last_run(model.id).await?;
-        Ok(status::at_rest(model, wanted, last.as_ref()))
+        Ok(status::at_rest(model, desired, last.as_ref()))
     }
 
     async fn handle_or_start(&self, model: &Model) -> Result<Handle, Failure> {

@@ -7,7 +7,7 @@ use crate::logs::file::{RunLog, Stream};
 use crate::os::process::{self, Pidfd, ProcessId, Signal};
 use crate::os::stdin::{self_held_pipe, write_to};
 use crate::store::registry::{RunRecord, Secrets};
-use llamactl_protocol::server::Cause;
+use llamactl_protocol::cause::Cause;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use std::fs::File;
 use std::io::{self, PipeReader};

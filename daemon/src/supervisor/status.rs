@@ -4,26 +4,25 @@ use super::machine::{RunId, Rung};
 use crate::clock::now_ms;
 use crate::logs::classify::Exit;
 use crate::store::registry::RunRecord;
-use llamactl_protocol::Failure;
+use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{POLICY, Settings, layers, secret};
-use llamactl_protocol::server::{Cause, Run, Server, State, Wanted, Wish};
+use llamactl_protocol::server::{Desired, Run, Server, State};
+use llamactl_protocol::{Failure, Hint};
 
 /// A server without a process, from what the registry knows: the last run and the wish.
 #[must_use]
-pub(super) fn at_rest(model: &Model, wanted: Option<Wanted>, last: Option<&RunRecord>) -> Server {
+pub(super) fn at_rest(model: &Model, desired: Option<Desired>, last: Option<&RunRecord>) -> Server {
     let cause = last.and_then(|run| run.cause.clone());
-    let wanted_running = wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Running);
-    let failed = cause.as_ref().is_some_and(|cause| cause.code != REQUESTED) && wanted_running;
-    Server {
+    let mut server = Server {
         model_id: model.id,
         model: model.name.clone(),
-        state: if failed { State::Failed } else { State::Stopped },
+        state: State::Stopped,
         since_ms: last
             .and_then(|run| run.ended_at_ms)
-            .or(wanted.as_ref().map(|wanted| wanted.at_ms))
+            .or(desired.as_ref().map(|desired| desired.at_ms))
             .unwrap_or(model.added_at_ms),
-        wanted,
+        desired,
         run: last.map(run),
         endpoint: None,
         progress_ratio: None,
@@ -38,11 +37,13 @@ pub(super) fn at_rest(model: &Model, wanted: Option<Wanted>, last: Option<&RunRe
         pending: vec![],
         overrides: Settings::new(),
         warnings: vec![],
+    };
+    let failed = server.cause.as_ref().is_some_and(|cause| cause.code != CauseCode::Requested);
+    if failed && server.is_to_run() {
+        server.state = State::Failed;
     }
+    server
 }
-
-/// The code of a cause that somebody asked for.
-pub(super) const REQUESTED: &str = "requested";
 
 /// Brings in what comes from the model and not from the process: its name, the settings that
 /// changed since the process was started, and those of its run alone.
@@ -93,27 +94,17 @@ pub(super) fn run(record: &RunRecord) -> Run {
     }
 }
 
-/// A cause without a process's end behind it.
-pub(super) fn requested(code: &str, what: &str, by: &str) -> Cause {
-    cause(code, format!("{what} ({by})"))
-}
-
 /// The cause of a start that failed before there was a process.
 pub(super) fn cause_of_failure(failure: &Failure) -> Cause {
-    Cause { hint: failure.hint.clone(), ..cause(failure.kind.name(), failure.message.clone()) }
+    Cause {
+        hints: failure.hint.clone().map(Hint::to).into_iter().collect(),
+        ..cause(failure.kind.into(), failure.message.clone())
+    }
 }
 
 /// A cause that is no more than a code and a sentence.
-pub(super) fn cause(code: &str, message: String) -> Cause {
-    Cause {
-        code: code.to_owned(),
-        message,
-        hint: None,
-        evidence: vec![],
-        exit_code: None,
-        signal: None,
-        at_ms: now_ms(),
-    }
+pub(super) fn cause(code: CauseCode, message: impl Into<String>) -> Cause {
+    Cause::new(code, message, now_ms())
 }
 
 /// The exit code and the signal of an end.
@@ -126,7 +117,7 @@ pub(super) fn exit_parts(exit: Exit) -> (Option<i32>, Option<i32>) {
 }
 
 /// The cause of a stop that was asked for: what it took, and what it cut.
-pub(super) fn stopped_cause(rung: Rung, cut: Option<u32>, by: &str, exit: Exit) -> Cause {
+pub(super) fn stopped_cause(rung: Rung, cut: Option<u32>, exit: Exit) -> Cause {
     let how = match rung {
         Rung::Draining => "it ended while its last requests were waited for",
         Rung::Terminated => "it ended when asked",
@@ -142,6 +133,6 @@ pub(super) fn stopped_cause(rung: Rung, cut: Option<u32>, by: &str, exit: Exit) 
     Cause {
         exit_code,
         signal,
-        ..requested(REQUESTED, &format!("stopped as asked: {how}{cut}"), by)
+        ..cause(CauseCode::Requested, format!("stopped as asked: {how}{cut}"))
     }
 }

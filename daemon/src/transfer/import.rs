@@ -18,7 +18,7 @@ use llamactl_protocol::exchange::{
 };
 use llamactl_protocol::model::{Model, ModelFile};
 use llamactl_protocol::options::{Build, Settings, rules, secret};
-use llamactl_protocol::{Failure, Kind, WirePath, name};
+use llamactl_protocol::{Actor, Failure, Kind, WirePath, name};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Outcome {
 /// What is wrong with the source, or with something in it where that fails the whole;
 /// [`Kind::RevisionConflict`] when somebody else changed the registry meanwhile. Nothing is
 /// changed then.
-pub async fn run(registry: &Registry, import: ModelImport, by: String) -> Result<Outcome, Failure> {
+pub async fn run(registry: &Registry, import: ModelImport, by: Actor) -> Result<Outcome, Failure> {
     for path in import.directory.iter().chain(&import.home).chain(&import.find) {
         must_be_absolute(path)?;
     }
@@ -438,7 +438,7 @@ async fn store(
     registry: &Registry,
     mut import: Import,
     everything: &Everything,
-    by: String,
+    by: Actor,
 ) -> Result<ImportDone, Failure> {
     let secrets = registry.secrets();
     let mut made = Vec::new();

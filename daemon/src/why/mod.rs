@@ -10,14 +10,14 @@
 //! The server says how it is; only where it does not say enough are events asked. They may come
 //! from an older daemon, whose `details` were the cause itself.
 
-use llamactl_protocol::event::Event;
-use llamactl_protocol::server::{Cause, QueueReason, Server, State, Why, Wish};
+use llamactl_protocol::Actor;
+use llamactl_protocol::cause::{Cause, CauseCode};
+use llamactl_protocol::event::{Event, EventKind, Subject};
+use llamactl_protocol::server::{QueueReason, Server, State, Why};
 use serde_json::Value;
 
 /// Health for this long ends a row of failures.
 const HEALTHY_MS: i64 = 60_000;
-/// The code of a cause that somebody asked for.
-const REQUESTED: &str = "requested";
 
 /// Why `server` is as it is. `events` are its last ones, oldest first, with the daemon's among
 /// them; `now_ms` is the time of the question.
@@ -58,11 +58,11 @@ struct Scene<'a> {
 impl Scene<'_> {
     /// The last event about the server itself, rather than about its settings or the daemon.
     fn last_change(&self) -> Option<&Event> {
-        self.events.iter().rev().find(|event| event.kind.starts_with("server."))
+        self.events.iter().rev().find(|event| event.kind.subject() == Subject::Server)
     }
 
-    fn last_of(&self, kind: &str) -> Option<&Event> {
-        self.events.iter().rev().find(|event| event.kind == kind)
+    fn last_of(&self, kind: &EventKind) -> Option<&Event> {
+        self.events.iter().rev().find(|event| event.kind == *kind)
     }
 
     /// Why it is so, where it is not plainly as asked.
@@ -75,7 +75,7 @@ impl Scene<'_> {
     }
 
     fn wants_to_run(&self) -> bool {
-        self.server.wanted.as_ref().is_some_and(|wanted| wanted.wish != Wish::Stopped)
+        self.server.is_to_run()
     }
 
     fn ago(&self, at_ms: i64) -> String {
@@ -160,7 +160,7 @@ impl Scene<'_> {
         }
         let ended = server.run.as_ref().and_then(|run| run.ended_at_ms).unwrap_or(server.since_ms);
         match &server.cause {
-            Some(cause) if cause.code == REQUESTED => {
+            Some(cause) if cause.code == CauseCode::Requested => {
                 // `stopped as asked: it ended when asked (who)`: who is told apart.
                 let message = unpunctuated(cause.message.split(" (").next().unwrap_or_default());
                 let how = message.split_once(": ").map_or("", |(_, how)| how);
@@ -188,8 +188,8 @@ impl Scene<'_> {
         }
         let times = if restarts == 1 { "once".to_owned() } else { format!("{restarts} times") };
         let why = self
-            .last_of("server.failed")
-            .or_else(|| self.last_of("server.backoff"))
+            .last_of(&EventKind::ServerFailed)
+            .or_else(|| self.last_of(&EventKind::ServerBackoff))
             .and_then(cause_of)
             .map(|cause| {
                 format!(
@@ -211,10 +211,10 @@ impl Scene<'_> {
         })
     }
 
-    fn by(&self) -> Option<String> {
+    fn by(&self) -> Option<Actor> {
         match self.last_change() {
             Some(event) => Some(event.by.clone()),
-            None => self.server.wanted.as_ref().map(|wanted| wanted.by.clone()),
+            None => self.server.desired.as_ref().map(|desired| desired.by.clone()),
         }
     }
 
@@ -253,23 +253,25 @@ impl Scene<'_> {
         let mut count = 0;
         let mut later_ms = self.now_ms;
         for event in self.events.iter().rev() {
-            match event.kind.as_str() {
-                "server.backoff" | "server.failed" => {
+            match event.kind {
+                EventKind::ServerBackoff | EventKind::ServerFailed => {
                     let told = event.details.as_ref().and_then(|details| details.get("failures"));
                     if let Some(told) = told.and_then(Value::as_u64) {
                         return u32::try_from(told).unwrap_or(u32::MAX).saturating_add(count);
                     }
                     // Waiting to try again is no second failure.
-                    count += u32::from(event.kind == "server.failed");
+                    count += u32::from(event.kind == EventKind::ServerFailed);
                     later_ms = event.at_ms;
                 }
-                "server.ready" | "server.adopted"
+                EventKind::ServerReady | EventKind::ServerAdopted
                     if later_ms.saturating_sub(event.at_ms) >= HEALTHY_MS =>
                 {
                     return count;
                 }
-                "server.stopped" => return count,
-                "server.starting" if !matches!(event.by.as_str(), "policy" | "process") => {
+                EventKind::ServerStopped => return count,
+                EventKind::ServerStarting
+                    if !matches!(event.by, Actor::Policy | Actor::Process) =>
+                {
                     return count;
                 }
                 _ => {}
@@ -281,7 +283,7 @@ impl Scene<'_> {
     fn hints(&self) -> Vec<String> {
         let (server, name) = (self.server, &self.server.model);
         let mut hints: Vec<String> =
-            self.cause().and_then(|cause| cause.hint.clone()).into_iter().collect();
+            self.cause().into_iter().flat_map(|cause| cause.hints.lines()).collect();
         match server.state {
             State::Failed => {
                 hints.push(format!("llamactl logs {name} shows all it said"));
@@ -336,7 +338,7 @@ impl Scene<'_> {
         }
         let this_run = server.run.as_ref().map(|run| run.id.as_str());
         if !self.has_failed()
-            && let Some(event) = self.last_of("server.adopted")
+            && let Some(event) = self.last_of(&EventKind::ServerAdopted)
             && this_run.is_some()
             && event.run_id.as_deref() == this_run
         {
@@ -354,7 +356,8 @@ impl Scene<'_> {
     /// The settings were changed after the run that failed or ended began.
     fn changed_since(&self) -> Option<String> {
         let run = self.server.run.as_ref()?;
-        let set = self.last_of("model.set").filter(|event| event.at_ms > run.started_at_ms)?;
+        let set =
+            self.last_of(&EventKind::ModelSet).filter(|event| event.at_ms > run.started_at_ms)?;
         Some(format!(
             "Its settings were changed {}, after that run had begun.",
             self.ago(set.at_ms)

@@ -1,6 +1,7 @@
 use super::*;
+use llamactl_protocol::Hint;
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::server::{Queue, Run, Wanted};
+use llamactl_protocol::server::{Desired, DesiredState, Queue, Run};
 use serde_json::json;
 
 /// The moment of the question: 1000 s after the epoch of these stories.
@@ -12,9 +13,9 @@ fn server(state: State, since_ms: i64) -> Server {
         model: "m".into(),
         state,
         since_ms,
-        wanted: Some(Wanted {
-            wish: Wish::Running,
-            by: "server.start by uid 0, pid 7".into(),
+        desired: Some(Desired {
+            state: DesiredState::Running,
+            by: Actor::from_text("server.start by uid 0, pid 7"),
             at_ms: 0,
         }),
         run: Some(Run {
@@ -43,28 +44,20 @@ fn server(state: State, since_ms: i64) -> Server {
 }
 
 fn cause(code: &str, message: &str, at_ms: i64) -> Cause {
-    Cause {
-        code: code.into(),
-        message: message.into(),
-        hint: None,
-        evidence: vec![],
-        exit_code: None,
-        signal: None,
-        at_ms,
-    }
+    Cause::new(code.into(), message, at_ms)
 }
 
 /// An event of the model, or of the daemon.
-fn event(at_ms: i64, kind: &str, by: &str, details: Value) -> Event {
+fn event(at_ms: i64, kind: EventKind, by: &str, details: Value) -> Event {
     Event {
         seq: at_ms,
         at_ms,
-        kind: kind.into(),
-        model_id: (!kind.starts_with("daemon")).then_some(1),
+        model_id: (kind.subject() != Subject::Daemon).then_some(1),
         model: None,
         run_id: Some("r2".into()),
-        by: by.into(),
+        by: Actor::from_text(by),
         message: format!("{kind} happened"),
+        kind,
         details: (!details.is_null()).then_some(details),
     }
 }
@@ -85,9 +78,9 @@ fn told(server: Server, events: Vec<Event>) -> String {
 #[test]
 fn never_started() {
     let mut never = server(State::Stopped, 0);
-    (never.run, never.wanted) = (None, None);
+    (never.run, never.desired) = (None, None);
     assert_eq!(
-        told(never, vec![event(5, "model.added", "model.add by uid 0", Value::Null)]),
+        told(never, vec![event(5, EventKind::ModelAdded, "model.add by uid 0", Value::Null)]),
         "m was never started.\n\
          hint: llamactl start m starts it\n\
          failures: 0"
@@ -97,19 +90,23 @@ fn never_started() {
 #[test]
 fn stopped_by_request() {
     let mut stopped = server(State::Stopped, NOW - 300_000);
-    stopped.wanted.as_mut().unwrap().wish = Wish::Stopped;
+    stopped.desired.as_mut().unwrap().state = DesiredState::Stopped;
     stopped.cause = Some(cause(
         "requested",
         "stopped as asked: it ended when asked; 2 requests were cut (server.stop by uid 0, pid 9)",
         NOW - 300_000,
     ));
-    let events =
-        vec![event(NOW - 300_000, "server.stopped", "server.stop by uid 0, pid 9", Value::Null)];
+    let events = vec![event(
+        NOW - 300_000,
+        EventKind::ServerStopped,
+        "server.stop by uid 0, pid 9",
+        Value::Null,
+    )];
     assert_eq!(
         told(stopped, events),
         "m was stopped as asked 5 minutes ago; 2 requests were cut.\n\
          hint: llamactl start m starts it\n\
-         by: server.stop by uid 0, pid 9\n\
+         by: uid 0 (server.stop)\n\
          failures: 0"
     );
 }
@@ -119,7 +116,8 @@ fn stopped_with_the_daemon_and_still_wanted() {
     let mut stopped = server(State::Stopped, NOW - 300_000);
     stopped.cause =
         Some(cause("requested", "stopped as asked: it ended when asked (SIGTERM)", NOW - 300_000));
-    let said = told(stopped, vec![event(NOW - 300_000, "server.stopped", "SIGTERM", Value::Null)]);
+    let said =
+        told(stopped, vec![event(NOW - 300_000, EventKind::ServerStopped, "SIGTERM", Value::Null)]);
     assert!(said.contains("next: It was wanted to run before"), "{said}");
     assert!(said.ends_with("by: SIGTERM\nfailures: 0"), "{said}");
 }
@@ -129,7 +127,7 @@ fn failed_for_good() {
     let mut failed = server(State::Failed, NOW - 200_000);
     failed.run.as_mut().unwrap().ended_at_ms = Some(NOW - 200_000);
     failed.cause = Some(Cause {
-        hint: Some("Download it again.".into()),
+        hints: Hint::to("Download it again.").into(),
         evidence: vec!["E llama_model_load: tensor data is not within the file bounds".into()],
         exit_code: Some(1),
         ..cause("model_truncated", "The model file is incomplete.", NOW - 200_000)
@@ -137,8 +135,8 @@ fn failed_for_good() {
     // The details as older daemons wrote them: the cause itself.
     let details = serde_json::to_value(failed.cause.as_ref().unwrap()).unwrap();
     let events = vec![
-        event(NOW - 201_000, "server.starting", "server.start by uid 0", Value::Null),
-        event(NOW - 200_000, "server.failed", "process", details),
+        event(NOW - 201_000, EventKind::ServerStarting, "server.start by uid 0", Value::Null),
+        event(NOW - 200_000, EventKind::ServerFailed, "process", details),
     ];
     assert_eq!(
         told(failed, events),
@@ -148,7 +146,7 @@ fn failed_for_good() {
          hint: llamactl logs m shows all it said\n\
          hint: llamactl start m tries again\n\
          says: E llama_model_load: tensor data is not within the file bounds\n\
-         by: process\n\
+         by: the process\n\
          failures: 1"
     );
 }
@@ -165,9 +163,9 @@ fn waiting_to_be_started_again() {
         "restart_at_ms": NOW + 3_000, "failures": 2,
     });
     let events = vec![
-        event(NOW - 20_000, "server.failed", "process", Value::Null),
-        event(NOW - 12_000, "server.starting", "policy", Value::Null),
-        event(NOW - 1_000, "server.backoff", "policy", details),
+        event(NOW - 20_000, EventKind::ServerFailed, "process", Value::Null),
+        event(NOW - 12_000, EventKind::ServerStarting, "policy", Value::Null),
+        event(NOW - 1_000, EventKind::ServerBackoff, "policy", details),
     ];
     assert_eq!(
         told(backoff, events),
@@ -175,7 +173,7 @@ fn waiting_to_be_started_again() {
          next: It will be started again in 3 s. It has failed 2 times in a row.\n\
          hint: llamactl logs m shows all it said\n\
          hint: llamactl start m tries at once, llamactl stop m gives up\n\
-         by: policy\n\
+         by: llamactld\n\
          failures: 2"
     );
 }
@@ -186,12 +184,12 @@ fn given_up() {
     failed.cause = Some(cause("killed", "It was killed by SIGKILL.", NOW - 5_000));
     let mut events = vec![
         // Before it was last asked for: of another story.
-        event(1, "server.failed", "process", Value::Null),
-        event(2, "server.starting", "server.start by uid 0", Value::Null),
+        event(1, EventKind::ServerFailed, "process", Value::Null),
+        event(2, EventKind::ServerStarting, "server.start by uid 0", Value::Null),
     ];
     for round in 1..=5 {
-        events.push(event(round * 10, "server.failed", "process", Value::Null));
-        events.push(event(round * 10 + 1, "server.starting", "policy", Value::Null));
+        events.push(event(round * 10, EventKind::ServerFailed, "process", Value::Null));
+        events.push(event(round * 10 + 1, EventKind::ServerStarting, "policy", Value::Null));
     }
     let said = told(failed, events);
     assert!(said.contains("until someone does. It has failed 5 times in a row."), "{said}");
@@ -206,9 +204,9 @@ fn one_that_has_failed_has_failed_once_though_its_events_are_gone() {
 fn a_minute_of_health_ends_a_row() {
     let story = |healthy_ms: i64| {
         let events = vec![
-            event(1_000, "server.failed", "process", Value::Null),
-            event(2_000, "server.ready", "policy", Value::Null),
-            event(2_000 + healthy_ms, "server.failed", "process", Value::Null),
+            event(1_000, EventKind::ServerFailed, "process", Value::Null),
+            event(2_000, EventKind::ServerReady, "policy", Value::Null),
+            event(2_000 + healthy_ms, EventKind::ServerFailed, "process", Value::Null),
         ];
         explain(server(State::Failed, 0), events, NOW).failures
     };
@@ -224,7 +222,7 @@ fn in_line_to_start() {
         said.starts_with("m waits for its turn to start, as the 2nd in line: other models are being loaded first.\n"),
         "{said}"
     );
-    assert!(said.contains("by: server.start by uid 0, pid 7"), "{said}");
+    assert!(said.contains("by: uid 0 (server.start)"), "{said}");
     queued.queue = Some(Queue { reason: QueueReason::Memory, position: 11 });
     let said = told(queued, vec![]);
     assert!(said.contains("as the 11th in line: others hold the memory it needs."), "{said}");
@@ -253,10 +251,11 @@ fn on_its_way() {
 #[test]
 fn ready_for_hours() {
     let ready = server(State::Ready, NOW - 9_000_000);
-    let events = vec![event(NOW - 9_000_000, "server.ready", "server.start by uid 0", Value::Null)];
+    let events =
+        vec![event(NOW - 9_000_000, EventKind::ServerReady, "server.start by uid 0", Value::Null)];
     assert_eq!(
         told(ready, events),
-        "m has been ready for 2 hours.\nby: server.start by uid 0\nfailures: 0"
+        "m has been ready for 2 hours.\nby: uid 0 (server.start)\nfailures: 0"
     );
 }
 
@@ -268,10 +267,10 @@ fn ready_again_after_a_failure_with_a_new_daemon_on_the_cpu_and_settings_that_wa
     ready.pending = vec!["ctx-size".into()];
     let failed = json!({ "cause": cause("killed", "It was killed by SIGKILL.", NOW - 101_000) });
     let events = vec![
-        event(NOW - 101_000, "server.failed", "process", failed),
-        event(NOW - 100_000, "server.ready", "policy", Value::Null),
-        event(NOW - 50_000, "daemon.started", "boot", Value::Null),
-        event(NOW - 50_000, "server.adopted", "boot", Value::Null),
+        event(NOW - 101_000, EventKind::ServerFailed, "process", failed),
+        event(NOW - 100_000, EventKind::ServerReady, "policy", Value::Null),
+        event(NOW - 50_000, EventKind::DaemonStarted, "boot", Value::Null),
+        event(NOW - 50_000, EventKind::ServerAdopted, "boot", Value::Null),
     ];
     assert_eq!(
         told(ready, events),
@@ -280,7 +279,7 @@ fn ready_again_after_a_failure_with_a_new_daemon_on_the_cpu_and_settings_that_wa
          also: It was asked to use a GPU and holds no GPU memory: it computes on the CPU.\n\
          also: Changed since it was started, and not in force yet: ctx-size.\n\
          also: The daemon was replaced meanwhile: this one took the running server over 50 s ago.\n\
-         by: boot\n\
+         by: the boot\n\
          failures: 0"
     );
 }
@@ -310,8 +309,10 @@ fn stuck() {
 fn settings_that_were_changed_after_the_failure_are_mentioned() {
     let mut failed = server(State::Failed, NOW - 10_000);
     failed.cause = Some(cause("oom", "Not enough memory.", NOW - 10_000));
-    let said =
-        told(failed, vec![event(NOW - 4_000, "model.set", "model.set by uid 0", Value::Null)]);
+    let said = told(
+        failed,
+        vec![event(NOW - 4_000, EventKind::ModelSet, "model.set by uid 0", Value::Null)],
+    );
     assert!(
         said.contains("also: Its settings were changed 4 s ago, after that run had begun."),
         "{said}"
@@ -322,7 +323,13 @@ fn settings_that_were_changed_after_the_failure_are_mentioned() {
 fn both_shapes_of_details_are_read() {
     let cause = cause("killed", "x", 1);
     for details in [json!(cause), json!({ "from": "ready", "to": "failed", "cause": cause })] {
-        assert_eq!(cause_of(&event(1, "server.failed", "process", details)), Some(cause.clone()));
+        assert_eq!(
+            cause_of(&event(1, EventKind::ServerFailed, "process", details)),
+            Some(cause.clone())
+        );
     }
-    assert_eq!(cause_of(&event(1, "server.ready", "process", json!({ "from": "loading" }))), None);
+    assert_eq!(
+        cause_of(&event(1, EventKind::ServerReady, "process", json!({ "from": "loading" }))),
+        None
+    );
 }

@@ -110,7 +110,7 @@ fn keep_servers_leaves_them_and_a_plain_stop_does_not() {
     daemon.start_again();
     let after = home.call("server.show", json!({ "model": "m" }));
     assert_eq!(after["state"], "stopped");
-    assert_eq!(after["wanted"]["wish"], "running", "what is wanted stays written");
+    assert_eq!(after["desired"]["state"], "running", "what is wanted stays written");
 }
 
 #[test]

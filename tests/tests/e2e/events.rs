@@ -74,7 +74,8 @@ fn a_kind_stands_for_itself_and_all_below_it() {
 #[test]
 fn every_kind_there_is_completes() {
     let (home, _daemon) = home_with_model();
-    let known: Vec<&str> = llamactl_protocol::event::KINDS.iter().map(|(kind, _)| *kind).collect();
+    let known: Vec<&str> =
+        llamactl_protocol::event::EventKind::ALL.iter().map(|(_, kind, _)| *kind).collect();
     for event in listed(&home, json!({})) {
         assert!(known.contains(&event["kind"].as_str().unwrap()), "{event}");
     }

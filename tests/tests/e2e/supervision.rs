@@ -69,7 +69,7 @@ fn autostart_is_for_a_start_of_the_daemon_that_somebody_asked_for() {
 
     home.cli(["daemon", "start"]).ok();
     let ready = home.follow("server.follow", json!({ "model": "m" })).until_state("ready");
-    assert_eq!(ready["wanted"]["by"], "boot");
+    assert_eq!(ready["desired"]["by"], json!({ "kind": "boot" }));
 
     // What somebody stopped since the boot stays stopped.
     home.cli(["stop", "m"]).ok();

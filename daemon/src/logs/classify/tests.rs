@@ -167,7 +167,7 @@ fn every_line_seen_has_its_code_also_with_prefix_colour_and_glued() {
         ] {
             let lines = ["0.00.001.000 I cmn  starting", &written, "0.00.013.000 I srv  cleanup"];
             let verdict = verdict_of(*exit, &lines);
-            assert_eq!(verdict.code, *code, "{written}");
+            assert_eq!(verdict.code.as_str(), *code, "{written}");
             assert!(verdict.evidence[0].contains(line), "{verdict:?}");
             assert!(
                 verdict.message.ends_with('.') && !verdict.message.contains("{"),
@@ -180,7 +180,7 @@ fn every_line_seen_has_its_code_also_with_prefix_colour_and_glued() {
 #[test]
 fn every_rule_compiles_is_seen_and_has_a_name_of_its_own() {
     assert_eq!(PATTERNS.len(), RULES.len());
-    let names: HashSet<_> = RULES.iter().map(|rule| rule.code).collect();
+    let names: HashSet<_> = RULES.iter().map(|rule| rule.code.as_str()).collect();
     assert_eq!(names.len(), RULES.len());
     let seen: HashSet<_> = SEEN.iter().map(|(_, _, code)| *code).collect();
     assert_eq!(names.difference(&seen).collect::<Vec<_>>(), Vec::<&&str>::new());
@@ -205,7 +205,7 @@ fn a_cause_is_told_rather_than_what_follows_from_it() {
             "0.00.014.000 E srv  llama_server: exiting due to model loading error",
         ],
     );
-    assert_eq!(verdict.code, "file_permission");
+    assert_eq!(verdict.code, CauseCode::FilePermission);
     assert_eq!(verdict.class, Class::Model);
     assert_eq!(verdict.retry, Retry::No);
     assert_eq!(verdict.message, "llama-server may not read the file /m/x.gguf.");
@@ -263,7 +263,7 @@ fn without_a_line_the_exit_decides() {
         (Exit::Unknown, "exit_unknown", Retry::Limited),
     ] {
         let verdict = verdict_of(exit, &["all is well"]);
-        assert_eq!((verdict.code, verdict.retry), (code, retry), "{exit:?}");
+        assert_eq!((verdict.code.as_str(), verdict.retry), (code, retry), "{exit:?}");
         assert_eq!(verdict.evidence, Vec::<String>::new());
     }
 }
@@ -281,7 +281,7 @@ fn what_was_asked_for_is_no_crash() {
     let context = Context { asked_to_stop: true, ..Context::default() };
     for exit in [Exit::Code(0), FAILED, Exit::Signal(libc::SIGKILL), Exit::Signal(libc::SIGSEGV)] {
         let verdict = classify(exit, &tail(&["CUDA error: x"]), context);
-        assert_eq!((verdict.code, verdict.class), ("stopped", Class::Stopped));
+        assert_eq!((verdict.code, verdict.class), (CauseCode::Stopped, Class::Stopped));
     }
 }
 
@@ -292,10 +292,10 @@ fn an_out_of_memory_kill_is_told_from_another() {
         let verdict = classify(Exit::Signal(libc::SIGKILL), &[], context);
         (verdict.code, verdict.retry)
     };
-    assert_eq!(killed(Some(true), false), ("oom_killed", Retry::No));
-    assert_eq!(killed(Some(true), true), ("oom_killed", Retry::Limited));
-    assert_eq!(killed(Some(false), false), ("killed", Retry::Limited));
-    assert_eq!(killed(None, true), ("killed", Retry::Limited));
+    assert_eq!(killed(Some(true), false), (CauseCode::OomKilled, Retry::No));
+    assert_eq!(killed(Some(true), true), (CauseCode::OomKilled, Retry::Limited));
+    assert_eq!(killed(Some(false), false), (CauseCode::Killed, Retry::Limited));
+    assert_eq!(killed(None, true), (CauseCode::Killed, Retry::Limited));
 }
 
 #[test]
@@ -303,16 +303,16 @@ fn history_in_the_log_is_not_the_cause() {
     let stale = ["0.10.000.000 E srv  failed to parse grammar"];
     // Killed from outside, whatever stands in the log.
     for exit in [Exit::Code(0), Exit::Signal(libc::SIGKILL), Exit::Signal(libc::SIGTERM)] {
-        assert_ne!(verdict_of(exit, &stale).code, "grammar");
+        assert_ne!(verdict_of(exit, &stale).code, CauseCode::Grammar);
     }
     // A script that goes on after a program it could not run.
     let optional = tail(&["run: line 2: /r/warm-up: No such file or directory", "GGML_ASSERT"]);
-    assert_eq!(classify(FAILED, &optional, Context::default()).code, "unknown_error");
+    assert_eq!(classify(FAILED, &optional, Context::default()).code, CauseCode::UnknownError);
     // A server that had been ready did not fail for its settings.
     let ready = Context { was_ready: true, ..Context::default() };
-    assert_eq!(classify(FAILED, &tail(&stale), ready).code, "unknown_error");
+    assert_eq!(classify(FAILED, &tail(&stale), ready).code, CauseCode::UnknownError);
     let lost = tail(&[stale[0], "CUDA error: unspecified launch failure"]);
-    assert_eq!(classify(ABORTED, &lost, ready).code, "gpu_lost");
+    assert_eq!(classify(ABORTED, &lost, ready).code, CauseCode::GpuLost);
 }
 
 #[test]
@@ -342,7 +342,10 @@ fn a_process_that_could_not_start_says_why() {
         (None, "spawn_failed", Retry::Limited),
     ] {
         let verdict = classify_spawn_error(errno);
-        assert_eq!((verdict.code, verdict.class, verdict.retry), (code, Class::Spawn, retry));
+        assert_eq!(
+            (verdict.code.as_str(), verdict.class, verdict.retry),
+            (code, Class::Spawn, retry)
+        );
     }
 }
 

@@ -4,7 +4,9 @@ use super::events::NewEvent;
 use super::models::describe_change;
 use super::{Registry, Result, StoreError, events};
 use crate::clock::now_ms;
+use llamactl_protocol::Actor;
 use llamactl_protocol::defaults::Defaults;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::options::Settings;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -27,7 +29,7 @@ impl Registry {
         set: Settings,
         unset: Vec<String>,
         if_revision: Option<i64>,
-        by: String,
+        by: Actor,
     ) -> Result<(Defaults, bool)> {
         self.write(move |tx| {
             let before = get(tx)?;
@@ -54,7 +56,7 @@ pub(super) fn replace(
     tx: &Connection,
     before: Defaults,
     after: Settings,
-    by: &str,
+    by: &Actor,
 ) -> Result<(Defaults, bool)> {
     if after == before.settings {
         return Ok((before, false));
@@ -69,9 +71,10 @@ pub(super) fn replace(
     tx.execute(
         "INSERT INTO default_revisions (revision, at_ms, by, what, settings)
          VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![revision, at_ms, by, what, serde_json::to_string(&after)?],
+        params![revision, at_ms, by.to_text(), what, serde_json::to_string(&after)?],
     )?;
-    let event = NewEvent::of_daemon("defaults.set", by, format!("defaults for all models: {what}"));
+    let event =
+        NewEvent::of_daemon(EventKind::DefaultsSet, by, format!("defaults for all models: {what}"));
     events::append(tx, event)?;
     Ok((Defaults { settings: after, revision, changed_at_ms: Some(at_ms) }, true))
 }

@@ -2,7 +2,8 @@
 
 use super::{Registry, Result};
 use crate::clock::now_ms;
-use llamactl_protocol::event::Event;
+use llamactl_protocol::Actor;
+use llamactl_protocol::event::{Event, EventKind};
 use llamactl_protocol::model::Model;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
@@ -16,13 +17,13 @@ const TRIM_STEP: i64 = 1_000;
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// What happened: `model.added`, `server.ready`, …
-    pub kind: &'static str,
+    pub kind: EventKind,
     /// The model it concerns, and that model's name.
     pub model: Option<(i64, String)>,
     /// The run it concerns.
     pub run_id: Option<String>,
     /// Who asked.
-    pub by: String,
+    pub by: Actor,
     /// One sentence.
     pub message: String,
     /// Particulars.
@@ -32,12 +33,12 @@ pub struct NewEvent {
 impl NewEvent {
     /// An event about a model.
     #[must_use]
-    pub fn of_model(kind: &'static str, model: &Model, by: &str, message: String) -> NewEvent {
+    pub fn of_model(kind: EventKind, model: &Model, by: &Actor, message: String) -> NewEvent {
         NewEvent {
             kind,
             model: Some((model.id, model.name.clone())),
             run_id: None,
-            by: by.to_owned(),
+            by: by.clone(),
             message,
             details: None,
         }
@@ -45,8 +46,8 @@ impl NewEvent {
 
     /// An event about the daemon itself.
     #[must_use]
-    pub fn of_daemon(kind: &'static str, by: &str, message: String) -> NewEvent {
-        NewEvent { kind, model: None, run_id: None, by: by.to_owned(), message, details: None }
+    pub fn of_daemon(kind: EventKind, by: &Actor, message: String) -> NewEvent {
+        NewEvent { kind, model: None, run_id: None, by: by.clone(), message, details: None }
     }
 }
 
@@ -153,11 +154,11 @@ fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
     Ok(Event {
         seq: row.get(0)?,
         at_ms: row.get(1)?,
-        kind: row.get(2)?,
+        kind: row.get_ref(2)?.as_str()?.into(),
         model_id: row.get(3)?,
         model: row.get(4)?,
         run_id: row.get(5)?,
-        by: row.get(6)?,
+        by: Actor::from_text(row.get_ref(6)?.as_str()?),
         message: row.get(7)?,
         details: details.and_then(|text| serde_json::from_str(&text).ok()),
     })
@@ -191,11 +192,11 @@ pub(super) fn append(connection: &Connection, event: NewEvent) -> Result<()> {
         )?
         .execute(params![
             now_ms(),
-            event.kind,
+            event.kind.as_str(),
             model_id,
             model,
             event.run_id,
-            event.by,
+            event.by.to_text(),
             event.message,
             event.details.map(|details| details.to_string()),
         ])?;

@@ -5,8 +5,9 @@ use super::events::NewEvent;
 use super::models::{NewModel, get, insert};
 use super::{Registry, Result, StoreError, events, names};
 use crate::clock::now_ms;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::{Model, ModelFile};
-use llamactl_protocol::{WirePath, name};
+use llamactl_protocol::{Actor, WirePath, name};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -114,7 +115,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreError::NameTaken`] when thousands have names like it.
-    pub async fn add_found_model(&self, mut new: NewModel, by: String) -> Result<(Model, bool)> {
+    pub async fn add_found_model(&self, mut new: NewModel, by: Actor) -> Result<(Model, bool)> {
         self.write(move |tx| {
             if let Some(there) = model_of_file(tx, &new)? {
                 return Ok((there, false));
@@ -152,7 +153,7 @@ impl Registry {
         file: ModelFile,
         chat_template: Option<String>,
         seen: Vec<FileStamp>,
-        by: String,
+        by: Actor,
     ) -> Result<Model> {
         self.write(move |tx| {
             tx.execute(
@@ -167,7 +168,10 @@ impl Registry {
             let model =
                 get(tx, id)?.ok_or_else(|| StoreError::ModelNotFound(id.to_string()))?.model;
             let message = format!("the file of {} had changed and was read again", model.name);
-            events::append(tx, NewEvent::of_model("model.refreshed", &model, &by, message))?;
+            events::append(
+                tx,
+                NewEvent::of_model(EventKind::ModelRefreshed, &model, &by, message),
+            )?;
             Ok(model)
         })
         .await
@@ -245,7 +249,7 @@ impl Registry {
     ///
     /// # Errors
     /// What SQLite reports.
-    pub async fn remember_dirs(&self, dirs: Vec<WirePath>, by: String) -> Result<()> {
+    pub async fn remember_dirs(&self, dirs: Vec<WirePath>, by: Actor) -> Result<()> {
         self.write(move |tx| {
             for dir in dirs {
                 let added = tx.execute(
@@ -254,7 +258,10 @@ impl Registry {
                 )?;
                 if added > 0 {
                     let message = format!("{dir} is looked through for models from now on");
-                    events::append(tx, NewEvent::of_daemon("library.remembered", &by, message))?;
+                    events::append(
+                        tx,
+                        NewEvent::of_daemon(EventKind::LibraryRemembered, &by, message),
+                    )?;
                 }
             }
             Ok(())
@@ -266,12 +273,12 @@ impl Registry {
     ///
     /// # Errors
     /// What SQLite reports.
-    pub async fn forget_dir(&self, dir: WirePath, by: String) -> Result<bool> {
+    pub async fn forget_dir(&self, dir: WirePath, by: Actor) -> Result<bool> {
         self.write(move |tx| {
             let gone = tx.execute("DELETE FROM library_dirs WHERE path = ?1", [dir.as_bytes()])?;
             if gone > 0 {
                 let message = format!("{dir} is not looked through for models any more");
-                events::append(tx, NewEvent::of_daemon("library.forgotten", &by, message))?;
+                events::append(tx, NewEvent::of_daemon(EventKind::LibraryForgotten, &by, message))?;
             }
             Ok(gone > 0)
         })
@@ -341,7 +348,7 @@ mod tests {
     async fn a_file_is_registered_once_under_a_name_that_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::open(dir.path()).unwrap();
-        let add = async |new| registry.add_found_model(new, "test".to_owned()).await.unwrap();
+        let add = async |new| registry.add_found_model(new, Actor::Policy).await.unwrap();
         let (first, added) = add(found("/a.gguf", 1)).await;
         assert_eq!((first.name.as_str(), added), ("m", true));
         let (second, added) = add(found("/b.gguf", 2)).await;

@@ -4,9 +4,10 @@ use super::events::NewEvent;
 use super::library::FileStamp;
 use super::{Registry, Result, StoreError, events, library, names, revisions};
 use crate::clock::now_ms;
-use llamactl_protocol::WirePath;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::{Model, ModelFile};
 use llamactl_protocol::options::{self, Settings};
+use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 /// A model as it is stored.
@@ -60,7 +61,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreError::NameTaken`].
-    pub async fn add_model(&self, new: NewModel, by: String) -> Result<Model> {
+    pub async fn add_model(&self, new: NewModel, by: Actor) -> Result<Model> {
         self.write(move |tx| {
             let from = new.file.path.clone();
             insert(tx, new, &by, &format!("added from {from}"))
@@ -146,7 +147,7 @@ impl Registry {
         reference: &str,
         change: ModelChange,
         if_revision: Option<i64>,
-        by: String,
+        by: Actor,
     ) -> Result<(Model, bool)> {
         let reference = reference.to_owned();
         self.write(move |tx| {
@@ -173,7 +174,7 @@ impl Registry {
         &self,
         reference: &str,
         to: String,
-        by: String,
+        by: Actor,
     ) -> Result<(Model, bool)> {
         let reference = reference.to_owned();
         self.write(move |tx| {
@@ -190,7 +191,7 @@ impl Registry {
             let what = format!("renamed from {}", before.name);
             let model = finish_change(tx, before.id, now_ms(), &by, &what)?;
             let message = format!("{} is now called {to}", before.name);
-            events::append(tx, NewEvent::of_model("model.renamed", &model, &by, message))?;
+            events::append(tx, NewEvent::of_model(EventKind::ModelRenamed, &model, &by, message))?;
             Ok((model, true))
         })
         .await
@@ -206,7 +207,7 @@ impl Registry {
         reference: &str,
         add: Vec<String>,
         remove: Vec<String>,
-        by: String,
+        by: Actor,
     ) -> Result<(Model, bool)> {
         let reference = reference.to_owned();
         self.write(move |tx| {
@@ -232,7 +233,7 @@ impl Registry {
                 [] => format!("{} has no aliases now", model.name),
                 aliases => format!("the aliases of {} are now {}", model.name, aliases.join(", ")),
             };
-            events::append(tx, NewEvent::of_model("model.aliased", &model, &by, message))?;
+            events::append(tx, NewEvent::of_model(EventKind::ModelAliased, &model, &by, message))?;
             Ok((model, true))
         })
         .await
@@ -247,7 +248,7 @@ impl Registry {
         reference: &str,
         to: String,
         file: Option<NewFile>,
-        by: String,
+        by: Actor,
     ) -> Result<Model> {
         let reference = reference.to_owned();
         self.write(move |tx| {
@@ -270,13 +271,13 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreError::ModelNotFound`].
-    pub async fn remove_model(&self, id: i64, by: String) -> Result<Model> {
+    pub async fn remove_model(&self, id: i64, by: Actor) -> Result<Model> {
         self.write(move |tx| {
             let model =
                 get(tx, id)?.ok_or_else(|| StoreError::ModelNotFound(id.to_string()))?.model;
             tx.execute("DELETE FROM models WHERE id = ?1", [id])?;
             let message = format!("{} was removed; its file stays at {}", model.name, model.path);
-            events::append(tx, NewEvent::of_model("model.removed", &model, &by, message))?;
+            events::append(tx, NewEvent::of_model(EventKind::ModelRemoved, &model, &by, message))?;
             Ok(model)
         })
         .await
@@ -379,7 +380,7 @@ fn put_settings(connection: &Connection, id: i64, set: &Settings) -> Result<()> 
 }
 
 /// Stores a model; `what` says where it comes from.
-pub(super) fn insert(tx: &Connection, new: NewModel, by: &str, what: &str) -> Result<Model> {
+pub(super) fn insert(tx: &Connection, new: NewModel, by: &Actor, what: &str) -> Result<Model> {
     let at_ms = now_ms();
     tx.prepare_cached(
         "INSERT INTO models
@@ -398,7 +399,7 @@ pub(super) fn insert(tx: &Connection, new: NewModel, by: &str, what: &str) -> Re
     put_settings(tx, id, &new.settings)?;
     let model = finish_change(tx, id, at_ms, by, what)?;
     let message = format!("{} was {what}", model.name);
-    events::append(tx, NewEvent::of_model("model.added", &model, by, message))?;
+    events::append(tx, NewEvent::of_model(EventKind::ModelAdded, &model, by, message))?;
     Ok(model)
 }
 
@@ -407,7 +408,7 @@ pub(super) fn apply(
     tx: &Connection,
     before: Model,
     change: ModelChange,
-    by: &str,
+    by: &Actor,
 ) -> Result<(Model, bool)> {
     let ModelChange { set, unset, file, what } = change;
     for key in &unset {
@@ -444,7 +445,7 @@ pub(super) fn apply(
     let what = what.map_or(parts.clone(), |what| format!("{what}: {parts}"));
     let model = finish_change(tx, before.id, now_ms(), by, &what)?;
     let message = format!("{}: {what}", model.name);
-    events::append(tx, NewEvent::of_model("model.set", &model, by, message))?;
+    events::append(tx, NewEvent::of_model(EventKind::ModelSet, &model, by, message))?;
     Ok((model, true))
 }
 
@@ -454,7 +455,7 @@ pub(super) fn finish_change(
     connection: &Connection,
     id: i64,
     at_ms: i64,
-    by: &str,
+    by: &Actor,
     what: &str,
 ) -> Result<Model> {
     connection

@@ -3,8 +3,9 @@
 use super::events::NewEvent;
 use super::{Registry, Result, StoreError, events};
 use crate::clock::now_ms;
-use llamactl_protocol::WirePath;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::options::{Settings, secret};
+use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -79,7 +80,7 @@ impl Registry {
         name: String,
         path: WirePath,
         environment: BTreeMap<String, Value>,
-        by: String,
+        by: Actor,
     ) -> Result<Option<NamedRuntime>> {
         self.write(move |tx| {
             let added = tx.execute(
@@ -91,7 +92,7 @@ impl Registry {
                 return Ok(None);
             }
             let message = format!("the runtime {name} was added: {path}");
-            events::append(tx, NewEvent::of_daemon("runtime.added", &by, message))?;
+            events::append(tx, NewEvent::of_daemon(EventKind::RuntimeAdded, &by, message))?;
             get(tx, &name)
         })
         .await
@@ -102,7 +103,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreError::RuntimeNotFound`].
-    pub async fn use_runtime(&self, name: Option<String>, by: String) -> Result<bool> {
+    pub async fn use_runtime(&self, name: Option<String>, by: Actor) -> Result<bool> {
         self.write(move |tx| {
             let before: Option<String> = tx
                 .prepare_cached("SELECT name FROM named_runtimes WHERE is_default = 1")?
@@ -125,7 +126,7 @@ impl Registry {
                     format!("models use the runtime {name} unless they name another")
                 }
             };
-            events::append(tx, NewEvent::of_daemon("runtime.used", &by, message))?;
+            events::append(tx, NewEvent::of_daemon(EventKind::RuntimeUsed, &by, message))?;
             Ok(true)
         })
         .await
@@ -140,7 +141,7 @@ impl Registry {
         name: &str,
         set: BTreeMap<String, Value>,
         unset: Vec<String>,
-        by: String,
+        by: Actor,
     ) -> Result<(NamedRuntime, bool)> {
         let name = name.to_owned();
         self.write(move |tx| {
@@ -157,7 +158,7 @@ impl Registry {
                 params![name, serde_json::to_string(&after.environment)?],
             )?;
             let message = describe(&before, &after);
-            events::append(tx, NewEvent::of_daemon("runtime.changed", &by, message))?;
+            events::append(tx, NewEvent::of_daemon(EventKind::RuntimeChanged, &by, message))?;
             Ok((after, true))
         })
         .await
@@ -168,7 +169,7 @@ impl Registry {
     /// # Errors
     /// [`StoreError::RuntimeNotFound`]; [`StoreError::RuntimeInUse`] while a model, the defaults
     /// or everything that names no other uses it.
-    pub async fn remove_runtime(&self, name: &str, by: String) -> Result<NamedRuntime> {
+    pub async fn remove_runtime(&self, name: &str, by: Actor) -> Result<NamedRuntime> {
         let name = name.to_owned();
         self.write(move |tx| {
             let runtime =
@@ -187,7 +188,7 @@ impl Registry {
             tx.execute("DELETE FROM named_runtimes WHERE name = ?1", [&name])?;
             let message =
                 format!("the runtime {name} was removed; its files stay at {}", runtime.path);
-            events::append(tx, NewEvent::of_daemon("runtime.removed", &by, message))?;
+            events::append(tx, NewEvent::of_daemon(EventKind::RuntimeRemoved, &by, message))?;
             Ok(runtime)
         })
         .await

@@ -1,8 +1,8 @@
 //! What models were like: a row for each change, whole.
 
 use super::{Registry, Result};
-use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{Model, Revision};
+use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::collections::BTreeSet;
 
@@ -86,7 +86,7 @@ fn collect_secrets(json: &str, used: &mut BTreeSet<String>) {
 }
 
 /// Keeps a model as it is now under its revision.
-pub(super) fn put(connection: &Connection, model: &Model, by: &str, what: &str) -> Result<()> {
+pub(super) fn put(connection: &Connection, model: &Model, by: &Actor, what: &str) -> Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO model_revisions
@@ -97,7 +97,7 @@ pub(super) fn put(connection: &Connection, model: &Model, by: &str, what: &str) 
             model.id,
             model.revision,
             model.changed_at_ms,
-            by,
+            by.to_text(),
             what,
             model.name,
             serde_json::to_string(&model.aliases)?,
@@ -116,7 +116,7 @@ fn read(row: &Row<'_>) -> Result<Revision> {
     Ok(Revision {
         revision: row.get("revision")?,
         at_ms: row.get("at_ms")?,
-        by: row.get("by")?,
+        by: Actor::from_text(&row.get::<_, String>("by")?),
         what: row.get("what")?,
         name: row.get("name")?,
         aliases: serde_json::from_str(&aliases)?,

@@ -2,9 +2,10 @@
 
 use super::events::NewEvent;
 use super::{Registry, Result, events};
-use llamactl_protocol::WirePath;
+use llamactl_protocol::cause::Cause;
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::server::{Cause, Endpoint};
+use llamactl_protocol::server::Endpoint;
+use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 /// A run as it is stored.
@@ -31,7 +32,7 @@ pub struct RunRecord {
     /// Where it listens.
     pub endpoint: Endpoint,
     /// Who asked for it.
-    pub wanted_by: String,
+    pub wanted_by: Actor,
     /// When it was written, just before the spawn.
     pub started_at_ms: i64,
     /// The process; `None` until it was made.
@@ -95,7 +96,7 @@ impl Registry {
                     serde_json::to_string(&run.argv)?,
                     serde_json::to_string(&run.environment)?,
                     serde_json::to_string(&run.endpoint)?,
-                    run.wanted_by,
+                    run.wanted_by.to_text(),
                     run.started_at_ms,
                     serde_json::to_string(&run.overrides)?,
                     run.restarts,
@@ -327,7 +328,7 @@ fn read_run(row: &Row<'_>) -> Result<RunRecord> {
         argv: serde_json::from_str(&json("argv")?)?,
         environment: serde_json::from_str(&json("environment")?)?,
         endpoint: serde_json::from_str(&json("endpoint")?)?,
-        wanted_by: row.get("wanted_by")?,
+        wanted_by: Actor::from_text(&row.get::<_, String>("wanted_by")?),
         started_at_ms: row.get("started_at_ms")?,
         pid: row.get("pid")?,
         start_ticks: row.get("start_ticks")?,

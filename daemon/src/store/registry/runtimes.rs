@@ -3,9 +3,10 @@
 use super::events::NewEvent;
 use super::{Registry, Result, events};
 use crate::clock::now_ms;
-use llamactl_protocol::WirePath;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::options::{Build, BuildOption};
 use llamactl_protocol::runtime::Device;
+use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -121,7 +122,7 @@ impl Registry {
     ///
     /// # Errors
     /// What SQLite reports.
-    pub async fn put_runtime(&self, new: NewRuntime, by: String) -> Result<i64> {
+    pub async fn put_runtime(&self, new: NewRuntime, by: Actor) -> Result<i64> {
         self.write(move |tx| {
             let before = last_at(tx, &new.path)?;
             let id = put(tx, &new)?;
@@ -133,7 +134,7 @@ impl Registry {
                 };
                 let message =
                     format!("{} is now {}; it was {}", new.path, version(&new), version(&old));
-                events::append(tx, NewEvent::of_daemon("runtime.changed", &by, message))?;
+                events::append(tx, NewEvent::of_daemon(EventKind::RuntimeChanged, &by, message))?;
             }
             Ok(id)
         })
@@ -285,14 +286,14 @@ mod tests {
                 .await
                 .unwrap()
         };
-        let id = registry.put_runtime(build("1", 1), "test".to_owned()).await.unwrap();
+        let id = registry.put_runtime(build("1", 1), Actor::Policy).await.unwrap();
         assert_eq!(known(1).await, Some((id, build("1", 1))));
         assert!(build("1", 1).has("no-ui") && !build("1", 1).has("port"));
-        assert_eq!(registry.put_runtime(build("1", 1), "test".to_owned()).await.unwrap(), id);
+        assert_eq!(registry.put_runtime(build("1", 1), Actor::Policy).await.unwrap(), id);
         assert_eq!(registry.events(EventFilter::default()).await.unwrap().last, 0);
 
         assert_eq!(known(2).await, None);
-        let newer = registry.put_runtime(build("2", 2), "test".to_owned()).await.unwrap();
+        let newer = registry.put_runtime(build("2", 2), Actor::Policy).await.unwrap();
         assert!(newer > id && registry.events(EventFilter::default()).await.unwrap().last > 0);
         assert_eq!(registry.runtime(id).await.unwrap(), Some(build("1", 1)));
     }
@@ -301,14 +302,14 @@ mod tests {
     async fn a_build_an_earlier_version_looked_at_is_asked_again() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::open(dir.path()).unwrap();
-        let id = registry.put_runtime(build("1", 1), "test".to_owned()).await.unwrap();
+        let id = registry.put_runtime(build("1", 1), Actor::Policy).await.unwrap();
         let forget = registry.write(|tx| Ok(tx.execute("UPDATE runtimes SET options = NULL", [])?));
         forget.await.unwrap();
         let path = WirePath::from("/opt/llama-server");
         assert_eq!(registry.known_runtime(path.clone(), 7, 8, 1).await.unwrap(), None);
         // Its runs still know it.
         assert_eq!(registry.runtime(id).await.unwrap().unwrap().options, []);
-        assert_eq!(registry.put_runtime(build("1", 1), "test".to_owned()).await.unwrap(), id);
+        assert_eq!(registry.put_runtime(build("1", 1), Actor::Policy).await.unwrap(), id);
         assert!(registry.known_runtime(path, 7, 8, 1).await.unwrap().is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! Any sequence of changes to models leaves the registry as a simple model of it predicts.
 
 use super::*;
+use llamactl_protocol::Actor;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{Model, ModelFile};
 use proptest::prelude::*;
@@ -76,7 +77,7 @@ fn new_model(name: &str) -> NewModel {
 
 /// Makes a change in both; they must agree on whether it can be made.
 async fn make(registry: &Registry, expected: &mut Expected, change: &Change) {
-    let by = || "test".to_owned();
+    let by = || Actor::Policy;
     match *change {
         Change::Add(name) => {
             let name = NAMES[name];
@@ -211,9 +212,9 @@ proptest! {
 async fn a_change_based_on_an_old_look_is_refused_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::open(dir.path()).unwrap();
-    let model = registry.add_model(new_model("m"), "test".to_owned()).await.unwrap();
+    let model = registry.add_model(new_model("m"), Actor::Policy).await.unwrap();
     let change =
-        |value| registry.change_model("m", set(value), Some(model.revision), "test".to_owned());
+        |value| registry.change_model("m", set(value), Some(model.revision), Actor::Policy);
     change(1).await.unwrap();
     let lost = change(2).await.unwrap_err();
     assert!(matches!(lost, StoreError::RevisionConflict { expected: 1, found: 2, .. }), "{lost}");
@@ -224,9 +225,9 @@ async fn a_change_based_on_an_old_look_is_refused_and_changes_nothing() {
 async fn ids_are_never_used_again() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::open(dir.path()).unwrap();
-    let first = registry.add_model(new_model("m"), "test".to_owned()).await.unwrap();
-    registry.remove_model(first.id, "test".to_owned()).await.unwrap();
-    let second = registry.add_model(new_model("m"), "test".to_owned()).await.unwrap();
+    let first = registry.add_model(new_model("m"), Actor::Policy).await.unwrap();
+    registry.remove_model(first.id, Actor::Policy).await.unwrap();
+    let second = registry.add_model(new_model("m"), Actor::Policy).await.unwrap();
     assert!(second.id > first.id);
 }
 
@@ -234,7 +235,7 @@ async fn ids_are_never_used_again() {
 async fn an_import_is_whole_or_has_not_happened() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::open(dir.path()).unwrap();
-    let by = || "test".to_owned();
+    let by = || Actor::Policy;
     let model = registry.add_model(new_model("m"), by()).await.unwrap();
     let import = |revision: i64, name: &str| Import {
         what: "imported from x".to_owned(),

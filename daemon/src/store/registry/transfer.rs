@@ -4,10 +4,11 @@ use super::events::NewEvent;
 use super::models::{ModelChange, NewModel};
 use super::{Registry, Result, StoreError, defaults, events, models, names};
 use crate::clock::now_ms;
-use llamactl_protocol::WirePath;
 use llamactl_protocol::defaults::Defaults;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
+use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, params};
 
 /// All that can be exported, as of one moment.
@@ -103,12 +104,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreError::Overtaken`], [`StoreError::NameTaken`]; nothing is changed then.
-    pub async fn import(&self, import: Import, by: String) -> Result<ImportDone> {
+    pub async fn import(&self, import: Import, by: Actor) -> Result<ImportDone> {
         self.write(move |tx| apply(tx, import, &by)).await
     }
 }
 
-fn apply(tx: &Connection, import: Import, by: &str) -> Result<ImportDone> {
+fn apply(tx: &Connection, import: Import, by: &Actor) -> Result<ImportDone> {
     for (id, revision) in &import.seen {
         let now = models::get(tx, *id)?.map(|record| record.model);
         match now {
@@ -171,7 +172,7 @@ fn apply(tx: &Connection, import: Import, by: &str) -> Result<ImportDone> {
             let what = format!("{}: aliases: {}", import.what, changed.aliases.join(", "));
             let model = models::finish_change(tx, changed.id, now_ms(), by, &what)?;
             let message = format!("{}: {what}", model.name);
-            events::append(tx, NewEvent::of_model("model.aliased", &model, by, message))?;
+            events::append(tx, NewEvent::of_model(EventKind::ModelAliased, &model, by, message))?;
             done.models.push(model);
         }
     }
@@ -206,7 +207,7 @@ fn runtimes(connection: &Connection) -> Result<Vec<StoredRuntime>> {
     Ok(runtimes)
 }
 
-fn put_runtime(tx: &Connection, runtime: &StoredRuntime, what: &str, by: &str) -> Result<()> {
+fn put_runtime(tx: &Connection, runtime: &StoredRuntime, what: &str, by: &Actor) -> Result<()> {
     let count = "SELECT count(*) FROM named_runtimes WHERE name = ?1";
     let is_there: bool = tx.query_row(count, [&runtime.name], |row| row.get(0))?;
     if runtime.is_default {
@@ -225,7 +226,7 @@ fn put_runtime(tx: &Connection, runtime: &StoredRuntime, what: &str, by: &str) -
             now_ms(),
         ],
     )?;
-    let kind = if is_there { "runtime.changed" } else { "runtime.added" };
+    let kind = if is_there { EventKind::RuntimeChanged } else { EventKind::RuntimeAdded };
     let message = format!("the runtime {} was {what}", runtime.name);
     events::append(tx, NewEvent::of_daemon(kind, by, message))?;
     Ok(())

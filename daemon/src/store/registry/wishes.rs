@@ -2,15 +2,16 @@
 
 use super::{Registry, Result};
 use crate::clock::now_ms;
+use llamactl_protocol::Actor;
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::server::{Wanted, Wish};
+use llamactl_protocol::server::{Desired, DesiredState};
 use rusqlite::params;
 
 /// A wish as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WishRecord {
     /// What is wanted, by whom, since when.
-    pub wanted: Wanted,
+    pub desired: Desired,
     /// It is for another process than the one that was there, and that one is not made yet.
     pub renew: bool,
     /// What was set for the runs of this wish alone, over the model's own settings.
@@ -25,13 +26,13 @@ impl Registry {
     pub async fn put_wish(
         &self,
         model_id: i64,
-        wish: Wish,
-        by: String,
+        state: DesiredState,
+        by: Actor,
         renew: bool,
         overrides: Settings,
-    ) -> Result<Wanted> {
+    ) -> Result<Desired> {
         self.write(move |tx| {
-            let wanted = Wanted { wish, by, at_ms: now_ms() };
+            let desired = Desired { state, by, at_ms: now_ms() };
             tx.execute(
                 "INSERT INTO wishes (model_id, wish, by, at_ms, renew, overrides)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -40,14 +41,14 @@ impl Registry {
                      renew = excluded.renew, overrides = excluded.overrides",
                 params![
                     model_id,
-                    word(wish),
-                    wanted.by,
-                    wanted.at_ms,
+                    state.as_str(),
+                    desired.by.to_text(),
+                    desired.at_ms,
                     renew,
                     serde_json::to_string(&overrides)?,
                 ],
             )?;
-            Ok(wanted)
+            Ok(desired)
         })
         .await
     }
@@ -63,14 +64,13 @@ impl Registry {
             )?;
             let mut rows = statement.query([model_id])?;
             let Some(row) = rows.next()? else { return Ok(None) };
-            let wish: String = row.get(0)?;
-            let wish = match wish.as_str() {
-                "running" => Wish::Running,
-                "on_demand" => Wish::OnDemand,
-                _ => Wish::Stopped,
+            let state = match row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)? {
+                "running" => DesiredState::Running,
+                _ => DesiredState::Stopped,
             };
+            let by = Actor::from_text(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
             Ok(Some(WishRecord {
-                wanted: Wanted { wish, by: row.get(1)?, at_ms: row.get(2)? },
+                desired: Desired { state, by, at_ms: row.get(2)? },
                 renew: row.get(3)?,
                 overrides: serde_json::from_str(&row.get::<_, String>(4)?)?,
             }))
@@ -90,13 +90,5 @@ impl Registry {
             Ok(ids.collect::<std::result::Result<_, _>>()?)
         })
         .await
-    }
-}
-
-fn word(wish: Wish) -> &'static str {
-    match wish {
-        Wish::Running => "running",
-        Wish::Stopped => "stopped",
-        Wish::OnDemand => "on_demand",
     }
 }

@@ -16,11 +16,13 @@ use crate::clock::now_ms;
 use crate::models::Layers;
 use crate::os::process::{ProcessId, Signal, booted_at_ms, group_of};
 use crate::store::registry::{NewEvent, RunEnd, RunRecord, WishRecord};
-use llamactl_protocol::Failure;
+use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::daemon::Strays;
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::server::{Cause, Server};
+use llamactl_protocol::server::Server;
+use llamactl_protocol::{Actor, Failure};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -117,8 +119,8 @@ impl Supervisor {
             _ => Beginning::AtRest,
         };
         self.start_task(model, wish, beginning, published).await?;
-        if let Some(WishRecord { wanted, overrides, .. }) = unbegun
-            && let Err(failure) = self.start_server(model, overrides, wanted.by).await
+        if let Some(WishRecord { desired, overrides, .. }) = unbegun
+            && let Err(failure) = self.start_server(model, overrides, desired.by).await
         {
             tracing::warn!(model = model.name, %failure, "could not start what was wanted");
         }
@@ -143,10 +145,10 @@ impl Supervisor {
     /// Ends the record of a run whose process is not there any more.
     async fn write_off(&self, run: RunRecord, cause: Cause, restart_at_ms: Option<i64>) {
         let event = NewEvent {
-            kind: "server.stopped",
+            kind: EventKind::ServerStopped,
             model: Some((run.model_id, run.model.clone())),
             run_id: Some(run.id.clone()),
-            by: "boot".to_owned(),
+            by: Actor::Boot,
             message: format!("{}: {}", run.model, cause.message),
             details: serde_json::to_value(&cause)
                 .ok()
@@ -201,7 +203,7 @@ impl Supervisor {
         );
         let event = NewEvent {
             run_id: Some(run.id.clone()),
-            ..NewEvent::of_model("server.stray", model, "boot", message)
+            ..NewEvent::of_model(EventKind::ServerStray, model, &Actor::Boot, message)
         };
         let pid = u32::try_from(process.pid).unwrap_or_default();
         let boot_id = self.context.boot_id.clone();
@@ -218,10 +220,10 @@ impl Supervisor {
         );
         tracing::warn!(pid = process.pid, run = run_id, "stopping a stray");
         let event = NewEvent {
-            kind: "server.stray",
+            kind: EventKind::ServerStray,
             model: model.map(|model| (model.id, model.name)),
             run_id: Some(run_id),
-            by: "boot".to_owned(),
+            by: Actor::Boot,
             message,
             details: None,
         };
@@ -253,11 +255,12 @@ impl Supervisor {
         }
         wanted.sort_by_key(|model| (model.file.size_bytes, model.id));
         for model in wanted {
-            let started = self.start_server(&model, Settings::new(), "boot".to_owned()).await;
+            let started = self.start_server(&model, Settings::new(), Actor::Boot).await;
             if let Err(failure) = started {
                 let message = format!("{} could not be started: {failure}", model.name);
                 tracing::warn!("{message}");
-                let event = NewEvent::of_model("server.failed", &model, "boot", message);
+                let event =
+                    NewEvent::of_model(EventKind::ServerFailed, &model, &Actor::Boot, message);
                 if let Err(error) = registry.append_event(event).await {
                     tracing::error!(%error, "cannot write of a start that failed");
                 }
@@ -268,7 +271,7 @@ impl Supervisor {
 }
 
 fn wanted(wish: &WishRecord) -> recovery::Wanted {
-    recovery::Wanted { wish: wish.wanted.wish, at_ms: wish.wanted.at_ms, renew: wish.renew }
+    recovery::Wanted { state: wish.desired.state, at_ms: wish.desired.at_ms, renew: wish.renew }
 }
 
 fn ended_unwatched(wanted: Option<&recovery::Wanted>) -> Cause {
@@ -278,12 +281,12 @@ fn ended_unwatched(wanted: Option<&recovery::Wanted>) -> Cause {
     } else {
         "it ended while no daemon was running"
     };
-    status::cause(status::REQUESTED, message.to_owned())
+    status::cause(CauseCode::Requested, message.to_owned())
 }
 
 fn unbegun_cause() -> Cause {
     let message = "the daemon was cut off before it had done what was asked".to_owned();
-    status::cause("never_made", message)
+    status::cause(CauseCode::NeverMade, message)
 }
 
 impl Context {

@@ -33,7 +33,7 @@
 use super::limits::Limits;
 use super::restart::{self, Decision, Ended, Streak};
 use crate::llama::Seen;
-use llamactl_protocol::server::{State, Wish};
+use llamactl_protocol::server::{DesiredState, State};
 use std::time::Duration;
 
 /// A time on a clock that only goes forward, from any beginning.
@@ -61,7 +61,7 @@ pub struct Life {
     /// Where it is.
     pub phase: Phase,
     /// What is wanted; `None`: nobody ever said.
-    pub wish: Option<Wish>,
+    pub desired: Option<DesiredState>,
     /// The failures in a row.
     pub streak: Streak,
     /// The daemon stops: nothing is started any more.
@@ -172,12 +172,6 @@ pub enum Event {
     Stop,
     /// Somebody wants a new process with the settings of now.
     Restart(RunId),
-    /// Somebody wants it to run whenever it is used.
-    Offer,
-    /// Somebody uses it.
-    Demand(RunId),
-    /// Its memory is needed for another: end it, if it is there on demand only.
-    Evict,
     /// The daemon stops: end it and leave the wish.
     Shutdown,
     /// A process of an earlier daemon was found.
@@ -348,9 +342,8 @@ impl Phase {
 #[must_use]
 pub fn step(mut life: Life, event: Event, context: &Context) -> (Life, Vec<Effect>) {
     match &event {
-        Event::Start(_) | Event::Restart(_) => life.wish = Some(Wish::Running),
-        Event::Stop => life.wish = Some(Wish::Stopped),
-        Event::Offer => life.wish = Some(Wish::OnDemand),
+        Event::Start(_) | Event::Restart(_) => life.desired = Some(DesiredState::Running),
+        Event::Stop => life.desired = Some(DesiredState::Stopped),
         Event::Shutdown => life.closing = true,
         // What was ready has ended.
         Event::Resume { .. } => life.streak.ready_at = None,
@@ -364,10 +357,8 @@ pub fn step(mut life: Life, event: Event, context: &Context) -> (Life, Vec<Effec
     let phase = std::mem::take(&mut life.phase);
     let (phase, effects) = match event {
         Event::Start(run) => start(&mut life, phase, run),
-        Event::Demand(run) if life.wish == Some(Wish::OnDemand) => start(&mut life, phase, run),
         Event::Restart(run) => renew(&mut life, phase, run, context.limits.drain),
         Event::Stop => stop(phase, context.limits.drain),
-        Event::Evict if life.wish == Some(Wish::OnDemand) => stop(phase, context.limits.drain),
         Event::Shutdown => shut_down(phase, context.limits.drain),
         Event::Exited { ended, next } | Event::SpawnFailed { ended, next } => {
             end(&mut life, phase, ended, next, context)
@@ -485,7 +476,7 @@ fn end(
 
 /// The policy's decision about an end that nobody asked for.
 fn again(life: &mut Life, ended: Ended, next: RunId, context: &Context) -> (Phase, Vec<Effect>) {
-    if life.closing || life.wish == Some(Wish::Stopped) {
+    if life.closing || life.desired == Some(DesiredState::Stopped) {
         return (Phase::Stopped, vec![]);
     }
     let Limits { restart, restart_limit, .. } = context.limits;
@@ -495,10 +486,6 @@ fn again(life: &mut Life, ended: Ended, next: RunId, context: &Context) -> (Phas
     match decision {
         Decision::Again(Duration::ZERO) => queue(next),
         Decision::Again(wait) => (Phase::Backoff { run: next }, vec![Effect::Timer(wait)]),
-        // One that nobody uses may end.
-        Decision::GiveUp if ended.clean && life.wish == Some(Wish::OnDemand) => {
-            (Phase::Stopped, vec![])
-        }
         Decision::GiveUp => (Phase::Failed, vec![]),
     }
 }
@@ -680,9 +667,6 @@ mod tests {
                 11 | 12 => Event::Admitted,
                 13 => Event::Progress,
                 14 => Event::Hung,
-                15 => Event::Offer,
-                16 => Event::Demand(run),
-                17 => Event::Evict,
                 18 => Event::Resume { run, after: Duration::from_secs(1) },
                 19 if world.process.is_some() => {
                     world.process = None;
@@ -887,20 +871,5 @@ mod tests {
         assert_eq!(life.phase.fault(), Some(Fault::Stalled));
         let (_, effects) = step(loading(), Event::Progress, &context());
         assert_eq!(effects, [Effect::Timer(Limits::default().stall)]);
-    }
-
-    #[test]
-    fn on_demand_rests_until_there_is_a_demand_and_ends_at_an_eviction() {
-        let offered = after([Event::Offer]);
-        assert_eq!(offered.phase, Phase::Stopped);
-        let (life, effects) = step(offered, Event::Demand(run()), &context());
-        assert_eq!((life.phase.state(), effects), (State::Queued, vec![Effect::Queue]));
-        let (life, _) = step(life, Event::Evict, &context());
-        assert_eq!((life.phase, life.wish), (Phase::Stopped, Some(Wish::OnDemand)));
-        // What is wanted to run is not evicted, and what is wanted stopped not demanded.
-        let (life, _) = step(after([Event::Start(run())]), Event::Evict, &context());
-        assert_eq!(life.phase.state(), State::Queued);
-        let (life, _) = step(after([Event::Stop]), Event::Demand(run()), &context());
-        assert_eq!(life.phase, Phase::Stopped);
     }
 }

@@ -14,13 +14,13 @@
 //! A new daemon may be killed too, at any time. So whoever writes off a run in order to start again
 //! writes into the same record that it is to be started again.
 
-use llamactl_protocol::server::Wish;
+use llamactl_protocol::server::DesiredState;
 
 /// What is wanted, as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// What.
-    pub wish: Wish,
+    pub state: DesiredState,
     /// When it was written.
     pub at_ms: i64,
     /// For another process than the one that was there when it was written, and no other was
@@ -78,8 +78,8 @@ pub fn decide(
     booted_at_ms: i64,
 ) -> Recovery {
     let this_boot = wanted.filter(|wanted| wanted.at_ms >= booted_at_ms);
-    let wants_to_run = this_boot.is_some_and(|wanted| wanted.wish == Wish::Running);
-    let stopped = wanted.is_some_and(|wanted| wanted.wish == Wish::Stopped);
+    let wants_to_run = this_boot.is_some_and(|wanted| wanted.state == DesiredState::Running);
+    let stopped = wanted.is_some_and(|wanted| wanted.state == DesiredState::Stopped);
     // An accepted restart that the last run, or its end, does not fulfil.
     let to_renew = wants_to_run && this_boot.is_some_and(|wanted| wanted.renew);
     match last {
@@ -111,7 +111,8 @@ pub fn decide(
 /// the boot.
 #[must_use]
 pub fn starts_by_itself(wanted: Option<Wanted>, booted_at_ms: i64) -> bool {
-    !wanted.is_some_and(|wanted| wanted.wish == Wish::Stopped && wanted.at_ms >= booted_at_ms)
+    !wanted
+        .is_some_and(|wanted| wanted.state == DesiredState::Stopped && wanted.at_ms >= booted_at_ms)
 }
 
 #[cfg(test)]
@@ -120,8 +121,8 @@ mod tests {
 
     const BOOT: i64 = 1000;
 
-    fn wish(wish: Wish, at_ms: i64) -> Option<Wanted> {
-        Some(Wanted { wish, at_ms, renew: false })
+    fn wish(state: DesiredState, at_ms: i64) -> Option<Wanted> {
+        Some(Wanted { state, at_ms, renew: false })
     }
 
     fn run(started_at_ms: i64, ended_at_ms: Option<i64>) -> LastRun {
@@ -134,9 +135,9 @@ mod tests {
 
     #[test]
     fn what_runs_is_taken_over_and_what_was_asked_of_it_is_done() {
-        let running = wish(Wish::Running, 1100);
+        let running = wish(DesiredState::Running, 1100);
         assert_eq!(decided(running, run(1101, None), true), Recovery::Adopt(Next::Keep));
-        let stopped = wish(Wish::Stopped, 1200);
+        let stopped = wish(DesiredState::Stopped, 1200);
         assert_eq!(decided(stopped, run(1101, None), true), Recovery::Adopt(Next::Stop));
         let renewed = running.map(|wanted| Wanted { at_ms: 1200, renew: true, ..wanted });
         assert_eq!(decided(renewed, run(1101, None), true), Recovery::Adopt(Next::Renew));
@@ -144,33 +145,37 @@ mod tests {
 
     #[test]
     fn what_died_unasked_is_for_the_policy_and_what_was_never_made_is_made() {
-        let running = wish(Wish::Running, 1100);
+        let running = wish(DesiredState::Running, 1100);
         assert_eq!(decided(running, run(1101, None), false), Recovery::Died);
         let never_made = LastRun { was_made: false, ..run(1101, None) };
         assert_eq!(decided(running, never_made, false), Recovery::Start);
-        assert_eq!(decided(wish(Wish::Stopped, 1200), run(1101, None), false), Recovery::Ended);
+        assert_eq!(
+            decided(wish(DesiredState::Stopped, 1200), run(1101, None), false),
+            Recovery::Ended
+        );
     }
 
     #[test]
     fn a_restart_of_what_ended_meanwhile_is_begun_whatever_the_policy_would_say() {
-        let renewed = wish(Wish::Running, 1200).map(|wanted| Wanted { renew: true, ..wanted });
+        let renewed =
+            wish(DesiredState::Running, 1200).map(|wanted| Wanted { renew: true, ..wanted });
         assert_eq!(decided(renewed, run(1101, None), false), Recovery::Start);
         assert_eq!(decided(renewed, run(1101, Some(1300)), false), Recovery::Start);
     }
 
     #[test]
     fn of_two_things_in_one_millisecond_the_wish_is_taken_for_the_later() {
-        let running = wish(Wish::Running, 1200);
+        let running = wish(DesiredState::Running, 1200);
         assert_eq!(decided(running, run(1101, Some(1200)), false), Recovery::Start);
     }
 
     #[test]
     fn what_a_daemon_that_stopped_had_stopped_stays_stopped() {
-        let running = wish(Wish::Running, 1100);
+        let running = wish(DesiredState::Running, 1100);
         assert_eq!(decided(running, run(1101, Some(1200)), false), Recovery::Leave);
         // A start that came after the end was accepted and not begun.
         assert_eq!(
-            decided(wish(Wish::Running, 1300), run(1101, Some(1200)), false),
+            decided(wish(DesiredState::Running, 1300), run(1101, Some(1200)), false),
             Recovery::Start
         );
         assert_eq!(decide(running, None, false, BOOT), Recovery::Start);
@@ -180,19 +185,19 @@ mod tests {
     #[test]
     fn a_restart_that_was_decided_is_gone_on_with() {
         let last = LastRun { restart_at_ms: Some(1300), ..run(1101, Some(1200)) };
-        assert_eq!(decided(wish(Wish::Running, 1100), last, false), Recovery::Resume(1300));
-        assert_eq!(decided(wish(Wish::Stopped, 1250), last, false), Recovery::Leave);
+        assert_eq!(decided(wish(DesiredState::Running, 1100), last, false), Recovery::Resume(1300));
+        assert_eq!(decided(wish(DesiredState::Stopped, 1250), last, false), Recovery::Leave);
     }
 
     #[test]
     fn what_was_before_the_boot_is_history() {
-        let running = wish(Wish::Running, 900);
+        let running = wish(DesiredState::Running, 900);
         assert_eq!(decided(running, run(901, None), false), Recovery::Ended);
         let last = LastRun { restart_at_ms: Some(1300), ..run(901, Some(950)) };
         assert_eq!(decided(running, last, false), Recovery::Leave);
         assert_eq!(decide(running, None, false, BOOT), Recovery::Leave);
         assert!(starts_by_itself(running, BOOT));
-        assert!(starts_by_itself(wish(Wish::Stopped, 900), BOOT));
-        assert!(!starts_by_itself(wish(Wish::Stopped, 1100), BOOT));
+        assert!(starts_by_itself(wish(DesiredState::Stopped, 900), BOOT));
+        assert!(!starts_by_itself(wish(DesiredState::Stopped, 1100), BOOT));
     }
 }

@@ -1,6 +1,5 @@
 //! The end of a process: why, what is written of it, and what the policy makes of it.
 
-use super::journal::POLICY;
 use super::{Event, Happening, Live, ServerTask, new_run_id};
 use crate::clock::now_ms;
 use crate::logs::classify::{self, Exit, Retry, Verdict, classify};
@@ -12,7 +11,9 @@ use crate::supervisor::core::machine::{Effect, Life, Phase, RunId};
 use crate::supervisor::core::restart::{Curable, Ended};
 use crate::supervisor::process::{exit_of, marker};
 use crate::supervisor::status;
-use llamactl_protocol::server::Cause;
+use llamactl_protocol::cause::{Cause, CauseCode};
+use llamactl_protocol::event::EventKind;
+use llamactl_protocol::{Actor, Hint};
 use serde_json::{Value, json};
 use std::time::UNIX_EPOCH;
 
@@ -23,7 +24,7 @@ pub(super) struct End {
     /// What is said of it in the event.
     pub(super) message: String,
     /// Who wanted it, if somebody did.
-    pub(super) stopped_by: Option<String>,
+    pub(super) stopped_by: Option<Actor>,
 }
 
 impl ServerTask {
@@ -52,8 +53,7 @@ impl ServerTask {
         let name = &self.model.name;
         let (cause, message) = match (asked, fault) {
             (Some(rung), _) => {
-                let by = stopped_by.as_deref().unwrap_or(&self.by);
-                let cause = status::stopped_cause(rung, busy, by, exit);
+                let cause = status::stopped_cause(rung, busy, exit);
                 let message = format!("{name}: {}", cause.message);
                 (cause, message)
             }
@@ -94,13 +94,13 @@ impl ServerTask {
         let exit = pid.and_then(process::reap).map_or(Exit::Unknown, exit_of);
         let verdict = classify(exit, &tail, context);
         let curable = self.curable(&verdict, &record);
-        let said = verdict.code != "exit_unknown";
+        let said = verdict.code != CauseCode::ExitUnknown;
         let mut cause = cause_of(verdict, exit);
         if !said {
-            "ended_unwatched".clone_into(&mut cause.code);
+            cause.code = CauseCode::EndedUnwatched;
             "It ended while no daemon was running, and how is not known."
                 .clone_into(&mut cause.message);
-            cause.hint = Some(format!("see its log: llamactl logs {}", record.model));
+            cause.hints = Hint::run("see its log", ["llamactl", "logs", &record.model]).into();
         }
         let message = format!(
             "{} ended while no daemon was running{}: {}",
@@ -147,10 +147,10 @@ impl ServerTask {
         let restart_at_ms = wait_ms.map(|wait| cause.at_ms.saturating_add(wait));
         let failures = life.streak.failures;
         let kind = match (&life.phase, asked) {
-            (_, true) => "server.stopped",
-            (Phase::Queued { .. } | Phase::Backoff { .. }, false) => "server.backoff",
-            (Phase::Stopped, false) => "server.stopped",
-            (_, false) => "server.failed",
+            (_, true) => EventKind::ServerStopped,
+            (Phase::Queued { .. } | Phase::Backoff { .. }, false) => EventKind::ServerBackoff,
+            (Phase::Stopped, false) => EventKind::ServerStopped,
+            (_, false) => EventKind::ServerFailed,
         };
         let message = match wait {
             _ if asked => message,
@@ -163,7 +163,7 @@ impl ServerTask {
             }
             None => message,
         };
-        let by = stopped_by.unwrap_or_else(|| "process".to_owned());
+        let by = stopped_by.unwrap_or(Actor::Process);
         let details = json!({
             "from": before.state(),
             "to": life.phase.state(),
@@ -188,7 +188,7 @@ impl ServerTask {
         };
         self.keep(self.context.registry.put_end(run, written, event).await);
         if !asked {
-            POLICY.clone_into(&mut self.by);
+            self.by = Actor::Policy;
         }
         self.finish_run(cause);
         self.server.restart_at_ms = restart_at_ms;
@@ -235,9 +235,9 @@ fn is_clean(exit: Exit) -> bool {
 pub(super) fn cause_of(verdict: Verdict, exit: Exit) -> Cause {
     let (exit_code, signal) = status::exit_parts(exit);
     Cause {
-        code: verdict.code.to_owned(),
+        code: verdict.code,
         message: verdict.message,
-        hint: verdict.hint,
+        hints: verdict.hint.map(Hint::to).into_iter().collect(),
         evidence: verdict.evidence,
         exit_code,
         signal,

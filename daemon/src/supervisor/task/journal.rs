@@ -3,17 +3,16 @@
 use super::{ServerTask, State};
 use crate::store::registry::NewEvent;
 use crate::supervisor::core::machine::{Phase, RunId};
-use llamactl_protocol::server::Cause;
+use llamactl_protocol::Actor;
+use llamactl_protocol::cause::Cause;
+use llamactl_protocol::event::EventKind;
 use serde_json::{Map, Value, json};
-
-/// Who is named where the restart policy, a limit or a rule asked.
-pub(super) const POLICY: &str = "policy";
 
 impl ServerTask {
     /// An event of this server, as it is in now.
     pub(super) fn event(
         &self,
-        kind: &'static str,
+        kind: EventKind,
         run: Option<&RunId>,
         message: String,
         cause: Option<&Cause>,
@@ -36,15 +35,15 @@ impl ServerTask {
     /// Writes an event that belongs to no other record.
     pub(super) async fn tell(
         &self,
-        kind: &'static str,
-        by: &str,
+        kind: EventKind,
+        by: &Actor,
         message: String,
         from: Option<State>,
         cause: Option<&Cause>,
     ) {
         let run = self.server.run.as_ref().map(|run| run.id.clone());
         let mut event = self.event(kind, run.as_ref(), message, cause);
-        by.clone_into(&mut event.by);
+        event.by = by.clone();
         if let (Some(Value::Object(details)), Some(from)) = (&mut event.details, from) {
             details.insert("from".to_owned(), json!(from));
         }
@@ -62,24 +61,28 @@ impl ServerTask {
             (Phase::Queued { .. }, _) => {
                 let Some(queue) = self.server.queue else { return };
                 let text = format!("{name} waits for its turn to load, {} in line", queue.position);
-                ("server.queued", self.by.as_str(), text)
+                (EventKind::ServerQueued, &self.by, text)
             }
             (Phase::Stopping { .. }, _) if self.life.phase.fault().is_none() => {
-                ("server.stopping", self.by.as_str(), format!("{name} is being stopped"))
+                (EventKind::ServerStopping, &self.by, format!("{name} is being stopped"))
             }
             (Phase::Stuck { .. }, _) => (
-                "server.stuck",
-                POLICY,
+                EventKind::ServerStuck,
+                &Actor::Policy,
                 format!("{name} does not end even when killed: a driver or a disk holds it"),
             ),
-            (Phase::Ready { asleep: true, .. }, State::Ready) => {
-                ("server.sleeping", "process", format!("{name} has unloaded its model for now"))
-            }
-            (Phase::Ready { asleep: false, .. }, State::Sleeping) => {
-                ("server.woken", "process", format!("{name} has loaded its model again"))
-            }
+            (Phase::Ready { asleep: true, .. }, State::Ready) => (
+                EventKind::ServerSleeping,
+                &Actor::Process,
+                format!("{name} has unloaded its model for now"),
+            ),
+            (Phase::Ready { asleep: false, .. }, State::Sleeping) => (
+                EventKind::ServerWoken,
+                &Actor::Process,
+                format!("{name} has loaded its model again"),
+            ),
             (Phase::Stopped, State::Queued | State::Backoff) => {
-                ("server.stopped", self.by.as_str(), format!("{name} is not started any more"))
+                (EventKind::ServerStopped, &self.by, format!("{name} is not started any more"))
             }
             _ => return,
         };

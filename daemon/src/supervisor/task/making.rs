@@ -1,7 +1,6 @@
 //! From a run that was decided to its process, or back from a process to its run.
 
 use super::ending::{End, cause_of};
-use super::journal::POLICY;
 use super::{Event, Happening, Live, ServerTask, new_run_id};
 use crate::clock::now_ms;
 use crate::failpoint;
@@ -13,8 +12,10 @@ use crate::supervisor::core::restart::{Curable, Ended};
 use crate::supervisor::observe::Observers;
 use crate::supervisor::process::{Output, Process, marker};
 use crate::supervisor::{Plan, command_line, status};
-use llamactl_protocol::server::{Cause, Wish};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::cause::{Cause, CauseCode};
+use llamactl_protocol::event::EventKind;
+use llamactl_protocol::server::{Desired, DesiredState};
+use llamactl_protocol::{Actor, Failure, Kind};
 use std::time::Instant;
 
 /// Why there is no process, and whether another try may help.
@@ -112,13 +113,13 @@ impl ServerTask {
             0 => format!("{} is being started", self.model.name),
             restarts => format!("{} is being started again ({restarts})", self.model.name),
         };
-        let event = self.event("server.starting", Some(run), message, None);
+        let event = self.event(EventKind::ServerStarting, Some(run), message, None);
         match self.context.registry.add_run(record.clone(), event).await {
             Ok(()) => {}
             // What ran before runs again, written or not: a full disk must not stop a server.
             Err(error) => {
                 let failure = Failure::from(error);
-                if failure.kind != Kind::DiskFull || self.by != POLICY {
+                if failure.kind != Kind::DiskFull || self.by != Actor::Policy {
                     return Err(failure);
                 }
                 tracing::error!(model = self.model.name, "a restart could not be written");
@@ -197,8 +198,7 @@ impl ServerTask {
         self.server.run = Some(status::run(&record));
         self.server.endpoint = Some(record.endpoint.clone());
         self.server.warnings = live_warnings(&record);
-        self.server.cause =
-            Some(status::requested("adopted", "found running and taken over", &self.by));
+        self.server.cause = Some(status::cause(CauseCode::Adopted, "found running and taken over"));
         let (run, was_ready) = (record.id.clone(), record.ready_at_ms.is_some());
         let has_devices = build.map(|build| !build.devices.is_empty());
         let live = Live::new(record, process, observers, log, has_devices);
@@ -208,15 +208,15 @@ impl ServerTask {
         self.announce_running();
         self.happen(Event::Adopt { run: run.clone(), was_ready }.into()).await;
         let message = format!("{} was found running and taken over", self.model.name);
-        let event = self.event("server.adopted", Some(&run), message, None);
+        let event = self.event(EventKind::ServerAdopted, Some(&run), message, None);
         self.keep(self.context.registry.append_event(event).await);
         // What the earlier daemon had accepted and not begun.
-        let by = self.server.wanted.as_ref().map(|wanted| wanted.by.clone());
-        if self.server.wanted.as_ref().is_some_and(|wanted| wanted.wish == Wish::Stopped) {
-            self.by = by.unwrap_or_default();
+        let Some(Desired { state, by, .. }) = self.server.desired.clone() else { return };
+        if state == DesiredState::Stopped {
+            self.by = by;
             self.happen(Event::Stop.into()).await;
         } else if renew {
-            self.by = by.unwrap_or_default();
+            self.by = by;
             self.happen(Event::Restart(new_run_id()).into()).await;
         }
     }

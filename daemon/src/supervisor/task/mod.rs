@@ -39,9 +39,11 @@ use crate::logs::file::RunLog;
 use crate::metrics::RunningServer;
 use crate::os::cgroup::OomWatch;
 use crate::store::registry::{RunRecord, WishRecord};
+use llamactl_protocol::Actor;
+use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{Settings, layers};
-use llamactl_protocol::server::{Cause, Queue, QueueReason, Server, State};
+use llamactl_protocol::server::{Queue, QueueReason, Server, State};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,7 +66,7 @@ pub(super) struct Live {
     /// Requests at work when it was last asked.
     busy: Option<u32>,
     /// Who wanted it to end.
-    stopped_by: Option<String>,
+    stopped_by: Option<Actor>,
     /// Why it was ended, where nobody wanted that.
     fault: Option<Cause>,
     /// Whether the build has devices to offload to.
@@ -151,7 +153,7 @@ pub(super) struct ServerTask {
     live: Option<Live>,
     timer: Option<tokio::time::Instant>,
     /// Who asked for what is being done now.
-    by: String,
+    by: Actor,
     commands: mpsc::Receiver<Command>,
     published: watch::Sender<Server>,
     places: watch::Receiver<u64>,
@@ -182,16 +184,16 @@ impl ServerTask {
             State::Failed => Phase::Failed,
             _ => Phase::Stopped,
         };
-        let wanted = wish.as_ref().map(|wish| wish.wanted.wish);
+        let desired = wish.as_ref().map(|wish| wish.desired.state);
         let task = ServerTask {
             model,
             defaults,
             overrides: wish.map(|wish| wish.overrides).unwrap_or_default(),
-            life: Life { phase, wish: wanted, ..Life::default() },
+            life: Life { phase, desired, ..Life::default() },
             server,
             live: None,
             timer: None,
-            by: "boot".to_owned(),
+            by: Actor::Boot,
             commands,
             published,
             places: context.places.subscribe(),
@@ -243,7 +245,7 @@ impl ServerTask {
             Beginning::Resume { last, after } => {
                 self.context.admission().take(self.model.id, &self.model.name);
                 self.restore_streak(&last);
-                journal::POLICY.clone_into(&mut self.by);
+                self.by = Actor::Policy;
                 self.server.restart_at_ms = last.restart_at_ms;
                 self.happen(Event::Resume { run: new_run_id(), after }.into()).await;
             }
@@ -365,8 +367,7 @@ impl ServerTask {
             );
         }
         if after.rung().is_some() && before.rung().is_none() && after.fault().is_none() {
-            self.server.cause =
-                Some(status::requested(status::REQUESTED, "being stopped", &self.by));
+            self.server.cause = Some(status::cause(CauseCode::Requested, "being stopped"));
             if let Some(live) = &mut self.live {
                 live.stopped_by = Some(self.by.clone());
             }

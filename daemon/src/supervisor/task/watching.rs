@@ -9,10 +9,10 @@ use crate::supervisor::core::hang::{Hung, Look};
 use crate::supervisor::core::machine::RunId;
 use crate::supervisor::observe::Observation;
 use crate::supervisor::status;
-use crate::supervisor::task::journal::POLICY;
-use llamactl_protocol::WirePath;
+use llamactl_protocol::cause::{Cause, CauseCode};
+use llamactl_protocol::event::EventKind;
 use llamactl_protocol::options::layers;
-use llamactl_protocol::server::Cause;
+use llamactl_protocol::{Actor, Hint, Hints, WirePath};
 use std::time::Duration;
 
 const NOT_ANSWERING: &str = "not_answering";
@@ -77,17 +77,22 @@ impl ServerTask {
         };
         let message = format!("{what} for {} s.", lasted.as_secs());
         let cause = Cause {
-            hint: Some(format!(
-                "if it was only slow, set a longer hang-timeout: llamactl model set {} \
-                 hang-timeout=SECONDS",
-                self.model.name
-            )),
+            hints: self
+                .set_a_longer("if it was only slow, set a longer limit", "hang-timeout=SECONDS")
+                .into(),
             evidence: self.process_state().into_iter().collect(),
-            ..status::cause("hung", message)
+            ..status::cause(CauseCode::Hung, message)
         };
-        POLICY.clone_into(&mut self.by);
+        self.by = Actor::Policy;
         let text = format!("{} hangs: {}", self.model.name, cause.message);
-        self.tell("server.hung", POLICY, text, Some(self.life.phase.state()), Some(&cause)).await;
+        self.tell(
+            EventKind::ServerHung,
+            &Actor::Policy,
+            text,
+            Some(self.life.phase.state()),
+            Some(&cause),
+        )
+        .await;
         self.fail_by(cause);
         self.happen(Event::Hung.into()).await;
     }
@@ -98,14 +103,13 @@ impl ServerTask {
         let stage = self.server.stage.as_deref().map(|stage| format!(" of {stage}"));
         let done = self.server.progress_ratio.map(|ratio| format!(" at {:.0} %", ratio * 100.0));
         let cause = Cause {
-            hint: Some(format!(
-                "is the disk or the network it loads from slow or gone? Else set a longer limit: \
-                 llamactl model set {} load-stall-timeout=SECONDS",
-                self.model.name
-            )),
+            hints: Hints(vec![
+                Hint::to("see whether the disk or the network it loads from is slow or gone"),
+                self.set_a_longer("or set a longer limit", "load-stall-timeout=SECONDS"),
+            ]),
             evidence: self.process_state().into_iter().collect(),
             ..status::cause(
-                "stalled",
+                CauseCode::Stalled,
                 format!(
                     "Its load{}{} has not moved for {stall} s.",
                     stage.unwrap_or_default(),
@@ -113,11 +117,21 @@ impl ServerTask {
                 ),
             )
         };
-        POLICY.clone_into(&mut self.by);
+        self.by = Actor::Policy;
         let text = format!("{} stalls: {}", self.model.name, cause.message);
-        self.tell("server.stalled", POLICY, text, Some(self.life.phase.state()), Some(&cause))
-            .await;
+        self.tell(
+            EventKind::ServerStalled,
+            &Actor::Policy,
+            text,
+            Some(self.life.phase.state()),
+            Some(&cause),
+        )
+        .await;
         self.fail_by(cause);
+    }
+
+    fn set_a_longer(&self, what_for: &str, limit: &str) -> Hint {
+        Hint::run(what_for, ["llamactl", "model", "set", &self.model.name, limit])
     }
 
     fn fail_by(&mut self, cause: Cause) {
@@ -185,7 +199,7 @@ impl ServerTask {
         };
         if on_cpu && !warned {
             let text = format!("{} computes on the CPU: {why}", self.model.name);
-            self.tell("server.on_cpu", POLICY, text, None, None).await;
+            self.tell(EventKind::ServerOnCpu, &Actor::Policy, text, None, None).await;
         }
         self.warn(ON_CPU, on_cpu.then_some(why));
     }
@@ -194,7 +208,7 @@ impl ServerTask {
     /// record says when.
     pub(super) fn mark_ready(&mut self) {
         (self.server.stage, self.server.progress_ratio) = (None, None);
-        let by_policy = self.by == POLICY;
+        let by_policy = self.by == Actor::Policy;
         let Some(live) = &mut self.live else { return };
         if let Some(since_ms) = live.record.ready_at_ms {
             self.server.since_ms = since_ms;
@@ -211,8 +225,7 @@ impl ServerTask {
         self.server.run = Some(status::run(&live.record));
         // Why it had to be started again stays to be read.
         if !by_policy {
-            self.server.cause =
-                Some(status::requested(status::REQUESTED, "started as asked", &self.by));
+            self.server.cause = Some(status::cause(CauseCode::Requested, "started as asked"));
         }
     }
 
@@ -225,7 +238,7 @@ impl ServerTask {
         let (Some(at_ms), Some(load_ms)) = (record.ready_at_ms, record.load_ms) else { return };
         let (run, executable) = (record.id.clone(), record.executable.clone());
         let message = format!("{} is ready after {load_ms} ms", self.model.name);
-        let event = self.event("server.ready", Some(&run), message, None);
+        let event = self.event(EventKind::ServerReady, Some(&run), message, None);
         let put = self.context.registry.put_ready(run, at_ms, load_ms, executable, event);
         self.keep(put.await);
         self.tell_if_on_cpu().await;

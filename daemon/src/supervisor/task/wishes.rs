@@ -7,8 +7,8 @@ use crate::store::registry::StoreError;
 use crate::supervisor::core::machine::{Effect, Event, Phase, RunId};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::server::{Server, Wanted, Wish};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::server::{Desired, DesiredState, Server};
+use llamactl_protocol::{Actor, Failure, Kind};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -18,11 +18,11 @@ type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 #[derive(Debug)]
 pub(in crate::supervisor) enum Command {
     /// Run, with these settings over the model's own.
-    Start { overrides: Settings, by: String, reply: Reply<Answer> },
+    Start { overrides: Settings, by: Actor, reply: Reply<Answer> },
     /// Stop.
-    Stop { by: String, reply: Reply<Answer> },
+    Stop { by: Actor, reply: Reply<Answer> },
     /// Stop and run again, with these settings over the model's own.
-    Restart { overrides: Settings, by: String, reply: Reply<Answer> },
+    Restart { overrides: Settings, by: Actor, reply: Reply<Answer> },
     /// The model was changed.
     Model(Box<Model>),
     /// The defaults for all models were changed.
@@ -30,10 +30,10 @@ pub(in crate::supervisor) enum Command {
     /// What the driver says a run's process holds on GPUs.
     GpuMemory { run_id: RunId, bytes: Option<u64> },
     /// Take the model out of the registry, if it has no process, and end.
-    Remove { by: String, reply: Reply<Model> },
+    Remove { by: Actor, reply: Reply<Model> },
     /// The daemon stops: stop the process, leave the wish as it is. Answered when the stop has
     /// begun.
-    Shutdown { by: String, reply: oneshot::Sender<()> },
+    Shutdown { by: Actor, reply: oneshot::Sender<()> },
 }
 
 /// What came of a wish.
@@ -55,16 +55,17 @@ impl ServerTask {
         match command {
             Command::Start { overrides, by, reply } => {
                 let event = Event::Start(new_run_id());
-                let outcome = self.wish(Wish::Running, overrides, by, event).await;
+                let outcome = self.wish(DesiredState::Running, overrides, by, event).await;
                 self.answer(outcome, reply).await;
             }
             Command::Restart { overrides, by, reply } => {
                 let event = Event::Restart(new_run_id());
-                let outcome = self.wish(Wish::Running, overrides, by, event).await;
+                let outcome = self.wish(DesiredState::Running, overrides, by, event).await;
                 self.answer(outcome, reply).await;
             }
             Command::Stop { by, reply } => {
-                let outcome = self.wish(Wish::Stopped, Settings::new(), by, Event::Stop).await;
+                let outcome =
+                    self.wish(DesiredState::Stopped, Settings::new(), by, Event::Stop).await;
                 self.answer(outcome, reply).await;
             }
             Command::Model(model) => {
@@ -138,9 +139,9 @@ impl ServerTask {
     /// after it has answered.
     async fn wish(
         &mut self,
-        wish: Wish,
+        state: DesiredState,
         overrides: Settings,
-        by: String,
+        by: Actor,
         event: Event,
     ) -> Result<(Answer, Phase, Vec<Effect>), Failure> {
         let renews = matches!(event, Event::Restart(_));
@@ -169,12 +170,12 @@ impl ServerTask {
         // there is none, the one to come fulfils the wish.
         let phase = &self.life.phase;
         let renew = starts && phase.run().is_some() && (renews || phase.rung().is_some());
-        let (durable, wanted) = self.store_wish(wish, by.clone(), renew, kept.clone()).await?;
+        let (durable, desired) = self.store_wish(state, by.clone(), renew, kept.clone()).await?;
         if starts && self.context.stopping.is_cancelled() {
             self.release_if_at_rest();
             return Err(stopping());
         }
-        self.server.wanted = Some(wanted);
+        self.server.desired = Some(desired);
         self.overrides = kept;
         let before = self.life.phase.clone();
         let by_before = std::mem::replace(&mut self.by, by);
@@ -184,9 +185,9 @@ impl ServerTask {
             self.by = by_before;
         }
         self.publish();
-        let run_id = match wish {
-            Wish::Stopped => self.life.phase.run().cloned(),
-            Wish::Running | Wish::OnDemand => self.life.phase.wanted_run().cloned(),
+        let run_id = match state {
+            DesiredState::Stopped => self.life.phase.run().cloned(),
+            DesiredState::Running => self.life.phase.wanted_run().cloned(),
         };
         let answer = Answer { run_id, changed, durable, server: self.server.clone() };
         Ok((answer, before, effects))
@@ -194,21 +195,22 @@ impl ServerTask {
 
     async fn store_wish(
         &self,
-        wish: Wish,
-        by: String,
+        state: DesiredState,
+        by: Actor,
         renew: bool,
         overrides: Settings,
-    ) -> Result<(bool, Wanted), Failure> {
+    ) -> Result<(bool, Desired), Failure> {
         let registry = &self.context.registry;
-        match registry.put_wish(self.model.id, wish, by.clone(), renew, overrides).await {
-            Ok(wanted) => Ok((true, wanted)),
+        match registry.put_wish(self.model.id, state, by.clone(), renew, overrides).await {
+            Ok(desired) => Ok((true, desired)),
             // A stop goes on although it cannot be written: a full disk must not keep a server
             // running that somebody wants gone.
             Err(error)
-                if wish == Wish::Stopped && !matches!(error, StoreError::ModelNotFound(_)) =>
+                if state == DesiredState::Stopped
+                    && !matches!(error, StoreError::ModelNotFound(_)) =>
             {
                 tracing::error!(model = self.model.name, %error, "a stop could not be written");
-                Ok((false, Wanted { wish, by, at_ms: now_ms() }))
+                Ok((false, Desired { state, by, at_ms: now_ms() }))
             }
             Err(error) => {
                 self.release_if_at_rest();

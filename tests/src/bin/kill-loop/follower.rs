@@ -121,7 +121,7 @@ fn take(event: &Value, history: &History, (seen, changed): &(Mutex<Seen>, Condva
         event["kind"].as_str().unwrap_or_default(),
         event["model"].as_str().unwrap_or("-"),
         event["run_id"].as_str().unwrap_or("-"),
-        event["by"].as_str().unwrap_or_default(),
+        event["by"],
         event["message"].as_str().unwrap_or_default(),
     ));
     if seen.events.len() > KEPT {

@@ -153,7 +153,7 @@ fn shown(model: &Value, server: &Value) -> Shown {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             _ => "no cause".to_owned(),
         },
-        wish: text(&server["wanted"]["wish"]),
+        wish: text(&server["desired"]["state"]),
         run: text(&run["id"]),
         pid: run["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
         started_at_ms: run["started_at_ms"].as_i64(),

@@ -4,7 +4,7 @@ use crate::daemon::{milliseconds, stamp};
 use crate::model::{Model, Promise};
 use crate::process::Ms;
 use crate::world::{Daemon, Flow, World, broken};
-use llamactl_protocol::server::Wish;
+use llamactl_protocol::server::DesiredState;
 use llamactld::supervisor::core::machine::{self, Event, Rung};
 use llamactld::supervisor::core::recovery::Wanted;
 
@@ -14,9 +14,6 @@ pub(crate) enum Ask {
     Start,
     Stop,
     Restart,
-    Offer,
-    Demand,
-    Evict,
 }
 
 impl World {
@@ -28,13 +25,7 @@ impl World {
             return Ok(false);
         }
         let now = self.now;
-        let wish = self.models[at].life.wish;
-        let is_on_demand = wish == Some(Wish::OnDemand);
-        let starts = match ask {
-            Ask::Start | Ask::Restart => true,
-            Ask::Demand => is_on_demand,
-            Ask::Stop | Ask::Offer | Ask::Evict => false,
-        };
+        let starts = ask != Ask::Stop;
         let model = &self.models[at];
         if starts && self.admission.reserve(model.id, &model.name).is_err() {
             self.say(|| format!("model {}: {ask:?} refused: as many run as may", model.id));
@@ -51,34 +42,24 @@ impl World {
             Ask::Start => Event::Start(run),
             Ask::Stop => Event::Stop,
             Ask::Restart => Event::Restart(run),
-            Ask::Offer => Event::Offer,
-            Ask::Demand => Event::Demand(run),
-            Ask::Evict => Event::Evict,
         };
         let thought = self.think(at, event);
         if closing.is_some() {
             return self.enter(at, thought).map(|()| false);
         }
         self.risk()?;
-        let wish = match ask {
-            Ask::Start | Ask::Restart => Some(Wish::Running),
-            Ask::Stop => Some(Wish::Stopped),
-            Ask::Offer => Some(Wish::OnDemand),
-            Ask::Demand | Ask::Evict => None,
-        };
+        let state = if starts { DesiredState::Running } else { DesiredState::Stopped };
         let serial = self.serial;
         let model = &mut self.models[at];
-        if let Some(wish) = wish {
-            // Another process than the one that is there, if there is one.
-            let renew = starts
-                && thought.before.run().is_some()
-                && (ask == Ask::Restart || thought.before.rung().is_some());
-            model.wanted = Some(Wanted { wish, at_ms: stamp(now), renew });
-        }
+        // Another process than the one that is there, if there is one.
+        let renew = starts
+            && thought.before.run().is_some()
+            && (ask == Ask::Restart || thought.before.rung().is_some());
+        model.wanted = Some(Wanted { state, at_ms: stamp(now), renew });
         if starts && thought.before != thought.after.phase {
             (model.account.in_a_row, model.account.given_up_at) = (0, None);
         }
-        model.promise = promised(model, ask, starts, now, serial, is_on_demand);
+        model.promise = promised(model, ask, now, serial);
         self.enter(at, thought)?;
         Ok(true)
     }
@@ -116,21 +97,12 @@ impl World {
 }
 
 /// What whoever asked may rely on from now on.
-fn promised(
-    model: &Model,
-    ask: Ask,
-    starts: bool,
-    now: Ms,
-    serial: u64,
-    is_on_demand: bool,
-) -> Promise {
+fn promised(model: &Model, ask: Ask, now: Ms, serial: u64) -> Promise {
     let there = if model.process.is_some() { serial } else { 0 };
     match ask {
         Ask::Stop => Promise::Rest,
-        Ask::Offer => Promise::Nothing,
-        Ask::Evict if is_on_demand => Promise::Nothing,
         Ask::Restart => Promise::Run { since: now, after_serial: there, fragile: false },
-        Ask::Start | Ask::Demand if starts => {
+        Ask::Start => {
             let after_serial = match model.promise {
                 // What is being ended does not count.
                 _ if model.life.phase.rung().is_some() => there,
@@ -138,8 +110,7 @@ fn promised(
                 Promise::Run { after_serial, .. } => after_serial,
                 Promise::Nothing => 0,
             };
-            Promise::Run { since: now, after_serial, fragile: ask == Ask::Demand }
+            Promise::Run { since: now, after_serial, fragile: false }
         }
-        Ask::Start | Ask::Demand | Ask::Evict => model.promise,
     }
 }

@@ -18,13 +18,10 @@ const STATES: [State; 11] = [
     State::Adopting,
 ];
 
-const EVENTS: [&str; 18] = [
+const EVENTS: [&str; 15] = [
     "start",
     "stop",
     "restart",
-    "offer",
-    "demand",
-    "evict",
     "shutdown",
     "adopt",
     "resume",
@@ -45,26 +42,23 @@ fn column(event: &Event) -> usize {
         Event::Start(_) => 0,
         Event::Stop => 1,
         Event::Restart(_) => 2,
-        Event::Offer => 3,
-        Event::Demand(_) => 4,
-        Event::Evict => 5,
-        Event::Shutdown => 6,
-        Event::Adopt { .. } => 7,
-        Event::Resume { .. } => 8,
-        Event::Admitted => 9,
-        Event::SpawnFailed { .. } => 10,
-        Event::Health(_) => 11,
-        Event::Announced => 12,
-        Event::Progress => 13,
-        Event::Idle => 14,
-        Event::Hung => 15,
-        Event::Timer => 16,
-        Event::Exited { .. } => 17,
+        Event::Shutdown => 3,
+        Event::Adopt { .. } => 4,
+        Event::Resume { .. } => 5,
+        Event::Admitted => 6,
+        Event::SpawnFailed { .. } => 7,
+        Event::Health(_) => 8,
+        Event::Announced => 9,
+        Event::Progress => 10,
+        Event::Idle => 11,
+        Event::Hung => 12,
+        Event::Timer => 13,
+        Event::Exited { .. } => 14,
     }
 }
 
 /// The first of the events are what clients ask for.
-const ASKS: usize = 6;
+const ASKS: usize = 3;
 
 /// What happened, how often.
 #[derive(Clone, Copy, Debug)]

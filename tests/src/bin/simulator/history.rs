@@ -61,10 +61,7 @@ fn disturb(world: &mut World) -> Flow {
         0..520 => pass(world),
         520..620 => world.ask(at, Ask::Start).map(drop),
         620..690 => world.ask(at, Ask::Stop).map(drop),
-        690..750 => world.ask(at, Ask::Restart).map(drop),
-        750..765 => world.ask(at, Ask::Offer).map(drop),
-        765..785 => world.ask(at, Ask::Demand).map(drop),
-        785..800 => world.ask(at, Ask::Evict).map(drop),
+        690..800 => world.ask(at, Ask::Restart).map(drop),
         800..830 => {
             world.models[at].limits = any_limits(&mut world.rng);
             Ok(())

@@ -3,7 +3,7 @@
 use crate::model::{Model, Promise};
 use crate::process::NEVER;
 use crate::world::World;
-use llamactl_protocol::server::{State, Wish};
+use llamactl_protocol::server::{DesiredState, State};
 use llamactld::llama::Seen;
 use llamactld::supervisor::core::machine::{Phase, Rung};
 
@@ -112,7 +112,7 @@ pub(crate) fn at_rest(world: &World) -> Result<(), String> {
             (Phase::Failed | Phase::Ready { .. }, Promise::Nothing) => true,
             // What failed before the boot, and nobody has stopped since.
             (Phase::Failed, Promise::Rest) => {
-                model.wanted.is_some_and(|wanted| wanted.wish == Wish::Running)
+                model.wanted.is_some_and(|wanted| wanted.state == DesiredState::Running)
             }
             // An on-demand server that ended cleanly waits for the next demand.
             (Phase::Failed | Phase::Stopped, Promise::Run { since, fragile, .. }) => {

@@ -108,7 +108,7 @@ impl Bug {
                 if matches!(before.phase, Phase::Ready { asleep: false, .. }) =>
             {
                 let (mut life, effects) = machine::step(life, Event::Stop, context);
-                (life.wish, life.closing) = (before.wish, true);
+                (life.desired, life.closing) = (before.desired, true);
                 (life, effects)
             }
             (Bug::BelievedAnnouncement, Event::Announced) => match before.phase {

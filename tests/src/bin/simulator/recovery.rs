@@ -6,7 +6,7 @@ use crate::model::{Promise, Record};
 use crate::planted::Bug;
 use crate::process::Ms;
 use crate::world::{Daemon, Flow, Halt, World, any_bounds, broken};
-use llamactl_protocol::server::Wish;
+use llamactl_protocol::server::DesiredState;
 use llamactld::supervisor::core::admission::Admission;
 use llamactld::supervisor::core::machine::{self, Context, Event, Life, Phase};
 use llamactld::supervisor::core::recovery::{self, Next, Recovery};
@@ -72,11 +72,11 @@ impl World {
         let right = recovery::decide(model.wanted, last, seen, stamp(self.booted_at));
         let decision = Bug::recovery(self.bug, last, right);
         let failed = model.last.as_ref().is_some_and(|record| record.failed)
-            && model.wanted.is_some_and(|wanted| wanted.wish == Wish::Running);
+            && model.wanted.is_some_and(|wanted| wanted.state == DesiredState::Running);
         let record = model.last.as_ref();
         model.life = Life {
             phase: if failed { Phase::Failed } else { Phase::Stopped },
-            wish: model.wanted.map(|wanted| wanted.wish),
+            desired: model.wanted.map(|wanted| wanted.state),
             streak: Streak {
                 failures: record.map_or(0, |record| record.failures),
                 restarts: record.map_or(0, |record| record.restarts),
@@ -151,11 +151,7 @@ impl World {
                 self.risk()?;
                 // Should this daemon die before the wish is written anew, the next one goes on.
                 self.write_off(at, Some(now));
-                let ask = match self.models[at].life.wish {
-                    Some(Wish::OnDemand) => Ask::Demand,
-                    _ => Ask::Start,
-                };
-                if !self.ask(at, ask)? {
+                if !self.ask(at, Ask::Start)? {
                     self.models[at].promise = Promise::Nothing;
                 }
                 Ok(())

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use llamactl_protocol::{Failure, Kind};
-use llamactld::config::Config;
+use llamactld::config;
 use llamactld::lifecycle::args::Args;
 use llamactld::lifecycle::detach::{Herald, Side, detach};
 use llamactld::lifecycle::own_log;
@@ -11,7 +11,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let outcome = run(&Args::parse());
+    own_log::flush();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let mut stderr = std::io::stderr();
@@ -52,10 +54,10 @@ fn run(args: &Args) -> Result<(), Failure> {
 
 /// Says what holds; the refusal of what is wrong is the caller's to print.
 fn check_config(args: &Args) -> Result<(), Failure> {
-    let config = Config::load(args.config.as_deref(), args.system)?;
+    let report = config::load(args.config.as_deref(), args.system)?;
     let text = match args.json {
-        true => serde_json::to_string(&config.report()).unwrap_or_default() + "\n",
-        false => config.text(),
+        true => serde_json::to_string(&report).unwrap_or_default() + "\n",
+        false => config::text(&report),
     };
     // Whoever closed the pipe has read enough.
     let _ = std::io::stdout().write_all(text.as_bytes());

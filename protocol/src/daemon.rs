@@ -5,7 +5,7 @@ use crate::{Access, UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fmt;
+use std::num::NonZeroU32;
 
 /// Says who is calling and asks who answers. Send it together with the first call.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -103,19 +103,66 @@ pub struct DaemonReport {
     pub memory_bytes: Option<u64>,
 }
 
-/// What the daemon was configured to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What the daemon was configured to do, and by which file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigReport {
     /// The file it was read from; `None` where there is none and the defaults hold.
     pub path: Option<WirePath>,
+    /// What the file says, with the defaults in the place of what it does not say.
+    #[serde(flatten)]
+    pub config: Config,
+}
+
+/// The daemon's configuration: what `llamactld.toml` may say. A field is a key of the file; one
+/// whose type is another such struct is a table in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
     /// At most this many servers run at a time; `None` is no limit.
-    pub max_running: Option<u32>,
+    pub max_running: Option<NonZeroU32>,
     /// At most this many servers load at a time.
-    pub max_loading: u32,
+    pub max_loading: NonZeroU32,
     /// What becomes of the servers when the daemon ends unasked.
     pub on_daemon_exit: OnDaemonExit,
     /// What becomes of servers of ours that no record tells of.
     pub strays: Strays,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            max_running: None,
+            max_loading: const { NonZeroU32::new(2).unwrap() },
+            on_daemon_exit: OnDaemonExit::Keep,
+            strays: Strays::Adopt,
+        }
+    }
+}
+
+impl Config {
+    /// Whether servers outlive a daemon that ends unasked.
+    #[must_use]
+    pub fn keeps_servers(&self) -> bool {
+        self.on_daemon_exit == OnDaemonExit::Keep
+    }
+
+    /// Every key with its value, which is `Null` where nothing is set; a key in a table is
+    /// `table.key`, as in a file.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(String, Value)> {
+        fn collect(prefix: &str, value: Value, into: &mut Vec<(String, Value)>) {
+            match value {
+                Value::Object(table) => table.into_iter().for_each(|(key, value)| {
+                    let dot = if prefix.is_empty() { "" } else { "." };
+                    collect(&format!("{prefix}{dot}{key}"), value, into);
+                }),
+                value => into.push((prefix.to_owned(), value)),
+            }
+        }
+        let mut entries = Vec::new();
+        collect("", serde_json::to_value(self).unwrap_or_default(), &mut entries);
+        entries
+    }
 }
 
 /// What becomes of the servers when the daemon ends without having been told to stop.
@@ -128,15 +175,6 @@ pub enum OnDaemonExit {
     Stop,
 }
 
-impl fmt::Display for OnDaemonExit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            OnDaemonExit::Keep => "keep",
-            OnDaemonExit::Stop => "stop",
-        })
-    }
-}
-
 /// What becomes of servers that carry this registry's mark and that no record tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -145,15 +183,6 @@ pub enum Strays {
     Adopt,
     /// They are stopped.
     Stop,
-}
-
-impl fmt::Display for Strays {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Strays::Adopt => "adopt",
-            Strays::Stop => "stop",
-        })
-    }
 }
 
 /// The llama-server build in use.

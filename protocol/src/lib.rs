@@ -16,6 +16,7 @@ pub mod actor;
 pub mod cause;
 pub mod daemon;
 pub mod defaults;
+pub mod environment;
 pub mod event;
 pub mod exchange;
 pub mod failure;

@@ -53,16 +53,13 @@ fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
 }
 
 /// The configuration's file, and what holds.
-fn config(config: &ConfigReport) -> String {
-    let path = config.path.as_ref().map_or_else(|| "no file".to_owned(), ToString::to_string);
-    let max_running = config.max_running.map(|n| format!("max_running={n}"));
-    let values = [
-        max_running,
-        Some(format!("max_loading={}", config.max_loading)),
-        Some(format!("on_daemon_exit={}", config.on_daemon_exit)),
-        Some(format!("strays={}", config.strays)),
-    ];
-    format!("{path}: {}", listed(values).unwrap_or_default())
+fn config(report: &ConfigReport) -> String {
+    let path = report.path.as_ref().map_or_else(|| "no file".to_owned(), ToString::to_string);
+    let set = report.config.entries().into_iter().filter(|(_, value)| !value.is_null());
+    let set = set.map(|(key, value)| {
+        Some(format!("{key}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+    });
+    format!("{path}: {}", listed(set).unwrap_or_default())
 }
 
 fn connections(report: &DaemonReport) -> String {

@@ -3,10 +3,11 @@
 //! The daemon outlives the terminal, so it gets nothing of it: no standard streams, `/` as its
 //! directory, and of the environment only what it needs.
 
+use llamactl_protocol::environment::is_inherited;
 use llamactl_protocol::{Failure, Kind};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -18,37 +19,6 @@ use tokio::time::{Instant, sleep};
 const LOST_THE_RACE: i32 = 4;
 /// How long `llamactld --detach` may take: it waits for its own daemon and bounds that itself.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
-
-/// Variables the daemon inherits.
-const INHERITED: &[&str] = &[
-    "HOME",
-    "PATH",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "TZ",
-    "TMPDIR",
-    "XDG_STATE_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "XDG_CACHE_HOME",
-    "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "HSA_OVERRIDE_GFX_VERSION",
-    "GGML_VK_VISIBLE_DEVICES",
-    "ONEAPI_DEVICE_SELECTOR",
-    // Where other programs keep models.
-    "HF_HOME",
-    "HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE",
-    "LLAMA_CACHE",
-    "OLLAMA_MODELS",
-];
-/// Variables the daemon inherits by the beginning of their names.
-const INHERITED_PREFIXES: &[&str] = &["LC_", "LLAMACTL_"];
 
 /// How a launch ended well.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +52,7 @@ pub(crate) async fn launch(by_client: bool, socket: Option<&Path>) -> Result<Lau
     command
         .current_dir("/")
         .env_clear()
-        .envs(std::env::vars_os().filter(|(name, _)| is_inherited(name)))
+        .envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_inherited)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(stderr);
@@ -181,13 +151,6 @@ fn program() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(OsString::from("llamactld")))
 }
 
-fn is_inherited(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| {
-        INHERITED.contains(&name)
-            || INHERITED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,15 +173,5 @@ mod tests {
         assert_eq!(failure.hint.as_deref(), Some("free some"));
         assert_eq!(failure.details, Some(json!({ "evidence": ["at /x"] })));
         assert!(judged(1, "").unwrap_err().message.contains("exit status: 1"));
-    }
-
-    #[test]
-    fn the_terminals_variables_stay_behind() {
-        for name in ["HOME", "LC_ALL", "LLAMACTL_STATE_DIR", "CUDA_VISIBLE_DEVICES"] {
-            assert!(is_inherited(OsStr::new(name)), "{name}");
-        }
-        for name in ["SSH_AUTH_SOCK", "DISPLAY", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD", "HOMES"] {
-            assert!(!is_inherited(OsStr::new(name)), "{name}");
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! What the handlers of the socket work with: handles to everything, and who the daemon is.
 
-use crate::config::Config;
 use crate::library::Library;
 use crate::lifecycle::handover::Program;
 use crate::metrics::Metrics;
@@ -8,6 +7,7 @@ use crate::rpc::Counters;
 use crate::store::registry::Registry;
 use crate::supervisor::Supervisor;
 use llamactl_protocol::Actor;
+use llamactl_protocol::daemon::ConfigReport;
 use llamactl_protocol::place::run_dir;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct App {
     /// Where things are.
     pub places: Places,
     /// What it was configured to do.
-    pub config: Config,
+    pub config: ConfigReport,
     /// How this life of it began.
     pub beginning: Beginning,
     /// Its program, where it was started from.

@@ -67,7 +67,7 @@ async fn status(app: Arc<App>, _: Peer, _: DaemonStatus) -> Result<DaemonReport,
         socket: WirePath(app.places.socket.clone()),
         state_dir: WirePath(app.places.state_dir.clone()),
         log: app.places.log.clone().map(WirePath),
-        config: Some(app.config.report()),
+        config: Some(app.config.clone()),
         models: app.registry.count_models().await?,
         servers_active: active.iter().filter(|server| !server.state.is_settled_down()).count()
             as u64,

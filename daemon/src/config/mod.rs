@@ -3,111 +3,67 @@
 //! ```text
 //!   --config, $LLAMACTL_CONFIG ─▶ that file, which must be there
 //!   else ~/.config/llamactl/llamactld.toml, in system mode /etc/llamactl/llamactld.toml
-//!     ─▶ parse: key by key, each refusal with its line ─▶ Config
+//!     ─▶ Config, by serde ─▶ or a refusal with file, line, key and what would be right
 //! ```
 //!
 //! What belongs to a model is a setting of that model; here stands only what concerns the daemon as
 //! a whole. A mistake keeps the daemon from starting: going on without what somebody wrote would
 //! be doing something else than they asked for.
 
-use llamactl_protocol::daemon::{ConfigReport, OnDaemonExit, Strays};
+pub use llamactl_protocol::daemon::Config;
+
+use llamactl_protocol::daemon::ConfigReport;
 use llamactl_protocol::options::nearest;
 use llamactl_protocol::place::{CONFIG_VARIABLE, SYSTEM_CONFIG};
 use llamactl_protocol::{Failure, Kind, WirePath};
+use serde::Deserialize as _;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, Deserializer};
 
 /// The largest file that is read: one of this size is a mistake.
 const MAX_BYTES: u64 = 1 << 20;
 
-const KEYS: &[&str] = &["max_running", "max_loading", "on_daemon_exit", "strays"];
-
-/// What the daemon was configured to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The file it was read from; `None` where there is none and the defaults hold.
-    pub path: Option<PathBuf>,
-    /// At most this many servers run at a time; `None` is no limit.
-    pub max_running: Option<u32>,
-    /// At most this many servers load at a time.
-    pub max_loading: u32,
-    /// What becomes of the servers when the daemon ends unasked.
-    pub on_daemon_exit: OnDaemonExit,
-    /// What becomes of servers of ours that no record tells of.
-    pub strays: Strays,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            path: None,
-            max_running: None,
-            max_loading: 2,
-            on_daemon_exit: OnDaemonExit::Keep,
-            strays: Strays::Adopt,
+/// Reads the configuration: the file that was `named`, else the one at the place for this mode,
+/// which need not be there.
+///
+/// # Errors
+/// [`Kind::InvalidValue`], with file, line and key: the file is not what it should be, or one that
+/// was named is not there.
+pub fn load(named: Option<&Path>, system: bool) -> Result<ConfigReport, Failure> {
+    let usual = if named.is_some() { None } else { usual_path(system) };
+    let Some(path) = named.map(Path::to_owned).or_else(|| usual.clone()) else {
+        return Ok(ConfigReport::default());
+    };
+    let path = std::path::absolute(&path).map_err(|error| unreadable(&path, &error))?;
+    match read(&path) {
+        Ok(text) => {
+            let config = parse(&path, &text)?;
+            Ok(ConfigReport { path: Some(WirePath(path)), config })
         }
+        Err(error) if usual.is_some() && is_absence(&error) => Ok(ConfigReport::default()),
+        Err(error) => Err(unreadable(&path, &error)),
     }
 }
 
-impl Config {
-    /// Whether servers outlive a daemon that ends unasked.
-    #[must_use]
-    pub fn keeps_servers(&self) -> bool {
-        self.on_daemon_exit == OnDaemonExit::Keep
-    }
-
-    /// Reads the configuration: the file that was `named`, else the one at the place for this mode,
-    /// which need not be there.
-    ///
-    /// # Errors
-    /// [`Kind::InvalidValue`], with file, line and key: the file is not what it should be, or one
-    /// that was named is not there.
-    pub fn load(named: Option<&Path>, system: bool) -> Result<Config, Failure> {
-        let usual = if named.is_some() { None } else { usual_path(system) };
-        let Some(path) = named.map(Path::to_owned).or_else(|| usual.clone()) else {
-            return Ok(Config::default());
+/// As a file that says the same.
+#[must_use]
+pub fn text(report: &ConfigReport) -> String {
+    let mut text = match &report.path {
+        Some(path) => format!("# {path}\n"),
+        None => "# there is no file: the defaults hold\n".to_owned(),
+    };
+    for (key, value) in report.config.entries() {
+        // What may be left out is always a limit.
+        text += &match value.is_null() {
+            true => format!("# {key} = no limit\n"),
+            false => format!("{key} = {value}\n"),
         };
-        let path = std::path::absolute(&path).map_err(|error| unreadable(&path, &error))?;
-        match read(&path) {
-            Ok(text) => parse(&path, &text),
-            Err(error) if usual.is_some() && is_absence(&error) => Ok(Config::default()),
-            Err(error) => Err(unreadable(&path, &error)),
-        }
     }
-
-    /// As it is told on the wire.
-    #[must_use]
-    pub fn report(&self) -> ConfigReport {
-        ConfigReport {
-            path: self.path.clone().map(WirePath),
-            max_running: self.max_running,
-            max_loading: self.max_loading,
-            on_daemon_exit: self.on_daemon_exit,
-            strays: self.strays,
-        }
-    }
-
-    /// As a file that says the same.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let from = match &self.path {
-            Some(path) => format!("# {}", path.display()),
-            None => "# there is no file: the defaults hold".to_owned(),
-        };
-        let max_running = self.max_running.map_or_else(
-            || "# max_running = no limit".to_owned(),
-            |n| format!("max_running = {n}"),
-        );
-        format!(
-            "{from}\n{max_running}\nmax_loading = {}\non_daemon_exit = \"{}\"\nstrays = \"{}\"\n",
-            self.max_loading, self.on_daemon_exit, self.strays
-        )
-    }
+    text
 }
 
 /// Where the file lies when none is named. `None` where nothing says where the user's home is.
@@ -152,98 +108,85 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 /// The configuration that the text of a file says.
 fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
-    let source = Source { path, text };
+    let refuse = |span: Option<Range<usize>>, why: &str| {
+        let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        Failure::new(Kind::InvalidValue, format!("{}:{line}: {why}", path.display()))
+    };
     let table = DeTable::parse(text).map_err(|error| {
         let message = error.message().trim().replace('\n', ", ");
-        source
-            .refuse(error.span(), format!("this is not TOML: {message}"))
+        refuse(error.span(), &format!("this is not TOML: {message}"))
             .hint("texts stand in quotes, and each key on a line of its own: key = value")
     })?;
-    let mut config = Config { path: Some(path.to_owned()), ..Config::default() };
-    for (key, value) in table.get_ref() {
-        match key.get_ref().as_ref() {
-            "max_running" => config.max_running = Some(source.count("max_running", value)?),
-            "max_loading" => config.max_loading = source.count("max_loading", value)?,
-            "on_daemon_exit" => {
-                let choices = [("keep", OnDaemonExit::Keep), ("stop", OnDaemonExit::Stop)];
-                config.on_daemon_exit = source.choice("on_daemon_exit", value, &choices)?;
-            }
-            "strays" => {
-                let choices = [("adopt", Strays::Adopt), ("stop", Strays::Stop)];
-                config.strays = source.choice("strays", value, &choices)?;
-            }
-            unknown => {
-                let known = nearest(unknown, KEYS);
-                let failure = source
-                    .refuse(Some(key.span()), format!("there is no key {unknown}"))
-                    .details(json!({ "key": unknown, "nearest": known }));
-                return Err(match known {
-                    Some(known) => failure.hint(format!("did you mean {known}?")),
-                    None => failure.hint(format!("the keys are {}", KEYS.join(", "))),
-                });
-            }
-        }
-    }
-    Ok(config)
-}
-
-/// A file's text, and where in it something is wrong.
-struct Source<'t> {
-    path: &'t Path,
-    text: &'t str,
-}
-
-impl Source<'_> {
-    fn refuse(&self, span: Option<Range<usize>>, why: impl std::fmt::Display) -> Failure {
-        let before = span.and_then(|span| self.text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        Failure::new(Kind::InvalidValue, format!("{}:{line}: {why}", self.path.display()))
-    }
-
-    /// A whole number of at least 1.
-    fn count(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<u32, Failure> {
-        let number = match value.get_ref() {
-            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
-            _ => None,
+    Config::deserialize(Deserializer::from(table.clone())).map_err(|error| {
+        let span = error.span().unwrap_or_default();
+        let Some((key, is_value)) = key_at(table.get_ref(), span.start) else {
+            return refuse(error.span(), error.message());
         };
-        number.filter(|number| *number > 0).ok_or_else(|| {
-            let hint = match key {
-                "max_running" => "leave it out for no limit",
-                _ => "max_loading = 2",
+        let entries = Config::default().entries();
+        let keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
+        if !is_value {
+            let known = nearest(&key, &keys);
+            let failure = refuse(error.span(), &format!("there is no key {key}"))
+                .details(json!({ "key": key, "nearest": known }));
+            return match known {
+                Some(known) => failure.hint(format!("did you mean {known}?")),
+                None => failure.hint(format!("the keys are {}", keys.join(", "))),
             };
-            let why = format!("{key} is a whole number from 1 on");
-            self.refuse(Some(value.span()), why).hint(hint).details(json!({ "key": key }))
-        })
-    }
+        }
+        let said = text.get(span).unwrap_or_default();
+        let why = sentence(&key, said, error.message());
+        let default = entries.iter().find(|(known, _)| *known == key).map(|(_, default)| default);
+        let hint = match default.filter(|default| !default.is_null()) {
+            Some(default) => format!("write {key} = {default}"),
+            None => "leave it out for no limit".to_owned(),
+        };
+        refuse(error.span(), &why).hint(hint).details(json!({ "key": key }))
+    })
+}
 
-    fn choice<T: Copy>(
-        &self,
-        key: &str,
-        value: &Spanned<DeValue<'_>>,
-        choices: &[(&str, T)],
-    ) -> Result<T, Failure> {
-        let said = match value.get_ref() {
-            DeValue::String(text) => Some(text.as_ref()),
+/// The key, with its tables, that stands at a place of the text, and whether its value does.
+fn key_at(table: &DeTable<'_>, at: usize) -> Option<(String, bool)> {
+    table.iter().find_map(|(name, value)| {
+        let key = name.get_ref().to_string();
+        if name.span().contains(&at) {
+            return Some((key, false));
+        }
+        let in_table = match value.get_ref() {
+            DeValue::Table(table) => key_at(table, at),
             _ => None,
         };
-        let found = choices.iter().find(|(name, _)| Some(*name) == said);
-        found.map(|(_, value)| *value).ok_or_else(|| {
-            let names: Vec<String> =
-                choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            let names = names.join(" or ");
-            self.refuse(Some(value.span()), format!("{key} is {names}"))
-                .hint(format!("write {key} = {names}"))
-                .details(json!({ "key": key }))
-        })
+        match in_table {
+            Some((inner, is_value)) => Some((format!("{key}.{inner}"), is_value)),
+            None => value.span().contains(&at).then_some((key, true)),
+        }
+    })
+}
+
+/// What is wrong with a value, from serde's "invalid type: boolean `true`, expected `a` or `b`".
+fn sentence(key: &str, said: &str, message: &str) -> String {
+    match message.split_once(", expected ") {
+        Some((_, expected)) => {
+            let expected = expected.trim_start_matches("one of ").replace('`', "\"");
+            let expected = expected.replace("a nonzero u32", "a whole number from 1 on");
+            format!("{key} is {expected}")
+        }
+        None => format!("{key} cannot be {said}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use llamactl_protocol::daemon::{OnDaemonExit, Strays};
+    use std::num::NonZeroU32;
 
     fn parsed(text: &str) -> Result<Config, Failure> {
         parse(Path::new("/etc/x.toml"), text)
+    }
+
+    fn shown(config: &Config) -> String {
+        text(&ConfigReport { path: None, config: config.clone() })
     }
 
     #[test]
@@ -252,12 +195,12 @@ mod tests {
             "max_running = 3\nmax_loading = 1\non_daemon_exit = 'stop'\nstrays = \"stop\"\n",
         );
         let config = config.unwrap();
-        assert_eq!((config.max_running, config.max_loading), (Some(3), 1));
+        assert_eq!((config.max_running, config.max_loading.get()), (NonZeroU32::new(3), 1));
         assert_eq!((config.on_daemon_exit, config.strays), (OnDaemonExit::Stop, Strays::Stop));
-        assert_eq!(parsed(&config.text()).unwrap(), config);
+        assert_eq!(parsed(&shown(&config)).unwrap(), config);
         let defaults = parsed("# nothing\n").unwrap();
-        assert_eq!(Config { path: None, ..defaults.clone() }, Config::default());
-        assert_eq!(parsed(&defaults.text()).unwrap(), defaults);
+        assert_eq!(defaults, Config::default());
+        assert_eq!(parsed(&shown(&defaults)).unwrap(), defaults);
     }
 
     #[test]
@@ -270,7 +213,7 @@ mod tests {
             ("max_running = 'none'", ":1: max_running is a whole", "leave it out"),
             ("max_running = 5000000000", ":1: max_running is a whole", "leave it out"),
             ("# x\n\nstrays = 'kill'", ":3: strays is \"adopt\" or \"stop\"", "strays ="),
-            ("on_daemon_exit = true", "on_daemon_exit is \"keep\" or \"stop\"", "write"),
+            ("on_daemon_exit = true", "on_daemon_exit cannot be true", "= \"keep\""),
             ("max_running = 1\nmax_running = 2", ":2: this is not TOML", "key = value"),
             ("max_running", "this is not TOML", "key = value"),
         ] {
@@ -284,9 +227,9 @@ mod tests {
     #[test]
     fn what_was_named_must_be_there_and_be_a_file() {
         let dir = tempfile::tempdir().unwrap();
-        let absent = Config::load(Some(&dir.path().join("none.toml")), false).unwrap_err();
+        let absent = load(Some(&dir.path().join("none.toml")), false).unwrap_err();
         assert!(absent.message.contains("it is not there"), "{absent}");
-        let directory = Config::load(Some(dir.path()), false).unwrap_err();
+        let directory = load(Some(dir.path()), false).unwrap_err();
         assert!(directory.message.contains("not a plain file"), "{directory}");
     }
 }

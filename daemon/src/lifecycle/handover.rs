@@ -9,6 +9,7 @@
 //! The descriptors' numbers travel in an argument: no server inherits it, and there is nothing to
 //! take out of the environment again. Clients that connect meanwhile wait in the listener's queue.
 
+use super::own_log;
 use crate::os::descriptors::{close_on_exec_from, keep_on_exec};
 use crate::os::signals::ignore_hang_up;
 use llamactl_protocol::{Failure, Kind};
@@ -198,6 +199,7 @@ impl Program {
         if let Err(error) = prepared {
             tracing::error!(%error, "the listener cannot be handed on");
         }
+        own_log::flush();
         let arguments = || self.arguments.iter().cloned().chain([inheritance.argument()]);
         let error = self.command().arg0(&self.path).args(arguments()).exec();
         tracing::error!(%error, path = %self.path.display(), "the new program cannot be executed");

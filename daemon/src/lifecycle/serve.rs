@@ -8,10 +8,10 @@
 //!
 //! A second signal ends it at once; the servers then stay, for the next daemon to take over.
 
-use super::{service_manager, state_lock, watchdog};
+use super::{own_log, service_manager, state_lock, watchdog};
 use crate::api::app::{App, Beginning, Order, Places, StopOrder, StopSwitch};
 use crate::clock::now_ms;
-use crate::config::Config;
+use crate::config;
 use crate::library::{self, Library, Request};
 use crate::lifecycle::args::Args;
 use crate::lifecycle::detach::Herald;
@@ -25,6 +25,7 @@ use crate::os::signals::heed_ignored;
 use crate::rpc::{self, Authority, Counters, Keeper, Limits, socket};
 use crate::store::registry::{NewEvent, Registry};
 use crate::supervisor::{Start, Supervisor};
+use llamactl_protocol::daemon::ConfigReport;
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::library::ScanItem;
 use llamactl_protocol::place::{self, SYSTEM_SOCKET, SYSTEM_STATE_DIR};
@@ -49,7 +50,7 @@ pub struct Ready {
     bound: socket::Bound,
     state_lock: File,
     authority: Authority,
-    config: Config,
+    config: ConfigReport,
     beginning: Beginning,
     program: Program,
     /// A stop was ordered while the program before this one could not obey any more.
@@ -77,7 +78,7 @@ impl Ready {
         // A dump of a server would hold its model and its users' prompts.
         disable_core_dumps().map_err(|error| failed("cannot turn core dumps off", &error))?;
 
-        let config = Config::load(args.config.as_deref(), args.system)?;
+        let config = config::load(args.config.as_deref(), args.system)?;
         let uid = rustix::process::geteuid().as_raw();
         let state_dir = absolute(match &args.state_dir {
             Some(dir) => dir.clone(),
@@ -312,7 +313,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<Ended, Failure> {
         Watcher::start(),
         &places.state_dir,
         servers_dir.clone(),
-        config.clone(),
+        config.config.clone(),
         match beginning {
             Beginning::Asked => Start::Fresh,
             Beginning::ByClient => Start::Quiet,
@@ -516,6 +517,7 @@ fn obey_signals(stop: &StopSwitch, program: &Program, in_foreground: bool) -> Re
                     name,
                     "a second signal: ending at once; servers that still run are left to the next daemon"
                 );
+                own_log::flush();
                 std::process::exit(1);
             }
             stop.order(false, false, Actor::Signal { signal: name.to_owned() });

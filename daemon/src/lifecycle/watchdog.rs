@@ -9,7 +9,7 @@
 //! thread are counted, not time: while the whole process is stopped, or the machine sleeps, the
 //! thread makes no turn either, and afterwards the runtime has its full time again.
 
-use super::service_manager;
+use super::{own_log, service_manager};
 use crate::failpoint;
 use std::process;
 use std::sync::Arc;
@@ -99,6 +99,7 @@ fn end(limit: Duration) {
         limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         "the daemon stands still and ends itself; its servers run on, and the next daemon takes them over"
     );
+    own_log::flush();
     process::exit(EXIT_STATUS);
 }
 

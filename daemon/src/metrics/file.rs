@@ -3,44 +3,14 @@
 //! Reading a kept descriptor costs a half to a fifth of opening the file each time, needs no
 //! descriptor when the daemon has run out of them, and stays with the process it was opened for.
 
+use crate::os::proc::read_from_start;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a file that failed is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
-
-/// No file read here is near this size; one that is has something wrong with it.
-const MAX_BYTES: usize = 4 << 20;
-
-/// Reads all of `file` into `buffer`, replacing what was there.
-///
-/// # Errors
-/// What the kernel answers, and `FileTooLarge` above 4 MiB.
-pub(super) fn read_from_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut filled = 0;
-    buffer.resize(buffer.capacity(), 0);
-    loop {
-        if filled == buffer.len() {
-            if filled >= MAX_BYTES {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            buffer.resize((filled * 2).max(4096), 0);
-        }
-        let Some(room) = buffer.get_mut(filled..) else { return Ok(()) };
-        // A short read is not the end: the kernel hands such files out record by record.
-        match file.read_at(room, filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(())
-}
 
 /// A file by path. While it cannot be read it gives nothing, says so once, and is tried again
 /// from time to time.

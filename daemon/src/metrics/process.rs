@@ -1,20 +1,14 @@
-//! One process, as the kernel sees it: `/proc/PID/stat`, `status`, `io`.
+//! One process, as the kernel sees it.
 //!
-//! The files are opened once, through one handle on `/proc/PID`, so that all three are the same
-//! process's, and the start time in `stat` says whether it is the one that was meant. From then
-//! on the descriptors themselves are the identity: when the process is gone they give an error,
-//! never another process's figures. `smaps` is never read: it costs 10 ms and more per GiB and
-//! takes a lock the process needs.
+//! The start time says whether it is the one that was meant; from then on the files that are kept
+//! open are its identity. `smaps` is never read: it costs 10 ms and more per GiB and takes a lock
+//! the process needs.
 
-use super::file::read_from_start;
-use super::procfs;
 use super::rate::Rate;
+use crate::os::proc::{ProcessFiles, is_gone};
 use llamactl_protocol::metrics::ProcessSample;
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 /// A process to sample.
@@ -32,8 +26,7 @@ pub(super) struct ProcessReader {
 enum Files {
     /// Not opened yet, or the attempt failed for a reason that may pass (no descriptors left).
     Unopened,
-    /// `io` is for the process's owner only and may be missing.
-    Open { stat: File, status: File, io: Option<File> },
+    Open(ProcessFiles),
     /// The process is no more.
     Gone,
 }
@@ -81,58 +74,38 @@ impl ProcessReader {
 
     fn read(&mut self, now: Instant, buffer: &mut Vec<u8>) -> io::Result<ProcessSample> {
         if matches!(self.files, Files::Unopened) {
-            self.files = open(self.pid)?;
+            self.files = Files::Open(ProcessFiles::open(self.pid)?);
         }
-        let Files::Open { stat, status, io } = &self.files else {
-            return Err(Errno::SRCH.into());
-        };
-
-        let stat = parse(stat, buffer, procfs::process_stat)?;
-        let Some(stat) = stat.filter(|stat| !stat.ended) else { return Err(Errno::SRCH.into()) };
+        let gone = || io::Error::from(Errno::SRCH);
+        let Files::Open(files) = &self.files else { return Err(gone()) };
+        let stat = files.stat(buffer)?.filter(|stat| !stat.has_ended()).ok_or_else(gone)?;
         if self.start_ticks.is_some_and(|meant| meant != stat.start_ticks) {
-            return Err(Errno::SRCH.into());
+            return Err(gone());
         }
-        let (anonymous, file) = parse(status, buffer, procfs::process_memory)?;
-        // Denied to a process of another user or one that is not dumpable: unknown, not gone.
-        let io = io.as_ref().and_then(|io| parse(io, buffer, procfs::process_io).ok());
-        let (read, written) = io.unwrap_or_default();
+        let memory = files.memory(buffer)?;
+        let traffic = files.traffic(buffer);
 
         let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
         let cpu_ticks_per_second = self.cpu_ticks.advance(now, Some(stat.cpu_ticks));
         Ok(ProcessSample {
             pid: Some(self.pid),
             cpus_busy: cpu_ticks_per_second.map(|ticks| ticks / ticks_per_second),
-            memory_anonymous_bytes: anonymous,
-            memory_file_bytes: file,
+            memory_anonymous_bytes: memory.anonymous_bytes,
+            memory_file_bytes: memory.file_bytes,
             threads: stat.threads,
-            disk_read_bytes_per_second: self.read_bytes.advance(now, read),
-            disk_write_bytes_per_second: self.written_bytes.advance(now, written),
+            disk_read_bytes_per_second: self.read_bytes.advance(now, traffic.storage_read_bytes),
+            disk_write_bytes_per_second: self
+                .written_bytes
+                .advance(now, traffic.storage_written_bytes),
             gpu_memory_bytes: None,
         })
     }
 }
 
-fn open(pid: u32) -> io::Result<Files> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let directory = openat(CWD, format!("/proc/{pid}"), flags | OFlags::DIRECTORY, Mode::empty())?;
-    let file = |name: &str| -> Result<File, Errno> {
-        openat(&directory, name, flags, Mode::empty()).map(|fd: OwnedFd| File::from(fd))
-    };
-    Ok(Files::Open { stat: file("stat")?, status: file("status")?, io: file("io").ok() })
-}
-
-fn parse<T>(file: &File, buffer: &mut Vec<u8>, parse: impl FnOnce(&str) -> T) -> io::Result<T> {
-    read_from_start(file, buffer)?;
-    Ok(parse(&String::from_utf8_lossy(buffer)))
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::NOENT))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::os::proc::Stat;
     use std::process::{Child, Command, Stdio};
     use std::time::Duration;
 
@@ -161,9 +134,8 @@ pub(super) mod tests {
             self.stat().start_ticks
         }
 
-        fn stat(&self) -> procfs::ProcessStat {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-            procfs::process_stat(&stat).unwrap()
+        fn stat(&self) -> Stat {
+            Stat::parse(&crate::os::proc::read(self.0.id().cast_signed(), "stat").unwrap()).unwrap()
         }
 
         pub(crate) fn kill(&mut self) {
@@ -241,18 +213,5 @@ pub(super) mod tests {
         let victim = Victim::sleeping();
         let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks() - 1);
         assert_eq!(reader.sample(Instant::now(), &mut Vec::new()), ProcessSample::default());
-    }
-
-    #[test]
-    fn a_process_whose_traffic_is_private_is_seen_without_it() {
-        let victim = Victim::sleeping();
-        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks());
-        reader.sample(Instant::now(), &mut Vec::new());
-        let Files::Open { io, .. } = &mut reader.files else { panic!("not open") };
-        *io = None;
-        let later = Instant::now() + Duration::from_secs(1);
-        let sample = reader.sample(later, &mut Vec::new());
-        assert!(sample.cpus_busy.is_some());
-        assert_eq!(sample.disk_read_bytes_per_second, None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the text of the kernel's `/proc` files means. Pure: text in, numbers out.
+//! What the text of the kernel's `/proc` files about the machine means. Pure: text in, numbers out.
 //!
 //! A field an old or odd kernel does not write is `None`; a line that cannot be read is as if it
 //! were not there. Formats: proc(5) and the kernel's `Documentation/admin-guide/iostats.rst`.
@@ -122,48 +122,6 @@ pub(super) fn interfaces(net_dev: &str) -> impl Iterator<Item = (&str, u64, u64)
     })
 }
 
-/// What `/proc/PID/stat` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ProcessStat {
-    /// Whether it has ended and only waits to be reaped.
-    pub(super) ended: bool,
-    /// Processor time used, in clock ticks.
-    pub(super) cpu_ticks: u64,
-    /// Threads.
-    pub(super) threads: Option<u64>,
-    /// When it started, in clock ticks since boot: with the pid, its identity.
-    pub(super) start_ticks: u64,
-}
-
-/// Reads `/proc/PID/stat`.
-pub(super) fn process_stat(stat: &str) -> Option<ProcessStat> {
-    // The program's name is the program's choice and may hold spaces and brackets.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X" | "x");
-    let user: u64 = fields.nth(10)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let threads = fields.nth(4)?.parse().ok();
-    let start_ticks = fields.nth(1)?.parse().ok()?;
-    Some(ProcessStat { ended, cpu_ticks: user.checked_add(system)?, threads, start_ticks })
-}
-
-/// Resident memory from `/proc/PID/status`, in bytes: anonymous, and of files.
-pub(super) fn process_memory(status: &str) -> (Option<u64>, Option<u64>) {
-    (field(status, "RssAnon").and_then(kilobytes), field(status, "RssFile").and_then(kilobytes))
-}
-
-/// Storage traffic from `/proc/PID/io`, in bytes: read, and written.
-pub(super) fn process_io(io: &str) -> (Option<u64>, Option<u64>) {
-    let bytes = |name| field(io, name)?.trim().parse().ok();
-    (bytes("read_bytes"), bytes("write_bytes"))
-}
-
-/// The text behind `NAME:`.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,30 +206,5 @@ mod tests {
                     odd: 1 2\n";
         let all: Vec<_> = interfaces(text).collect();
         assert_eq!(all, [("lo", 3193, 3193), ("eth0", 154_270_430, 285_648)]);
-    }
-
-    #[test]
-    fn a_process_may_call_itself_anything() {
-        let stat = "14951 (a) R (b c) S 1 14944 12253 0 -1 4194304 103 0 0 0 70 30 5 6 20 0 12 0 \
-                    189074 3133440 390 18446744073709551615 0 0\n";
-        let expected =
-            ProcessStat { ended: false, cpu_ticks: 100, threads: Some(12), start_ticks: 189_074 };
-        assert_eq!(process_stat(stat), Some(expected));
-        assert!(process_stat(&stat.replace(") S ", ") Z ")).unwrap().ended);
-        assert_eq!(process_stat("1 (x) S 1 2"), None);
-        assert_eq!(process_stat(""), None);
-    }
-
-    #[test]
-    fn process_memory_and_traffic() {
-        let status = "Name:\tllama-server\nVmRSS:\t  3000 kB\nRssAnon:\t    1000 kB\n\
-                      RssFile:\t    2000 kB\nRssShmem:\t       0 kB\n";
-        assert_eq!(process_memory(status), (Some(1_024_000), Some(2_048_000)));
-        assert_eq!(process_memory("Name:\tkthreadd\nVmRSS:\t3 kB\n"), (None, None));
-
-        let io = "rchar: 7278\nwchar: 302\nread_bytes: 4096\nwrite_bytes: 512\n\
-                  cancelled_write_bytes: 1\n";
-        assert_eq!(process_io(io), (Some(4096), Some(512)));
-        assert_eq!(process_io("rchar: 1\n"), (None, None));
     }
 }

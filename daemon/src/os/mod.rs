@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! supervisor ──> process      who is this pid, has it ended, how; signals
+//! metrics    ──> proc         what /proc says of a process
 //!            ──> stdin        a standard input that never ends
 //! supervisor ──> cgroup       whether the kernel killed it because memory ran out
 //! llama      ──> listener     which process listens on a port
@@ -17,6 +18,7 @@ pub mod cgroup;
 pub mod descriptors;
 pub mod hole;
 pub mod listener;
+pub mod proc;
 pub mod process;
 pub mod signals;
 pub mod stdin;

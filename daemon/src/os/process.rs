@@ -13,6 +13,7 @@
 
 #![allow(unsafe_code)] // One ioctl that no library wraps, and waiting for a descriptor.
 
+use super::proc::{self, Stat, Traffic};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::ioctl::{Updater, ioctl, opcode};
@@ -20,8 +21,7 @@ use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
 };
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -32,11 +32,6 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub use rustix::process::Signal;
-
-/// More than any `/proc/PID/stat`, which is one short line.
-const STAT_MAX_BYTES: u64 = 4096;
-/// The kernel allows an environment of at most 6 MiB.
-const ENVIRON_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// One process of this boot: the pid and when it started, which together are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,9 +52,8 @@ impl ProcessId {
     /// Whether this very process is there and is not a zombie.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        read_stat(self.pid).is_some_and(|stat| {
-            stat.start_ticks == self.start_ticks && !matches!(stat.state, 'Z' | 'X')
-        })
+        read_stat(self.pid)
+            .is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.has_ended())
     }
 
     /// A handle on this very process; `None` when it is gone, also when its pid has a new owner.
@@ -234,10 +228,8 @@ fn ticks_to_seconds(ticks: u64) -> f64 {
 /// Two numbers that grow while a process loads: pages it has in memory, and bytes it has read.
 #[must_use]
 pub fn growth(pid: i32) -> (Option<u64>, Option<u64>) {
-    let text = |file| String::from_utf8(read_proc(pid, file, STAT_MAX_BYTES)?).ok();
-    let pages = text("statm").and_then(|text| text.split(' ').nth(1)?.parse().ok());
-    let read =
-        text("io").and_then(|text| text.strip_prefix("rchar: ")?.lines().next()?.parse().ok());
+    let pages = proc::read(pid, "statm").and_then(|text| proc::resident_pages(&text));
+    let read = proc::read(pid, "io").and_then(|text| Traffic::parse(&text).any_read_bytes);
     (pages, read)
 }
 
@@ -289,7 +281,7 @@ pub fn all() -> impl Iterator<Item = ProcessId> {
 /// at all (a zombie, or one in the middle of an exec: ask again).
 #[must_use]
 pub fn environ_has(pid: i32, key: &str, value: &str) -> Option<bool> {
-    let environ = read_proc(pid, "environ", ENVIRON_MAX_BYTES).filter(|read| !read.is_empty())?;
+    let environ = proc::read(pid, "environ").filter(|read| !read.is_empty())?;
     let wanted = format!("{key}={value}");
     Some(environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
 }
@@ -298,7 +290,7 @@ pub fn environ_has(pid: i32, key: &str, value: &str) -> Option<bool> {
 /// and when it cannot be read.
 #[must_use]
 pub fn environ_value(pid: i32, key: &str) -> Option<String> {
-    let environ = read_proc(pid, "environ", ENVIRON_MAX_BYTES)?;
+    let environ = proc::read(pid, "environ")?;
     let value = environ.split(|byte| *byte == 0).find_map(|entry| {
         entry.strip_prefix(key.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
     })?;
@@ -331,38 +323,8 @@ fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    state: char,
-    group: i32,
-    cpu_ticks: u64,
-    start_ticks: u64,
-}
-
 fn read_stat(pid: i32) -> Option<Stat> {
-    parse_stat(&read_proc(pid, "stat", STAT_MAX_BYTES)?)
-}
-
-/// Field 2 is the program's name in parentheses and may hold anything, parentheses and spaces
-/// too: the fields after it are counted from the last `)`.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
-    let end_of_name = memchr::memrchr(b')', line)?;
-    let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    // The state was field 3: behind it 5 is the group, 14 and 15 the processor time, 22 the start.
-    let group = fields.nth(1)?.parse().ok()?;
-    let user: u64 = fields.nth(8)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let start_ticks = fields.nth(6)?.parse().ok()?;
-    Some(Stat { state, group, cpu_ticks: user.saturating_add(system), start_ticks })
-}
-
-fn read_proc(pid: i32, file: &str, max_bytes: u64) -> Option<Vec<u8>> {
-    let path = format!("/proc/{}/{file}", valid_pid(pid).ok()?);
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(max_bytes).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    Stat::parse(&proc::read(pid, "stat")?)
 }
 
 #[cfg(test)]

@@ -25,7 +25,6 @@ pub use entries::{detail, entries, entry};
 pub use find::{find, library_path};
 pub use help::options_in;
 pub use inspect::{Found, inspect, is_replaced};
-pub use probe::DEVICE_VARIABLES;
 pub use refresh::{refresh, refused_by};
 pub use resolve::resolve;
 pub use verdict::refusals;

@@ -6,6 +6,7 @@ use super::help::options_in;
 use super::inspect::Found;
 use crate::os::process::{Signal, signal_group};
 use crate::store::registry::NewRuntime;
+use llamactl_protocol::environment::DEVICE_VARIABLES;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use memchr::memmem;
 use std::fs::File;
@@ -23,21 +24,6 @@ const PROGRESS_TEXT: &[u8] = b"cmd_child_to_router:state:";
 const LIMIT: Duration = Duration::from_secs(10);
 /// What of its output is read; present builds print 60 kB of help.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
-
-/// Variables of the daemon that a build is asked with: they decide which devices it finds. The
-/// servers inherit them too.
-pub const DEVICE_VARIABLES: &[&str] = &[
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
-    "NVIDIA_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "HSA_OVERRIDE_GFX_VERSION",
-    "GGML_VK_VISIBLE_DEVICES",
-    "VK_ICD_FILENAMES",
-    "VK_DRIVER_FILES",
-    "ONEAPI_DEVICE_SELECTOR",
-];
 
 /// Asks a build for its options, its version and its devices, and looks whether it reports
 /// progress. Blocks, as long as three times [`LIMIT`].

@@ -4,8 +4,9 @@
 //! listen, the metrics endpoint, and the name clients ask for.
 
 use crate::llama::Target;
-use crate::runtime::{DEVICE_VARIABLES, library_path};
+use crate::runtime::library_path;
 use crate::store::registry::RuntimeRecord;
+use llamactl_protocol::environment::DEVICE_VARIABLES;
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::{
     Settings, Told, VARIABLE_PREFIX, arguments, catalogue, find, rules, secret,

@@ -52,6 +52,7 @@ use machine::Moment;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -277,7 +278,10 @@ impl Supervisor {
             running: watch::Sender::new(vec![]),
             changes: watch::Sender::new(0),
             tasks: TaskTracker::new(),
-            admission: Mutex::new(Admission::new(config.max_running, config.max_loading)),
+            admission: Mutex::new(Admission::new(
+                config.max_running.map(NonZeroU32::get),
+                config.max_loading.get(),
+            )),
             places: watch::Sender::new(0),
             lifelines: Lifelines::new(!config.keeps_servers()),
             config,

@@ -1,10 +1,12 @@
 //! The daemon's own life: what it is configured to do, how it is replaced, and what it survives.
 
+use llamactl_protocol::environment::DEVICE_VARIABLES;
 use llamactl_tests::processes::Process;
 use llamactl_tests::{DEADLINE, Home, Rpc, TestModel, artifacts, eventually};
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::process::Signal;
 use serde_json::json;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -481,4 +483,50 @@ fn the_service_manager_hears_that_the_daemon_is_ready_alive_and_stopping() {
     daemon.signal(Signal::TERM);
     hear("STOPPING=1");
     assert!(daemon.wait().success());
+}
+
+#[test]
+fn every_device_variable_of_the_client_reaches_the_daemon_it_starts() {
+    let mut home = Home::without_llama_server().with_autostart();
+    for name in DEVICE_VARIABLES {
+        home = home.env(name, format!("of {name}"));
+    }
+    let _ = home.cli(["model", "list"]).ok();
+    let daemon = Process::open(home.daemon_pids()[0]).unwrap();
+    for name in DEVICE_VARIABLES {
+        assert_eq!(daemon.variable(name), Some(format!("of {name}")), "{name}");
+    }
+}
+
+#[test]
+fn a_log_that_hangs_neither_stops_the_daemon_nor_is_forgotten() {
+    let home = Home::without_llama_server().env("LLAMACTL_TEST_WATCHDOG_MS", "600");
+    let log = home.state_dir().join("log/llamactld.log");
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    fs::set_permissions(home.state_dir(), Permissions::from_mode(0o700)).unwrap();
+    mkfifoat(CWD, &log, Mode::RUSR | Mode::WUSR).unwrap();
+    let open = rustix::fs::open(&log, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty());
+    let mut pipe = File::from(open.unwrap());
+    let _ = home.cli(["daemon", "start"]).ok();
+    let life = started_at(&home);
+    // Nothing goes into the pipe any more; and this many lines do not fit into the queue.
+    while pipe.write(&[b'x'; 4096]).is_ok() {}
+    let mut rpc = home.connect();
+    for _ in 0..2000 {
+        let _ = rpc.call("daemon.hello", json!({ "protocol": 99 }));
+    }
+    let hung = Instant::now();
+    eventually(DEADLINE, "the watchdog has had its time twice", || {
+        assert_eq!(started_at(&home), life);
+        hung.elapsed() > Duration::from_millis(1200)
+    });
+    let mut said = Vec::new();
+    eventually(DEADLINE, "what is missing is said", || {
+        let mut some = [0; 4096];
+        while let Ok(length @ 1..) = pipe.read(&mut some) {
+            said.extend_from_slice(&some[..length]);
+        }
+        String::from_utf8_lossy(&said).contains("lines are missing here")
+    });
+    let _ = home.cli(["daemon", "stop"]).ok();
 }

@@ -17,6 +17,12 @@ pub struct DaemonHello {
     /// The wire contract the caller speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<u32>,
+    /// The command this connection serves, as a person would know it again: `llamactl start qwen3`.
+    /// Records of what is asked on this connection name it; without one they name the method. Of
+    /// more than 256 characters the first are kept, and control characters are replaced. It must
+    /// hold no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 /// Who answers.

@@ -4,6 +4,7 @@
 //! that does not answer it hangs; nothing waits for such a daemon longer than for its hello.
 
 use super::choose::{Tried, unreachable};
+use super::command::told;
 use super::probe;
 use crate::output;
 use llamactl_protocol::client::{Client, Follow, Items, connect, follow, follow_raw};
@@ -122,9 +123,20 @@ impl Daemon {
                 self.hello.set(Some(hello.clone()));
                 Ok(hello)
             }
-            None => timeout(self.patience, self.client.call(&ours()))
-                .await
-                .unwrap_or_else(|_| Err(self.hung())),
+            None => {
+                timeout(self.patience, self.say_hello()).await.unwrap_or_else(|_| Err(self.hung()))
+            }
+        }
+    }
+
+    async fn say_hello(&self) -> Result<Hello, Failure> {
+        let hello = ours();
+        match self.client.call(&hello).await {
+            // A daemon of before commands were told refuses what it does not know.
+            Err(failure) if failure.kind == Kind::InvalidParams => {
+                self.client.call(&DaemonHello { command: None, ..hello }).await
+            }
+            answer => answer,
         }
     }
 
@@ -150,8 +162,7 @@ impl Daemon {
                 () = self.found_to_hang.notified() => Err(self.hung()),
             };
         }
-        let params = ours();
-        let mut hello = pin!(timeout(self.patience, self.client.call(&params)));
+        let mut hello = pin!(timeout(self.patience, self.say_hello()));
         let (answer, done) = tokio::select! {
             biased;
             answer = &mut hello => (answer, None),
@@ -197,7 +208,11 @@ impl Daemon {
 }
 
 fn ours() -> DaemonHello {
-    DaemonHello { client_version: Some(VERSION.to_owned()), protocol: Some(PROTOCOL) }
+    DaemonHello {
+        client_version: Some(VERSION.to_owned()),
+        protocol: Some(PROTOCOL),
+        command: Some(told(std::env::args_os())),
+    }
 }
 
 #[cfg(test)]

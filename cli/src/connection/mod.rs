@@ -6,6 +6,7 @@
 //! ```
 
 mod choose;
+mod command;
 mod daemon;
 mod launch;
 

@@ -1,14 +1,13 @@
 //! What the handlers of the socket work with: handles to everything, and who the daemon is.
 
+use super::registration::Counters;
 use crate::library::Library;
-use crate::lifecycle::handover::Program;
 use crate::metrics::Metrics;
-use crate::rpc::Counters;
 use crate::store::registry::Registry;
 use crate::supervisor::Supervisor;
-use llamactl_protocol::Actor;
 use llamactl_protocol::daemon::ConfigReport;
 use llamactl_protocol::place::run_dir;
+use llamactl_protocol::{Actor, Failure};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -29,10 +28,9 @@ pub struct App {
     pub places: Places,
     /// What it was configured to do.
     pub config: ConfigReport,
-    /// How this life of it began.
-    pub beginning: Beginning,
-    /// Its program, where it was started from.
-    pub program: Program,
+    /// Runs the program that would take over, to see whether it would start: its version, or what
+    /// is wrong with it. Blocks for up to some ten seconds.
+    pub try_new_program: Arc<dyn Fn() -> Result<String, Failure> + Send + Sync>,
     /// When the daemon started.
     pub started_at_ms: i64,
     /// How to stop it.

@@ -1,9 +1,9 @@
 //! `daemon.*`
 
-use super::{asker, sampling_stopped};
+use super::registration::Caller;
+use super::sampling_stopped;
 use crate::api::app::App;
 use crate::clock::now_ms;
-use crate::rpc::{Peer, Service};
 use crate::runtime;
 use llamactl_protocol::daemon::{
     DaemonHello, DaemonPing, DaemonReport, DaemonRestart, DaemonStatus, DaemonStop, Hello, Pong,
@@ -16,16 +16,14 @@ use std::sync::Arc;
 const CAPABILITIES: &[&str] =
     &["adopt", "event.follow", "log.follow", "metrics.follow", "restart", "server.follow"];
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(hello).on(ping).on(status).on(stop).on(restart)
-}
-
-async fn hello(app: Arc<App>, peer: Peer, hello: DaemonHello) -> Result<Hello, Failure> {
+pub(super) async fn hello(app: &App, caller: Caller, hello: DaemonHello) -> Result<Hello, Failure> {
     if let Some(theirs) = hello.protocol
         && theirs != PROTOCOL
     {
-        let peer = peer.label();
-        tracing::info!(peer, theirs, ours = PROTOCOL, "a client speaks another protocol");
+        tracing::info!(caller = %caller.actor, theirs, ours = PROTOCOL, "a client speaks another protocol");
+    }
+    if let Some(command) = &hello.command {
+        caller.introduce(command);
     }
     Ok(Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -35,16 +33,16 @@ async fn hello(app: Arc<App>, peer: Peer, hello: DaemonHello) -> Result<Hello, F
         started_at_ms: app.started_at_ms,
         state_dir: WirePath(app.places.state_dir.clone()),
         registry_id: app.registry.id().to_string(),
-        access: peer.access,
+        access: caller.access,
         capabilities: CAPABILITIES.iter().map(|name| (*name).to_owned()).collect(),
     })
 }
 
-async fn ping(_: Arc<App>, _: Peer, ping: DaemonPing) -> Result<Pong, Failure> {
+pub(super) async fn ping(_: &App, _: Caller, ping: DaemonPing) -> Result<Pong, Failure> {
     Ok(Pong { n: ping.n, at_ms: now_ms() })
 }
 
-async fn status(app: Arc<App>, _: Peer, _: DaemonStatus) -> Result<DaemonReport, Failure> {
+pub(super) async fn status(app: &App, _: Caller, _: DaemonStatus) -> Result<DaemonReport, Failure> {
     let (runtime, problem) = match runtime::resolve(&app.registry, None).await {
         Ok(record) => (
             Some(Runtime {
@@ -82,18 +80,26 @@ async fn status(app: Arc<App>, _: Peer, _: DaemonStatus) -> Result<DaemonReport,
     })
 }
 
-async fn stop(app: Arc<App>, peer: Peer, stop: DaemonStop) -> Result<StopBegun, Failure> {
+pub(super) async fn stop(
+    app: &App,
+    caller: Caller,
+    stop: DaemonStop,
+) -> Result<StopBegun, Failure> {
     let servers = app.supervisor.close();
-    app.stop.order(stop.keep_servers, true, asker::<DaemonStop>(&peer));
+    app.stop.order(stop.keep_servers, true, caller.actor);
     let servers = if stop.keep_servers { 0 } else { servers as u64 };
     Ok(StopBegun { pid: std::process::id(), servers })
 }
 
-async fn restart(app: Arc<App>, peer: Peer, _: DaemonRestart) -> Result<RestartBegun, Failure> {
-    let program = app.program.clone();
-    let tried = tokio::task::spawn_blocking(move || program.try_out()).await;
+pub(super) async fn restart(
+    app: &App,
+    caller: Caller,
+    _: DaemonRestart,
+) -> Result<RestartBegun, Failure> {
+    let try_out = Arc::clone(&app.try_new_program);
+    let tried = tokio::task::spawn_blocking(move || try_out()).await;
     let version = tried.map_err(|error| Failure::new(Kind::Internal, error.to_string()))??;
-    app.stop.restart(asker::<DaemonRestart>(&peer), version.clone());
+    app.stop.restart(caller.actor, version.clone());
     if app.stop.stopping().is_some() {
         return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
     }

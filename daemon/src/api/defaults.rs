@@ -1,28 +1,26 @@
 //! `defaults.*`
 
-use super::asker;
 use super::model::differs_from_running;
+use super::registration::Caller;
 use crate::api::app::App;
 use crate::models::{self, Layers};
-use crate::rpc::{Peer, Service};
 use crate::store::registry::StoreError;
 use llamactl_protocol::defaults::{Defaults, DefaultsChanged, DefaultsSet, DefaultsShow};
 use llamactl_protocol::options::{Settings, rules, secret};
 use llamactl_protocol::{Failure, Kind};
-use std::sync::Arc;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(show).on(set)
-}
-
-async fn show(app: Arc<App>, _: Peer, _: DefaultsShow) -> Result<Defaults, Failure> {
+pub(super) async fn show(app: &App, _: Caller, _: DefaultsShow) -> Result<Defaults, Failure> {
     Ok(shown(app.registry.defaults().await?))
 }
 
-async fn set(app: Arc<App>, peer: Peer, set: DefaultsSet) -> Result<DefaultsChanged, Failure> {
+pub(super) async fn set(
+    app: &App,
+    caller: Caller,
+    set: DefaultsSet,
+) -> Result<DefaultsChanged, Failure> {
     let change = set.change;
     rules::check_given(&change.set)?;
-    let by = asker::<DefaultsSet>(&peer);
+    let by = caller.actor;
     loop {
         let before = app.registry.defaults().await?;
         let (build, note) = models::build_of(&app.registry, &before.settings).await?;
@@ -38,7 +36,7 @@ async fn set(app: Arc<App>, peer: Peer, set: DefaultsSet) -> Result<DefaultsChan
             models::accepted(build, &checked.set)?;
         }
         let after = checked.applied_to(&before.settings);
-        check_models(&app, &after).await?;
+        check_models(app, &after).await?;
         let secrets = app.registry.secrets();
         let away = models::put_away(secrets, checked.set, &before.settings).await?;
         let seen = change.if_revision.unwrap_or(before.revision);
@@ -58,7 +56,7 @@ async fn set(app: Arc<App>, peer: Peer, set: DefaultsSet) -> Result<DefaultsChan
                 }
                 let mut notes = checked.notes;
                 notes.extend(note.filter(|_| !change.set.is_empty()));
-                let takes_effect_on_restart = waiting(&app).await?;
+                let takes_effect_on_restart = waiting(app).await?;
                 let defaults = shown(defaults);
                 return Ok(DefaultsChanged { defaults, changed, takes_effect_on_restart, notes });
             }

@@ -1,26 +1,21 @@
 //! `event.*`
 
 use super::page;
+use super::registration::{Caller, Emission, Source};
 use crate::api::app::App;
-use crate::rpc::{Emission, Peer, Service, Source};
 use crate::store::registry::{EventBatch, EventFilter, Registry};
 use llamactl_protocol::event::{Event, EventFollow, EventList, EventPage};
 use llamactl_protocol::stream::Missed;
 use llamactl_protocol::{Failure, Kind};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use tokio::sync::watch;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(list).stream(follow)
-}
-
-async fn list(app: Arc<App>, _: Peer, list: EventList) -> Result<EventPage, Failure> {
+pub(super) async fn list(app: &App, _: Caller, list: EventList) -> Result<EventPage, Failure> {
     let limit = page::limit(list.limit, 500);
     let filter = EventFilter {
         after: list.after.unwrap_or(0),
         since_ms: list.since_ms,
-        model_id: model_id(&app, list.model).await?,
+        model_id: model_id(app, list.model).await?,
         kinds: kinds(list.kinds)?,
         limit: limit + 1,
     };
@@ -64,8 +59,8 @@ fn trimmed(after: i64, first: i64) -> Option<u64> {
     (trimmed > 0).then_some(trimmed)
 }
 
-async fn follow(app: Arc<App>, _: Peer, follow: EventFollow) -> Result<Events, Failure> {
-    let model_id = model_id(&app, follow.model).await?;
+pub(super) async fn follow(app: &App, _: Caller, follow: EventFollow) -> Result<Events, Failure> {
+    let model_id = model_id(app, follow.model).await?;
     let kinds = kinds(follow.kinds)?;
     // Subscribed before the registry is read, so that an event between the two wakes the stream.
     let last_event = app.registry.last_event();
@@ -95,7 +90,7 @@ const BATCH: u32 = 100;
 
 /// Reads events from the registry in order, so that none is lost however slow the reader; what was
 /// trimmed before it could be read is counted.
-struct Events {
+pub(super) struct Events {
     registry: Registry,
     last_event: watch::Receiver<i64>,
     filter: EventFilter,

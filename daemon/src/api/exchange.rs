@@ -1,28 +1,30 @@
 //! `model.export`, `model.import`, `model.document`, `model.put_document`.
 
-use super::asker;
 use super::model::shown;
 use super::model_settings::change;
+use super::registration::Caller;
 use crate::api::app::App;
-use crate::rpc::{Peer, Service};
 use crate::transfer::{edit, export, import};
 use llamactl_protocol::exchange::{
     Document, ExportPage, Imported, ModelDocument, ModelExport, ModelImport, ModelPutDocument,
 };
 use llamactl_protocol::model::Changed;
 use llamactl_protocol::{Failure, Kind};
-use std::sync::Arc;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(export).on(import).on(document).on(put_document)
-}
-
-async fn export(app: Arc<App>, _: Peer, export: ModelExport) -> Result<ExportPage, Failure> {
+pub(super) async fn export(
+    app: &App,
+    _: Caller,
+    export: ModelExport,
+) -> Result<ExportPage, Failure> {
     export::run(&app.registry, export).await
 }
 
-async fn import(app: Arc<App>, peer: Peer, import: ModelImport) -> Result<Imported, Failure> {
-    let by = asker::<ModelImport>(&peer);
+pub(super) async fn import(
+    app: &App,
+    caller: Caller,
+    import: ModelImport,
+) -> Result<Imported, Failure> {
+    let by = caller.actor;
     let outcome = import::run(&app.registry, import, by).await?;
     if let Some(defaults) = &outcome.done.defaults {
         app.supervisor.defaults_changed(&defaults.settings).await;
@@ -33,15 +35,19 @@ async fn import(app: Arc<App>, peer: Peer, import: ModelImport) -> Result<Import
     Ok(outcome.imported)
 }
 
-async fn document(app: Arc<App>, _: Peer, document: ModelDocument) -> Result<Document, Failure> {
+pub(super) async fn document(
+    app: &App,
+    _: Caller,
+    document: ModelDocument,
+) -> Result<Document, Failure> {
     let model = shown(app.registry.model(&document.model).await?);
     let text = edit::write_document(&model);
     Ok(Document { name: model.name, text, revision: model.revision })
 }
 
-async fn put_document(
-    app: Arc<App>,
-    peer: Peer,
+pub(super) async fn put_document(
+    app: &App,
+    caller: Caller,
     put: ModelPutDocument,
 ) -> Result<Changed, Failure> {
     let model = app.registry.model(&put.model).await?;
@@ -55,8 +61,8 @@ async fn put_document(
     }
     let edited = edit::read_document(&put.text, &model, revision)?;
     let what = Some("edited".to_owned());
-    let by = asker::<ModelPutDocument>(&peer);
-    change(&app, &model.name, &edited.change, what, by)
+    let by = caller.actor;
+    change(app, &model.name, &edited.change, what, by)
         .await
         .map_err(|failure| edited.placed(failure))
 }

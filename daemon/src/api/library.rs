@@ -1,11 +1,11 @@
 //! `scan.*`, `library.*`, `model.verify`
 
-use super::{asker, follower, vetting};
+use super::registration::{Caller, Emission, Source};
+use super::vetting;
 use crate::api::app::App;
 use crate::library::places::tidy;
 use crate::library::{Request, Scan};
 use crate::models;
-use crate::rpc::{Emission, Peer, Service, Source};
 use llamactl_protocol::library::{
     Forgotten, LibraryCache, LibraryDirectory, LibraryForget, LibraryList, LibraryPlaces,
     ModelVerify, Progress, ScanFollow, ScanItem, Verified,
@@ -16,17 +16,12 @@ use llamactl_protocol::{Failure, Kind, WirePath};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 /// The most directories one scan is asked to look through.
 const MAX_DIRECTORIES: usize = 256;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.stream(scan).on(list).on(forget).on(verify)
-}
-
-async fn scan(app: Arc<App>, peer: Peer, scan: ScanFollow) -> Result<Scanning, Failure> {
+pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<Scanning, Failure> {
     rules::check_given(&scan.settings)?;
     let change = SettingsChange { set: scan.settings, ..SettingsChange::default() };
     let vetted = vetting::vet(&app.registry, &change, &Settings::new()).await?;
@@ -36,7 +31,7 @@ async fn scan(app: Arc<App>, peer: Peer, scan: ScanFollow) -> Result<Scanning, F
     let none = Settings::new();
     let away = models::put_away(app.registry.secrets(), vetted.checked.set, &none).await?;
     let settings = away.settings;
-    let by = follower::<ScanFollow>(&peer);
+    let by = caller.actor;
     let directories = directories(scan.directories).await?;
     if scan.remember {
         let remembered = directories.iter().cloned().map(WirePath).collect();
@@ -94,7 +89,7 @@ fn check(path: &Path) -> Result<(), Failure> {
 }
 
 /// A scan, as a stream: it begins where nothing has been looked at.
-struct Scanning {
+pub(super) struct Scanning {
     begun: bool,
     scan: Scan,
 }
@@ -116,7 +111,7 @@ impl Source for Scanning {
     }
 }
 
-async fn list(app: Arc<App>, _: Peer, _: LibraryList) -> Result<LibraryPlaces, Failure> {
+pub(super) async fn list(app: &App, _: Caller, _: LibraryList) -> Result<LibraryPlaces, Failure> {
     let directories = app.registry.remembered_dirs().await?;
     let caches: Vec<_> = app.models.caches().to_vec();
     let there = spawn_blocking(move || {
@@ -135,16 +130,24 @@ async fn list(app: Arc<App>, _: Peer, _: LibraryList) -> Result<LibraryPlaces, F
     })
 }
 
-async fn forget(app: Arc<App>, peer: Peer, forget: LibraryForget) -> Result<Forgotten, Failure> {
+pub(super) async fn forget(
+    app: &App,
+    caller: Caller,
+    forget: LibraryForget,
+) -> Result<Forgotten, Failure> {
     let path = WirePath(tidy(forget.path.as_path()));
-    if app.registry.forget_dir(path.clone(), asker::<LibraryForget>(&peer)).await? {
+    if app.registry.forget_dir(path.clone(), caller.actor).await? {
         return Ok(Forgotten { path });
     }
     Err(Failure::new(Kind::FileNotFound, format!("{path} is not among the remembered directories"))
         .hint("llamactl model scan --list-dirs shows them"))
 }
 
-async fn verify(app: Arc<App>, peer: Peer, verify: ModelVerify) -> Result<Verified, Failure> {
+pub(super) async fn verify(
+    app: &App,
+    caller: Caller,
+    verify: ModelVerify,
+) -> Result<Verified, Failure> {
     let model = app.registry.model(&verify.model).await?;
-    app.models.verify(&model, asker::<ModelVerify>(&peer)).await
+    app.models.verify(&model, caller.actor).await
 }

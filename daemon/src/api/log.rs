@@ -1,5 +1,6 @@
 //! `log.*`
 
+use super::registration::{Caller, Emission, Source};
 use crate::api::app::App;
 use crate::logs::file::{RunLog, Stream};
 use crate::logs::index::TimeIndex;
@@ -7,7 +8,6 @@ use crate::logs::line::{Level, Line};
 use crate::logs::split::RawLine;
 use crate::logs::tail::{Chunk, Start, Tail, TailError};
 use crate::logs::watch::Watcher;
-use crate::rpc::{Emission, Peer, Service, Source};
 use crate::store::registry::Registry;
 use crate::supervisor::Supervisor;
 use llamactl_protocol::log::{LogFollow, LogLevel, LogLine, LogStream};
@@ -15,14 +15,9 @@ use llamactl_protocol::server::Server;
 use llamactl_protocol::stream::Missed;
 use llamactl_protocol::{Failure, Kind};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use tokio::sync::watch;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.stream(follow)
-}
-
-async fn follow(app: Arc<App>, _: Peer, follow: LogFollow) -> Result<Lines, Failure> {
+pub(super) async fn follow(app: &App, _: Caller, follow: LogFollow) -> Result<Lines, Failure> {
     let model = app.registry.model(&follow.model).await?;
     let status = app.supervisor.watch(&model).await?;
     let cursor = follow.after.as_deref().map(Cursor::parse).transpose()?;
@@ -139,7 +134,7 @@ struct Reading {
 
 /// Lines of a model's run, and of those that follow it. A slow reader slows only itself: the file
 /// is the queue, and what was freed before it was read is said.
-struct Lines {
+pub(super) struct Lines {
     registry: Registry,
     model_id: i64,
     supervisor: Supervisor,

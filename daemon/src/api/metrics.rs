@@ -1,25 +1,21 @@
 //! `metrics.*`
 
+use super::registration::{Broadcast, Caller, Source};
 use super::sampling_stopped;
 use crate::api::app::App;
-use crate::rpc::{Broadcast, Peer, Service, Source};
 use llamactl_protocol::Failure;
 use llamactl_protocol::metrics::{MetricsFollow, MetricsSample, Sample};
 use std::sync::Arc;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(sample).stream(follow)
-}
-
-async fn sample(app: Arc<App>, _: Peer, _: MetricsSample) -> Result<Sample, Failure> {
+pub(super) async fn sample(app: &App, _: Caller, _: MetricsSample) -> Result<Sample, Failure> {
     Ok((*app.metrics.latest().await.map_err(sampling_stopped)?).clone())
 }
 
-async fn follow(
-    app: Arc<App>,
-    _: Peer,
+pub(super) async fn follow(
+    app: &App,
+    _: Caller,
     _: MetricsFollow,
-) -> Result<impl Source<Item = Sample>, Failure> {
+) -> Result<impl Source<Item = Sample> + use<>, Failure> {
     let (latest, samples) = app.metrics.subscribe().await.map_err(sampling_stopped)?;
     Ok(Broadcast::new([item(&latest)], samples, |sample: Arc<Sample>| Some(item(&sample))))
 }

@@ -1,9 +1,9 @@
 //! `model.*`
 
-use super::{asker, old_build, page, resolved, vetting};
+use super::registration::Caller;
+use super::{old_build, page, resolved, vetting};
 use crate::api::app::App;
 use crate::models::{self, Layers};
-use crate::rpc::{Peer, Service};
 use crate::store::registry::{NewModel, StoreError};
 use crate::{gguf, library};
 use llamactl_protocol::model::{
@@ -14,13 +14,8 @@ use llamactl_protocol::options::{Group, Settings, rules, secret};
 use llamactl_protocol::{Failure, Kind, WirePath, name};
 use serde_json::json;
 use std::path::Path;
-use std::sync::Arc;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(add).on(list).on(show).on(rename).on(copy).on(alias).on(remove)
-}
-
-async fn add(app: Arc<App>, peer: Peer, add: ModelAdd) -> Result<Added, Failure> {
+pub(super) async fn add(app: &App, caller: Caller, add: ModelAdd) -> Result<Added, Failure> {
     rules::check_given(&add.settings)?;
     let change = SettingsChange { set: add.settings, ..SettingsChange::default() };
     let vetted = vetting::vet(&app.registry, &change, &Settings::new()).await?;
@@ -40,7 +35,7 @@ async fn add(app: Arc<App>, peer: Peer, add: ModelAdd) -> Result<Added, Failure>
     let settings = vetted.checked.set;
     let away = models::put_away(app.registry.secrets(), settings.clone(), &Settings::new()).await?;
     let new = NewModel { name: name.clone(), file, settings: away.settings };
-    let by = asker::<ModelAdd>(&peer);
+    let by = caller.actor;
     let added = app.registry.add_model(new, by).await;
     if added.is_err() {
         app.registry.secrets().remove(away.made);
@@ -62,7 +57,7 @@ async fn add(app: Arc<App>, peer: Peer, add: ModelAdd) -> Result<Added, Failure>
                 };
                 return Ok(Added { model: shown(there), added: false, notes });
             }
-            Err(name_taken(&app, &name, &by).await)
+            Err(name_taken(app, &name, &by).await)
         }
         Err(error) => Err(error.into()),
     }
@@ -103,7 +98,7 @@ async fn same_file(a: WirePath, b: WirePath) -> bool {
     tokio::task::spawn_blocking(compare).await.unwrap_or(false)
 }
 
-async fn list(app: Arc<App>, _: Peer, list: ModelList) -> Result<ModelPage, Failure> {
+pub(super) async fn list(app: &App, _: Caller, list: ModelList) -> Result<ModelPage, Failure> {
     let limit = page::limit(list.limit, 200);
     let (mut items, more) = page::cut(app.registry.models(list.after, limit + 1).await?, limit);
     app.models.look_at(&mut items).await?;
@@ -111,14 +106,14 @@ async fn list(app: Arc<App>, _: Peer, list: ModelList) -> Result<ModelPage, Fail
     Ok(ModelPage { items: items.into_iter().map(shown).collect(), next })
 }
 
-async fn show(app: Arc<App>, _: Peer, show: ModelShow) -> Result<ModelDetail, Failure> {
+pub(super) async fn show(app: &App, _: Caller, show: ModelShow) -> Result<ModelDetail, Failure> {
     let group = show.group.as_deref().map(Group::find).transpose()?;
     let mut record = app.registry.model_record(&show.model).await?;
     app.models.look_at(std::slice::from_mut(&mut record.model)).await?;
     let mut server = app.supervisor.server(&record.model).await?;
-    old_build::warn(&app, std::slice::from_mut(&mut server)).await;
+    old_build::warn(app, std::slice::from_mut(&mut server)).await;
     let resolved = if show.resolved || group.is_some() {
-        Some(resolved::resolve(&app, &record.model, &server, group).await?)
+        Some(resolved::resolve(app, &record.model, &server, group).await?)
     } else {
         None
     };
@@ -130,14 +125,18 @@ async fn show(app: Arc<App>, _: Peer, show: ModelShow) -> Result<ModelDetail, Fa
     })
 }
 
-async fn rename(app: Arc<App>, peer: Peer, rename: ModelRename) -> Result<Changed, Failure> {
+pub(super) async fn rename(
+    app: &App,
+    caller: Caller,
+    rename: ModelRename,
+) -> Result<Changed, Failure> {
     let to = name::check(rename.to)?;
-    let by = asker::<ModelRename>(&peer);
+    let by = caller.actor;
     let (model, changed) = app.registry.rename_model(&rename.model, to, by).await?;
-    finish(&app, model, changed, vec![]).await
+    finish(app, model, changed, vec![]).await
 }
 
-async fn copy(app: Arc<App>, peer: Peer, copy: ModelCopy) -> Result<Added, Failure> {
+pub(super) async fn copy(app: &App, caller: Caller, copy: ModelCopy) -> Result<Added, Failure> {
     let to = name::check(copy.to)?;
     // Nothing is read from a disk for a model that is not there.
     app.registry.model(&copy.model).await?;
@@ -145,15 +144,19 @@ async fn copy(app: Arc<App>, peer: Peer, copy: ModelCopy) -> Result<Added, Failu
         Some(path) => Some(library::read(path).await?),
         None => None,
     };
-    match app.registry.copy_model(&copy.model, to, file, asker::<ModelCopy>(&peer)).await {
+    match app.registry.copy_model(&copy.model, to, file, caller.actor).await {
         Ok(model) => Ok(Added { model: shown(model), added: true, notes: vec![] }),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn alias(app: Arc<App>, peer: Peer, alias: ModelAlias) -> Result<Changed, Failure> {
+pub(super) async fn alias(
+    app: &App,
+    caller: Caller,
+    alias: ModelAlias,
+) -> Result<Changed, Failure> {
     let add = alias.add.into_iter().map(name::check).collect::<Result<Vec<_>, _>>()?;
-    let by = asker::<ModelAlias>(&peer);
+    let by = caller.actor;
     let model = app.registry.model(&alias.model).await?;
     if let Some(other) = alias.remove.iter().find(|name| !model.aliases.contains(name)) {
         return Err(Failure::new(
@@ -163,12 +166,16 @@ async fn alias(app: Arc<App>, peer: Peer, alias: ModelAlias) -> Result<Changed, 
         .details(json!({ "aliases": model.aliases })));
     }
     let (model, changed) = app.registry.change_aliases(&alias.model, add, alias.remove, by).await?;
-    finish(&app, model, changed, vec![]).await
+    finish(app, model, changed, vec![]).await
 }
 
-async fn remove(app: Arc<App>, peer: Peer, remove: ModelRemove) -> Result<Removed, Failure> {
+pub(super) async fn remove(
+    app: &App,
+    caller: Caller,
+    remove: ModelRemove,
+) -> Result<Removed, Failure> {
     let model = app.registry.model(&remove.model).await?;
-    let by = asker::<ModelRemove>(&peer);
+    let by = caller.actor;
     let used_before = app.registry.used_secrets().await?;
     let removed = app.supervisor.remove(&model, remove.stop, by).await?;
     // Only what this model alone used: another request may be keeping a secret just now.

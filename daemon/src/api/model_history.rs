@@ -1,9 +1,9 @@
 //! `model.history`, `model.diff`, `model.rollback`: what a model was like.
 
 use super::model_settings::change;
-use super::{asker, page};
+use super::page;
+use super::registration::Caller;
 use crate::api::app::App;
-use crate::rpc::{Peer, Service};
 use crate::store::registry::Registry;
 use llamactl_protocol::model::{
     Changed, Difference, Model, ModelDiff, ModelHistory, ModelRollback, Revision, RevisionDiff,
@@ -12,13 +12,12 @@ use llamactl_protocol::model::{
 use llamactl_protocol::options::{layers, secret};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(history).on(diff).on(rollback)
-}
-
-async fn history(app: Arc<App>, _: Peer, history: ModelHistory) -> Result<RevisionPage, Failure> {
+pub(super) async fn history(
+    app: &App,
+    _: Caller,
+    history: ModelHistory,
+) -> Result<RevisionPage, Failure> {
     let model = app.registry.model(&history.model).await?;
     let limit = page::limit(history.limit, 200);
     let revisions = app.registry.revisions(model.id, history.before, limit + 1).await?;
@@ -27,7 +26,7 @@ async fn history(app: Arc<App>, _: Peer, history: ModelHistory) -> Result<Revisi
     Ok(RevisionPage { items: items.into_iter().map(shown).collect(), next })
 }
 
-async fn diff(app: Arc<App>, _: Peer, diff: ModelDiff) -> Result<RevisionDiff, Failure> {
+pub(super) async fn diff(app: &App, _: Caller, diff: ModelDiff) -> Result<RevisionDiff, Failure> {
     let model = app.registry.model(&diff.model).await?;
     let to = diff.to.unwrap_or(model.revision);
     let from = diff.from.unwrap_or(to - 1);
@@ -36,7 +35,11 @@ async fn diff(app: Arc<App>, _: Peer, diff: ModelDiff) -> Result<RevisionDiff, F
     Ok(RevisionDiff { model: model.name, from, to, changes: differences(&before, &after) })
 }
 
-async fn rollback(app: Arc<App>, peer: Peer, rollback: ModelRollback) -> Result<Changed, Failure> {
+pub(super) async fn rollback(
+    app: &App,
+    caller: Caller,
+    rollback: ModelRollback,
+) -> Result<Changed, Failure> {
     let model = app.registry.model(&rollback.model).await?;
     let to = rollback.to.unwrap_or(model.revision - 1);
     let then = revision(&app.registry, &model, to).await?;
@@ -53,7 +56,7 @@ async fn rollback(app: Arc<App>, peer: Peer, rollback: ModelRollback) -> Result<
         ..SettingsChange::default()
     };
     let what = Some(format!("back to revision {to}"));
-    change(&app, &rollback.model, &back, what, asker::<ModelRollback>(&peer)).await
+    change(app, &rollback.model, &back, what, caller.actor).await
 }
 
 async fn revision(registry: &Registry, model: &Model, number: i64) -> Result<Revision, Failure> {

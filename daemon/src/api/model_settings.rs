@@ -1,26 +1,21 @@
 //! `model.set`, `model.args`, `model.key`: a model's settings and what comes of them.
 
 use super::model::{finish, shown};
-use super::{asker, vetting};
+use super::registration::Caller;
+use super::vetting;
 use crate::api::app::App;
 use crate::library;
 use crate::models::{self, Layers};
-use crate::rpc::{Peer, Service};
 use crate::store::registry::{ModelChange, StoreError};
 use llamactl_protocol::model::{
     Changed, CommandLine, Key, ModelArgs, ModelKey, ModelSet, SettingsChange,
 };
 use llamactl_protocol::options::{Settings, rules};
 use llamactl_protocol::{Actor, Failure, Kind};
-use std::sync::Arc;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(set).on(args).on(key)
-}
-
-async fn set(app: Arc<App>, peer: Peer, set: ModelSet) -> Result<Changed, Failure> {
+pub(super) async fn set(app: &App, caller: Caller, set: ModelSet) -> Result<Changed, Failure> {
     rules::check_given(&set.change.set)?;
-    change(&app, &set.model, &set.change, None, asker::<ModelSet>(&peer)).await
+    change(app, &set.model, &set.change, None, caller.actor).await
 }
 
 /// Changes settings and, where `path` is among them, the file. `what` says what the change is,
@@ -65,12 +60,12 @@ pub(super) async fn change(
     }
 }
 
-async fn args(app: Arc<App>, _: Peer, args: ModelArgs) -> Result<CommandLine, Failure> {
+pub(super) async fn args(app: &App, _: Caller, args: ModelArgs) -> Result<CommandLine, Failure> {
     let model = app.registry.model(&args.model).await?;
     app.supervisor.command_line(&model).await
 }
 
-async fn key(app: Arc<App>, _: Peer, key: ModelKey) -> Result<Key, Failure> {
+pub(super) async fn key(app: &App, _: Caller, key: ModelKey) -> Result<Key, Failure> {
     let model = app.registry.model(&key.model).await?;
     let settings = Layers::of(&app.registry, &model, Settings::new()).await?.effective();
     let secrets = app.registry.secrets().clone();

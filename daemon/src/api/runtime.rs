@@ -1,8 +1,8 @@
 //! `runtime.*`
 
-use super::{asker, page};
+use super::page;
+use super::registration::Caller;
 use crate::api::app::App;
-use crate::rpc::{Peer, Service};
 use crate::runtime::{self, SYSTEM};
 use llamactl_protocol::options::VARIABLE_PREFIX;
 use llamactl_protocol::runtime::{
@@ -12,14 +12,13 @@ use llamactl_protocol::runtime::{
 };
 use llamactl_protocol::{Failure, Kind};
 use serde_json::json;
-use std::sync::Arc;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(add).on(list).on(show).on(choose).on(set).on(remove).on(refresh)
-}
-
-async fn add(app: Arc<App>, peer: Peer, add: RuntimeAdd) -> Result<RuntimeAdded, Failure> {
-    let by = asker::<RuntimeAdd>(&peer);
+pub(super) async fn add(
+    app: &App,
+    caller: Caller,
+    add: RuntimeAdd,
+) -> Result<RuntimeAdded, Failure> {
+    let by = caller.actor;
     let asked = add.environment.clone();
     let (named, added) =
         runtime::add(&app.registry, add.path, add.name, add.environment, &by).await?;
@@ -33,7 +32,7 @@ async fn add(app: Arc<App>, peer: Peer, add: RuntimeAdd) -> Result<RuntimeAdded,
     Ok(RuntimeAdded { runtime: runtime::entry(&app.registry, &named.name).await?, added, notes })
 }
 
-async fn list(app: Arc<App>, _: Peer, list: RuntimeList) -> Result<RuntimePage, Failure> {
+pub(super) async fn list(app: &App, _: Caller, list: RuntimeList) -> Result<RuntimePage, Failure> {
     let limit = page::limit(list.limit, 200);
     let mut entries = runtime::entries(&app.registry).await?;
     match list.after.as_deref() {
@@ -49,12 +48,20 @@ async fn list(app: Arc<App>, _: Peer, list: RuntimeList) -> Result<RuntimePage, 
     Ok(RuntimePage { items, next })
 }
 
-async fn show(app: Arc<App>, _: Peer, show: RuntimeShow) -> Result<RuntimeDetail, Failure> {
+pub(super) async fn show(
+    app: &App,
+    _: Caller,
+    show: RuntimeShow,
+) -> Result<RuntimeDetail, Failure> {
     runtime::detail(&app.registry, &show.name).await
 }
 
-async fn choose(app: Arc<App>, peer: Peer, wanted: RuntimeUse) -> Result<RuntimeUsed, Failure> {
-    let by = asker::<RuntimeUse>(&peer);
+pub(super) async fn choose(
+    app: &App,
+    caller: Caller,
+    wanted: RuntimeUse,
+) -> Result<RuntimeUsed, Failure> {
+    let by = caller.actor;
     let is_system = wanted.name == SYSTEM;
     // One that cannot be used is not made the default; the way back is always open.
     let record = match runtime::resolve(&app.registry, Some(&wanted.name)).await {
@@ -72,7 +79,11 @@ async fn choose(app: Arc<App>, peer: Peer, wanted: RuntimeUse) -> Result<Runtime
     Ok(RuntimeUsed { runtime, changed, refused })
 }
 
-async fn set(app: Arc<App>, peer: Peer, set: RuntimeSet) -> Result<RuntimeChanged, Failure> {
+pub(super) async fn set(
+    app: &App,
+    caller: Caller,
+    set: RuntimeSet,
+) -> Result<RuntimeChanged, Failure> {
     let put = set
         .set
         .into_iter()
@@ -95,7 +106,7 @@ async fn set(app: Arc<App>, peer: Peer, set: RuntimeSet) -> Result<RuntimeChange
         )
         .hint("give its llama-server a name first: llamactl runtime add PATH --name NAME"));
     }
-    let by = asker::<RuntimeSet>(&peer);
+    let by = caller.actor;
     let (named, changed) = app.registry.change_runtime(&set.name, put, unset, by).await?;
     let runtime = runtime::entry(&app.registry, &named.name).await?;
     Ok(RuntimeChanged { runtime, changed })
@@ -110,9 +121,9 @@ fn variable(key: &str) -> Result<&str, Failure> {
     })
 }
 
-async fn remove(
-    app: Arc<App>,
-    peer: Peer,
+pub(super) async fn remove(
+    app: &App,
+    caller: Caller,
     remove: RuntimeRemove,
 ) -> Result<RuntimeRemoved, Failure> {
     if remove.name == SYSTEM {
@@ -122,17 +133,17 @@ async fn remove(
         )
         .hint("llamactl runtime use NAME makes another the default"));
     }
-    let by = asker::<RuntimeRemove>(&peer);
+    let by = caller.actor;
     let removed = app.registry.remove_runtime(&remove.name, by).await?;
     Ok(RuntimeRemoved { name: removed.name, path: removed.path })
 }
 
-async fn refresh(
-    app: Arc<App>,
-    peer: Peer,
+pub(super) async fn refresh(
+    app: &App,
+    caller: Caller,
     refresh: RuntimeRefresh,
 ) -> Result<RuntimesRefreshed, Failure> {
-    let by = asker::<RuntimeRefresh>(&peer);
+    let by = caller.actor;
     let items = runtime::refresh(&app.registry, refresh.name.as_deref(), &by).await?;
     Ok(RuntimesRefreshed { items })
 }

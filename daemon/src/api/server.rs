@@ -1,9 +1,9 @@
 //! `server.*`
 
-use super::{asker, old_build, page, vetting};
+use super::registration::{Caller, Emission, Latest, Source};
+use super::{old_build, page, vetting};
 use crate::api::app::App;
 use crate::clock::now_ms;
-use crate::rpc::{Emission, Peer, Service, Source};
 use crate::supervisor::{Answer, Supervisor};
 use crate::why::explain;
 use llamactl_protocol::model::{FileState, Model, SettingsChange};
@@ -14,14 +14,9 @@ use llamactl_protocol::server::{
 };
 use llamactl_protocol::{Access, Actor, Failure, Kind};
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use tokio::sync::watch;
 
-pub(super) fn register(service: Service<App>) -> Service<App> {
-    service.on(list).on(show).on(why).on(start).on(stop).on(restart).stream(follow)
-}
-
-async fn list(app: Arc<App>, _: Peer, list: ServerList) -> Result<ServerPage, Failure> {
+pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<ServerPage, Failure> {
     let limit = page::limit(list.limit, 200);
     let servers = if list.all {
         let models = app.registry.models(list.after, limit + 1).await?;
@@ -39,19 +34,19 @@ async fn list(app: Arc<App>, _: Peer, list: ServerList) -> Result<ServerPage, Fa
     };
     let (mut items, more) = page::cut(servers, limit);
     let next = items.last().filter(|_| more).map(|server| server.model.clone());
-    old_build::warn(&app, &mut items).await;
+    old_build::warn(app, &mut items).await;
     Ok(ServerPage { items, next })
 }
 
-async fn show(app: Arc<App>, _: Peer, show: ServerShow) -> Result<Server, Failure> {
+pub(super) async fn show(app: &App, _: Caller, show: ServerShow) -> Result<Server, Failure> {
     let model = app.registry.model(&show.model).await?;
     let mut server = app.supervisor.server(&model).await?;
-    old_build::warn(&app, std::slice::from_mut(&mut server)).await;
+    old_build::warn(app, std::slice::from_mut(&mut server)).await;
     Ok(server)
 }
 
-async fn why(app: Arc<App>, peer: Peer, why: ServerWhy) -> Result<Why, Failure> {
-    let server = show(Arc::clone(&app), peer, ServerShow { model: why.model }).await?;
+pub(super) async fn why(app: &App, caller: Caller, why: ServerWhy) -> Result<Why, Failure> {
+    let server = show(app, caller, ServerShow { model: why.model }).await?;
     let events = app.registry.history_of_model(server.model_id, HISTORY).await?;
     Ok(explain(server, events, now_ms()))
 }
@@ -60,23 +55,31 @@ async fn why(app: Arc<App>, peer: Peer, why: ServerWhy) -> Result<Why, Failure> 
 /// what led there.
 const HISTORY: u32 = 40;
 
-async fn start(app: Arc<App>, peer: Peer, start: ServerStart) -> Result<Accepted, Failure> {
+pub(super) async fn start(
+    app: &App,
+    caller: Caller,
+    start: ServerStart,
+) -> Result<Accepted, Failure> {
     let model = app.registry.model(&start.model).await?;
-    let overrides = overrides(&app, peer, &model, start.set).await?;
-    read_anew(&app, &model, asker::<ServerStart>(&peer)).await?;
-    app.supervisor.start_server(&model, overrides, asker::<ServerStart>(&peer)).await.map(accepted)
+    let overrides = overrides(app, caller.access, &model, start.set).await?;
+    read_anew(app, &model, caller.actor.clone()).await?;
+    app.supervisor.start_server(&model, overrides, caller.actor).await.map(accepted)
 }
 
-async fn stop(app: Arc<App>, peer: Peer, stop: ServerStop) -> Result<Accepted, Failure> {
+pub(super) async fn stop(app: &App, caller: Caller, stop: ServerStop) -> Result<Accepted, Failure> {
     let model = app.registry.model(&stop.model).await?;
-    app.supervisor.stop_server(&model, asker::<ServerStop>(&peer)).await.map(accepted)
+    app.supervisor.stop_server(&model, caller.actor).await.map(accepted)
 }
 
-async fn restart(app: Arc<App>, peer: Peer, restart: ServerRestart) -> Result<Accepted, Failure> {
+pub(super) async fn restart(
+    app: &App,
+    caller: Caller,
+    restart: ServerRestart,
+) -> Result<Accepted, Failure> {
     let model = app.registry.model(&restart.model).await?;
-    let overrides = overrides(&app, peer, &model, restart.set).await?;
-    let by = asker::<ServerRestart>(&peer);
-    read_anew(&app, &model, by.clone()).await?;
+    let overrides = overrides(app, caller.access, &model, restart.set).await?;
+    let by = caller.actor;
+    read_anew(app, &model, by.clone()).await?;
     app.supervisor.restart_server(&model, overrides, by).await.map(accepted)
 }
 
@@ -94,7 +97,7 @@ async fn read_anew(app: &App, model: &Model, by: Actor) -> Result<(), Failure> {
 /// Settings for one run, checked as the model's own would be.
 async fn overrides(
     app: &App,
-    peer: Peer,
+    access: Access,
     model: &Model,
     set: Settings,
 ) -> Result<Settings, Failure> {
@@ -102,7 +105,7 @@ async fn overrides(
         return Ok(set);
     }
     // Settings name paths and arguments: who may only start and stop may not set them.
-    if peer.access < Access::Admin {
+    if access < Access::Admin {
         return Err(Failure::new(Kind::NotAllowed, "settings for one run need admin access")
             .hint("start it without --set, or ask the daemon's owner"));
     }
@@ -129,11 +132,11 @@ fn accepted(answer: Answer) -> Accepted {
     }
 }
 
-async fn follow(app: Arc<App>, _: Peer, follow: ServerFollow) -> Result<Servers, Failure> {
+pub(super) async fn follow(app: &App, _: Caller, follow: ServerFollow) -> Result<Servers, Failure> {
     Ok(match follow.model {
         Some(model) => {
             let model = app.registry.model(&model).await?;
-            Servers::One { status: app.supervisor.watch(&model).await?, first: true }
+            Servers::One(Latest::new(app.supervisor.watch(&model).await?, Server::clone))
         }
         None => Servers::All {
             changes: app.supervisor.changes(),
@@ -146,11 +149,8 @@ async fn follow(app: Arc<App>, _: Peer, follow: ServerFollow) -> Result<Servers,
 }
 
 /// States of one server or of all; states in between may be skipped, the last never.
-enum Servers {
-    One {
-        status: watch::Receiver<Server>,
-        first: bool,
-    },
+pub(super) enum Servers {
+    One(Latest<Server, Server, fn(&Server) -> Server>),
     All {
         changes: watch::Receiver<u64>,
         supervisor: Supervisor,
@@ -166,19 +166,8 @@ impl Source for Servers {
 
     async fn next(&mut self) -> Emission<Server> {
         match self {
-            Servers::One { status, first } => {
-                if std::mem::take(first) {
-                    let data = status.borrow_and_update().clone();
-                    return Emission::Snapshot { cursor: None, data };
-                }
-                match status.changed().await {
-                    Ok(()) => {
-                        Emission::Change { cursor: None, data: status.borrow_and_update().clone() }
-                    }
-                    // The model was removed.
-                    Err(_) => Emission::done(None),
-                }
-            }
+            // Its end is the model's removal.
+            Servers::One(latest) => latest.next().await,
             Servers::All { changes, supervisor, sent, queue, first } => loop {
                 if let Some((snapshot, data)) = queue.pop_front() {
                     return if snapshot {

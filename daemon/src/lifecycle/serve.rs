@@ -338,14 +338,16 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<Ended, Failure> {
         counters: Arc::clone(&counters),
         places: places.clone(),
         config,
-        beginning,
-        program: program.clone(),
+        try_new_program: {
+            let program = program.clone();
+            Arc::new(move || program.try_out())
+        },
         started_at_ms,
         stop: stop.clone(),
     });
     let deadline = std::env::var(rpc::TEST_MESSAGE_DEADLINE_VARIABLE).ok();
     let server = rpc::Server {
-        routes: crate::api::service(app).into_routes(),
+        routes: crate::api::routes(app),
         authority,
         limits: Limits::with_test_deadline(deadline.as_deref()),
         counters,

@@ -6,6 +6,8 @@
 //!            ──> stdin        a standard input that never ends
 //! supervisor ──> cgroup       whether the kernel killed it because memory ran out
 //! llama      ──> listener     which process listens on a port
+//! rpc        ──> peer         the groups of the process at the other end of a socket
+//!            ──> user         names of users, numbers of groups
 //! supervisor ──> descriptors  what a child must not inherit, limits
 //! takeover   ──> signals      what survives the execution of another program
 //! logs       ──> hole         freeing the head of a file that another process appends to
@@ -18,7 +20,9 @@ pub mod cgroup;
 pub mod descriptors;
 pub mod hole;
 pub mod listener;
+pub mod peer;
 pub mod proc;
 pub mod process;
 pub mod signals;
 pub mod stdin;
+pub mod user;

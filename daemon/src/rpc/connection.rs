@@ -13,15 +13,16 @@
 //!   peer hangs up.
 //! * When the peer hangs up, calls that look are dropped; a change that has begun is finished.
 
-use super::carry_out::{Work, carry_out};
+use super::answer::refusal_line;
 use super::counters::Counters;
+use super::dispatch::{Work, dispatch};
 use super::frame::{Frame, Lines};
 use super::hangup::hung_up;
 use super::limits::Limits;
 use super::message::parse;
 use super::outbox::outbox;
 use super::peer::Peer;
-use super::refusal::refusal_line;
+
 use super::service::Routes;
 use super::session::{Session, Signals};
 use llamactl_protocol::{Failure, Kind};
@@ -35,8 +36,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a peer that is sent away may take to read why.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a connection that is sent away stays open, so that its peer can read why.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How long after it connected a peer is still heard when the daemon stops: who connects says at once
 /// what it came for, and would otherwise be told nothing.
@@ -83,7 +84,7 @@ pub(super) async fn serve(
         Ending::Refused(_) => {
             // Closing with input unread would cut the peer off before it reads the reason, so
             // what it still writes is read and forgotten for a moment.
-            let _ = timeout(FAREWELL, async { tokio::join!(&mut writer, lines.discard()) }).await;
+            let _ = timeout(LINGER, async { tokio::join!(&mut writer, lines.discard()) }).await;
         }
         Ending::Gone => {}
     }
@@ -106,7 +107,7 @@ impl Reader {
         if let Ending::Refused(failure) = &ending {
             self.session.streams.close_all();
             let line = refusal_line(failure, self.session.limits.message_bytes);
-            let _ = timeout(FAREWELL, self.session.outbox.send(line, None)).await;
+            let _ = timeout(LINGER, self.session.outbox.send(line, None)).await;
         }
         ending
     }
@@ -185,7 +186,7 @@ impl Reader {
         });
         let work = Work { message, after, done, slot };
         let (session, routes) = (Arc::clone(&self.session), Arc::clone(&self.routes));
-        let mut running = Box::pin(carry_out(session, routes, work));
+        let mut running = Box::pin(dispatch(session, routes, work));
         // Most calls answer without waiting for anything: those need no task of their own.
         if futures_util::poll!(&mut running).is_pending() {
             self.session.tasks.spawn(running);

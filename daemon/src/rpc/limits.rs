@@ -20,7 +20,7 @@ pub struct Limits {
     /// peer's writes.
     pub calls_in_flight: usize,
     /// Streams one connection may have open.
-    pub subscriptions: u32,
+    pub subscriptions: usize,
     /// Bytes queued to one peer. A message longer than this is queued alone, so at most the
     /// larger of this and one message waits.
     pub queued_bytes: u32,

@@ -1,18 +1,18 @@
 //! Accepts connections, turns away what is too much, and stops in order.
 //!
 //! ```text
-//!   accept ──▶ who? ──▶ seat? ──▶ task per connection
-//!               ╰────────┴──▶ one line that says why not, closed unread
+//!   accept ──▶ who? ──▶ one more? ──▶ task per connection
+//!               ╰─────────┴──▶ one line that says why not, closed unread
 //!
 //!   stop: no more accepting and reading ─▶ calls finish, streams end, queues flush ─▶ cut off
 //! ```
 
+use super::answer::refusal_line;
 use super::connection;
 use super::counters::Counters;
 use super::hangup::hung_up;
 use super::limits::Limits;
-use super::peer::{Authority, Peer};
-use super::refusal::refusal_line;
+use super::peer::Authority;
 use super::service::Routes;
 use super::session::{Signals, lock};
 use llamactl_protocol::{Failure, Kind};
@@ -33,15 +33,15 @@ use tokio_util::task::TaskTracker;
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a peer that is turned away may take to read why, and how many may at a time.
-const FAREWELL: Duration = Duration::from_secs(1);
-const FAREWELLS: usize = 16;
+/// How long a connection that is turned away stays open, so that its peer can read why; and how
+/// many may at a time.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGERING: usize = 16;
 
 /// What a listener serves, to whom, and within what bounds.
-#[derive(Clone, Debug)]
 pub struct Server {
     /// The methods.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// Who may connect.
     pub authority: Authority,
     /// The bounds.
@@ -67,13 +67,13 @@ impl Server {
         let stop_deadline = self.limits.stop_deadline;
         let (abort, connections) = (CancellationToken::new(), TaskTracker::new());
         let accepting = Accepting {
-            routes: Arc::new(self.routes),
+            routes: self.routes,
             authority: self.authority,
             limits: self.limits,
             counters: self.counters,
-            census: Arc::default(),
+            open: Arc::default(),
             connections: connections.clone(),
-            farewells: Arc::new(Semaphore::new(FAREWELLS)),
+            lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             stop: stop.clone(),
             abort: abort.clone(),
         };
@@ -100,9 +100,9 @@ struct Accepting {
     authority: Authority,
     limits: Limits,
     counters: Arc<Counters>,
-    census: Arc<Census>,
+    open: Arc<ConnectionCounts>,
     connections: TaskTracker,
-    farewells: Arc<Semaphore>,
+    lingering: Arc<Semaphore>,
     stop: CancellationToken,
     abort: CancellationToken,
 }
@@ -163,11 +163,11 @@ impl Accepting {
 
     /// Starts serving a connection, or turns it away.
     fn admit(&self, stream: UnixStream) {
-        let admitted = self.identify(&stream).and_then(|peer| {
-            let seat = self.census.seat(peer.uid, &self.limits)?;
-            Ok((peer, seat))
+        let admitted = self.authority.admit(&stream).and_then(|peer| {
+            let permit = self.open.permit(peer.uid, &self.limits)?;
+            Ok((peer, permit))
         });
-        let (peer, seat) = match admitted {
+        let (peer, permit) = match admitted {
             Ok(admitted) => admitted,
             Err(failure) => return self.turn_away(stream, &failure),
         };
@@ -176,21 +176,10 @@ impl Accepting {
         let (routes, counters) = (Arc::clone(&self.routes), Arc::clone(&self.counters));
         let limits = self.limits;
         self.connections.spawn(async move {
-            let _seat = seat;
+            let _permit = permit;
             let _open = Open(Arc::clone(&counters));
             connection::serve(stream, peer, routes, limits, counters, signals).await;
         });
-    }
-
-    fn identify(&self, stream: &UnixStream) -> Result<Peer, Failure> {
-        let credentials = stream.peer_cred().map_err(|error| {
-            Failure::new(
-                Kind::PeerRefused,
-                format!("the kernel does not say who connects: {error}"),
-            )
-        })?;
-        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-        self.authority.admit(credentials.uid(), credentials.gid(), pid)
     }
 
     /// Says why not, and closes. Nothing of what the peer sent is read.
@@ -200,12 +189,12 @@ impl Accepting {
         say(&stream, failure);
         // Closed at once, a peer that writes before it reads would see a broken pipe and not the
         // reason. A few may have a moment; in a flood the others are closed at once.
-        if let Ok(farewell) = Arc::clone(&self.farewells).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&self.lingering).try_acquire_owned() {
             let stop = self.stop.clone();
             self.connections.spawn(async move {
-                let left = timeout(FAREWELL, hung_up(stream.as_fd()));
+                let left = timeout(LINGER, hung_up(stream.as_fd()));
                 stop.run_until_cancelled(left).await;
-                drop(farewell);
+                drop(permit);
             });
         }
     }
@@ -213,7 +202,7 @@ impl Accepting {
 
 /// Writes the reason and ends the writing direction. Best effort: a fresh connection has room.
 fn say(stream: &UnixStream, failure: &Failure) {
-    let mut line = String::from(refusal_line(failure, usize::MAX));
+    let mut line = refusal_line(failure, usize::MAX);
     line.push('\n');
     let said = stream.try_write(line.as_bytes());
     let ended = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
@@ -259,19 +248,19 @@ impl Spare {
     }
 }
 
-/// Who is connected.
+/// How many connections each user has open.
 #[derive(Debug, Default)]
-struct Census(Mutex<HashMap<u32, usize>>);
+struct ConnectionCounts(Mutex<HashMap<u32, usize>>);
 
-/// A place among the connections of a user; dropping it frees the place.
+/// Leave for one connection of a user; it counts until this is dropped.
 #[derive(Debug)]
-struct Seat {
-    census: Arc<Census>,
+struct ConnectionPermit {
+    counts: Arc<ConnectionCounts>,
     uid: u32,
 }
 
-impl Census {
-    fn seat(self: &Arc<Self>, uid: u32, limits: &Limits) -> Result<Seat, Failure> {
+impl ConnectionCounts {
+    fn permit(self: &Arc<Self>, uid: u32, limits: &Limits) -> Result<ConnectionPermit, Failure> {
         let mut open = lock(&self.0);
         let of_user = open.get(&uid).copied().unwrap_or_default();
         let in_all: usize = open.values().sum();
@@ -281,15 +270,15 @@ impl Census {
             format!("the daemon has {in_all} connections open, as many as it takes")
         } else {
             open.insert(uid, of_user + 1);
-            return Ok(Seat { census: Arc::clone(self), uid });
+            return Ok(ConnectionPermit { counts: Arc::clone(self), uid });
         };
         Err(Failure::new(Kind::TooManyConnections, message).hint("close some, or try again later"))
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut open = lock(&self.census.0);
+        let mut open = lock(&self.counts.0);
         match open.get_mut(&self.uid) {
             Some(of_user) if *of_user > 1 => *of_user -= 1,
             _ => drop(open.remove(&self.uid)),
@@ -311,19 +300,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seats_are_counted_by_user_and_in_all() {
+    fn connections_are_counted_by_user_and_in_all() {
         let limits = Limits { connections: 3, connections_per_uid: 2, ..Limits::default() };
-        let census = Arc::new(Census::default());
-        let kind = |seat: Result<Seat, Failure>| seat.unwrap_err().kind;
-        let first = census.seat(1, &limits).unwrap();
-        let _second = census.seat(1, &limits).unwrap();
-        assert_eq!(kind(census.seat(1, &limits)), Kind::TooManyConnections);
-        let other = census.seat(2, &limits).unwrap();
-        assert_eq!(kind(census.seat(3, &limits)), Kind::TooManyConnections);
+        let counts = Arc::new(ConnectionCounts::default());
+        let kind = |permit: Result<ConnectionPermit, Failure>| permit.unwrap_err().kind;
+        let first = counts.permit(1, &limits).unwrap();
+        let _second = counts.permit(1, &limits).unwrap();
+        assert_eq!(kind(counts.permit(1, &limits)), Kind::TooManyConnections);
+        let other = counts.permit(2, &limits).unwrap();
+        assert_eq!(kind(counts.permit(3, &limits)), Kind::TooManyConnections);
         drop(first);
-        let _third = census.seat(3, &limits).unwrap();
+        let _third = counts.permit(3, &limits).unwrap();
         drop(other);
-        let _again = census.seat(1, &limits).unwrap();
-        assert_eq!(lock(&census.0).len(), 2);
+        let _again = counts.permit(1, &limits).unwrap();
+        assert_eq!(lock(&counts.0).len(), 2);
     }
 }

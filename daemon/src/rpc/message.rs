@@ -10,7 +10,7 @@
 
 use super::limits::Limits;
 use super::refusal::one_line;
-use jsonrpsee::types::{Id, Params, TwoPointZero};
+use jsonrpsee_types::{Id, Params, TwoPointZero};
 use llamactl_protocol::{Failure, Kind};
 use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};

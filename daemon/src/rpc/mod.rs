@@ -6,8 +6,8 @@
 //!     │
 //!   listener   who connects (peer), how many (limits), why not
 //!     │
-//!   connection frame ─▶ message ─▶ carry_out ─▶ service ─▶ handler
-//!     │                                            ╰─▶ subscription ◀─ source
+//!   connection frame ─▶ message ─▶ dispatch ─▶ service ─▶ handler
+//!     │                                           ╰─▶ subscription ◀─ source
 //!   outbox     ◀─ answers and items, bounded in bytes ─╯
 //! ```
 //!
@@ -24,12 +24,15 @@
 //!   answer, a log line and a count.
 //! * A clean stop finishes what runs, flushes what is queued, and says `end` to every stream.
 //!
-//! The table of methods and the shapes of answers are jsonrpsee's; the line transport is ours,
-//! because jsonrpsee has none, and accepts calls without bound where it has one.
+//! Ids, parameters, errors and the shapes of answers are jsonrpsee's types. The table of methods and
+//! the line transport are ours: jsonrpsee's table brings a web server's crates for a map of
+//! callbacks, and it has no line transport, but one that accepts calls without bound.
 
-mod carry_out;
+mod answer;
+mod caller;
 mod connection;
 mod counters;
+mod dispatch;
 mod document;
 mod frame;
 mod hangup;
@@ -49,11 +52,12 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+pub use caller::Caller;
 pub use counters::Counters;
 pub use keeper::Keeper;
 pub use limits::{Limits, TEST_MESSAGE_DEADLINE_VARIABLE};
 pub use listener::Server;
-pub use peer::{Authority, Peer, group_id};
-pub use service::{Routes, Service};
+pub use peer::{Authority, group_id};
+pub use service::{Handler, Routes, Service};
 pub use sources::{Broadcast, Latest};
 pub use subscription::{Emission, Source};

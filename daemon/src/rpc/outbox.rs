@@ -59,10 +59,10 @@ impl Outbox {
     /// Queues one JSON text, once there is room. `call` is released when it has been written.
     pub(super) async fn send(
         &self,
-        json: Box<str>,
+        json: String,
         call: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Gone> {
-        let mut line = String::from(json).into_bytes();
+        let mut line = json.into_bytes();
         // Inside JSON's strings line ends are escaped; between its tokens they mean nothing. So a
         // text passed on from elsewhere stays what it is, on one line.
         for byte in line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -144,8 +144,8 @@ mod tests {
         Limits { queued_bytes, ..Limits::default() }
     }
 
-    fn message(bytes: usize) -> Box<str> {
-        "x".repeat(bytes).into()
+    fn message(bytes: usize) -> String {
+        "x".repeat(bytes)
     }
 
     #[tokio::test]

@@ -1,33 +1,35 @@
 //! Who is at the other end, and what they may do.
 //!
 //! ```text
-//!   kernel's word (uid, gid, pid at connect time) ──▶ Authority ──▶ Admin | Operate | refused
+//!   kernel's word (uid, groups, pid at connect time) ──▶ Authority ──▶ Admin | Operate | refused
 //! ```
 //!
 //! The socket's mode already keeps strangers out; this is the second look, and what tells an
-//! administrator from an operator. Authority comes from the uid and gid alone: a pid may have
+//! administrator from an operator. Authority comes from the uid and the groups alone: a pid may have
 //! been taken over by another process by the time it is looked up, so it only labels.
 
+use crate::os::peer::peer_groups;
+use crate::os::user;
 use llamactl_protocol::{Access, Failure, Kind};
-use std::fs;
+use std::io;
+use tokio::net::UnixStream;
 
 /// The process at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub(super) struct Peer {
     /// Its user.
-    pub uid: u32,
+    pub(super) uid: u32,
     /// Its primary group.
-    pub gid: u32,
+    pub(super) gid: u32,
     /// Its process id when it connected. For messages only.
-    pub pid: Option<u32>,
+    pub(super) pid: Option<u32>,
     /// What it may do.
-    pub access: Access,
+    pub(super) access: Access,
 }
 
 impl Peer {
     /// How records and messages call it: `uid 1000, pid 4242`.
-    #[must_use]
-    pub fn label(&self) -> String {
+    pub(super) fn label(&self) -> String {
         match self.pid {
             Some(pid) => format!("uid {}, pid {pid}", self.uid),
             None => format!("uid {}", self.uid),
@@ -57,7 +59,7 @@ impl Authority {
 
     /// What a user may do; `None` refuses them. `groups` gives their supplementary groups and is
     /// only asked when uid and primary group did not decide.
-    pub fn access(&self, uid: u32, gid: u32, groups: impl FnOnce() -> Vec<u32>) -> Option<Access> {
+    fn access(&self, uid: u32, gid: u32, groups: impl FnOnce() -> Vec<u32>) -> Option<Access> {
         if uid == 0 || uid == self.owner_uid {
             return Some(Access::Admin);
         }
@@ -65,39 +67,40 @@ impl Authority {
         (gid == operators || groups().contains(&operators)).then_some(Access::Operate)
     }
 
-    /// The peer with these credentials.
+    /// The peer of a connection.
     ///
     /// # Errors
-    /// [`Kind::PeerRefused`] when they may not connect.
-    pub fn admit(&self, uid: u32, gid: u32, pid: Option<u32>) -> Result<Peer, Failure> {
-        match self.access(uid, gid, || groups_of(uid)) {
+    /// [`Kind::PeerRefused`] when it may not connect, or the kernel does not say who it is.
+    pub(super) fn admit(&self, stream: &UnixStream) -> Result<Peer, Failure> {
+        let silent = |error: io::Error| {
+            let message = format!("the kernel does not say who connects: {error}");
+            Failure::new(Kind::PeerRefused, message)
+        };
+        let credentials = stream.peer_cred().map_err(silent)?;
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
+        let mut unknown = None;
+        let access = self.access(uid, gid, || {
+            peer_groups(stream).unwrap_or_else(|error| {
+                unknown = Some(silent(error));
+                Vec::new()
+            })
+        });
+        match access {
             Some(access) => Ok(Peer { uid, gid, pid, access }),
-            None => Err(self.refusal(uid)),
+            None => Err(unknown.unwrap_or_else(|| self.refusal(uid))),
         }
     }
 
     fn refusal(&self, uid: u32) -> Failure {
         let refusal = Failure::new(Kind::PeerRefused, format!("uid {uid} may not use this daemon"));
         match self.operators_gid {
-            Some(gid) => refusal.hint(format!(
-                "group {gid} in /etc/group may: add the user to it and log in again"
-            )),
+            Some(gid) => refusal
+                .hint(format!("processes in group {gid} may: add the user to it and log in again")),
             None => refusal
                 .hint(format!("it serves uid {} and root: start your own daemon", self.owner_uid)),
         }
     }
-}
-
-/// The groups that name a user as a member, from `/etc/passwd` and `/etc/group`.
-///
-/// The kernel knows the exact groups of a process, but tells them only by a call this module
-/// does not make; the files are what `usermod -aG` changes. Members known to a directory service
-/// alone are not seen: give such users the group as their primary one. A file that cannot be read
-/// names nobody.
-fn groups_of(uid: u32) -> Vec<u32> {
-    let read = |path| fs::read(path).unwrap_or_default();
-    let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
-    groups_in(uid, &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
 }
 
 /// The number of a group, from `/etc/group`.
@@ -105,60 +108,21 @@ fn groups_of(uid: u32) -> Vec<u32> {
 /// # Errors
 /// There is no such group, or the file cannot be read.
 pub fn group_id(name: &str) -> Result<u32, Failure> {
-    let group = fs::read("/etc/group").unwrap_or_default();
-    let group = String::from_utf8_lossy(&group);
-    let entry = group.lines().find(|line| line.split(':').next() == Some(name));
-    entry.and_then(|line| line.split(':').nth(2)?.parse().ok()).ok_or_else(|| {
-        Failure::new(Kind::IoFailed, format!("there is no group {name} in /etc/group"))
-            .hint(format!("make it (groupadd --system {name}), or name another with --group"))
-    })
-}
-
-/// The groups that name a user as a member: `passwd` and `group` are the texts of those files.
-fn groups_in(uid: u32, passwd: &str, group: &str) -> Vec<u32> {
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
-    // Several names may share a uid; each is the same user.
-    let names: Vec<&str> = passwd
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (number(fields.nth(1))? == uid && !name.is_empty()).then_some(name)
-        })
-        .collect();
-    group
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let gid = number(fields.nth(2))?;
-            let member = fields.next()?.split(',').any(|member| names.contains(&member));
-            member.then_some(gid)
-        })
-        .collect()
+    match user::group_id(name) {
+        Ok(Some(gid)) => Ok(gid),
+        Ok(None) => {
+            Err(Failure::new(Kind::IoFailed, format!("there is no group {name} in /etc/group"))
+                .hint(format!("make it (groupadd --system {name}), or name another with --group")))
+        }
+        Err(error) => {
+            Err(Failure::new(Kind::IoFailed, format!("/etc/group cannot be read: {error}")))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
-        ann:x:1000:1000::/home/ann:/bin/sh\n\
-        ann2:x:1000:1000::/home/ann:/bin/sh\n\
-        broken line\n\
-        bob:x:1001:1001::/home/bob:/bin/sh\n\
-        :x:1002:1002::/:/bin/sh\n";
-    const GROUP: &str = "root:x:0:\nmodels:x:990:bob,ann\nvideo:x:44:ann2\nodd:x:notanumber:ann\n\
-        short:x:7\nempty:x:8:\n";
-
-    #[test]
-    fn groups_are_those_that_name_the_user() {
-        assert_eq!(groups_in(1000, PASSWD, GROUP), [990, 44]);
-        assert_eq!(groups_in(1001, PASSWD, GROUP), [990]);
-        // A nameless user is not a member of the group whose member list is empty.
-        assert_eq!(groups_in(1002, PASSWD, GROUP), [0u32; 0]);
-        assert_eq!(groups_in(4000, PASSWD, GROUP), [0u32; 0]);
-        assert_eq!(groups_in(1000, "", GROUP), [0u32; 0]);
-    }
 
     #[test]
     fn in_user_mode_only_the_owner_and_root_are_let_in() {
@@ -167,22 +131,33 @@ mod tests {
         assert_eq!(authority.access(1000, 1000, nobody_asks), Some(Access::Admin));
         assert_eq!(authority.access(0, 0, nobody_asks), Some(Access::Admin));
         assert_eq!(authority.access(1001, 1000, nobody_asks), None);
-        let refused = authority.admit(1001, 1001, Some(7)).unwrap_err();
-        assert_eq!(refused.kind, Kind::PeerRefused);
-        assert!(refused.hint.is_some_and(|hint| hint.contains("uid 1000")));
+        assert!(authority.refusal(1001).hint.is_some_and(|hint| hint.contains("uid 1000")));
     }
 
     #[test]
     fn in_system_mode_members_of_the_group_operate() {
         let authority = Authority::system(500, 990);
-        let groups = |uid| move || groups_in(uid, PASSWD, GROUP);
-        assert_eq!(authority.access(500, 500, groups(500)), Some(Access::Admin));
-        assert_eq!(authority.access(0, 0, groups(0)), Some(Access::Admin));
-        assert_eq!(authority.access(4000, 990, groups(4000)), Some(Access::Operate));
-        assert_eq!(authority.access(1000, 1000, groups(1000)), Some(Access::Operate));
-        assert_eq!(authority.access(4000, 4000, groups(4000)), None);
+        let in_groups = |groups: &[u32]| {
+            let groups = groups.to_vec();
+            move || groups
+        };
+        assert_eq!(authority.access(500, 500, in_groups(&[])), Some(Access::Admin));
+        assert_eq!(authority.access(0, 0, in_groups(&[])), Some(Access::Admin));
+        assert_eq!(authority.access(4000, 990, in_groups(&[])), Some(Access::Operate));
+        assert_eq!(authority.access(1000, 1000, in_groups(&[44, 990])), Some(Access::Operate));
+        assert_eq!(authority.access(4000, 4000, in_groups(&[44])), None);
         // Being in root's group is not being root.
-        assert_eq!(authority.access(4000, 0, groups(4000)), None);
+        assert_eq!(authority.access(4000, 0, in_groups(&[0])), None);
+        assert!(authority.refusal(4000).hint.is_some_and(|hint| hint.contains("group 990")));
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_who_the_kernel_says() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let peer = Authority::user(uid).admit(&ours).unwrap();
+        assert_eq!((peer.uid, peer.pid), (uid, Some(std::process::id())));
+        assert_eq!(peer.access, Access::Admin);
     }
 
     #[test]

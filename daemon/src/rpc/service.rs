@@ -1,28 +1,31 @@
 //! The table of methods: from a name on the wire to a typed handler, and back to an answer.
 //!
 //! ```text
-//!   name, params ──▶ access? ──▶ parse ──▶ handler(context, peer, params) ──▶ answer
+//!   name, params ──▶ access? ──▶ parse ──▶ handler(context, caller, params) ──▶ answer
 //!                                          opener ──▶ source ──▶ pump
 //! ```
 //!
-//! A handler is a plain async function over the daemon's context. It sees typed parameters and
-//! returns a typed answer or a [`Failure`]; everything of the wire is done here. The table itself
-//! is jsonrpsee's [`Methods`]; what is registered here is also described in [`Service::openrpc`].
+//! A handler is a plain async function over a context that the wire knows nothing of. It sees
+//! typed parameters and who calls, and returns a typed answer or a [`Failure`]; everything of the
+//! wire is done here. What is registered is also described in [`Service::openrpc`].
 
+use super::answer::answer;
+use super::caller::Caller;
 use super::document::Document;
 use super::peer::Peer;
-use super::refusal::{invalid_params, positional_params, refuse, unknown_method};
-use super::session::{Place, Session};
+use super::refusal::{invalid_params, positional_params, unknown_method};
+use super::session::Session;
 use super::subscription::{Source, pump};
-use jsonrpsee::core::server::{MethodCallback, MethodResponse, Methods, ResponsePayload};
-use jsonrpsee::types::{Id, Params};
-use jsonrpsee::{ConnectionId, Extensions};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use jsonrpsee_types::{Id, Params};
 use llamactl_protocol::{Access, Failure, Kind, Method, Subscription};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// The methods and streams of a daemon whose context is `C`.
@@ -32,11 +35,46 @@ pub struct Service<C> {
     document: Document,
 }
 
-/// The methods by name, ready to be called: a finished [`Service`]. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Routes {
-    methods: Methods,
-    access: BTreeMap<&'static str, Access>,
+/// The methods by name, ready to be called: a finished [`Service`].
+#[derive(Default)]
+pub struct Routes(HashMap<&'static str, Route>);
+
+struct Route {
+    access: Access,
+    callback: Callback,
+}
+
+type Callback = Box<dyn Fn(Incoming) -> BoxFuture<'static, Result<Reply, Failure>> + Send + Sync>;
+
+/// What goes back to a call.
+pub(super) struct Reply {
+    /// The answer.
+    pub(super) json: String,
+    /// What the call opened: begun when the answer is queued, and dropped when it cannot be.
+    pub(super) stream: Option<BoxFuture<'static, ()>>,
+}
+
+/// An async function that carries out a method, or opens a stream: over the context, with who
+/// calls and the parameters `P`, to a `T`. Implemented by every such function.
+pub trait Handler<'a, C, P, T>: Send + Sync + 'static {
+    /// The call under way.
+    type Running: Future<Output = Result<T, Failure>> + Send + 'a;
+
+    /// Begins a call.
+    fn call(&self, context: &'a C, caller: Caller, params: P) -> Self::Running;
+}
+
+impl<'a, C, P, T, F, Running> Handler<'a, C, P, T> for F
+where
+    C: 'a,
+    F: Fn(&'a C, Caller, P) -> Running + Send + Sync + 'static,
+    Running: Future<Output = Result<T, Failure>> + Send + 'a,
+{
+    type Running = Running;
+
+    fn call(&self, context: &'a C, caller: Caller, params: P) -> Running {
+        self(context, caller, params)
+    }
 }
 
 impl<C: Send + Sync + 'static> Service<C> {
@@ -49,25 +87,23 @@ impl<C: Send + Sync + 'static> Service<C> {
     /// Registers a method. Its name must be new: a second registration is a defect, is said in
     /// the log, and changes nothing.
     #[must_use]
-    pub fn on<M, F>(
-        mut self,
-        handler: impl Fn(Arc<C>, Peer, M) -> F + Send + Sync + 'static,
-    ) -> Self
+    pub fn on<M, H>(mut self, handler: H) -> Self
     where
         M: Method,
-        F: Future<Output = Result<M::Output, Failure>> + Send + 'static,
+        H: for<'a> Handler<'a, C, M, M::Output>,
     {
-        let context = Arc::clone(&self.context);
-        let handler = Arc::new(handler);
-        let callback = route(move |call| {
+        let (context, handler) = (Arc::clone(&self.context), Arc::new(handler));
+        let callback = move |call: Incoming| {
             let (context, handler) = (Arc::clone(&context), Arc::clone(&handler));
             async move {
                 let params: M = call.params(M::NAME, M::ACCESS)?;
-                let output = handler(context, call.session.peer, params).await?;
-                Ok(ResponsePayload::success(Answer(Arc::new(output))))
+                let caller = call.session.identity.caller(M::NAME, M::ACCESS).await;
+                let output = handler.call(&context, caller, params).await?;
+                call.reply(&output)
             }
-        });
-        if self.routes.insert(M::NAME, M::ACCESS, callback) {
+            .boxed()
+        };
+        if self.routes.insert(M::NAME, M::ACCESS, Box::new(callback)) {
             self.document.method::<M>();
         }
         self
@@ -76,35 +112,39 @@ impl<C: Send + Sync + 'static> Service<C> {
     /// Registers a stream, with the method that closes it. The opener checks the parameters,
     /// takes the snapshot and returns the source; the reader gets its items after the answer.
     #[must_use]
-    pub fn stream<S, Src, F>(
-        mut self,
-        opener: impl Fn(Arc<C>, Peer, S) -> F + Send + Sync + 'static,
-    ) -> Self
+    pub fn stream<S, Src, H>(mut self, opener: H) -> Self
     where
         S: Subscription,
         Src: Source<Item = S::Item> + 'static,
-        F: Future<Output = Result<Src, Failure>> + Send + 'static,
+        H: for<'a> Handler<'a, C, S, Src>,
     {
-        let context = Arc::clone(&self.context);
-        let opener = Arc::new(opener);
-        let open = route(move |call| {
+        let (context, opener) = (Arc::clone(&self.context), Arc::new(opener));
+        let open = move |call: Incoming| {
             let (context, opener) = (Arc::clone(&context), Arc::clone(&opener));
             async move {
                 let params: S = call.params(S::NAME, S::ACCESS)?;
-                let session = call.session;
-                let slot = session.streams.slot().ok_or_else(|| too_many_streams(&session))?;
-                let source = opener(context, session.peer, params).await?;
-                let place = session.streams.enter(S::NAME, slot);
-                Ok(start::<S, Src>(session, place, source))
+                let session = &call.session;
+                let permit = session.streams.permit().ok_or_else(|| too_many_streams(session))?;
+                let caller = session.identity.caller(S::NAME, S::ACCESS).await;
+                let source = opener.call(&context, caller, params).await?;
+                let slot = session.streams.enter(S::NAME, permit);
+                let reply = call.reply(&slot.id)?;
+                let stream = pump::<S, Src>(call.session, slot, source).boxed();
+                // A notification has no number to close the stream by: it opens none.
+                Ok(Reply { stream: call.id.is_some().then_some(stream), ..reply })
             }
-        });
-        let close = route(|call| async move {
-            let unsubscribe: Unsubscribe = call.unsubscribe(S::UNSUBSCRIBE)?;
-            let closed = call.session.streams.close(S::NAME, unsubscribe.subscription).await;
-            Ok(ResponsePayload::success(closed))
-        });
-        let opens = self.routes.insert(S::NAME, S::ACCESS, open);
-        if opens && self.routes.insert(S::UNSUBSCRIBE, Access::Observe, close) {
+            .boxed()
+        };
+        let close = |call: Incoming| {
+            async move {
+                let unsubscribe: Unsubscribe = call.unsubscribe(S::UNSUBSCRIBE)?;
+                let streams = &call.session.streams;
+                call.reply(&streams.close(S::NAME, unsubscribe.subscription).await)
+            }
+            .boxed()
+        };
+        let opens = self.routes.insert(S::NAME, S::ACCESS, Box::new(open));
+        if opens && self.routes.insert(S::UNSUBSCRIBE, Access::Observe, Box::new(close)) {
             self.document.stream::<S, Unsubscribe>();
         }
         self
@@ -118,60 +158,54 @@ impl<C: Send + Sync + 'static> Service<C> {
 
     /// The finished table.
     #[must_use]
-    pub fn into_routes(self) -> Routes {
-        self.routes
+    pub fn into_routes(self) -> Arc<Routes> {
+        Arc::new(self.routes)
     }
 }
 
 impl Routes {
-    fn insert(&mut self, name: &'static str, access: Access, callback: MethodCallback) -> bool {
-        if let Err(error) = self.methods.verify_and_insert(name, callback) {
-            tracing::error!(%error, "a method is registered twice");
-            debug_assert!(false, "{error}");
+    fn insert(&mut self, name: &'static str, access: Access, callback: Callback) -> bool {
+        let Entry::Vacant(free) = self.0.entry(name) else {
+            tracing::error!(name, "a method is registered twice");
+            debug_assert!(false, "{name} is registered twice");
             return false;
-        }
-        self.access.insert(name, access);
+        };
+        free.insert(Route { access, callback });
         true
     }
 
     /// Whether calling `name` changes state, so that its order among other calls matters.
     pub(super) fn changes_state(&self, name: &str) -> bool {
-        self.access.get(name).is_some_and(|access| *access > Access::Observe)
+        self.0.get(name).is_some_and(|route| route.access > Access::Observe)
     }
 
-    /// Calls a method. The answer may be an error, and is never longer than a message may be.
-    pub(super) async fn call(
-        &self,
-        session: &Arc<Session>,
-        id: Id<'static>,
-        method: &str,
-        params: Params<'static>,
-    ) -> MethodResponse {
-        let max_bytes = session.limits.message_bytes;
-        match self.methods.method(method) {
-            Some(MethodCallback::Async(callback)) => {
-                let mut extensions = Extensions::new();
-                extensions.insert(Arc::clone(session));
-                // jsonrpsee's id of the connection is not used: the session says it all.
-                callback(id, params, ConnectionId(0), max_bytes, extensions).await
+    /// Calls a method. What it replies is never longer than a message may be.
+    pub(super) async fn call(&self, method: &str, call: Incoming) -> Result<Reply, Failure> {
+        match self.0.get(method) {
+            Some(route) => (route.callback)(call).await,
+            None => {
+                let mut known: Vec<_> = self.0.keys().copied().collect();
+                known.sort_unstable();
+                Err(unknown_method(method, &known))
             }
-            _ => refuse(id, &unknown_method(method, self.access.keys().copied()), max_bytes),
         }
     }
 }
 
 /// A call on its way to its handler.
-struct Incoming {
-    session: Arc<Session>,
-    params: Params<'static>,
+pub(super) struct Incoming {
+    pub(super) session: Arc<Session>,
+    /// Absent in a notification.
+    pub(super) id: Option<Id<'static>>,
+    pub(super) params: Params<'static>,
 }
 
 impl Incoming {
     /// The parameters of `method`, if the peer may call it.
     fn params<P: DeserializeOwned>(&self, method: &str, needed: Access) -> Result<P, Failure> {
-        let peer = self.session.peer;
+        let peer = &self.session.identity.peer;
         if peer.access < needed {
-            return Err(not_allowed(method, needed, &peer));
+            return Err(not_allowed(method, needed, peer));
         }
         let text = self.params.as_str().unwrap_or("{}");
         if text.starts_with('[') {
@@ -189,6 +223,12 @@ impl Incoming {
         }
         self.params(method, Access::Observe)
     }
+
+    fn reply(&self, result: &impl Serialize) -> Result<Reply, Failure> {
+        let id = self.id.clone().unwrap_or(Id::Null);
+        let json = answer(id, result, self.session.limits.message_bytes)?;
+        Ok(Reply { json, stream: None })
+    }
 }
 
 /// Closes a stream of this connection. True when it was open; nothing of it comes after the
@@ -198,80 +238,6 @@ impl Incoming {
 pub(super) struct Unsubscribe {
     /// The number the stream was opened with.
     subscription: u64,
-}
-
-/// Makes jsonrpsee's callback from a function that answers or fails.
-fn route<T, F>(run: impl Fn(Incoming) -> F + Send + Sync + 'static) -> MethodCallback
-where
-    T: Serialize + Clone + 'static,
-    F: Future<Output = Result<ResponsePayload<'static, T>, Failure>> + Send + 'static,
-{
-    let run = Arc::new(run);
-    MethodCallback::Async(Arc::new(move |id, params, _, max_bytes, extensions: Extensions| {
-        let run = Arc::clone(&run);
-        Box::pin(async move {
-            let Some(session) = extensions.get::<Arc<Session>>().cloned() else {
-                let failure = Failure::new(Kind::Internal, "a call came without its connection");
-                return refuse(id, &failure, max_bytes);
-            };
-            match run(Incoming { session, params }).await {
-                Ok(payload) => bounded(id, payload, max_bytes),
-                Err(failure) => refuse(id, &failure, max_bytes),
-            }
-        })
-    }))
-}
-
-/// The answer with this payload, or why it cannot be sent.
-fn bounded<T: Serialize + Clone>(
-    id: Id<'static>,
-    payload: ResponsePayload<'static, T>,
-    max_bytes: usize,
-) -> MethodResponse {
-    let answer = MethodResponse::response(id.clone(), payload, max_bytes);
-    let failure = match answer.as_error_code().map(Kind::from_code) {
-        None => return answer,
-        Some(Kind::AnswerTooLarge) => Failure::new(
-            Kind::AnswerTooLarge,
-            format!("the answer would be longer than {max_bytes} bytes"),
-        )
-        .hint("ask for less: most lists take limit and after"),
-        Some(_) => Failure::new(Kind::Internal, "the answer could not be written as JSON")
-            .hint("this is a defect of the daemon"),
-    };
-    refuse(id, &failure, max_bytes)
-}
-
-/// An answer's value. jsonrpsee wants it to be `Clone`, which answers need not be.
-struct Answer<T>(Arc<T>);
-
-impl<T> Clone for Answer<T> {
-    fn clone(&self) -> Self {
-        Answer(Arc::clone(&self.0))
-    }
-}
-
-impl<T: Serialize> Serialize for Answer<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-/// Answers with the stream's number; its items follow once that answer is queued.
-fn start<S, Src>(session: Arc<Session>, place: Place, source: Src) -> ResponsePayload<'static, u64>
-where
-    S: Subscription,
-    Src: Source<Item = S::Item> + 'static,
-{
-    let (payload, answered) = ResponsePayload::success(place.id).notify_on_completion();
-    let tasks = session.tasks.clone();
-    tasks.spawn(async move {
-        // Not answered: the peer went, or asked by a notification and has no number to close by.
-        if answered.await.is_ok() {
-            pump::<S, Src>(session, place, source).await;
-        }
-    });
-    payload
 }
 
 fn too_many_streams(session: &Session) -> Failure {

@@ -1,10 +1,10 @@
 //! What the calls and streams of one connection share.
 
+use super::caller::Identity;
 use super::counters::Counters;
 use super::limits::Limits;
 use super::outbox::Outbox;
 use super::peer::Peer;
-use jsonrpsee::BoundedSubscriptions;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-/// One connection, as its calls and streams see it. It travels to them in jsonrpsee's extensions.
+/// One connection, as its calls and streams see it.
 pub(super) struct Session {
-    pub(super) peer: Peer,
+    pub(super) identity: Arc<Identity>,
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
     pub(super) outbox: Outbox,
@@ -54,7 +54,7 @@ impl Session {
         signals: Signals,
     ) -> Self {
         Session {
-            peer,
+            identity: Arc::new(Identity::new(peer)),
             limits,
             counters,
             outbox,
@@ -79,7 +79,7 @@ impl Session {
 
 /// The open streams of a connection.
 pub(super) struct Streams {
-    slots: BoundedSubscriptions,
+    free: Arc<Semaphore>,
     open: Arc<Mutex<HashMap<u64, Open>>>,
     last_id: AtomicU64,
 }
@@ -90,38 +90,38 @@ struct Open {
     ended: CancellationToken,
 }
 
-/// A stream's place among its connection's; dropping it frees the place.
-pub(super) struct Place {
+/// One stream among those of its connection; dropping it frees its slot.
+pub(super) struct Slot {
     pub(super) id: u64,
     /// The peer unsubscribed.
     pub(super) cancelled: CancellationToken,
     open: Arc<Mutex<HashMap<u64, Open>>>,
-    _slot: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     _ended: DropGuard,
 }
 
 impl Streams {
-    fn new(limit: u32) -> Self {
+    fn new(limit: usize) -> Self {
         Streams {
-            slots: BoundedSubscriptions::new(limit),
+            free: Arc::new(Semaphore::new(limit)),
             open: Arc::default(),
             last_id: AtomicU64::new(0),
         }
     }
 
-    /// A slot for one more stream, if there is one.
-    pub(super) fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.slots.acquire()
+    /// Leave for one more stream, if there may be one.
+    pub(super) fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
     /// Enters a stream of the method `name`. Ids count up from 1 in each connection.
-    pub(super) fn enter(&self, name: &'static str, slot: OwnedSemaphorePermit) -> Place {
+    pub(super) fn enter(&self, name: &'static str, permit: OwnedSemaphorePermit) -> Slot {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let (cancel, ended) = (CancellationToken::new(), CancellationToken::new());
         let open = Open { name, cancel: cancel.clone(), ended: ended.clone() };
         lock(&self.open).insert(id, open);
         let (cancelled, open) = (cancel, Arc::clone(&self.open));
-        Place { id, cancelled, open, _slot: slot, _ended: ended.drop_guard() }
+        Slot { id, cancelled, open, _permit: permit, _ended: ended.drop_guard() }
     }
 
     /// Ends one stream of the method `name` and waits until it has. False if it is not open.
@@ -153,7 +153,7 @@ impl Streams {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         lock(&self.open).remove(&self.id);
     }

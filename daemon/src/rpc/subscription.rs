@@ -12,16 +12,17 @@
 //! large is also said so.
 
 use super::refusal::one_line;
-use super::session::{Place, Session};
+use super::session::{Session, Slot};
+use crate::clock::now_ms;
 use futures_util::FutureExt as _;
-use jsonrpsee::types::{SubscriptionId, SubscriptionPayload, SubscriptionResponse};
+use jsonrpsee_types::{SubscriptionId, SubscriptionPayload, SubscriptionResponse};
 use llamactl_protocol::stream::{End, EndReason, Missed};
 use llamactl_protocol::{Failure, Item, Kind, Subscription, UnixMs};
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// The most items a source may still deliver once the daemon stops.
@@ -101,7 +102,7 @@ impl<T> Emission<T> {
 /// One stream being pumped.
 struct Pump<S> {
     session: Arc<Session>,
-    place: Place,
+    slot: Slot,
     source: S,
     notification: &'static str,
     name: &'static str,
@@ -109,15 +110,15 @@ struct Pump<S> {
 }
 
 /// Sends what `source` says until it ends, the reader unsubscribes or goes, or the daemon stops.
-pub(super) async fn pump<S, Src>(session: Arc<Session>, place: Place, source: Src)
+pub(super) async fn pump<S, Src>(session: Arc<Session>, slot: Slot, source: Src)
 where
     S: Subscription,
     Src: Source<Item = S::Item>,
 {
-    let (gone, cancelled) = (session.signals.gone.clone(), place.cancelled.clone());
+    let (gone, cancelled) = (session.signals.gone.clone(), slot.cancelled.clone());
     let session_at_end = Arc::clone(&session);
     let (notification, name) = (S::NOTIFICATION, S::NAME);
-    let pump = Pump { session, place, source, notification, name, cursor: None };
+    let pump = Pump { session, slot, source, notification, name, cursor: None };
     tokio::select! {
         biased;
         () = gone.cancelled() => {}
@@ -202,23 +203,17 @@ impl<Src: Source> Pump<Src> {
                 }
             }
         };
-        match self.session.outbox.send(line.into(), None).await {
+        match self.session.outbox.send(line, None).await {
             Ok(()) => next,
             Err(_) => ControlFlow::Break(()),
         }
     }
 
     fn line(&self, item: &Item<Src::Item>) -> Result<String, serde_json::Error> {
-        let subscription = SubscriptionId::Num(self.place.id);
+        let subscription = SubscriptionId::Num(self.slot.id);
         let payload = SubscriptionPayload { subscription, result: item };
         serde_json::to_string(&SubscriptionResponse::new(self.notification.into(), payload))
     }
-}
-
-/// The time on the wire.
-fn now_ms() -> UnixMs {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMs::try_from(since_epoch.as_millis()).unwrap_or(UnixMs::MAX)
 }
 
 #[cfg(test)]
@@ -253,11 +248,11 @@ mod tests {
         let peer = Peer { uid: 0, gid: 0, pid: None, access: Access::Observe };
         outbox.send("1".into(), None).await.unwrap();
         let session = Arc::new(Session::new(peer, limits, Arc::default(), outbox, signals.clone()));
-        let slot = session.streams.slot().unwrap();
-        let place = session.streams.enter("ticks.follow", slot);
+        let permit = session.streams.permit().unwrap();
+        let slot = session.streams.enter("ticks.follow", permit);
         let asked = Arc::new(AtomicU64::new(0));
         let source = Counting(Arc::clone(&asked));
-        let pumping = tokio::spawn(pump::<Ticks, _>(session, place, source));
+        let pumping = tokio::spawn(pump::<Ticks, _>(session, slot, source));
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }

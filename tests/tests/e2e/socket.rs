@@ -1,6 +1,6 @@
 //! The socket: who may connect, where it lies, and what may be in its way.
 
-use llamactl_tests::user::{NOBODY, act_as};
+use llamactl_tests::user::{NOBODY, act_as, act_as_member};
 use llamactl_tests::{Home, Rpc, need};
 use serde_json::json;
 use std::ffi::OsString;
@@ -45,6 +45,44 @@ fn another_user_is_refused_even_where_the_files_let_it_in() {
         refusal
     });
     assert_eq!((refusal.kind.as_str(), refusal.code), ("peer_refused", 1903));
+}
+
+#[test]
+fn a_member_of_the_group_by_its_process_alone_is_admitted_and_nobody_else() {
+    need!("root");
+    let home = Home::new();
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    // Any group that is neither root's nor the user's own: no file names the user as a member.
+    let (name, gid) = groups
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            Some((fields.next()?.to_owned(), fields.nth(1)?.parse::<u32>().ok()?))
+        })
+        .find(|(_, gid)| ![0, NOBODY].contains(gid))
+        .unwrap();
+    let (state_dir, socket) = (home.state_dir(), home.socket());
+    let command = home
+        .llamactld(["--system", "--group", name.as_str()])
+        .env("LLAMACTL_STATE_DIR", &state_dir)
+        .env("LLAMACTL_SOCKET", &socket);
+    let _daemon = home.daemon_by(command);
+    // Beyond the state directory the daemon's own modes decide: 0660 in 0750, both of the group.
+    for dir in state_dir.ancestors().take_while(|dir| *dir != home.path()) {
+        set_mode(dir, 0o711);
+    }
+    assert_eq!((mode(&home.run_dir()), mode(&socket)), (0o750, 0o660));
+    let access = act_as_member(NOBODY, &[gid], || {
+        Rpc::connect(&socket).call("daemon.hello", json!({}))["access"].clone()
+    });
+    assert_eq!(access, "operate");
+    let refused = act_as_member(NOBODY, &[gid + 1], || Rpc::try_connect(&socket));
+    assert_eq!(refused.err().unwrap().kind(), ErrorKind::PermissionDenied);
+    // Nor does it help that the files let it in.
+    set_mode(&home.run_dir(), 0o755);
+    set_mode(&socket, 0o666);
+    let refusal = act_as_member(NOBODY, &[gid + 1], || Rpc::connect(&socket).refusal());
+    assert_eq!(refusal.kind, "peer_refused");
 }
 
 #[test]

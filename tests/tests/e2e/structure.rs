@@ -28,7 +28,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "rpc",
             "supervisor",
             "transfer",
             "models",
@@ -40,13 +39,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "metrics",
             "gguf",
-            "os",
             "config",
-            "lifecycle",
             "clock",
         ],
     ),
-    ("rpc", &["os"]),
+    ("rpc", &["os", "clock"]),
     (
         "supervisor",
         &[

@@ -60,7 +60,7 @@ fn a_server_that_was_killed_and_one_that_was_stopped() {
     home.cli(["start", "m"]).ok();
     let ready = why(&home);
     assert!(summary(&ready).starts_with("m has been ready for "), "{ready}");
-    assert_eq!(ready["by"]["command"], "server.start", "{ready}");
+    assert_eq!(ready["by"]["command"], "llamactl start m", "{ready}");
     assert_eq!((&ready["next"], &ready["failures"]), (&Value::Null, &json!(0)));
 
     // A new daemon knows the story and its own part in it.
@@ -74,7 +74,7 @@ fn a_server_that_was_killed_and_one_that_was_stopped() {
     home.cli(["stop", "m"]).ok();
     let stopped = why(&home);
     assert!(summary(&stopped).starts_with("m was stopped as asked"), "{stopped}");
-    assert_eq!(stopped["by"]["command"], "server.stop", "{stopped}");
+    assert_eq!(stopped["by"]["command"], "llamactl stop m", "{stopped}");
     assert_eq!(stopped["next"], Value::Null);
 
     home.cli(["start", "m"]).ok();

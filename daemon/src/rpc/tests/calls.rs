@@ -71,7 +71,7 @@ async fn refusals_say_what_to_do() {
     let answer = client.call(3, "word.add", json!({})).await;
     assert_eq!(answer["error"]["message"], "word.add: missing parameter `word`");
     let answer = client.call(4, "fail.now", json!({})).await;
-    assert_eq!(answer["error"]["message"], "no model for uid 1000, pid 42");
+    assert_eq!(answer["error"]["message"], "no model for uid 1000 (fail.now)");
     assert_eq!(answer["error"]["data"]["details"], json!({"near": ["a"]}));
     assert!(kit.world.words().is_empty());
 }

@@ -1,8 +1,11 @@
 //! A small service, and a plain client for it.
 
 use super::super::connection;
+use super::super::peer::Peer;
 use super::super::session::{Signals, lock};
-use super::super::{Broadcast, Counters, Emission, Latest, Limits, Peer, Routes, Service, Source};
+use super::super::{
+    Broadcast, Caller, Counters, Emission, Latest, Limits, Routes, Service, Source,
+};
 use llamactl_protocol::{Access, Failure, Kind, Method, Subscription};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -152,7 +155,7 @@ impl Source for Silent {
 
 fn service(world: &Arc<World>) -> Service<World> {
     Service::new(Arc::clone(world))
-        .on(|world: Arc<World>, _, Add { word }: Add| async move {
+        .on(async |world: &World, _: Caller, Add { word }: Add| {
             if word.starts_with("slow") {
                 world.wait().await;
             }
@@ -160,39 +163,39 @@ fn service(world: &Arc<World>) -> Service<World> {
             words.push(word);
             Ok(words.len())
         })
-        .on(|world: Arc<World>, _, List {}: List| async move {
+        .on(async |world: &World, _: Caller, List {}: List| {
             world.calls.fetch_add(1, Ordering::Relaxed);
             Ok(world.words())
         })
-        .on(|world: Arc<World>, _, Wait {}: Wait| async move {
+        .on(async |world: &World, _: Caller, Wait {}: Wait| {
             world.wait().await;
             Ok(true)
         })
-        .on(|world: Arc<World>, _, Big { bytes }: Big| async move {
+        .on(async |world: &World, _: Caller, Big { bytes }: Big| {
             world.calls.fetch_add(1, Ordering::Relaxed);
             Ok("x".repeat(bytes))
         })
-        .on(|_, _, Boom {}: Boom| async move {
+        .on(async |_: &World, _: Caller, Boom {}: Boom| {
             assert!(std::hint::black_box(false), "this handler breaks");
             Ok(true)
         })
-        .on(|_, peer: Peer, Fail {}: Fail| async move {
-            Err(Failure::new(Kind::ModelNotFound, format!("no model for {}", peer.label()))
+        .on(async |_: &World, caller: Caller, Fail {}: Fail| {
+            Err(Failure::new(Kind::ModelNotFound, format!("no model for {}", caller.actor))
                 .hint("llamactl model list")
                 .details(json!({"near": ["a"]})))
         })
-        .on(|_, _, Secret {}: Secret| async move { Ok(true) })
-        .stream(|world: Arc<World>, _, Ticks {}: Ticks| async move {
+        .on(async |_: &World, _: Caller, Secret {}: Secret| Ok(true))
+        .stream(async |world: &World, _: Caller, Ticks {}: Ticks| {
             let receiver = world.ticks.subscribe();
             let change = |n: u64| Some((Some(n.to_string()), n));
             Ok(Broadcast::new([(Some("0".to_owned()), 0)], receiver, change))
         })
-        .stream(|world: Arc<World>, _, State {}: State| async move {
+        .stream(async |world: &World, _: Caller, State {}: State| {
             Ok(Latest::new(world.state.subscribe(), |n: &u64| *n))
         })
-        .stream(|_, _, Flood {}: Flood| async move { Ok(Flooding(0)) })
-        .stream(|_, _, Broken {}: Broken| async move { Ok(Breaking(false)) })
-        .stream(|world: Arc<World>, _, Quiet {}: Quiet| async move {
+        .stream(async |_: &World, _: Caller, Flood {}: Flood| Ok(Flooding(0)))
+        .stream(async |_: &World, _: Caller, Broken {}: Broken| Ok(Breaking(false)))
+        .stream(async |world: &World, _: Caller, Quiet {}: Quiet| {
             Ok(Silent { _alive: Arc::clone(&world.quiet) })
         })
 }
@@ -216,7 +219,7 @@ impl Kit {
     pub(super) fn within(limits: Limits) -> Self {
         let world = Arc::new(World::new());
         Kit {
-            routes: Arc::new(service(&world).into_routes()),
+            routes: service(&world).into_routes(),
             world,
             limits,
             counters: Arc::default(),

@@ -47,7 +47,7 @@ impl Home {
 
 fn serve(kit: &Kit, authority: Authority, path: &Path) -> JoinHandle<io::Result<()>> {
     let server = Server {
-        routes: (*kit.routes).clone(),
+        routes: Arc::clone(&kit.routes),
         authority,
         limits: kit.limits,
         counters: Arc::clone(&kit.counters),
@@ -145,7 +145,7 @@ async fn those_who_wait_at_the_old_socket_are_let_in_before_the_new_one_is_serve
     let (old, new) = (directory.path().join("old"), directory.path().join("new"));
     let kit = Kit::new();
     let server = Server {
-        routes: (*kit.routes).clone(),
+        routes: Arc::clone(&kit.routes),
         authority: Authority::user(our_uid()),
         limits: kit.limits,
         counters: Arc::clone(&kit.counters),

@@ -1,12 +1,12 @@
 //! What one line asked for, carried out and answered.
 
+use super::answer::refuse;
 use super::message::{Call, Entry, Message};
-use super::refusal::refuse;
-use super::service::Routes;
+use super::service::{Incoming, Reply, Routes};
 use super::session::Session;
 use futures_util::FutureExt as _;
-use jsonrpsee::core::server::{MethodResponse, MethodResponseNotifyTx};
-use jsonrpsee::types::Id;
+use futures_util::future::BoxFuture;
+use jsonrpsee_types::Id;
 use llamactl_protocol::{Failure, Kind};
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -29,7 +29,7 @@ pub(super) struct Work {
 }
 
 /// Carries out a message in its turn, and queues its answer.
-pub(super) async fn carry_out(session: Arc<Session>, routes: Arc<Routes>, work: Work) {
+pub(super) async fn dispatch(session: Arc<Session>, routes: Arc<Routes>, work: Work) {
     let Work { message, after, done, slot } = work;
     let signals = &session.signals;
     // Nobody will read what a look finds; a change is finished all the same.
@@ -42,29 +42,26 @@ pub(super) async fn carry_out(session: Arc<Session>, routes: Arc<Routes>, work: 
     });
     let answer = answer.await.flatten();
     session.touch();
-    if let Some(Answer { json, sent }) = answer
+    if let Some(Answer { json, streams }) = answer
         && session.outbox.send(json, Some(slot)).await.is_ok()
     {
-        sent.into_iter().for_each(|(notify, is_success)| notify.notify(is_success));
+        streams.into_iter().for_each(|stream| drop(session.tasks.spawn(stream)));
     }
     // The next change begins when this one's answer is queued: answers keep the order too.
     drop(done);
 }
 
-/// What goes back, and who wants to know when it is queued.
+/// What goes back, and the streams that begin when it is queued.
 struct Answer {
-    json: Box<str>,
-    sent: Vec<(MethodResponseNotifyTx, bool)>,
+    json: String,
+    streams: Vec<BoxFuture<'static, ()>>,
 }
 
 async fn answer(session: &Arc<Session>, routes: &Routes, message: Message) -> Option<Answer> {
     match message {
         Message::One(entry) => {
-            let (response, _) = answer_entry(session, routes, entry).await?;
-            let is_success = response.is_success();
-            let (json, notify, _) = response.into_parts();
-            let sent = notify.map(|notify| (notify, is_success)).into_iter().collect();
-            Some(Answer { json: json.into(), sent })
+            let (Reply { json, stream }, _) = answer_entry(session, routes, entry).await?;
+            Some(Answer { json, streams: stream.into_iter().collect() })
         }
         Message::Batch(entries) => answer_batch(session, routes, entries).await,
     }
@@ -79,24 +76,24 @@ async fn answer_batch(
 ) -> Option<Answer> {
     let max_bytes = session.limits.message_bytes;
     let mut left = entries.len();
-    let (mut json, mut sent) = (String::new(), Vec::new());
+    let (mut json, mut streams) = (String::new(), Vec::new());
     for entry in entries {
         left = left.saturating_sub(1);
-        let Some((response, id)) = answer_entry(session, routes, entry).await else { continue };
+        let Some((reply, id)) = answer_entry(session, routes, entry).await else { continue };
         let kept_free = left.saturating_mul(REFUSAL_BYTES).saturating_add(json.len() + 2);
-        let fits = response.as_json().get().len() <= max_bytes.saturating_sub(kept_free);
-        let response = if fits { response } else { refuse(id, &batch_too_large(), max_bytes) };
         json.push(if json.is_empty() { '[' } else { ',' });
-        let is_success = response.is_success();
-        let (text, notify, _) = response.into_parts();
-        json.push_str(text.get());
-        sent.extend(notify.map(|notify| (notify, is_success)));
+        if reply.json.len() <= max_bytes.saturating_sub(kept_free) {
+            json.push_str(&reply.json);
+            streams.extend(reply.stream);
+        } else {
+            json.push_str(&refuse(id, &batch_too_large(), max_bytes));
+        }
     }
     if json.is_empty() {
         return None; // notifications only
     }
     json.push(']');
-    Some(Answer { json: json.into(), sent })
+    Some(Answer { json, streams })
 }
 
 /// The answer to one entry, with its id; none to a notification.
@@ -104,26 +101,28 @@ async fn answer_entry(
     session: &Arc<Session>,
     routes: &Routes,
     entry: Entry,
-) -> Option<(MethodResponse, Id<'static>)> {
+) -> Option<(Reply, Id<'static>)> {
     let max_bytes = session.limits.message_bytes;
     let Call { id, method, params } = match entry {
         Entry::Call(call) => call,
-        Entry::Bad { id, failure } => return Some((refuse(id.clone(), &failure, max_bytes), id)),
-    };
-    let is_notification = id.is_none();
-    let id = id.unwrap_or(Id::Null);
-    let called = AssertUnwindSafe(routes.call(session, id.clone(), &method, params));
-    let response = match called.catch_unwind().await {
-        Ok(response) => response,
-        Err(panic) => {
-            session.counters.panicked();
-            tracing::error!(method, panic = panic_text(&*panic), "a handler panicked");
-            let failure = Failure::new(Kind::Internal, format!("{method} broke off"))
-                .hint("this is a defect of the daemon: its log has the particulars");
-            refuse(id.clone(), &failure, max_bytes)
+        Entry::Bad { id, failure } => {
+            return Some((refusal(&id, &failure, max_bytes), id));
         }
     };
-    (!is_notification).then_some((response, id))
+    let incoming = Incoming { session: Arc::clone(session), id: id.clone(), params };
+    let called = AssertUnwindSafe(routes.call(&method, incoming)).catch_unwind().await;
+    let outcome = called.unwrap_or_else(|panic| {
+        session.counters.panicked();
+        tracing::error!(method, panic = panic_text(&*panic), "a handler panicked");
+        Err(Failure::new(Kind::Internal, format!("{method} broke off"))
+            .hint("this is a defect of the daemon: its log has the particulars"))
+    });
+    let id = id?;
+    Some((outcome.unwrap_or_else(|failure| refusal(&id, &failure, max_bytes)), id))
+}
+
+fn refusal(id: &Id<'_>, failure: &Failure, max_bytes: usize) -> Reply {
+    Reply { json: refuse(id.clone(), failure, max_bytes), stream: None }
 }
 
 fn batch_too_large() -> Failure {

@@ -107,7 +107,7 @@ pub(super) async fn set(
         .hint("give its llama-server a name first: llamactl runtime add PATH --name NAME"));
     }
     let by = caller.actor;
-    let (named, changed) = app.registry.change_runtime(&set.name, put, unset, by).await?;
+    let (named, changed) = app.registry.change_runtime(&set.name, put, unset, None, by).await?;
     let runtime = runtime::entry(&app.registry, &named.name).await?;
     Ok(RuntimeChanged { runtime, changed })
 }

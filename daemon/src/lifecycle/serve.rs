@@ -322,7 +322,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<Ended, Failure> {
     )
     .await?;
     let caches = library::places::caches(|name| std::env::var_os(name));
-    let library = Library::new(registry.clone(), caches);
+    let library = Library::new(registry.for_the_wire(), caches);
     let sampling = CancellationToken::new();
     let metrics =
         metrics::spawn(&metrics::Settings::default(), supervisor.running(), sampling.clone());
@@ -331,7 +331,7 @@ async fn serve(ready: Ready, herald: &mut Herald) -> Result<Ended, Failure> {
     let mark = places.stopped_mark();
     let _ = fs::remove_file(&mark);
     let app = Arc::new(App {
-        registry: registry.clone(),
+        registry: registry.for_the_wire(),
         models: library.clone(),
         supervisor: supervisor.clone(),
         metrics,

@@ -38,7 +38,7 @@ use crate::logs::watch::Watcher;
 use crate::metrics::RunningServer;
 use crate::models::{self, Layers};
 use crate::os::process::boot_id;
-use crate::store::registry::{Registry, RunRecord, RuntimeRecord, StoreError, WishRecord};
+use crate::store::registry::{DesiredRecord, Registry, RunRecord, RuntimeRecord, StoreError};
 use command_line::CommandLine;
 use futures_util::FutureExt as _;
 use lifeline::Lifelines;
@@ -564,7 +564,7 @@ impl Supervisor {
     }
 
     async fn at_rest(&self, model: &Model) -> Result<Server, Failure> {
-        let desired = self.context.registry.wish(model.id).await?.map(|wish| wish.desired);
+        let desired = self.context.registry.desired(model.id).await?.map(|wish| wish.desired);
         let last = self.context.registry.last_run(model.id).await?;
         Ok(status::at_rest(model, desired, last.as_ref()))
     }
@@ -577,7 +577,7 @@ impl Supervisor {
         let registry = &self.context.registry;
         let newest = registry.model_by_id(model.id).await?;
         let model = newest.ok_or_else(|| StoreError::ModelNotFound(model.name.clone()))?;
-        let wish = registry.wish(model.id).await?;
+        let wish = registry.desired(model.id).await?;
         self.start_task(&model, wish, Beginning::AtRest, None).await
     }
 
@@ -585,7 +585,7 @@ impl Supervisor {
     async fn start_task(
         &self,
         model: &Model,
-        wish: Option<WishRecord>,
+        wish: Option<DesiredRecord>,
         beginning: Beginning,
         published: Option<watch::Sender<Server>>,
     ) -> Result<Handle, Failure> {

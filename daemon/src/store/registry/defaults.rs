@@ -10,6 +10,9 @@ use llamactl_protocol::event::EventKind;
 use llamactl_protocol::options::Settings;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+/// So many revisions of the defaults are kept.
+const KEEP: i64 = 1_000;
+
 impl Registry {
     /// The settings for all models.
     ///
@@ -37,14 +40,14 @@ impl Registry {
                 && expected != before.revision
             {
                 return Err(StoreError::RevisionConflict {
-                    model: "defaults".to_owned(),
+                    of: "the defaults for all models".to_owned(),
                     expected,
                     found: before.revision,
                 });
             }
             let mut after = before.settings.clone();
             after.retain(|key, _| !unset.contains(key));
-            after.extend(set);
+            after.extend(set.clone());
             replace(tx, before, after, &by)
         })
         .await
@@ -73,9 +76,10 @@ pub(super) fn replace(
          VALUES (?1, ?2, ?3, ?4, ?5)",
         params![revision, at_ms, by.to_text(), what, serde_json::to_string(&after)?],
     )?;
+    tx.execute("DELETE FROM default_revisions WHERE revision <= ?1", [revision - KEEP])?;
     let event =
         NewEvent::of_daemon(EventKind::DefaultsSet, by, format!("defaults for all models: {what}"));
-    events::append(tx, event)?;
+    events::append(tx, &event)?;
     Ok((Defaults { settings: after, revision, changed_at_ms: Some(at_ms) }, true))
 }
 
@@ -90,7 +94,8 @@ pub(super) fn get(connection: &Connection) -> Result<Defaults> {
     }
     let last = connection
         .prepare_cached(
-            "SELECT revision, at_ms FROM default_revisions ORDER BY revision DESC LIMIT 1",
+            "SELECT revision, at_ms FROM default_revisions
+             WHERE revision = (SELECT max(revision) FROM default_revisions)",
         )?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;

@@ -5,7 +5,7 @@ use crate::clock::now_ms;
 use llamactl_protocol::Actor;
 use llamactl_protocol::event::{Event, EventKind};
 use llamactl_protocol::model::Model;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
 /// How many events are kept.
@@ -83,7 +83,7 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn append_event(&self, event: NewEvent) -> Result<()> {
-        self.write(move |tx| append(tx, event)).await
+        self.write(move |tx| append(tx, &event)).await
     }
 
     /// Events, oldest first, and what there is beside them.
@@ -92,23 +92,31 @@ impl Registry {
     /// What SQLite reports.
     pub async fn events(&self, filter: EventFilter) -> Result<EventBatch> {
         self.read(move |connection| {
-            // One snapshot, or what is trimmed between two reads would be missed in silence.
-            let connection = connection.unchecked_transaction()?;
-            let (first, last) = range(&connection)?;
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM events
-                 WHERE seq > ?1 AND (?2 IS NULL OR at_ms >= ?2) AND (?3 IS NULL OR model_id = ?3)
-                 ORDER BY seq",
-            ))?;
-            let mut rows =
-                statement.query(params![filter.after, filter.since_ms, filter.model_id])?;
+            let (first, last) = range(connection)?;
+            let from = match filter.since_ms {
+                Some(since_ms) => first_since(connection, first, last, since_ms)?,
+                None => first,
+            };
+            let after = filter.after.max(from - 1);
+            let since_ms = filter.since_ms.unwrap_or(i64::MIN);
+            let mut of_all = connection.prepare_cached(
+                "SELECT * FROM events WHERE seq > ?1 AND at_ms >= ?2 ORDER BY seq",
+            )?;
+            let mut of_model = connection.prepare_cached(
+                "SELECT * FROM events
+                 WHERE model_id = ?3 AND seq > ?1 AND at_ms >= ?2 ORDER BY seq",
+            )?;
+            let mut rows = match filter.model_id {
+                None => of_all.query(params![after, since_ms])?,
+                Some(model_id) => of_model.query(params![after, since_ms, model_id])?,
+            };
             let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
             let mut events = Vec::new();
             while events.len() < limit
                 && let Some(row) = rows.next()?
             {
                 // Here and not in SQL: there it takes ten times as long, and many may wait for it.
-                let kind = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+                let kind = row.get_ref("kind")?.as_str().map_err(rusqlite::Error::from)?;
                 if filter.kinds.is_empty() || filter.kinds.iter().any(|asked| is_of(kind, asked)) {
                     events.push(read_event(row)?);
                 }
@@ -125,18 +133,17 @@ impl Registry {
     /// What SQLite reports.
     pub async fn history_of_model(&self, model_id: i64, limit: u32) -> Result<Vec<Event>> {
         self.read(move |connection| {
-            let connection = connection.unchecked_transaction()?;
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM events WHERE model_id = ?1 ORDER BY seq DESC LIMIT ?2",
-            ))?;
+            let mut statement = connection.prepare_cached(
+                "SELECT * FROM events WHERE model_id = ?1 ORDER BY seq DESC LIMIT ?2",
+            )?;
             let rows = statement.query_map(params![model_id, limit], read_event)?;
             let mut events = rows.collect::<std::result::Result<Vec<_>, _>>()?;
             if let Some(oldest) = events.last().map(|event| event.seq) {
-                let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM events
+                let mut statement = connection.prepare_cached(
+                    "SELECT * FROM events
                      WHERE seq > ?1 AND kind > 'daemon.' AND kind < 'daemon/'
                      ORDER BY seq DESC LIMIT ?2",
-                ))?;
+                )?;
                 let rows = statement.query_map(params![oldest, limit], read_event)?;
                 events.extend(rows.collect::<std::result::Result<Vec<_>, _>>()?);
             }
@@ -147,19 +154,35 @@ impl Registry {
     }
 }
 
-const COLUMNS: &str = "seq, at_ms, kind, model_id, model, run_id, by, message, details";
+/// The number of the first event of a time or later, found in some twenty looks: numbers rise with
+/// time. Where the clock was set back, events before that which bear later times may be passed over.
+fn first_since(connection: &Connection, first: i64, last: i64, since_ms: i64) -> Result<i64> {
+    let mut statement = connection
+        .prepare_cached("SELECT at_ms FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1")?;
+    let (mut from, mut until) = (first, last + 1);
+    while from < until {
+        let middle = from + (until - from) / 2;
+        let at_ms: Option<i64> = statement.query_row([middle], |row| row.get(0)).optional()?;
+        if at_ms.is_some_and(|at_ms| at_ms < since_ms) {
+            from = middle + 1;
+        } else {
+            until = middle;
+        }
+    }
+    Ok(from)
+}
 
 fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let details: Option<String> = row.get(8)?;
+    let details: Option<String> = row.get("details")?;
     Ok(Event {
-        seq: row.get(0)?,
-        at_ms: row.get(1)?,
-        kind: row.get_ref(2)?.as_str()?.into(),
-        model_id: row.get(3)?,
-        model: row.get(4)?,
-        run_id: row.get(5)?,
-        by: Actor::from_text(row.get_ref(6)?.as_str()?),
-        message: row.get(7)?,
+        seq: row.get("seq")?,
+        at_ms: row.get("at_ms")?,
+        kind: row.get_ref("kind")?.as_str()?.into(),
+        model_id: row.get("model_id")?,
+        model: row.get("model")?,
+        run_id: row.get("run_id")?,
+        by: Actor::from_text(row.get_ref("by")?.as_str()?),
+        message: row.get("message")?,
         details: details.and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
@@ -170,7 +193,7 @@ fn is_of(kind: &str, asked: &str) -> bool {
 }
 
 /// The numbers of the oldest event kept and of the last; `(last + 1, last)` where none is kept.
-fn range(connection: &Connection) -> Result<(i64, i64)> {
+pub(super) fn range(connection: &Connection) -> Result<(i64, i64)> {
     // Two subselects: SQLite finds one end of an index at a time, but scans it for both. The last
     // number ever given counts also where the event itself is gone.
     let (first, last) = connection
@@ -183,8 +206,8 @@ fn range(connection: &Connection) -> Result<(i64, i64)> {
     Ok((first.unwrap_or(last + 1), last))
 }
 
-pub(super) fn append(connection: &Connection, event: NewEvent) -> Result<()> {
-    let (model_id, model) = event.model.unzip();
+pub(super) fn append(connection: &Connection, event: &NewEvent) -> Result<()> {
+    let (model_id, model) = event.model.as_ref().map(|(id, name)| (id, name)).unzip();
     connection
         .prepare_cached(
             "INSERT INTO events (at_ms, kind, model_id, model, run_id, by, message, details)
@@ -198,7 +221,7 @@ pub(super) fn append(connection: &Connection, event: NewEvent) -> Result<()> {
             event.run_id,
             event.by.to_text(),
             event.message,
-            event.details.map(|details| details.to_string()),
+            event.details.as_ref().map(Value::to_string),
         ])?;
     let seq = connection.last_insert_rowid();
     if seq % TRIM_STEP == 0 {

@@ -115,11 +115,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreError::NameTaken`] when thousands have names like it.
-    pub async fn add_found_model(&self, mut new: NewModel, by: Actor) -> Result<(Model, bool)> {
+    pub async fn add_found_model(&self, new: NewModel, by: Actor) -> Result<(Model, bool)> {
         self.write(move |tx| {
             if let Some(there) = model_of_file(tx, &new)? {
                 return Ok((there, false));
             }
+            let mut new = new.clone();
             if let Some(owner) = names::owner(tx, &new.name)? {
                 let taken = StoreError::NameTaken { name: new.name.clone(), by: owner };
                 let mut free = None;
@@ -131,13 +132,8 @@ impl Registry {
                 }
                 new.name = free.ok_or(taken)?;
             }
-            Ok((
-                {
-                    let what = format!("added from {}", new.file.path);
-                    insert(tx, new, &by, &what)?
-                },
-                true,
-            ))
+            let what = format!("added from {}", new.file.path);
+            Ok((insert(tx, &new, &by, &what)?, true))
         })
         .await
     }
@@ -170,7 +166,7 @@ impl Registry {
             let message = format!("the file of {} had changed and was read again", model.name);
             events::append(
                 tx,
-                NewEvent::of_model(EventKind::ModelRefreshed, &model, &by, message),
+                &NewEvent::of_model(EventKind::ModelRefreshed, &model, &by, message),
             )?;
             Ok(model)
         })
@@ -209,7 +205,7 @@ impl Registry {
                      (device, inode, size_bytes, mtime_ns, facts, read_at_ms)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
-            for (file, facts) in headers {
+            for (file, facts) in &headers {
                 statement.execute(params![
                     file.device,
                     file.inode,
@@ -251,7 +247,7 @@ impl Registry {
     /// What SQLite reports.
     pub async fn remember_dirs(&self, dirs: Vec<WirePath>, by: Actor) -> Result<()> {
         self.write(move |tx| {
-            for dir in dirs {
+            for dir in &dirs {
                 let added = tx.execute(
                     "INSERT OR IGNORE INTO library_dirs (path, added_at_ms) VALUES (?1, ?2)",
                     params![dir.as_bytes(), now_ms()],
@@ -260,7 +256,7 @@ impl Registry {
                     let message = format!("{dir} is looked through for models from now on");
                     events::append(
                         tx,
-                        NewEvent::of_daemon(EventKind::LibraryRemembered, &by, message),
+                        &NewEvent::of_daemon(EventKind::LibraryRemembered, &by, message),
                     )?;
                 }
             }
@@ -278,7 +274,10 @@ impl Registry {
             let gone = tx.execute("DELETE FROM library_dirs WHERE path = ?1", [dir.as_bytes()])?;
             if gone > 0 {
                 let message = format!("{dir} is not looked through for models any more");
-                events::append(tx, NewEvent::of_daemon(EventKind::LibraryForgotten, &by, message))?;
+                events::append(
+                    tx,
+                    &NewEvent::of_daemon(EventKind::LibraryForgotten, &by, message),
+                )?;
             }
             Ok(gone > 0)
         })

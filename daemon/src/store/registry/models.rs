@@ -62,11 +62,7 @@ impl Registry {
     /// # Errors
     /// [`StoreError::NameTaken`].
     pub async fn add_model(&self, new: NewModel, by: Actor) -> Result<Model> {
-        self.write(move |tx| {
-            let from = new.file.path.clone();
-            insert(tx, new, &by, &format!("added from {from}"))
-        })
-        .await
+        self.write(move |tx| insert(tx, &new, &by, &format!("added from {}", new.file.path))).await
     }
 
     /// The model a name, alias or id means.
@@ -103,18 +99,8 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn models(&self, after: Option<String>, limit: u32) -> Result<Vec<Model>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT models.*, own.name FROM model_names AS own
-                 JOIN models ON models.id = own.model_id
-                 WHERE own.is_alias = 0 AND own.name > ?1 ORDER BY own.name LIMIT ?2",
-            )?;
-            let rows = statement
-                .query_map(params![after.unwrap_or_default(), limit], read_row)?
-                .collect::<Result<Vec<_>, _>>()?;
-            rows.into_iter().map(|row| Ok(row.into_record(connection)?.model)).collect()
-        })
-        .await
+        self.read(move |connection| page(connection, after.as_deref().unwrap_or_default(), limit))
+            .await
     }
 
     /// How many models there are.
@@ -156,12 +142,12 @@ impl Registry {
                 && expected != before.revision
             {
                 return Err(StoreError::RevisionConflict {
-                    model: before.name,
+                    of: format!("the model {}", before.name),
                     expected,
                     found: before.revision,
                 });
             }
-            apply(tx, before, change, &by)
+            apply(tx, before, &change, &by)
         })
         .await
     }
@@ -191,7 +177,7 @@ impl Registry {
             let what = format!("renamed from {}", before.name);
             let model = finish_change(tx, before.id, now_ms(), &by, &what)?;
             let message = format!("{} is now called {to}", before.name);
-            events::append(tx, NewEvent::of_model(EventKind::ModelRenamed, &model, &by, message))?;
+            events::append(tx, &NewEvent::of_model(EventKind::ModelRenamed, &model, &by, message))?;
             Ok((model, true))
         })
         .await
@@ -233,7 +219,7 @@ impl Registry {
                 [] => format!("{} has no aliases now", model.name),
                 aliases => format!("the aliases of {} are now {}", model.name, aliases.join(", ")),
             };
-            events::append(tx, NewEvent::of_model(EventKind::ModelAliased, &model, &by, message))?;
+            events::append(tx, &NewEvent::of_model(EventKind::ModelAliased, &model, &by, message))?;
             Ok((model, true))
         })
         .await
@@ -253,16 +239,16 @@ impl Registry {
         let reference = reference.to_owned();
         self.write(move |tx| {
             let id = names::resolve(tx, &reference)?;
-            let from = get(tx, id)?.ok_or(StoreError::ModelNotFound(reference))?;
+            let from = get(tx, id)?.ok_or_else(|| StoreError::ModelNotFound(reference.clone()))?;
             let seen = library::stamps_of(tx, id)?;
-            let file = file.unwrap_or_else(|| NewFile {
+            let file = file.clone().unwrap_or_else(|| NewFile {
                 path: from.model.path.clone(),
                 file: from.model.file.clone(),
                 seen: seen.unwrap_or_default(),
                 chat_template: from.chat_template.clone(),
             });
-            let new = NewModel { name: to, file, settings: from.model.settings };
-            insert(tx, new, &by, &format!("copied from {}", from.model.name))
+            let new = NewModel { name: to.clone(), file, settings: from.model.settings };
+            insert(tx, &new, &by, &format!("copied from {}", from.model.name))
         })
         .await
     }
@@ -277,7 +263,7 @@ impl Registry {
                 get(tx, id)?.ok_or_else(|| StoreError::ModelNotFound(id.to_string()))?.model;
             tx.execute("DELETE FROM models WHERE id = ?1", [id])?;
             let message = format!("{} was removed; its file stays at {}", model.name, model.path);
-            events::append(tx, NewEvent::of_model(EventKind::ModelRemoved, &model, &by, message))?;
+            events::append(tx, &NewEvent::of_model(EventKind::ModelRemoved, &model, &by, message))?;
             Ok(model)
         })
         .await
@@ -341,6 +327,18 @@ pub(super) fn get(connection: &Connection, id: i64) -> Result<Option<ModelRecord
     row.map(|row| row.into_record(connection)).transpose()
 }
 
+/// Models by name behind `after`, at most `limit`.
+pub(super) fn page(connection: &Connection, after: &str, limit: u32) -> Result<Vec<Model>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT models.*, own.name FROM model_names AS own
+         JOIN models ON models.id = own.model_id
+         WHERE own.is_alias = 0 AND own.name > ?1 ORDER BY own.name LIMIT ?2",
+    )?;
+    let rows =
+        statement.query_map(params![after, limit], read_row)?.collect::<Result<Vec<_>, _>>()?;
+    rows.into_iter().map(|row| Ok(row.into_record(connection)?.model)).collect()
+}
+
 pub(super) fn lookup(connection: &Connection, reference: &str) -> Result<Model> {
     let id = names::resolve(connection, reference)?;
     get(connection, id)?
@@ -380,7 +378,7 @@ fn put_settings(connection: &Connection, id: i64, set: &Settings) -> Result<()> 
 }
 
 /// Stores a model; `what` says where it comes from.
-pub(super) fn insert(tx: &Connection, new: NewModel, by: &Actor, what: &str) -> Result<Model> {
+pub(super) fn insert(tx: &Connection, new: &NewModel, by: &Actor, what: &str) -> Result<Model> {
     let at_ms = now_ms();
     tx.prepare_cached(
         "INSERT INTO models
@@ -399,7 +397,7 @@ pub(super) fn insert(tx: &Connection, new: NewModel, by: &Actor, what: &str) -> 
     put_settings(tx, id, &new.settings)?;
     let model = finish_change(tx, id, at_ms, by, what)?;
     let message = format!("{} was {what}", model.name);
-    events::append(tx, NewEvent::of_model(EventKind::ModelAdded, &model, by, message))?;
+    events::append(tx, &NewEvent::of_model(EventKind::ModelAdded, &model, by, message))?;
     Ok(model)
 }
 
@@ -407,17 +405,17 @@ pub(super) fn insert(tx: &Connection, new: NewModel, by: &Actor, what: &str) -> 
 pub(super) fn apply(
     tx: &Connection,
     before: Model,
-    change: ModelChange,
+    change: &ModelChange,
     by: &Actor,
 ) -> Result<(Model, bool)> {
     let ModelChange { set, unset, file, what } = change;
-    for key in &unset {
+    for key in unset {
         tx.prepare_cached("DELETE FROM model_settings WHERE model_id = ?1 AND key = ?2")?
             .execute(params![before.id, key])?;
     }
-    put_settings(tx, before.id, &set)?;
+    put_settings(tx, before.id, set)?;
     let after = settings_of(tx, before.id)?;
-    let other_file = file.filter(|new| new.path != before.path || new.file != before.file);
+    let other_file = file.as_ref().filter(|new| new.path != before.path || new.file != before.file);
     let mut parts = Vec::new();
     if let Some(new) = other_file {
         tx.prepare_cached(
@@ -442,10 +440,10 @@ pub(super) fn apply(
         return Ok((before, false));
     }
     let parts = parts.join(", ");
-    let what = what.map_or(parts.clone(), |what| format!("{what}: {parts}"));
+    let what = what.as_ref().map_or(parts.clone(), |what| format!("{what}: {parts}"));
     let model = finish_change(tx, before.id, now_ms(), by, &what)?;
     let message = format!("{}: {what}", model.name);
-    events::append(tx, NewEvent::of_model(EventKind::ModelSet, &model, by, message))?;
+    events::append(tx, &NewEvent::of_model(EventKind::ModelSet, &model, by, message))?;
     Ok((model, true))
 }
 

@@ -1,7 +1,7 @@
 //! Builds that somebody named: a name, a path, variables, and which is the default.
 
 use super::events::NewEvent;
-use super::{Registry, Result, StoreError, events};
+use super::{Registry, Result, StoreError, defaults, events};
 use crate::clock::now_ms;
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::options::{Settings, secret};
@@ -26,6 +26,8 @@ pub struct NamedRuntime {
     pub is_default: bool,
     /// When it was added.
     pub added_at_ms: i64,
+    /// Counts its changes.
+    pub revision: i64,
 }
 
 impl Registry {
@@ -34,17 +36,7 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn named_runtimes(&self) -> Result<Vec<NamedRuntime>> {
-        self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT * FROM named_runtimes ORDER BY name")?;
-            let mut rows = statement.query([])?;
-            let mut named = Vec::new();
-            while let Some(row) = rows.next()? {
-                named.push(read_named(row)?);
-            }
-            Ok(named)
-        })
-        .await
+        self.read(all).await
     }
 
     /// The runtime of this name.
@@ -92,7 +84,7 @@ impl Registry {
                 return Ok(None);
             }
             let message = format!("the runtime {name} was added: {path}");
-            events::append(tx, NewEvent::of_daemon(EventKind::RuntimeAdded, &by, message))?;
+            events::append(tx, &NewEvent::of_daemon(EventKind::RuntimeAdded, &by, message))?;
             get(tx, &name)
         })
         .await
@@ -113,20 +105,20 @@ impl Registry {
                 return Ok(false);
             }
             tx.execute("UPDATE named_runtimes SET is_default = 0 WHERE is_default = 1", [])?;
-            let message = match name {
+            let message = match &name {
                 None => "models use the llama-server that is found without being told".to_owned(),
                 Some(name) => {
                     let made = tx.execute(
                         "UPDATE named_runtimes SET is_default = 1 WHERE name = ?1",
-                        [&name],
+                        [name],
                     )?;
                     if made == 0 {
-                        return Err(StoreError::RuntimeNotFound(name));
+                        return Err(StoreError::RuntimeNotFound(name.clone()));
                     }
                     format!("models use the runtime {name} unless they name another")
                 }
             };
-            events::append(tx, NewEvent::of_daemon(EventKind::RuntimeUsed, &by, message))?;
+            events::append(tx, &NewEvent::of_daemon(EventKind::RuntimeUsed, &by, message))?;
             Ok(true)
         })
         .await
@@ -135,30 +127,38 @@ impl Registry {
     /// Sets and unsets variables of a runtime; whether anything changed.
     ///
     /// # Errors
-    /// [`StoreError::RuntimeNotFound`].
+    /// [`StoreError::RuntimeNotFound`], [`StoreError::RevisionConflict`].
     pub async fn change_runtime(
         &self,
         name: &str,
         set: BTreeMap<String, Value>,
         unset: Vec<String>,
+        if_revision: Option<i64>,
         by: Actor,
     ) -> Result<(NamedRuntime, bool)> {
         let name = name.to_owned();
         self.write(move |tx| {
             let before =
                 get(tx, &name)?.ok_or_else(|| StoreError::RuntimeNotFound(name.clone()))?;
+            if let Some(expected) = if_revision
+                && expected != before.revision
+            {
+                let (of, found) = (format!("the runtime {name}"), before.revision);
+                return Err(StoreError::RevisionConflict { of, expected, found });
+            }
             let mut after = before.clone();
             after.environment.retain(|variable, _| !unset.contains(variable));
-            after.environment.extend(set);
+            after.environment.extend(set.clone());
             if after == before {
                 return Ok((before, false));
             }
+            after.revision += 1;
             tx.execute(
-                "UPDATE named_runtimes SET environment = ?2 WHERE name = ?1",
-                params![name, serde_json::to_string(&after.environment)?],
+                "UPDATE named_runtimes SET environment = ?2, revision = ?3 WHERE name = ?1",
+                params![name, serde_json::to_string(&after.environment)?, after.revision],
             )?;
             let message = describe(&before, &after);
-            events::append(tx, NewEvent::of_daemon(EventKind::RuntimeChanged, &by, message))?;
+            events::append(tx, &NewEvent::of_daemon(EventKind::RuntimeChanged, &by, message))?;
             Ok((after, true))
         })
         .await
@@ -175,20 +175,25 @@ impl Registry {
             let runtime =
                 get(tx, &name)?.ok_or_else(|| StoreError::RuntimeNotFound(name.clone()))?;
             let models = models_that_name(tx, &name)?;
-            let defaults = defaults(tx)?.get(KEY) == Some(&Value::from(name.as_str()));
+            let in_defaults =
+                defaults::get(tx)?.settings.get(KEY) == Some(&Value::from(name.as_str()));
             let users = [
                 (!models.is_empty()).then(|| format!("by the models {}", models.join(", "))),
-                defaults.then(|| "by the defaults for all models".to_owned()),
+                in_defaults.then(|| "by the defaults for all models".to_owned()),
                 runtime.is_default.then(|| "it is the default runtime".to_owned()),
             ];
             let users: Vec<String> = users.into_iter().flatten().collect();
             if !users.is_empty() {
-                return Err(StoreError::RuntimeInUse { name, by: users.join("; "), models });
+                return Err(StoreError::RuntimeInUse {
+                    name: name.clone(),
+                    by: users.join("; "),
+                    models,
+                });
             }
             tx.execute("DELETE FROM named_runtimes WHERE name = ?1", [&name])?;
             let message =
                 format!("the runtime {name} was removed; its files stay at {}", runtime.path);
-            events::append(tx, NewEvent::of_daemon(EventKind::RuntimeRemoved, &by, message))?;
+            events::append(tx, &NewEvent::of_daemon(EventKind::RuntimeRemoved, &by, message))?;
             Ok(runtime)
         })
         .await
@@ -217,10 +222,20 @@ impl Registry {
                     settings.insert(key, serde_json::from_str(&row.get::<_, String>(2)?)?);
                 }
             }
-            Ok((defaults(connection)?, models))
+            Ok((defaults::get(connection)?.settings, models))
         })
         .await
     }
+}
+
+pub(super) fn all(connection: &Connection) -> Result<Vec<NamedRuntime>> {
+    let mut statement = connection.prepare_cached("SELECT * FROM named_runtimes ORDER BY name")?;
+    let mut rows = statement.query([])?;
+    let mut named = Vec::new();
+    while let Some(row) = rows.next()? {
+        named.push(read_named(row)?);
+    }
+    Ok(named)
 }
 
 fn get(connection: &Connection, name: &str) -> Result<Option<NamedRuntime>> {
@@ -238,6 +253,7 @@ fn read_named(row: &Row<'_>) -> Result<NamedRuntime> {
         environment: serde_json::from_str(&row.get::<_, String>("environment")?)?,
         is_default: row.get("is_default")?,
         added_at_ms: row.get("added_at_ms")?,
+        revision: row.get("revision")?,
     })
 }
 
@@ -250,16 +266,6 @@ fn models_that_name(connection: &Connection, name: &str) -> Result<Vec<String>> 
     let names =
         statement.query_map(params![KEY, Value::from(name).to_string()], |row| row.get(0))?;
     Ok(names.collect::<Result<_, _>>()?)
-}
-
-fn defaults(connection: &Connection) -> Result<Settings> {
-    let mut statement = connection.prepare_cached("SELECT key, value FROM defaults")?;
-    let mut rows = statement.query([])?;
-    let mut defaults = Settings::new();
-    while let Some(row) = rows.next()? {
-        defaults.insert(row.get(0)?, serde_json::from_str(&row.get::<_, String>(1)?)?);
-    }
-    Ok(defaults)
 }
 
 fn describe(before: &NamedRuntime, after: &NamedRuntime) -> String {

@@ -2,11 +2,13 @@
 
 use super::events::NewEvent;
 use super::{Registry, Result, events};
+use crate::clock::now_ms;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::Endpoint;
 use llamactl_protocol::{Actor, WirePath};
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use std::collections::BTreeMap;
 
 /// A run as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +34,9 @@ pub struct RunRecord {
     /// Where it listens.
     pub endpoint: Endpoint,
     /// Who asked for it.
-    pub wanted_by: Actor,
+    pub started_by: Actor,
+    /// What demanded it; `None` for runs of versions that did not write it.
+    pub demand: Option<Demand>,
     /// When it was written, just before the spawn.
     pub started_at_ms: i64,
     /// The process; `None` until it was made.
@@ -74,8 +78,65 @@ pub struct RunEnd {
     pub restart_at_ms: Option<i64>,
 }
 
+/// What demanded a run. It decides whether a later `stopped` of the model is meant for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Somebody asked for it.
+    Person,
+    /// The machine's start.
+    Boot,
+    /// A rule of llamactl's own: a restart after a failure.
+    Policy,
+    /// Whoever holds a lease of the model.
+    Lease,
+}
+
+impl Demand {
+    /// The word in the database.
+    fn word(self) -> &'static str {
+        match self {
+            Demand::Person => "person",
+            Demand::Boot => "boot",
+            Demand::Policy => "policy",
+            Demand::Lease => "lease",
+        }
+    }
+
+    /// `None` for a word of a later version.
+    fn of_word(word: &str) -> Option<Demand> {
+        [Demand::Person, Demand::Boot, Demand::Policy, Demand::Lease]
+            .into_iter()
+            .find(|demand| demand.word() == word)
+    }
+}
+
+/// When in a run its memory was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryMoment {
+    /// When it became ready.
+    Ready,
+    /// After its first answer, when everything it needs to work is allocated.
+    FirstAnswer,
+    /// Just before or when it ended.
+    Exit,
+}
+
+/// What a llama-server held in memory at one moment; `None` and left out is unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunMemory {
+    /// Memory of its own, in bytes: `RssAnon` of `/proc/PID/status`.
+    pub anonymous_bytes: Option<u64>,
+    /// Mapped files and shared memory, in bytes: `RssFile` and `RssShmem`.
+    pub file_bytes: Option<u64>,
+    /// The most that was resident until now, in bytes: `VmHWM`.
+    pub peak_resident_bytes: Option<u64>,
+    /// What it held of each GPU, in bytes, by the GPU's UUID, where NVML tells.
+    pub gpu_bytes: BTreeMap<String, u64>,
+}
+
 impl Registry {
-    /// Writes a run that is about to be made.
+    /// Writes a run that is about to be made. A refusal of the model's last start is over with it, a
+    /// wish for a new process fulfilled; of the model's earlier runs those long over are forgotten.
     ///
     /// # Errors
     /// What SQLite reports.
@@ -84,8 +145,8 @@ impl Registry {
             tx.execute(
                 "INSERT INTO runs (id, model_id, model, revision, settings, runtime_id, argv,
                                    environment, endpoint, wanted_by, started_at_ms,
-                                   overrides, restarts, failures)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                                   overrides, restarts, failures, demand)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
                 params![
                     run.id,
                     run.model_id,
@@ -96,19 +157,20 @@ impl Registry {
                     serde_json::to_string(&run.argv)?,
                     serde_json::to_string(&run.environment)?,
                     serde_json::to_string(&run.endpoint)?,
-                    run.wanted_by.to_text(),
+                    run.started_by.to_text(),
                     run.started_at_ms,
                     serde_json::to_string(&run.overrides)?,
                     run.restarts,
                     run.failures,
+                    run.demand.map(Demand::word),
                 ],
             )?;
-            // A wish for another process than the one that was there is fulfilled by this one.
             tx.execute(
-                "UPDATE wishes SET renew = 0 WHERE model_id = ?1 AND renew = 1",
+                "UPDATE desired SET restart_requested = 0, refusal = NULL WHERE model_id = ?1",
                 params![run.model_id],
             )?;
-            events::append(tx, event)
+            forget_old(tx, run.model_id)?;
+            events::append(tx, &event)
         })
         .await
     }
@@ -153,7 +215,7 @@ impl Registry {
                  WHERE id = ?1 AND ready_at_ms IS NULL",
                 params![run, at_ms, load_ms, executable],
             )?;
-            events::append(tx, event)
+            events::append(tx, &event)
         })
         .await
     }
@@ -179,7 +241,7 @@ impl Registry {
                     end.restarts,
                 ],
             )?;
-            events::append(tx, event)
+            events::append(tx, &event)
         })
         .await
     }
@@ -203,7 +265,52 @@ impl Registry {
                  WHERE id = ?1",
                 params![run, pid, start_ticks, boot_id],
             )?;
-            events::append(tx, event)
+            events::append(tx, &event)
+        })
+        .await
+    }
+
+    /// Writes what a run held in memory. What it holds when ready or after its first answer is what
+    /// it needs; the highest of all moments is its peak. What is unknown leaves what was known.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn put_memory(
+        &self,
+        run: String,
+        moment: MemoryMoment,
+        memory: RunMemory,
+    ) -> Result<()> {
+        self.write(move |tx| {
+            let steady = moment != MemoryMoment::Exit;
+            let gpu = Some(&memory.gpu_bytes).filter(|of_each| !of_each.is_empty());
+            // max() of SQLite is NULL where one is: each falls back on the other.
+            tx.prepare_cached(
+                "UPDATE runs SET
+                     steady_anonymous_bytes =
+                         CASE WHEN ?2 THEN coalesce(?3, steady_anonymous_bytes)
+                              ELSE steady_anonymous_bytes END,
+                     steady_file_bytes =
+                         CASE WHEN ?2 THEN coalesce(?4, steady_file_bytes)
+                              ELSE steady_file_bytes END,
+                     peak_anonymous_bytes =
+                         max(coalesce(?3, peak_anonymous_bytes), coalesce(peak_anonymous_bytes, ?3)),
+                     peak_file_bytes =
+                         max(coalesce(?4, peak_file_bytes), coalesce(peak_file_bytes, ?4)),
+                     peak_resident_bytes =
+                         max(coalesce(?5, peak_resident_bytes), coalesce(peak_resident_bytes, ?5)),
+                     gpu_memory = coalesce(?6, gpu_memory)
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                run,
+                steady,
+                memory.anonymous_bytes,
+                memory.file_bytes,
+                memory.peak_resident_bytes,
+                gpu.map(serde_json::to_string).transpose()?,
+            ])?;
+            Ok(())
         })
         .await
     }
@@ -244,13 +351,7 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn last_run(&self, model_id: i64) -> Result<Option<RunRecord>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT * FROM runs WHERE model_id = ?1 ORDER BY started_at_ms DESC, id DESC LIMIT 1",
-            )?;
-            statement.query_row([model_id], |row| Ok(read_run(row))).optional()?.transpose()
-        })
-        .await
+        self.read(move |connection| last(connection, model_id)).await
     }
 
     /// The run of a model that follows another; without another, the last one.
@@ -285,10 +386,11 @@ impl Registry {
     /// What SQLite reports.
     pub async fn last_endpoints(&self) -> Result<Vec<(i64, Endpoint)>> {
         self.read(|connection| {
-            // SQLite fills `endpoint` from the row that has the maximum.
+            // One look into the index for each model, however many runs there were.
             let mut statement = connection.prepare_cached(
-                "SELECT model_id, endpoint, max(started_at_ms) FROM runs
-                 WHERE model_id IN (SELECT id FROM models) GROUP BY model_id",
+                "SELECT id, (SELECT endpoint FROM runs WHERE model_id = models.id
+                             ORDER BY started_at_ms DESC, id DESC LIMIT 1) AS last
+                 FROM models WHERE last IS NOT NULL",
             )?;
             let rows = statement
                 .query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?
@@ -314,9 +416,41 @@ impl Registry {
     }
 }
 
+/// So many ended runs of a model are kept, the newest.
+const KEEP: u32 = 50;
+/// No more than these are looked at for being forgotten when a run is added.
+const FORGET_AT_ONCE: u32 = 50;
+/// How long a run is kept of which nobody saw how it ended: its process may turn up.
+const MAY_LIVE_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Forgets runs of a model that are long over: none without an end, nor one whose process may be
+/// there after all.
+fn forget_old(connection: &Connection, model_id: i64) -> Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM runs
+             WHERE id IN (SELECT id FROM runs WHERE model_id = ?1
+                          ORDER BY started_at_ms DESC, id DESC LIMIT ?3 OFFSET ?2)
+               AND ended_at_ms IS NOT NULL
+               AND (ended_at_ms < ?4
+                    OR json_extract(cause, '$.code') NOT IN ('ended_unwatched', 'never_made'))",
+        )?
+        .execute(params![model_id, KEEP, FORGET_AT_ONCE, now_ms() - MAY_LIVE_MS])?;
+    Ok(())
+}
+
+/// The last run of a model.
+pub(super) fn last(connection: &Connection, model_id: i64) -> Result<Option<RunRecord>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM runs WHERE model_id = ?1 ORDER BY started_at_ms DESC, id DESC LIMIT 1",
+    )?;
+    statement.query_row([model_id], |row| Ok(read_run(row))).optional()?.transpose()
+}
+
 fn read_run(row: &Row<'_>) -> Result<RunRecord> {
     let json = |column: &str| row.get::<_, String>(column);
     let cause: Option<String> = row.get("cause")?;
+    let demand: Option<String> = row.get("demand")?;
     Ok(RunRecord {
         id: row.get("id")?,
         model_id: row.get("model_id")?,
@@ -328,7 +462,8 @@ fn read_run(row: &Row<'_>) -> Result<RunRecord> {
         argv: serde_json::from_str(&json("argv")?)?,
         environment: serde_json::from_str(&json("environment")?)?,
         endpoint: serde_json::from_str(&json("endpoint")?)?,
-        wanted_by: Actor::from_text(&row.get::<_, String>("wanted_by")?),
+        started_by: Actor::from_text(&row.get::<_, String>("wanted_by")?),
+        demand: demand.as_deref().and_then(Demand::of_word),
         started_at_ms: row.get("started_at_ms")?,
         pid: row.get("pid")?,
         start_ticks: row.get("start_ticks")?,

@@ -126,6 +126,7 @@ impl Registry {
         self.write(move |tx| {
             let before = last_at(tx, &new.path)?;
             let id = put(tx, &new)?;
+            forget_unused(tx)?;
             if let Some((old_id, old)) = before
                 && (old_id != id || old.options != new.options)
             {
@@ -134,7 +135,7 @@ impl Registry {
                 };
                 let message =
                     format!("{} is now {}; it was {}", new.path, version(&new), version(&old));
-                events::append(tx, NewEvent::of_daemon(EventKind::RuntimeChanged, &by, message))?;
+                events::append(tx, &NewEvent::of_daemon(EventKind::RuntimeChanged, &by, message))?;
             }
             Ok(id)
         })
@@ -233,6 +234,30 @@ fn put(connection: &Connection, new: &NewRuntime) -> Result<i64> {
             ],
             |row| row.get(0),
         )?)
+}
+
+/// So many builds are remembered of which no run tells.
+const KEEP: u32 = 200;
+/// No more are forgotten at once.
+const FORGET_AT_ONCE: u32 = 20;
+
+/// Forgets builds that no run was of and no named runtime is: those replaced twice at their path (a
+/// start may just have chosen the one before the last), and the oldest when there are many. One that
+/// is seen again is asked again.
+fn forget_unused(connection: &Connection) -> Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM runtimes WHERE id IN (
+                 SELECT id FROM runtimes AS old
+                 WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runtime_id = old.id)
+                   AND ((SELECT count(*) FROM runtimes AS newer
+                         WHERE newer.path = old.path AND newer.id > old.id) >= 2
+                        OR (id <= (SELECT id FROM runtimes ORDER BY id DESC LIMIT 1 OFFSET ?1)
+                            AND NOT EXISTS (SELECT 1 FROM named_runtimes WHERE path = old.path)))
+                 ORDER BY id LIMIT ?2)",
+        )?
+        .execute([KEEP, FORGET_AT_ONCE])?;
+    Ok(())
 }
 
 fn read_runtime(row: &Row<'_>) -> Result<(i64, NewRuntime)> {

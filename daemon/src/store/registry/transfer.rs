@@ -82,22 +82,7 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn everything(&self) -> Result<Everything> {
-        self.read(|connection| {
-            // One moment: what is written meanwhile is not seen.
-            let moment = connection.unchecked_transaction()?;
-            let mut statement = moment
-                .prepare("SELECT model_id FROM model_names WHERE is_alias = 0 ORDER BY name")?;
-            let ids: Vec<i64> =
-                statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let records = ids.into_iter().map(|id| models::get(&moment, id));
-            let records = records.collect::<Result<Vec<_>>>()?;
-            Ok(Everything {
-                defaults: defaults::get(&moment)?,
-                runtimes: runtimes(&moment)?,
-                models: records.into_iter().flatten().map(|record| record.model).collect(),
-            })
-        })
-        .await
+        self.read(everything).await
     }
 
     /// Carries out an import, if nothing it was made from has changed since.
@@ -105,11 +90,25 @@ impl Registry {
     /// # Errors
     /// [`StoreError::Overtaken`], [`StoreError::NameTaken`]; nothing is changed then.
     pub async fn import(&self, import: Import, by: Actor) -> Result<ImportDone> {
-        self.write(move |tx| apply(tx, import, &by)).await
+        self.write(move |tx| apply(tx, &import, &by)).await
     }
 }
 
-fn apply(tx: &Connection, import: Import, by: &Actor) -> Result<ImportDone> {
+/// All models, defaults and named runtimes.
+pub(super) fn everything(connection: &Connection) -> Result<Everything> {
+    let mut statement = connection
+        .prepare_cached("SELECT model_id FROM model_names WHERE is_alias = 0 ORDER BY name")?;
+    let ids: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let records = ids.into_iter().map(|id| models::get(connection, id));
+    let records = records.collect::<Result<Vec<_>>>()?;
+    Ok(Everything {
+        defaults: defaults::get(connection)?,
+        runtimes: runtimes(connection)?,
+        models: records.into_iter().flatten().map(|record| record.model).collect(),
+    })
+}
+
+fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<ImportDone> {
     for (id, revision) in &import.seen {
         let now = models::get(tx, *id)?.map(|record| record.model);
         match now {
@@ -129,8 +128,8 @@ fn apply(tx: &Connection, import: Import, by: &Actor) -> Result<ImportDone> {
     for runtime in &import.runtimes {
         put_runtime(tx, runtime, &import.what, by)?;
     }
-    if let Some(after) = import.defaults {
-        let (defaults, changed) = defaults::replace(tx, defaults_now, after, by)?;
+    if let Some(after) = &import.defaults {
+        let (defaults, changed) = defaults::replace(tx, defaults_now, after.clone(), by)?;
         done.defaults = Some(defaults).filter(|_| changed);
     }
     // Names that are given up first: another model may take them over.
@@ -147,32 +146,32 @@ fn apply(tx: &Connection, import: Import, by: &Actor) -> Result<ImportDone> {
         }
         befores.push(before);
     }
-    for (new, aliases) in import.added {
+    for (new, aliases) in &import.added {
         let model = models::insert(tx, new, by, &import.what)?;
-        for alias in &aliases {
+        for alias in aliases {
             names::take(tx, alias, model.id, true)?;
         }
         // The first revision tells the aliases too.
         tx.execute(
             "UPDATE model_revisions SET aliases = ?2 WHERE model_id = ?1",
-            params![model.id, serde_json::to_string(&aliases)?],
+            params![model.id, serde_json::to_string(aliases)?],
         )?;
-        done.models.push(Model { aliases, ..model });
+        done.models.push(Model { aliases: aliases.clone(), ..model });
     }
-    for (changed, before) in import.changed.into_iter().zip(befores) {
+    for (changed, before) in import.changed.iter().zip(befores) {
         for alias in changed.aliases.iter().filter(|alias| !before.aliases.contains(alias)) {
             names::take(tx, alias, changed.id, true)?;
         }
         let same_aliases = same(&before.aliases, &changed.aliases);
-        let change = ModelChange { what: Some(import.what.clone()), ..changed.change };
-        let (model, changed_settings) = models::apply(tx, before, change, by)?;
+        let change = ModelChange { what: Some(import.what.clone()), ..changed.change.clone() };
+        let (model, changed_settings) = models::apply(tx, before, &change, by)?;
         if changed_settings {
             done.models.push(model);
         } else if !same_aliases {
             let what = format!("{}: aliases: {}", import.what, changed.aliases.join(", "));
             let model = models::finish_change(tx, changed.id, now_ms(), by, &what)?;
             let message = format!("{}: {what}", model.name);
-            events::append(tx, NewEvent::of_model(EventKind::ModelAliased, &model, by, message))?;
+            events::append(tx, &NewEvent::of_model(EventKind::ModelAliased, &model, by, message))?;
             done.models.push(model);
         }
     }
@@ -217,7 +216,8 @@ fn put_runtime(tx: &Connection, runtime: &StoredRuntime, what: &str, by: &Actor)
         "INSERT INTO named_runtimes (name, path, environment, is_default, added_at_ms)
          VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (name) DO UPDATE SET path = excluded.path,
-             environment = excluded.environment, is_default = excluded.is_default",
+             environment = excluded.environment, is_default = excluded.is_default,
+             revision = named_runtimes.revision + 1",
         params![
             runtime.name,
             runtime.path.as_bytes(),
@@ -228,6 +228,6 @@ fn put_runtime(tx: &Connection, runtime: &StoredRuntime, what: &str, by: &Actor)
     )?;
     let kind = if is_there { EventKind::RuntimeChanged } else { EventKind::RuntimeAdded };
     let message = format!("the runtime {} was {what}", runtime.name);
-    events::append(tx, NewEvent::of_daemon(kind, by, message))?;
+    events::append(tx, &NewEvent::of_daemon(kind, by, message))?;
     Ok(())
 }

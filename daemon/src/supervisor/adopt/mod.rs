@@ -15,7 +15,7 @@ use super::{Context, Supervisor, limits, status};
 use crate::clock::now_ms;
 use crate::models::Layers;
 use crate::os::process::{ProcessId, Signal, booted_at_ms, group_of};
-use crate::store::registry::{NewEvent, RunEnd, RunRecord, WishRecord};
+use crate::store::registry::{DesiredRecord, NewEvent, RunEnd, RunRecord};
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::daemon::Strays;
 use llamactl_protocol::event::EventKind;
@@ -43,7 +43,7 @@ impl Supervisor {
     /// off.
     pub(super) async fn take_over(&self, start: Start) -> Result<(), Failure> {
         let registry = &self.context.registry;
-        let mut models: BTreeSet<i64> = registry.wanted_running().await?.into_iter().collect();
+        let mut models: BTreeSet<i64> = registry.desired_running().await?.into_iter().collect();
         for run in registry.open_runs().await? {
             models.insert(run.model_id);
         }
@@ -75,7 +75,7 @@ impl Supervisor {
         published: Option<watch::Sender<Server>>,
     ) -> Result<Option<i32>, Failure> {
         let registry = &self.context.registry;
-        let wish = registry.wish(model.id).await?;
+        let wish = registry.desired(model.id).await?;
         let last = registry.last_run(model.id).await?;
         let process = match &last {
             Some(run) if run.ended_at_ms.is_none() => self.context.find(run).await,
@@ -119,7 +119,7 @@ impl Supervisor {
             _ => Beginning::AtRest,
         };
         self.start_task(model, wish, beginning, published).await?;
-        if let Some(WishRecord { desired, overrides, .. }) = unbegun
+        if let Some(DesiredRecord { desired, overrides, .. }) = unbegun
             && let Err(failure) = self.start_server(model, overrides, desired.by).await
         {
             tracing::warn!(model = model.name, %failure, "could not start what was wanted");
@@ -245,7 +245,7 @@ impl Supervisor {
             after = Some(last.name.clone());
             for model in page {
                 let layers = Layers::of(registry, &model, Settings::new()).await?;
-                let wish = registry.wish(model.id).await?.as_ref().map(self::wanted);
+                let wish = registry.desired(model.id).await?.as_ref().map(self::wanted);
                 if limits::autostart(&layers.effective())
                     && recovery::starts_by_itself(wish, booted_at_ms())
                 {
@@ -270,8 +270,12 @@ impl Supervisor {
     }
 }
 
-fn wanted(wish: &WishRecord) -> recovery::Wanted {
-    recovery::Wanted { state: wish.desired.state, at_ms: wish.desired.at_ms, renew: wish.renew }
+fn wanted(wish: &DesiredRecord) -> recovery::Wanted {
+    recovery::Wanted {
+        state: wish.desired.state,
+        at_ms: wish.desired.at_ms,
+        renew: wish.restart_requested,
+    }
 }
 
 fn ended_unwatched(wanted: Option<&recovery::Wanted>) -> Cause {

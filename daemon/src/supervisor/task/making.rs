@@ -6,7 +6,7 @@ use crate::clock::now_ms;
 use crate::failpoint;
 use crate::llama::Client;
 use crate::logs::classify::{Exit, Retry, classify_spawn_error};
-use crate::store::registry::RunRecord;
+use crate::store::registry::{Demand, RunRecord};
 use crate::supervisor::core::machine::RunId;
 use crate::supervisor::core::restart::{Curable, Ended};
 use crate::supervisor::observe::Observers;
@@ -95,7 +95,12 @@ impl ServerTask {
             argv: plan.line.argv.clone(),
             environment: plan.line.environment.clone(),
             endpoint: plan.endpoint.clone(),
-            wanted_by: self.by.clone(),
+            started_by: self.by.clone(),
+            demand: Some(match self.by {
+                Actor::Boot => Demand::Boot,
+                Actor::Policy => Demand::Policy,
+                _ => Demand::Person,
+            }),
             started_at_ms: now_ms(),
             pid: None,
             start_ticks: None,

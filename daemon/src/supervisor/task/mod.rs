@@ -38,7 +38,7 @@ use crate::clock::now_ms;
 use crate::logs::file::RunLog;
 use crate::metrics::RunningServer;
 use crate::os::cgroup::OomWatch;
-use crate::store::registry::{RunRecord, WishRecord};
+use crate::store::registry::{DesiredRecord, RunRecord};
 use llamactl_protocol::Actor;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::model::Model;
@@ -167,7 +167,7 @@ impl ServerTask {
         model: Model,
         defaults: Settings,
         mut server: Server,
-        wish: Option<WishRecord>,
+        wish: Option<DesiredRecord>,
         beginning: &Beginning,
         published: Option<watch::Sender<Server>>,
     ) -> (ServerTask, mpsc::Sender<Command>) {

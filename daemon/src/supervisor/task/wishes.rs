@@ -201,7 +201,7 @@ impl ServerTask {
         overrides: Settings,
     ) -> Result<(bool, Desired), Failure> {
         let registry = &self.context.registry;
-        match registry.put_wish(self.model.id, state, by.clone(), renew, overrides).await {
+        match registry.put_desired(self.model.id, state, by.clone(), renew, overrides).await {
             Ok(desired) => Ok((true, desired)),
             // A stop goes on although it cannot be written: a full disk must not keep a server
             // running that somebody wants gone.

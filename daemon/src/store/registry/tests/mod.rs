@@ -1,5 +1,10 @@
 //! Any sequence of changes to models leaves the registry as a simple model of it predicts.
 
+mod migration;
+mod moments;
+mod queries;
+mod retention;
+
 use super::*;
 use llamactl_protocol::Actor;
 use llamactl_protocol::WirePath;

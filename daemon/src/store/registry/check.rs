@@ -1,0 +1,78 @@
+//! Whether this program could take over a state directory's registry, tried on a copy.
+//!
+//! A program that is about to replace a daemon asks before anything is given up: a migration that
+//! fails after the exec leaves no daemon, and the one before cannot come back.
+
+use super::{REGISTRY, Result, StoreError};
+use crate::store::database::{self, Schema};
+use crate::store::migrate;
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+
+/// What a migration of a copy showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The version the registry has; 0 where there is none yet.
+    pub from: usize,
+    /// The version it would have.
+    pub to: usize,
+    /// How many models it holds afterwards.
+    pub models: u64,
+}
+
+/// Brings a copy of a state directory's registry to this version and looks through it. The registry
+/// itself is only read, and may be in use. Blocks for as long as copying it takes; needs as much room
+/// beside it as it has.
+///
+/// # Errors
+/// [`MigrateError`](crate::store::MigrateError) as [`StoreError::Migrate`] for what would fail at the
+/// upgrade; [`StoreError::Damaged`]; whatever SQLite reports.
+pub fn try_migration(state_dir: &Path) -> Result<Report> {
+    let Schema { migrations, .. } = REGISTRY;
+    let path = REGISTRY.path(state_dir);
+    let copy = Copy::in_place_of(&path);
+    if path.exists() {
+        migrate::copy_to(&database::to_read(&path)?, &copy.0)?;
+    }
+    let mut connection = Connection::open(&copy.0)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let from = migrate::run_uncopied(&mut connection, &copy.0, migrations)
+        .map_err(crate::store::DatabaseError::from)?;
+    let problem: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if problem != "ok" {
+        return Err(StoreError::Damaged(problem));
+    }
+    let mut orphans = connection.prepare("PRAGMA foreign_key_check")?;
+    if let Some(row) = orphans.query([])?.next()? {
+        let table: String = row.get(0)?;
+        return Err(StoreError::Damaged(format!("a row of {table} refers to one that is gone")));
+    }
+    let models = connection.query_row("SELECT count(*) FROM models", [], |row| row.get(0))?;
+    Ok(Report { from, to: migrations.len(), models })
+}
+
+/// A file that is removed with what SQLite lays beside it.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn in_place_of(path: &Path) -> Copy {
+        // The number of the process: two may try at once.
+        let copy = Copy(path.with_extension(format!("db.check.{}", std::process::id())));
+        copy.remove();
+        copy
+    }
+
+    fn remove(&self) {
+        for behind in ["", "-journal", "-wal", "-shm"] {
+            let mut name = self.0.as_os_str().to_owned();
+            name.push(behind);
+            let _ = std::fs::remove_file(PathBuf::from(name));
+        }
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}

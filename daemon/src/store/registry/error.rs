@@ -1,0 +1,129 @@
+//! Why the registry could not do something, and how that is said on the wire.
+
+use crate::store::{DatabaseError, MigrateError};
+use llamactl_protocol::{Failure, Kind};
+use serde_json::json;
+
+/// Why the registry could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused.
+    #[error("the registry database could not be used")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A JSON column holds something else.
+    #[error("the registry database holds something unreadable")]
+    Json(#[from] serde_json::Error),
+    /// The database is from elsewhen.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The name belongs to another model.
+    #[error("the name {name} is taken, by the model {by}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The model that has it as its name or alias.
+        by: String,
+    },
+    /// There is no such model (any more).
+    #[error("there is no model {0}")]
+    ModelNotFound(String),
+    /// A model, the defaults or a runtime has changed since the caller looked.
+    #[error("the last revision of {of} is {found}, not {expected}")]
+    RevisionConflict {
+        /// Of what: `the model qwen3`.
+        of: String,
+        /// What the caller saw.
+        expected: i64,
+        /// What it is.
+        found: i64,
+    },
+    /// Somebody else changed what a change was made from.
+    #[error("somebody else changed {0} meanwhile: nothing was done")]
+    Overtaken(String),
+    /// The directory of secrets cannot be used.
+    #[error("the directory of secrets cannot be used: {0}")]
+    Secrets(std::io::Error),
+    /// No runtime has this name.
+    #[error("there is no runtime {0}")]
+    RuntimeNotFound(String),
+    /// The runtime cannot be taken out while it is used.
+    #[error("the runtime {name} is used: {by}")]
+    RuntimeInUse {
+        /// Its name.
+        name: String,
+        /// Who names it.
+        by: String,
+        /// The models whose settings do.
+        models: Vec<String>,
+    },
+    /// What is in the database contradicts itself.
+    #[error("the registry database is damaged: {0}")]
+    Damaged(String),
+    /// A query panicked; nothing of it was kept.
+    #[error("the registry query panicked")]
+    Panicked,
+    /// The machine gave no thread for the registry.
+    #[error("no thread could be made for the registry: {0}")]
+    NoThread(std::io::Error),
+    /// The database's thread has ended: the daemon is stopping.
+    #[error("the registry is closed")]
+    Closed,
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> StoreError {
+        match error {
+            DatabaseError::Sqlite(error) => StoreError::Sqlite(error),
+            DatabaseError::Migrate(error) => StoreError::Migrate(error),
+            DatabaseError::Panicked => StoreError::Panicked,
+            DatabaseError::NoThread(error) => StoreError::NoThread(error),
+            DatabaseError::Closed => StoreError::Closed,
+        }
+    }
+}
+
+/// What a query gives.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let message = error.to_string();
+        match error {
+            StoreError::NameTaken { .. } => Failure::new(Kind::NameTaken, message),
+            StoreError::ModelNotFound(_) => Failure::new(Kind::ModelNotFound, message)
+                .hint("llamactl model list shows the models there are"),
+            StoreError::RuntimeNotFound(_) => Failure::new(Kind::RuntimeNotFound, message)
+                .hint("llamactl runtime list shows the runtimes there are"),
+            StoreError::RuntimeInUse { models, .. } => Failure::new(Kind::RuntimeInUse, message)
+                .hint(
+                    "give its users another first: llamactl model set NAME runtime=OTHER, \
+                     llamactl defaults unset runtime, llamactl runtime use OTHER",
+                )
+                .details(json!({ "models": models })),
+            StoreError::RevisionConflict { .. } => Failure::new(Kind::RevisionConflict, message)
+                .hint("somebody else changed it first: look at it again and retry"),
+            StoreError::Overtaken(_) => {
+                Failure::new(Kind::RevisionConflict, message).hint("look again and retry")
+            }
+            StoreError::Sqlite(rusqlite::Error::SqliteFailure(error, _))
+                if error.code == rusqlite::ErrorCode::DiskFull =>
+            {
+                Failure::new(Kind::DiskFull, "the disk is full: nothing was changed")
+                    .hint("free some space where the state directory lies and try again")
+            }
+            StoreError::Sqlite(source) => {
+                Failure::new(Kind::StoreFailed, format!("{message}: {source}"))
+            }
+            StoreError::Json(source) => {
+                Failure::new(Kind::StoreFailed, format!("{message}: {source}"))
+            }
+            StoreError::Panicked => Failure::new(Kind::Internal, message)
+                .hint("the daemon's own log has its words: llamactl daemon logs"),
+            StoreError::Migrate(_)
+            | StoreError::Secrets(_)
+            | StoreError::Damaged(_)
+            | StoreError::NoThread(_)
+            | StoreError::Closed => Failure::new(Kind::StoreFailed, message),
+        }
+    }
+}

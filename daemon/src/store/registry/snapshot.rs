@@ -1,0 +1,91 @@
+//! What one answer shows of several tables, read at one moment: a model's settings are never paired
+//! with the defaults, the runtime or the run of another.
+
+use super::models::{self, ModelRecord};
+use super::{
+    DesiredRecord, NamedRuntime, Registry, Result, RunRecord, StoreError, defaults, desired,
+    named_runtimes, names, runs,
+};
+use llamactl_protocol::defaults::Defaults;
+use llamactl_protocol::model::Model;
+
+/// A model and all that decides with which settings, and on what, it would start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelLayers {
+    /// The model, with its chat template.
+    pub record: ModelRecord,
+    /// The settings for all models.
+    pub defaults: Defaults,
+    /// The named runtimes, by name: the settings or the default name one of them, or none.
+    pub runtimes: Vec<NamedRuntime>,
+}
+
+/// A model and what is written of its server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredServer {
+    /// The model.
+    pub model: Model,
+    /// What is wanted of its server; `None` when nobody ever said.
+    pub desired: Option<DesiredRecord>,
+    /// Its last run; `None` before the first.
+    pub last_run: Option<RunRecord>,
+}
+
+impl Registry {
+    /// The model a name, alias or id means, with the layers its settings lie on.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelNotFound`].
+    pub async fn model_layers(&self, reference: &str) -> Result<ModelLayers> {
+        let reference = reference.to_owned();
+        self.read(move |connection| {
+            let id = names::resolve(connection, &reference)?;
+            let record = models::get(connection, id)?;
+            Ok(ModelLayers {
+                record: record.ok_or(StoreError::ModelNotFound(reference))?,
+                defaults: defaults::get(connection)?,
+                runtimes: named_runtimes::all(connection)?,
+            })
+        })
+        .await
+    }
+
+    /// What is written of a model's server; `None` when the model is gone.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn stored_server(&self, model_id: i64) -> Result<Option<StoredServer>> {
+        self.read(move |connection| {
+            let Some(record) = models::get(connection, model_id)? else { return Ok(None) };
+            Ok(Some(StoredServer {
+                model: record.model,
+                desired: desired::get(connection, model_id)?,
+                last_run: runs::last(connection, model_id)?,
+            }))
+        })
+        .await
+    }
+
+    /// What is written of the servers of models by name behind `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn stored_servers(
+        &self,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<StoredServer>> {
+        self.read(move |connection| {
+            let models = models::page(connection, after.as_deref().unwrap_or_default(), limit)?;
+            let server = |model: Model| {
+                Ok(StoredServer {
+                    desired: desired::get(connection, model.id)?,
+                    last_run: runs::last(connection, model.id)?,
+                    model,
+                })
+            };
+            models.into_iter().map(server).collect()
+        })
+        .await
+    }
+}

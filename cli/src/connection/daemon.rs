@@ -10,10 +10,12 @@ use crate::output;
 use llamactl_protocol::client::{Client, Follow, Items, connect, follow, follow_raw};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
 use llamactl_protocol::{Failure, Kind, Method, PROTOCOL, Subscription};
+use serde_json::json;
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -79,7 +81,7 @@ impl Daemon {
         &self,
         params: &S,
     ) -> Result<Follow<S, UnixStream>, Failure> {
-        self.greeting(async { follow(self.another().await?, params).await }).await?
+        self.greeting(async { follow(self.introduced().await?, params).await }).await?
     }
 
     /// Follows a stream by its name, on a connection of its own.
@@ -91,7 +93,17 @@ impl Daemon {
         name: &str,
         params: &serde_json::Value,
     ) -> Result<Items<UnixStream>, Failure> {
-        self.greeting(async { follow_raw(self.another().await?, name, params).await }).await?
+        self.greeting(async { follow_raw(self.introduced().await?, name, params).await }).await?
+    }
+
+    /// A second connection that knows which command asks. The hello is a notification: the first
+    /// connection's has the answer.
+    async fn introduced(&self) -> Result<UnixStream, Failure> {
+        let mut stream = self.another().await?;
+        let hello = json!({ "jsonrpc": "2.0", "method": DaemonHello::NAME, "params": ours() });
+        // A connection that broke off is told by what is asked next.
+        let _ = stream.write_all(format!("{hello}\n").as_bytes()).await;
+        Ok(stream)
     }
 
     /// A second connection.
@@ -219,7 +231,7 @@ fn ours() -> DaemonHello {
 mod tests {
     use super::*;
     use llamactl_protocol::daemon::DaemonPing;
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
 
     #[tokio::test]
     async fn hello_and_the_first_call_are_one_round_trip() {

@@ -45,7 +45,7 @@ pub(super) async fn set(
             .change_defaults(away.settings, checked.unset, Some(seen), by.clone())
             .await;
         if changed.is_err() {
-            secrets.remove(away.made);
+            secrets.remove(away.made).await;
         }
         match changed {
             Err(StoreError::RevisionConflict { .. }) if change.if_revision.is_none() => {}

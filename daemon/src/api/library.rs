@@ -1,7 +1,7 @@
 //! `scan.*`, `library.*`, `model.verify`
 
 use super::registration::{Caller, Emission, Source};
-use super::vetting;
+use super::validation;
 use crate::api::app::App;
 use crate::library::places::tidy;
 use crate::library::{Request, Scan};
@@ -24,12 +24,12 @@ const MAX_DIRECTORIES: usize = 256;
 pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<Scanning, Failure> {
     rules::check_given(&scan.settings)?;
     let change = SettingsChange { set: scan.settings, ..SettingsChange::default() };
-    let vetted = vetting::vet(&app.registry, &change, &Settings::new()).await?;
-    if vetted.checked.path.is_some() {
+    let validated = validation::validate(&app.registry, &change, &Settings::new()).await?;
+    if validated.checked.path.is_some() {
         return Err(Failure::new(Kind::InvalidValue, "what is found has files of its own"));
     }
     let none = Settings::new();
-    let away = models::put_away(app.registry.secrets(), vetted.checked.set, &none).await?;
+    let away = models::put_away(app.registry.secrets(), validated.checked.set, &none).await?;
     let settings = away.settings;
     let by = caller.actor;
     let directories = directories(scan.directories).await?;

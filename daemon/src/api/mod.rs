@@ -22,7 +22,7 @@ mod registration;
 mod resolved;
 mod runtime;
 mod server;
-mod vetting;
+mod validation;
 
 use crate::metrics::Stopped;
 use llamactl_protocol::{Failure, Kind};

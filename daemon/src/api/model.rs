@@ -1,7 +1,7 @@
 //! `model.*`
 
 use super::registration::Caller;
-use super::{old_build, page, resolved, vetting};
+use super::{old_build, page, resolved, validation};
 use crate::api::app::App;
 use crate::models::{self, Layers};
 use crate::store::registry::{NewModel, StoreError};
@@ -18,8 +18,8 @@ use std::path::Path;
 pub(super) async fn add(app: &App, caller: Caller, add: ModelAdd) -> Result<Added, Failure> {
     rules::check_given(&add.settings)?;
     let change = SettingsChange { set: add.settings, ..SettingsChange::default() };
-    let vetted = vetting::vet(&app.registry, &change, &Settings::new()).await?;
-    if vetted.checked.path.is_some() {
+    let validated = validation::validate(&app.registry, &change, &Settings::new()).await?;
+    if validated.checked.path.is_some() {
         return Err(Failure::new(Kind::InvalidValue, "the model's file is given already"));
     }
     let file = library::read(add.path).await?;
@@ -27,18 +27,18 @@ pub(super) async fn add(app: &App, caller: Caller, add: ModelAdd) -> Result<Adde
         Some(name) => name::check(name)?,
         None => default_name(file.path.as_path())?,
     };
-    let mut notes = vetted.checked.notes;
+    let mut notes = validated.checked.notes;
     if let Some(mmproj) = &file.file.mmproj {
         notes.push(format!("a projector lies beside it: {mmproj}"));
     }
     let path = file.path.clone();
-    let settings = vetted.checked.set;
+    let settings = validated.checked.set;
     let away = models::put_away(app.registry.secrets(), settings.clone(), &Settings::new()).await?;
     let new = NewModel { name: name.clone(), file, settings: away.settings };
     let by = caller.actor;
     let added = app.registry.add_model(new, by).await;
     if added.is_err() {
-        app.registry.secrets().remove(away.made);
+        app.registry.secrets().remove(away.made).await;
     }
     match added {
         Ok(model) => Ok(Added { model: shown(model), added: true, notes }),
@@ -180,9 +180,7 @@ pub(super) async fn remove(
     let removed = app.supervisor.remove(&model, remove.stop, by).await?;
     // Only what this model alone used: another request may be keeping a secret just now.
     let used = app.registry.used_secrets().await?;
-    let secrets = app.registry.secrets().clone();
-    let unused: Vec<String> = used_before.difference(&used).cloned().collect();
-    let _ = tokio::task::spawn_blocking(move || secrets.remove(unused)).await;
+    app.registry.secrets().remove(used_before.difference(&used).cloned().collect()).await;
     Ok(Removed { id: removed.id, name: removed.name })
 }
 

@@ -2,7 +2,7 @@
 
 use super::model::{finish, shown};
 use super::registration::Caller;
-use super::vetting;
+use super::validation;
 use crate::api::app::App;
 use crate::library;
 use crate::models::{self, Layers};
@@ -31,30 +31,30 @@ pub(super) async fn change(
         // Some settings only make sense together, so the whole is checked before it is written;
         // the revision makes sure that it is this whole.
         let before = app.registry.model(reference).await?;
-        let vetted = vetting::vet(&app.registry, change, &before.settings).await?;
-        let file = match vetted.checked.path.clone() {
+        let validated = validation::validate(&app.registry, change, &before.settings).await?;
+        let file = match validated.checked.path.clone() {
             Some(path) => Some(library::read(path).await?),
             None => None,
         };
         let secrets = app.registry.secrets();
-        let away = models::put_away(secrets, vetted.checked.set, &vetted.before).await?;
+        let away = models::put_away(secrets, validated.checked.set, &validated.before).await?;
         let stored = ModelChange {
             set: away.settings,
-            unset: vetted.checked.unset,
+            unset: validated.checked.unset,
             file,
             what: what.clone(),
         };
         let seen = change.if_revision.unwrap_or(before.revision);
         let changed = app.registry.change_model(reference, stored, Some(seen), by.clone()).await;
         if changed.is_err() {
-            secrets.remove(away.made);
+            secrets.remove(away.made).await;
         }
         match changed {
             // Somebody else was faster; the caller did not ask to be told, so look again.
             Err(StoreError::RevisionConflict { .. }) if change.if_revision.is_none() => {}
             Err(error) => return Err(error.into()),
             Ok((model, changed)) => {
-                return finish(app, model, changed, vetted.checked.notes).await;
+                return finish(app, model, changed, validated.checked.notes).await;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `server.*`
 
 use super::registration::{Caller, Emission, Latest, Source};
-use super::{old_build, page, vetting};
+use super::{old_build, page, validation};
 use crate::api::app::App;
 use crate::clock::now_ms;
 use crate::supervisor::{Answer, Supervisor};
@@ -115,12 +115,12 @@ async fn overrides(
             .hint(format!("llamactl model set {} KEY=-", model.name)));
     }
     let change = SettingsChange { set, ..SettingsChange::default() };
-    let vetted = vetting::vet(&app.registry, &change, &model.settings).await?;
-    if vetted.checked.path.is_some() {
+    let validated = validation::validate(&app.registry, &change, &model.settings).await?;
+    if validated.checked.path.is_some() {
         return Err(Failure::new(Kind::InvalidValue, "one run cannot have another file")
             .hint(format!("llamactl model copy {} NEW --path FILE", model.name)));
     }
-    Ok(vetted.checked.set)
+    Ok(validated.checked.set)
 }
 
 fn accepted(answer: Answer) -> Accepted {

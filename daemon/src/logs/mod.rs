@@ -1,7 +1,7 @@
 //! What the llama-server processes write.
 //!
 //! ```text
-//! llama-server ──O_APPEND──> <run>.stderr.log ──┬─> tail   lines as they come, for people
+//! llama-server ──O_APPEND──> <run>.stderr.log ──┬─> tail   lines as they come ─> runs  for people
 //!              ──O_APPEND──> <run>.stdout.log ──┤         └─ progress  "loading 40 %", "ready"
 //!                                  ^            └─> tail_lines ─> classify   why it ended
 //!                                  │
@@ -25,6 +25,7 @@ pub mod last_lines;
 pub mod line;
 pub mod progress;
 pub mod rules;
+pub mod runs;
 pub mod split;
 pub mod tail;
 pub mod watch;

@@ -81,6 +81,7 @@ pub struct Tail {
     finished: watch::Receiver<bool>,
     splitter: Splitter,
     phase: Phase,
+    length_when_opened: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,15 +106,25 @@ impl Tail {
         let owned = path.to_owned();
         let opened = blocking(move || {
             let file = File::open(owned)?;
+            let length = file.metadata()?.len();
             let splitter = begin(&file, start)?;
-            Ok((file, splitter))
+            Ok((file, length, splitter))
         });
-        let (file, splitter) = opened.await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => TailError::NotFound(path.to_owned()),
-            _ => TailError::Io(error),
-        })?;
+        let (file, length_when_opened, splitter) =
+            opened.await.map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => TailError::NotFound(path.to_owned()),
+                _ => TailError::Io(error),
+            })?;
         let changes = watcher.watch(&file);
-        Ok(Self { file: Arc::new(file), changes, finished, splitter, phase: Phase::Reading })
+        let file = Arc::new(file);
+        let phase = Phase::Reading;
+        Ok(Self { file, changes, finished, splitter, phase, length_when_opened })
+    }
+
+    /// The length of the file when it was opened, in bytes: what ends behind it is new.
+    #[must_use]
+    pub fn length_when_opened(&self) -> u64 {
+        self.length_when_opened
     }
 
     /// The offset behind the last line given: the cursor.

@@ -37,7 +37,7 @@ pub async fn put_away(
             match kept(&secrets, &key, value, &before, &mut away.made) {
                 Ok(value) => away.settings.insert(key, value),
                 Err(failure) => {
-                    secrets.remove(away.made);
+                    secrets.remove_now(away.made);
                     return Err(failure);
                 }
             };
@@ -93,7 +93,7 @@ pub async fn remove_unused(registry: &Registry) {
     };
     let secrets = registry.secrets().clone();
     let remove = move || match secrets.ids() {
-        Ok(ids) => secrets.remove(ids.difference(&used).cloned()),
+        Ok(ids) => secrets.remove_now(ids.difference(&used).cloned()),
         Err(error) => tracing::warn!(%error, "cannot list the secrets"),
     };
     if let Err(error) = tokio::task::spawn_blocking(remove).await {

@@ -184,7 +184,7 @@ where
     /// Makes changes and answers them.
     fn settle(&mut self, mut jobs: Vec<Box<dyn Job>>, more: &mut More<'_>) {
         match self.together(&mut jobs, more) {
-            Ok(()) => jobs.into_iter().for_each(|job| job.answer()),
+            Ok(()) => jobs.into_iter().for_each(Job::answer),
             // Whose failure it was is not known: each is tried again and has its own.
             Err(_) if jobs.len() > 1 => {
                 jobs.into_iter().for_each(|job| self.settle(vec![job], &mut |_| None));
@@ -340,7 +340,9 @@ mod tests {
                 insert(&writer, 1, None),
                 panics,
                 insert(&writer, 2, Some(1)),
-                async { drop(release) }
+                async {
+                    drop(release);
+                }
             )
         };
         let (first, again, panicked, second, ()) = jobs.await;
@@ -361,7 +363,9 @@ mod tests {
                 insert(&writer, 1, None),
                 insert(&writer, 2, Some(77)),
                 insert(&writer, 3, None),
-                async { drop(release) }
+                async {
+                    drop(release);
+                }
             )
         };
         let (first, orphan, third, ()) = jobs.await;
@@ -383,7 +387,7 @@ mod tests {
         });
         let jobs = async {
             tokio::join!(insert(&writer, 1, None), gives_up, insert(&writer, 2, None), async {
-                drop(release)
+                drop(release);
             })
         };
         let (first, given_up, second, ()) = jobs.await;

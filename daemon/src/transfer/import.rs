@@ -452,8 +452,7 @@ async fn store(
         Err(failure) => Err(failure),
     };
     if done.is_err() {
-        let secrets = secrets.clone();
-        let _ = blocking(move || secrets.remove(made)).await;
+        secrets.remove(made).await;
     }
     done
 }

@@ -305,6 +305,9 @@ fn what_is_new_in_a_remembered_directory_is_registered_at_the_next_start() {
     put(&home, TestModel::NeverStop, "models/b.gguf");
     daemon.start_again();
     let mut events = home.follow("event.follow", json!({ "after": 0 }));
+    let added = events.item_where(|it| it["kind"] == "model.added" && it["model"] == "a");
+    let command = "llamactl --json model scan models/ --add";
+    assert_eq!(added["data"]["by"]["command"], command, "{added}");
     let added = events.item_where(|it| it["kind"] == "model.added" && it["model"] == "b");
     assert_eq!(added["data"]["by"], json!({ "kind": "policy" }));
     assert_eq!(home.cli(["model", "list", "-q"]).ok().lines(), ["a", "b"]);

@@ -285,7 +285,7 @@ fn each_change_is_a_revision_that_can_be_compared_and_undone() {
     // The command that asked, without the values it gave; a client that names none, its method.
     assert_eq!(history[0]["by"]["command"], "llamactl model unset tiny ctx-size", "{history:?}");
     assert_eq!(history[1]["by"]["command"], "llamactl model set tiny temp=…", "{history:?}");
-    assert_eq!(history[3]["by"]["command"], "model.add", "{history:?}");
+    assert_eq!(history[3]["by"]["kind"], "client", "{history:?}");
 
     assert_eq!(home.cli(["model", "diff", "tiny"]).ok().lines(), ["-ctx-size=512"]);
     assert_eq!(

@@ -91,39 +91,7 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn events(&self, filter: EventFilter) -> Result<EventBatch> {
-        self.read(move |connection| {
-            let (first, last) = range(connection)?;
-            let from = match filter.since_ms {
-                Some(since_ms) => first_since(connection, first, last, since_ms)?,
-                None => first,
-            };
-            let after = filter.after.max(from - 1);
-            let since_ms = filter.since_ms.unwrap_or(i64::MIN);
-            let mut of_all = connection.prepare_cached(
-                "SELECT * FROM events WHERE seq > ?1 AND at_ms >= ?2 ORDER BY seq",
-            )?;
-            let mut of_model = connection.prepare_cached(
-                "SELECT * FROM events
-                 WHERE model_id = ?3 AND seq > ?1 AND at_ms >= ?2 ORDER BY seq",
-            )?;
-            let mut rows = match filter.model_id {
-                None => of_all.query(params![after, since_ms])?,
-                Some(model_id) => of_model.query(params![after, since_ms, model_id])?,
-            };
-            let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-            let mut events = Vec::new();
-            while events.len() < limit
-                && let Some(row) = rows.next()?
-            {
-                // Here and not in SQL: there it takes ten times as long, and many may wait for it.
-                let kind = row.get_ref("kind")?.as_str().map_err(rusqlite::Error::from)?;
-                if filter.kinds.is_empty() || filter.kinds.iter().any(|asked| is_of(kind, asked)) {
-                    events.push(read_event(row)?);
-                }
-            }
-            Ok(EventBatch { events, first, last })
-        })
-        .await
+        self.read(move |connection| list(connection, &filter)).await
     }
 
     /// What last happened to a model, oldest first: at most `limit` events of it, and among them
@@ -152,6 +120,39 @@ impl Registry {
         })
         .await
     }
+}
+
+/// The events of a filter.
+pub(super) fn list(connection: &Connection, filter: &EventFilter) -> Result<EventBatch> {
+    let (first, last) = range(connection)?;
+    let from = match filter.since_ms {
+        Some(since_ms) => first_since(connection, first, last, since_ms)?,
+        None => first,
+    };
+    let after = filter.after.max(from - 1);
+    let since_ms = filter.since_ms.unwrap_or(i64::MIN);
+    let mut of_all = connection
+        .prepare_cached("SELECT * FROM events WHERE seq > ?1 AND at_ms >= ?2 ORDER BY seq")?;
+    let mut of_model = connection.prepare_cached(
+        "SELECT * FROM events
+         WHERE model_id = ?3 AND seq > ?1 AND at_ms >= ?2 ORDER BY seq",
+    )?;
+    let mut rows = match filter.model_id {
+        None => of_all.query(params![after, since_ms])?,
+        Some(model_id) => of_model.query(params![after, since_ms, model_id])?,
+    };
+    let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    let mut events = Vec::new();
+    while events.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        // Here and not in SQL: there it takes ten times as long, and many may wait for it.
+        let kind = row.get_ref("kind")?.as_str().map_err(rusqlite::Error::from)?;
+        if filter.kinds.is_empty() || filter.kinds.iter().any(|asked| is_of(kind, asked)) {
+            events.push(read_event(row)?);
+        }
+    }
+    Ok(EventBatch { events, first, last })
 }
 
 /// The number of the first event of a time or later, found in some twenty looks: numbers rise with

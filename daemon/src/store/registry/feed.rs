@@ -13,6 +13,7 @@ use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::Model;
 use rusqlite::params;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// A change that followers of the models must know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +74,8 @@ impl Registry {
                 }
             }
             for id in changes.events.iter().filter_map(|event| event.model_id) {
-                if !changes.models.contains_key(&id) {
-                    let model = models::get(connection, id)?.map(|record| record.model);
-                    changes.models.insert(id, model);
+                if let Entry::Vacant(unread) = changes.models.entry(id) {
+                    unread.insert(models::get(connection, id)?.map(|record| record.model));
                 }
             }
             Ok(changes)

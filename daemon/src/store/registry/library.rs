@@ -17,6 +17,9 @@ use std::os::unix::fs::MetadataExt as _;
 /// How many headers are kept.
 const KEEP_HEADERS: i64 = 20_000;
 
+/// How many headers are written in one transaction: some 20 ms.
+const HEADERS_AT_ONCE: usize = 500;
+
 /// How many numbers are tried behind a name that is taken.
 const VARIANTS: u32 = 10_000;
 
@@ -133,7 +136,7 @@ impl Registry {
                 new.name = free.ok_or(taken)?;
             }
             let what = format!("added from {}", new.file.path);
-            Ok((insert(tx, &new, &by, &what)?, true))
+            Ok((insert(tx, &new, &[], &by, &what)?, true))
         })
         .await
     }
@@ -193,37 +196,16 @@ impl Registry {
         .await
     }
 
-    /// Keeps what headers said.
+    /// Keeps what headers said, some at a time: nobody waits long behind a large library.
     ///
     /// # Errors
-    /// What SQLite reports.
+    /// What SQLite reports; those before are kept.
     pub async fn put_headers(&self, headers: Vec<(FileStamp, String)>) -> Result<()> {
-        self.write(move |tx| {
-            let at_ms = now_ms();
-            let mut statement = tx.prepare_cached(
-                "INSERT OR REPLACE INTO headers
-                     (device, inode, size_bytes, mtime_ns, facts, read_at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
-            for (file, facts) in &headers {
-                statement.execute(params![
-                    file.device,
-                    file.inode,
-                    file.size_bytes,
-                    file.mtime_ns,
-                    facts,
-                    at_ms
-                ])?;
-            }
-            tx.execute(
-                "DELETE FROM headers WHERE (device, inode) IN (
-                     SELECT device, inode FROM headers
-                     ORDER BY read_at_ms DESC LIMIT -1 OFFSET ?1)",
-                [KEEP_HEADERS],
-            )?;
-            Ok(())
-        })
-        .await
+        for some in headers.chunks(HEADERS_AT_ONCE) {
+            let some = some.to_vec();
+            self.write(move |tx| put_some_headers(tx, &some)).await?;
+        }
+        Ok(())
     }
 
     /// The directories that are looked through at each start, and since when.
@@ -283,6 +265,26 @@ impl Registry {
         })
         .await
     }
+}
+
+fn put_some_headers(tx: &Connection, headers: &[(FileStamp, String)]) -> Result<()> {
+    let at_ms = now_ms();
+    let mut statement = tx.prepare_cached(
+        "INSERT OR REPLACE INTO headers
+             (device, inode, size_bytes, mtime_ns, facts, read_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for (file, facts) in headers {
+        let FileStamp { device, inode, size_bytes, mtime_ns } = file;
+        statement.execute(params![device, inode, size_bytes, mtime_ns, facts, at_ms])?;
+    }
+    tx.prepare_cached(
+        "DELETE FROM headers WHERE (device, inode) IN (
+             SELECT device, inode FROM headers
+             ORDER BY read_at_ms DESC LIMIT -1 OFFSET ?1)",
+    )?
+    .execute([KEEP_HEADERS])?;
+    Ok(())
 }
 
 /// `name-2`, `name-3`, …, none longer than a name may be.

@@ -62,7 +62,8 @@ impl Registry {
     /// # Errors
     /// [`StoreError::NameTaken`].
     pub async fn add_model(&self, new: NewModel, by: Actor) -> Result<Model> {
-        self.write(move |tx| insert(tx, &new, &by, &format!("added from {}", new.file.path))).await
+        self.write(move |tx| insert(tx, &new, &[], &by, &format!("added from {}", new.file.path)))
+            .await
     }
 
     /// The model a name, alias or id means.
@@ -248,7 +249,7 @@ impl Registry {
                 chat_template: from.chat_template.clone(),
             });
             let new = NewModel { name: to.clone(), file, settings: from.model.settings };
-            insert(tx, &new, &by, &format!("copied from {}", from.model.name))
+            insert(tx, &new, &[], &by, &format!("copied from {}", from.model.name))
         })
         .await
     }
@@ -377,13 +378,19 @@ fn put_settings(connection: &Connection, id: i64, set: &Settings) -> Result<()> 
     Ok(())
 }
 
-/// Stores a model; `what` says where it comes from.
-pub(super) fn insert(tx: &Connection, new: &NewModel, by: &Actor, what: &str) -> Result<Model> {
+/// Stores a model with its aliases; `what` says where it comes from.
+pub(super) fn insert(
+    tx: &Connection,
+    new: &NewModel,
+    aliases: &[String],
+    by: &Actor,
+    what: &str,
+) -> Result<Model> {
     let at_ms = now_ms();
     tx.prepare_cached(
         "INSERT INTO models
              (path, file, chat_template, seen, revision, added_at_ms, changed_at_ms)
-         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
+         VALUES (?1, ?2, ?3, ?4, 1, ?5, ?5)",
     )?
     .execute(params![
         new.file.path.as_bytes(),
@@ -394,8 +401,25 @@ pub(super) fn insert(tx: &Connection, new: &NewModel, by: &Actor, what: &str) ->
     ])?;
     let id = tx.last_insert_rowid();
     names::take(tx, &new.name, id, false)?;
+    for alias in aliases {
+        names::take(tx, alias, id, true)?;
+    }
     put_settings(tx, id, &new.settings)?;
-    let model = finish_change(tx, id, at_ms, by, what)?;
+    let mut aliases = aliases.to_vec();
+    aliases.sort_unstable();
+    let model = Model {
+        id,
+        name: new.name.clone(),
+        aliases,
+        path: new.file.path.clone(),
+        file: new.file.file.clone(),
+        file_state: None,
+        settings: new.settings.clone(),
+        revision: 1,
+        added_at_ms: at_ms,
+        changed_at_ms: at_ms,
+    };
+    revisions::put(tx, &model, by, what)?;
     let message = format!("{} was {what}", model.name);
     events::append(tx, &NewEvent::of_model(EventKind::ModelAdded, &model, by, message))?;
     Ok(model)

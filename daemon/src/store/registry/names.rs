@@ -30,10 +30,9 @@ pub(super) fn take(connection: &Connection, name: &str, model: i64, is_alias: bo
     if let Some(by) = owner(connection, name)? {
         return Err(StoreError::NameTaken { name: name.to_owned(), by });
     }
-    connection.execute(
-        "INSERT INTO model_names (name, model_id, is_alias) VALUES (?1, ?2, ?3)",
-        params![name, model, is_alias],
-    )?;
+    connection
+        .prepare_cached("INSERT INTO model_names (name, model_id, is_alias) VALUES (?1, ?2, ?3)")?
+        .execute(params![name, model, is_alias])?;
     Ok(())
 }
 

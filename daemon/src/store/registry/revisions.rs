@@ -104,9 +104,11 @@ pub(super) fn put(connection: &Connection, model: &Model, by: &Actor, what: &str
             model.path.as_bytes(),
             serde_json::to_string(&model.settings)?,
         ])?;
-    connection
-        .prepare_cached("DELETE FROM model_revisions WHERE model_id = ?1 AND revision <= ?2")?
-        .execute([model.id, model.revision - KEEP])?;
+    if model.revision > KEEP {
+        connection
+            .prepare_cached("DELETE FROM model_revisions WHERE model_id = ?1 AND revision <= ?2")?
+            .execute([model.id, model.revision - KEEP])?;
+    }
     Ok(())
 }
 

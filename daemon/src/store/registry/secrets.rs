@@ -78,8 +78,17 @@ impl Secrets {
         })
     }
 
-    /// Removes these secrets. Blocks.
-    pub fn remove(&self, ids: impl IntoIterator<Item = String>) {
+    /// Removes these secrets, on a thread that may wait for the disk. What cannot be removed is logged:
+    /// nothing refers to it, and the next start of the daemon tries again.
+    pub async fn remove(&self, ids: Vec<String>) {
+        let secrets = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || secrets.remove_now(ids)).await {
+            tracing::error!(%error, "removing secrets that nothing uses");
+        }
+    }
+
+    /// The same, for who may wait already. Blocks.
+    pub fn remove_now(&self, ids: impl IntoIterator<Item = String>) {
         for id in ids {
             if Uuid::parse_str(&id).is_ok()
                 && let Err(error) = std::fs::remove_file(self.dir.join(&id))
@@ -115,7 +124,7 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&secrets.dir), 0o700);
         assert_eq!(mode(&secrets.dir.join(&id)), 0o600);
-        secrets.remove([id.clone(), "../registry.db".to_owned()]);
+        secrets.remove_now([id.clone(), "../registry.db".to_owned()]);
         assert!(secrets.read(&id).is_err() && secrets.ids().unwrap().is_empty());
     }
 }

@@ -9,7 +9,7 @@ use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::{Actor, WirePath};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 /// All that can be exported, as of one moment.
 #[derive(Clone, Debug, Default)]
@@ -109,12 +109,13 @@ pub(super) fn everything(connection: &Connection) -> Result<Everything> {
 }
 
 fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<ImportDone> {
-    for (id, revision) in &import.seen {
-        let now = models::get(tx, *id)?.map(|record| record.model);
-        match now {
-            Some(model) if model.revision == *revision => {}
-            Some(model) => return Err(StoreError::Overtaken(format!("the model {}", model.name))),
-            None => return Err(StoreError::Overtaken("one of the models".to_owned())),
+    let mut revision_of = tx.prepare_cached("SELECT revision FROM models WHERE id = ?1")?;
+    for (id, seen) in &import.seen {
+        let now: Option<i64> = revision_of.query_row([id], |row| row.get(0)).optional()?;
+        if now != Some(*seen) {
+            let model = models::get(tx, *id)?.map(|record| record.model.name);
+            let what = model.map_or("one of the models".to_owned(), |it| format!("the model {it}"));
+            return Err(StoreError::Overtaken(what));
         }
     }
     let defaults_now = defaults::get(tx)?;
@@ -147,16 +148,7 @@ fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<ImportDone> {
         befores.push(before);
     }
     for (new, aliases) in &import.added {
-        let model = models::insert(tx, new, by, &import.what)?;
-        for alias in aliases {
-            names::take(tx, alias, model.id, true)?;
-        }
-        // The first revision tells the aliases too.
-        tx.execute(
-            "UPDATE model_revisions SET aliases = ?2 WHERE model_id = ?1",
-            params![model.id, serde_json::to_string(aliases)?],
-        )?;
-        done.models.push(Model { aliases: aliases.clone(), ..model });
+        done.models.push(models::insert(tx, new, aliases, by, &import.what)?);
     }
     for (changed, before) in import.changed.iter().zip(befores) {
         for alias in changed.aliases.iter().filter(|alias| !before.aliases.contains(alias)) {

@@ -1,8 +1,10 @@
 //! Every statement of the registry is put before SQLite's planner: none walks through a table that
-//! grows.
+//! grows. Where the plan does not tell, its steps are counted.
 
 use super::*;
 use regex::Regex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Tables that grow with use; models and their settings are among them, at some thousands of rows.
 const GROWS: [&str; 6] =
@@ -77,4 +79,49 @@ fn no_statement_walks_through_a_table_that_grows() {
     let unneeded: Vec<_> =
         READS_ALL.iter().filter(|(_, begins)| !excused.contains(begins)).collect();
     assert!(unneeded.is_empty(), "excused for nothing: {unneeded:?}");
+}
+
+/// How much work a read is, in hundreds of steps of SQLite's machine.
+fn steps<T>(connection: &mut Connection, read: impl FnOnce(&Connection) -> Result<T>) -> usize {
+    let steps = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&steps);
+    let count = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    connection.progress_handler(100, Some(count)).unwrap();
+    read(connection).unwrap();
+    steps.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn a_long_history_makes_no_read_of_its_end_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let model = registry.add_model(new_model("m"), Actor::Policy).await.unwrap().id;
+    let history = format!(
+        "INSERT INTO runtimes (id, path, inode, size_bytes, mtime_ns, reports_progress, flags,
+                               found_at_ms) VALUES (1, x'61', 1, 1, 1, 0, '[]', 1);
+         WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+         INSERT INTO runs (id, model_id, model, revision, settings, runtime_id, argv, environment,
+                           endpoint, wanted_by, started_at_ms)
+         SELECT format('%08d', n), {model}, 'm', 1, '{{}}', 1, '[]', '{{}}',
+                '{{\"url\":null,\"socket\":\"/s\"}}', 'boot', n FROM n;
+         WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+         INSERT INTO events (at_ms, kind, by, message)
+         SELECT 9000000000000 + n, 'daemon.started', 'boot', 'x' FROM n;"
+    );
+    registry.write(move |tx| Ok(tx.execute_batch(&history)?)).await.unwrap();
+
+    let reader = &mut Connection::open(REGISTRY.path(dir.path())).unwrap();
+    assert!(steps(reader, runs::last_endpoints) < 10);
+    assert!(steps(reader, |connection| runs::last(connection, model)) < 10);
+    let since = |since_ms| EventFilter { since_ms, limit: 5_000, ..EventFilter::default() };
+    let recent = since(Some(9_000_000_004_990));
+    assert!(steps(reader, |connection| events::list(connection, &recent)) < 20);
+    // What is counted does grow with what is read.
+    assert!(steps(reader, |connection| events::list(connection, &since(Some(0)))) > 100);
+    let all_runs = "SELECT model_id, endpoint, max(started_at_ms) FROM runs
+                    WHERE model_id IN (SELECT id FROM models) GROUP BY model_id";
+    assert!(steps(reader, |it| Ok(it.query_row(all_runs, [], |_| Ok(()))?)) > 100);
 }

@@ -8,7 +8,7 @@ use llamactl_protocol::options::Settings;
 use serde_json::Value;
 
 /// A change that the catalogue, the build and the defaults agree with.
-pub(super) struct Vetted {
+pub(super) struct Validated {
     pub(super) checked: Checked,
     /// The model's own settings as they were.
     pub(super) before: Settings,
@@ -16,11 +16,11 @@ pub(super) struct Vetted {
 
 /// Checks a change of a model's own settings, which are `before` now: each by the catalogue and by
 /// the build the model will run on, then all together with the defaults below them.
-pub(super) async fn vet(
+pub(super) async fn validate(
     registry: &Registry,
     change: &SettingsChange,
     before: &Settings,
-) -> Result<Vetted, Failure> {
+) -> Result<Validated, Failure> {
     let defaults = registry.defaults().await?.settings;
     let (build, note) =
         models::build_of(registry, &runtime_after(change, before, &defaults)).await?;
@@ -39,7 +39,7 @@ pub(super) async fn vet(
     let missing = tokio::task::spawn_blocking(move || models::check_files(&files)).await;
     checked.notes.extend(missing.unwrap_or_default());
     checked.notes.extend(note.filter(|_| !checked.set.is_empty()));
-    Ok(Vetted { checked, before: before.clone() })
+    Ok(Validated { checked, before: before.clone() })
 }
 
 /// The settings that name the runtime after a change: only that key matters.

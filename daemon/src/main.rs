@@ -4,9 +4,10 @@ use clap::Parser as _;
 use llamactl_protocol::{Failure, Kind};
 use llamactld::config;
 use llamactld::lifecycle::args::Args;
-use llamactld::lifecycle::detach::{Herald, Side, detach};
-use llamactld::lifecycle::own_log;
-use llamactld::lifecycle::serve::{self, Ready};
+use llamactld::lifecycle::check_state::check_state;
+use llamactld::lifecycle::detach::{Readiness, Side, detach};
+use llamactld::lifecycle::prepare::prepare;
+use llamactld::lifecycle::{own_log, serve};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -30,10 +31,15 @@ fn run(args: &Args) -> Result<(), Failure> {
     if args.check_config {
         return check_config(args);
     }
+    if let Some(state_dir) = &args.check_state {
+        let report = check_state(state_dir)?;
+        say(&(serde_json::to_string(&report).unwrap_or_default() + "\n"));
+        return Ok(());
+    }
     // In this order: what can be refused is refused in the foreground; the fork comes before the
     // first thread; the log is opened by the process that writes it.
-    let ready = Ready::prepare(args)?;
-    let mut herald = Herald::nobody();
+    let prepared = prepare(args)?;
+    let mut readiness = Readiness::nobody();
     if args.inherit.is_some() && args.detach {
         // In the background already; where it was started was only needed to read the arguments.
         let _ = std::env::set_current_dir("/");
@@ -42,13 +48,13 @@ fn run(args: &Args) -> Result<(), Failure> {
             // Socket and lock are shared with the daemon now: dropping them here takes nothing
             // from it.
             Side::Parent(outcome) => return outcome,
-            Side::Daemon(ours) => herald = ours,
+            Side::Daemon(ours) => readiness = ours,
         }
     }
-    let outcome = own_log::start(&args.log_level, ready.log())
+    let outcome = own_log::start(&args.log_level, prepared.log())
         .map_err(|problem| Failure::new(Kind::InvalidValue, problem))
-        .and_then(|()| serve::run(ready, &mut herald));
-    herald.tell(outcome.as_ref().err());
+        .and_then(|()| serve::run(prepared, &mut readiness));
+    readiness.tell(outcome.as_ref().err());
     outcome
 }
 
@@ -59,7 +65,11 @@ fn check_config(args: &Args) -> Result<(), Failure> {
         true => serde_json::to_string(&report).unwrap_or_default() + "\n",
         false => config::text(&report),
     };
-    // Whoever closed the pipe has read enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    say(&text);
     Ok(())
+}
+
+/// Prints what was asked for. Whoever closed the pipe has read enough.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

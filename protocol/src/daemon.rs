@@ -245,6 +245,10 @@ pub struct RestartBegun {
     pub started_at_ms: UnixMs,
     /// What the new program says of its version.
     pub version: String,
+    /// Where the new program keeps a copy of the registry from before it changed it: what to put
+    /// back to return to the version of now. `None` where it changes nothing.
+    #[serde(default)]
+    pub registry_copy: Option<WirePath>,
 }
 
 method!(DaemonRestart, "daemon.restart", Admin -> RestartBegun);

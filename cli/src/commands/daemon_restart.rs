@@ -66,7 +66,13 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
         1 => "; its server runs on".to_owned(),
         n => format!("; its {n} servers run on"),
     };
-    output.line(format!("llamactld {} took over (pid {}){servers}", hello.version, hello.pid))
+    output.line(format!("llamactld {} took over (pid {}){servers}", hello.version, hello.pid))?;
+    match begun.registry_copy {
+        Some(copy) => {
+            output.line(format!("the registry was upgraded; as it was it lies at {copy}"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Waits until another life of the daemon answers than the one that goes. Connections made in

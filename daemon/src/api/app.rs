@@ -28,13 +28,22 @@ pub struct App {
     pub places: Places,
     /// What it was configured to do.
     pub config: ConfigReport,
-    /// Runs the program that would take over, to see whether it would start: its version, or what
-    /// is wrong with it. Blocks for up to some ten seconds.
-    pub try_new_program: Arc<dyn Fn() -> Result<String, Failure> + Send + Sync>,
+    /// Runs the program that would take over, to see whether it would start, or what is wrong with
+    /// it. Blocks for up to some thirty seconds.
+    pub try_new_program: Arc<dyn Fn() -> Result<Trial, Failure> + Send + Sync>,
     /// When the daemon started.
     pub started_at_ms: i64,
     /// How to stop it.
     pub stop: StopSwitch,
+}
+
+/// What a program that would take over said when it was tried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Its version.
+    pub version: String,
+    /// Where it will keep a copy of the registry as it is now; `None` where it changes nothing.
+    pub registry_copy: Option<PathBuf>,
 }
 
 /// Where the daemon's things are.

@@ -98,10 +98,15 @@ pub(super) async fn restart(
 ) -> Result<RestartBegun, Failure> {
     let try_out = Arc::clone(&app.try_new_program);
     let tried = tokio::task::spawn_blocking(move || try_out()).await;
-    let version = tried.map_err(|error| Failure::new(Kind::Internal, error.to_string()))??;
-    app.stop.restart(caller.actor, version.clone());
+    let tried = tried.map_err(|error| Failure::new(Kind::Internal, error.to_string()))??;
+    app.stop.restart(caller.actor, tried.version.clone());
     if app.stop.stopping().is_some() {
         return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
     }
-    Ok(RestartBegun { pid: std::process::id(), started_at_ms: app.started_at_ms, version })
+    Ok(RestartBegun {
+        pid: std::process::id(),
+        started_at_ms: app.started_at_ms,
+        version: tried.version,
+        registry_copy: tried.registry_copy.map(WirePath),
+    })
 }

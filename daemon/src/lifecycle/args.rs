@@ -1,8 +1,9 @@
 //! The daemon's command line.
 
-use crate::lifecycle::handover::Inheritance;
+use crate::lifecycle::handover::Handover;
 use clap::Parser;
 use llamactl_protocol::place::{CONFIG_VARIABLE, SOCKET_VARIABLE, STATE_DIR_VARIABLE};
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
@@ -53,6 +54,11 @@ pub struct Args {
     #[arg(long)]
     pub check_config: bool,
 
+    /// Say as JSON whether this program can open the registry in a state directory, which may be
+    /// in use; changes nothing there
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub check_state: Option<PathBuf>,
+
     /// Say it as JSON
     #[arg(long, hide = true, requires = "check_config")]
     pub json: bool,
@@ -73,5 +79,5 @@ pub struct Args {
 
     /// What the program before, in this same process, left for this one
     #[arg(long, hide = true, value_name = "DESCRIPTORS")]
-    pub inherit: Option<Inheritance>,
+    pub inherit: Option<Handover<RawFd>>,
 }

@@ -17,19 +17,19 @@ use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 pub enum Side {
     /// The one that was started: what the other one said.
     Parent(Result<(), Failure>),
-    /// The daemon.
-    Daemon(Herald),
+    /// The daemon, and whom it tells when it is ready.
+    Daemon(Readiness),
 }
 
-/// Tells the process that waits in the foreground how the start went. Dropping it without a word
+/// The readiness pipe: tells the process that waits in the foreground how the start went. Dropping it without a word
 /// says that the start failed.
-pub struct Herald(Option<PipeWriter>);
+pub struct Readiness(Option<PipeWriter>);
 
-impl Herald {
+impl Readiness {
     /// For a daemon in the foreground, where nobody waits.
     #[must_use]
-    pub fn nobody() -> Herald {
-        Herald(None)
+    pub fn nobody() -> Readiness {
+        Readiness(None)
     }
 
     /// The start went well, or failed with this.
@@ -57,7 +57,7 @@ pub fn detach() -> Result<Side, Failure> {
             drop(write);
             Ok(Side::Parent(listen(read)))
         }
-        Outcome::Child(Ok(_)) => Ok(Side::Daemon(Herald(Some(write)))),
+        Outcome::Child(Ok(_)) => Ok(Side::Daemon(Readiness(Some(write)))),
         Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => Err(Failure::new(
             Kind::IoFailed,
             format!("the daemon could not go to the background: {error}"),

@@ -1,320 +1,284 @@
-//! One program of the daemon takes over from another, in the same process.
+//! What one program of the daemon leaves to the next one, which the same process executes.
 //!
 //! ```text
-//!   old: try the new one out ─▶ answer, end streams, close databases ─▶ exec ─╮
-//!                                      pid, listener, lock, children stay      │
-//!   new: --inherit=… ─▶ take the descriptors ─▶ are they what they should be? ◀╯
+//!   before: --inherit=v2,listener=7,lock=8,state-lock=9,node=64:12,stop=no,lifeline.RUN=12 ─ exec ─╮
+//!                               pid, descriptors and children stay the process's                   │
+//!   after:  take each descriptor by its number ─▶ close what nobody knows ◀────────────────────────╯
 //! ```
 //!
 //! The descriptors' numbers travel in an argument: no server inherits it, and there is nothing to
-//! take out of the environment again. Clients that connect meanwhile wait in the listener's queue.
+//! take out of the environment again.
+//!
+//! The argument is a contract between versions. A later program understands what an earlier one
+//! wrote, for ever; also the first form, without names: `7,8,9,DEV,INO,no`. What it does not know it
+//! leaves alone, and closes the descriptor. The other way round there is no contract: a program that
+//! does not know `--check-state` knows neither names nor today's registry, and is refused before
+//! anything is handed over (see `program`).
 
-use super::own_log;
-use crate::os::descriptors::{close_on_exec_from, keep_on_exec};
-use crate::os::signals::ignore_hang_up;
-use llamactl_protocol::{Failure, Kind};
+use crate::os::descriptors::{inherited, keep_on_exec, left_open};
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::str::FromStr;
-use std::thread;
-use std::time::{Duration, Instant};
 
-const ARGUMENT: &str = "--inherit=";
-/// How long a program may take to say which version it is.
-const TRIAL_LIMIT: Duration = Duration::from_secs(10);
-/// What is read of what it says.
-const MAX_SAID_BYTES: u64 = 64 << 10;
+/// How the argument begins.
+pub(super) const ARGUMENT: &str = "--inherit=";
+/// The first field of an argument whose other fields have names.
+const NAMED: &str = "v2";
+const LIFELINE: &str = "lifeline.";
 
-/// What one program leaves to the next: numbers of open descriptors, and which socket they serve.
+/// What is handed over. `D` is a descriptor: its number as it was written, or the open file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inheritance {
+pub struct Handover<D> {
     /// The socket that listens.
-    pub listener: RawFd,
-    /// The lock beside the socket.
-    pub lock: RawFd,
-    /// The lock on the state directory.
-    pub state_lock: RawFd,
-    /// Device and inode of the socket's node.
+    pub listener: D,
+    /// The file that the lock beside the socket is on.
+    pub lock: D,
+    /// The state directory, which the other lock is on.
+    pub state_lock: D,
+    /// Device and inode of the socket's node in its directory.
     pub node: (u64, u64),
     /// An order to stop that came when there was no way back: to be obeyed first of all.
-    pub stop: Option<LateStop>,
+    pub stop: Option<PendingStop>,
+    /// By run, the writing end of the pipe that its llama-server dies by when it is closed.
+    pub lifelines: Vec<(String, D)>,
+    /// What a program of another version handed over besides.
+    unknown: Vec<D>,
+    /// Written in the first form, which did not say which lifelines there are.
+    has_unnamed_lifelines: bool,
 }
 
 /// An order to stop that came while the daemon was being replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LateStop {
+pub struct PendingStop {
     /// Leave the servers running.
     pub keep_servers: bool,
     /// Somebody asked for it by name, so it shall stay stopped.
     pub on_purpose: bool,
 }
 
-impl Inheritance {
-    fn argument(&self) -> OsString {
-        let Inheritance { listener, lock, state_lock, node: (device, inode), stop } = self;
-        let stop = match stop {
+impl PendingStop {
+    fn word(stop: Option<PendingStop>) -> &'static str {
+        match stop {
             None => "no",
-            Some(LateStop { keep_servers: false, on_purpose: false }) => "stop",
-            Some(LateStop { keep_servers: true, on_purpose: false }) => "keep",
-            Some(LateStop { keep_servers: false, on_purpose: true }) => "stop-for-good",
-            Some(LateStop { keep_servers: true, on_purpose: true }) => "keep-for-good",
-        };
-        format!("{ARGUMENT}{listener},{lock},{state_lock},{device},{inode},{stop}").into()
+            Some(PendingStop { keep_servers: false, on_purpose: false }) => "stop",
+            Some(PendingStop { keep_servers: true, on_purpose: false }) => "keep",
+            Some(PendingStop { keep_servers: false, on_purpose: true }) => "stop-for-good",
+            Some(PendingStop { keep_servers: true, on_purpose: true }) => "keep-for-good",
+        }
+    }
+
+    /// The order of a word; the outer `None` where it is none that this program knows.
+    fn of(word: &str) -> Option<Option<PendingStop>> {
+        let order = |keep_servers, on_purpose| Some(Some(PendingStop { keep_servers, on_purpose }));
+        match word {
+            "no" => Some(None),
+            "stop" => order(false, false),
+            "keep" => order(true, false),
+            "stop-for-good" => order(false, true),
+            "keep-for-good" => order(true, true),
+            _ => None,
+        }
     }
 }
 
-impl FromStr for Inheritance {
+impl<D> Handover<D> {
+    /// What there is to hand over, besides an order to stop and lifelines.
+    pub(super) fn new(listener: D, lock: D, state_lock: D, node: (u64, u64)) -> Handover<D> {
+        Handover {
+            listener,
+            lock,
+            state_lock,
+            node,
+            stop: None,
+            lifelines: Vec::new(),
+            unknown: Vec::new(),
+            has_unnamed_lifelines: false,
+        }
+    }
+}
+
+impl Handover<RawFd> {
+    /// Takes the descriptors. To be called early: what is marked to be closed at an exec by then is
+    /// not taken for inherited.
+    ///
+    /// # Errors
+    /// One of them is not open, or is this program's own.
+    pub(super) fn take(&self) -> io::Result<Handover<OwnedFd>> {
+        let take = |number: &RawFd| inherited(*number);
+        let mut lifelines = Vec::new();
+        for (run, number) in &self.lifelines {
+            // One that is not there has nothing to keep alive.
+            lifelines.extend(inherited(*number).ok().map(|lifeline| (run.clone(), lifeline)));
+        }
+        let taken = Handover {
+            lifelines,
+            stop: self.stop,
+            ..Handover::new(
+                take(&self.listener)?,
+                take(&self.lock)?,
+                take(&self.state_lock)?,
+                self.node,
+            )
+        };
+        // Taken and dropped: closed.
+        self.unknown.iter().for_each(|number| drop(inherited(*number)));
+        if !self.has_unnamed_lifelines {
+            return Ok(taken);
+        }
+        // Its program left nothing else open. Which server hangs on which does not matter: they are
+        // to stay open until the daemon ends.
+        let unnamed = |lifeline: OwnedFd| (format!("unnamed-{}", lifeline.as_raw_fd()), lifeline);
+        Ok(Handover { lifelines: left_open()?.into_iter().map(unnamed).collect(), ..taken })
+    }
+}
+
+impl<D: AsRawFd> Handover<D> {
+    fn argument(&self) -> OsString {
+        let Handover { listener, lock, state_lock, node: (device, inode), stop, .. } = self;
+        let (listener, lock) = (listener.as_raw_fd(), lock.as_raw_fd());
+        let (state_lock, stop) = (state_lock.as_raw_fd(), PendingStop::word(*stop));
+        let mut argument = format!(
+            "{ARGUMENT}{NAMED},listener={listener},lock={lock},state-lock={state_lock},\
+             node={device}:{inode},stop={stop}"
+        );
+        for (run, lifeline) in &self.lifelines {
+            argument += &format!(",{LIFELINE}{run}={}", lifeline.as_raw_fd());
+        }
+        argument.into()
+    }
+}
+
+impl Handover<OwnedFd> {
+    /// Lets the descriptors stay open in the program that is executed next; the argument by which
+    /// it finds them.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(super) fn offer(&self) -> io::Result<OsString> {
+        let Handover { listener, lock, state_lock, lifelines, .. } = self;
+        [listener, lock, state_lock].into_iter().try_for_each(keep_on_exec)?;
+        lifelines.iter().try_for_each(|(_, lifeline)| keep_on_exec(lifeline))?;
+        Ok(self.argument())
+    }
+}
+
+impl FromStr for Handover<RawFd> {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let read = || {
-            let mut fields = text.split(',');
-            let inheritance = Inheritance {
-                listener: fields.next()?.parse().ok()?,
-                lock: fields.next()?.parse().ok()?,
-                state_lock: fields.next()?.parse().ok()?,
-                node: (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?),
-                stop: match fields.next()? {
-                    "no" => None,
-                    "stop" => Some(LateStop { keep_servers: false, on_purpose: false }),
-                    "keep" => Some(LateStop { keep_servers: true, on_purpose: false }),
-                    "stop-for-good" => Some(LateStop { keep_servers: false, on_purpose: true }),
-                    "keep-for-good" => Some(LateStop { keep_servers: true, on_purpose: true }),
-                    _ => return None,
-                },
-            };
-            fields.next().is_none().then_some(inheritance)
+        let read = match text.strip_prefix(NAMED) {
+            Some(fields) => named(fields),
+            None => positional(text),
         };
-        read().ok_or("not what one daemon leaves to the next")
+        read.ok_or("not what one daemon leaves to the next")
     }
 }
 
-/// The daemon's program, where it was started from: the file there may be another by now.
-#[derive(Clone, Debug)]
-pub struct Program {
-    path: PathBuf,
-    arguments: Vec<OsString>,
-    /// Where it was started, which relative paths in its arguments are relative to.
-    directory: Option<PathBuf>,
+/// The first form: `LISTENER,LOCK,STATE_LOCK,DEVICE,INODE,STOP`.
+fn positional(text: &str) -> Option<Handover<RawFd>> {
+    let fields: Vec<&str> = text.split(',').collect();
+    let [listener, lock, state_lock, device, inode, stop] = fields[..] else { return None };
+    let number = |field: &str| field.parse::<RawFd>().ok();
+    let node = (device.parse().ok()?, inode.parse().ok()?);
+    Some(Handover {
+        stop: PendingStop::of(stop)?,
+        has_unnamed_lifelines: true,
+        ..Handover::new(number(listener)?, number(lock)?, number(state_lock)?, node)
+    })
 }
 
-impl Program {
-    /// The program this process was started from. To be asked early, before its file is replaced
-    /// and before the directory is left.
-    #[must_use]
-    pub fn of_this_process() -> Program {
-        let arguments = std::env::args_os().skip(1);
-        let is_own = |argument: &OsString| !argument.as_bytes().starts_with(ARGUMENT.as_bytes());
-        Program {
-            path: started_from(),
-            arguments: arguments.filter(is_own).collect(),
-            directory: std::env::current_dir().ok(),
-        }
-    }
-
-    /// Runs the file that is there now, to see whether it is a llamactld that would start with our
-    /// arguments and the configuration of now; its version. Blocks, at most twice
-    /// `TRIAL_LIMIT`.
-    ///
-    /// # Errors
-    /// [`Kind::IoFailed`] with what is wrong with it; [`Kind::InvalidValue`] with what it says is
-    /// wrong with the configuration.
-    pub fn try_out(&self) -> Result<String, Failure> {
-        let path = self.path.display();
-        let refused = |kind, why: String| {
-            Failure::new(kind, format!("{path} cannot take over: {why}"))
-                .hint("the daemon goes on as it was; put a working llamactld there and try again")
-        };
-        let broken = |why| refused(Kind::IoFailed, why);
-        let version = self.ask(&[OsString::from("--version")]).map_err(broken)?;
-        let version = match (version.success, version.text.trim().strip_prefix("llamactld ")) {
-            (true, Some(version)) => version.to_owned(),
-            (true, None) => return Err(broken("it does not say that it is llamactld".to_owned())),
-            (false, _) => return Err(broken(format!("--version failed: {}", version.said()))),
-        };
-        let mut arguments = self.arguments.clone();
-        arguments.push("--check-config".into());
-        let checked = self.ask(&arguments).map_err(broken)?;
-        match checked.success {
-            true => Ok(version),
-            false => Err(refused(Kind::InvalidValue, checked.said().to_owned())),
-        }
-    }
-
-    fn ask(&self, arguments: &[OsString]) -> Result<Answer, String> {
-        let cannot = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => "it is not there".to_owned(),
-            _ => format!("it cannot be run: {error}"),
-        };
-        let (read, write) = io::pipe().map_err(cannot)?;
-        let mut command = self.command();
-        command.args(arguments).stdin(Stdio::null());
-        command.stdout(write.try_clone().map_err(cannot)?).stderr(write);
-        let mut child = command.spawn().map_err(cannot)?;
-        drop(command); // or our own ends of the pipe would keep it open
-        let reader = thread::spawn(move || {
-            let mut said = Vec::new();
-            // What came until an error is what there is to show.
-            let _ = read.take(MAX_SAID_BYTES).read_to_end(&mut said);
-            String::from_utf8_lossy(&said).into_owned()
-        });
-        let end = Instant::now() + TRIAL_LIMIT;
-        let status = loop {
-            match child.try_wait().map_err(cannot)? {
-                Some(status) => break status,
-                None if Instant::now() < end => thread::sleep(Duration::from_millis(2)),
-                None => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(format!("no answer within {} s", TRIAL_LIMIT.as_secs()));
-                }
+/// The form with names: `,NAME=VALUE` as often as needed, in any order.
+fn named(fields: &str) -> Option<Handover<RawFd>> {
+    let (mut listener, mut lock, mut state_lock, mut node) = (None, None, None, None);
+    let (mut stop, mut lifelines, mut unknown) = (None, Vec::new(), Vec::new());
+    for field in fields.strip_prefix(',')?.split(',') {
+        let (name, value) = field.split_once('=')?;
+        let number = || value.parse::<RawFd>().ok();
+        match name {
+            "listener" => listener = Some(number()?),
+            "lock" => lock = Some(number()?),
+            "state-lock" => state_lock = Some(number()?),
+            "node" => {
+                let (device, inode) = value.split_once(':')?;
+                node = Some((device.parse().ok()?, inode.parse().ok()?));
             }
-        };
-        let text = reader.join().unwrap_or_default();
-        Ok(Answer { success: status.success(), text, ending: status.to_string() })
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.path);
-        if let Some(directory) = self.directory.as_ref().filter(|it| it.is_dir()) {
-            command.current_dir(directory);
+            // An order that is not known here is an order to stop all the same.
+            "stop" => {
+                let plain = PendingStop { keep_servers: false, on_purpose: false };
+                stop = PendingStop::of(value).unwrap_or(Some(plain));
+            }
+            _ => match name.strip_prefix(LIFELINE) {
+                Some(run) => lifelines.push((run.to_owned(), number()?)),
+                None => unknown.extend(number()),
+            },
         }
-        command
     }
-
-    /// Replaces this process's program by the one that is there now. Where that fails after all, by
-    /// the one this process runs, whose file lives on without a name. Does not return, unless
-    /// neither can be executed.
-    pub fn execute(&self, inheritance: &Inheritance, kept: &[BorrowedFd<'_>]) -> Failure {
-        ignore_hang_up();
-        // Libraries may have opened something without the mark.
-        let prepared = close_on_exec_from(3).and_then(|()| kept.iter().try_for_each(keep_on_exec));
-        if let Err(error) = prepared {
-            tracing::error!(%error, "the listener cannot be handed on");
-        }
-        own_log::flush();
-        let arguments = || self.arguments.iter().cloned().chain([inheritance.argument()]);
-        let error = self.command().arg0(&self.path).args(arguments()).exec();
-        tracing::error!(%error, path = %self.path.display(), "the new program cannot be executed");
-        let error = Command::new("/proc/self/exe").arg0(&self.path).args(arguments()).exec();
-        let why =
-            format!("neither {} nor the old program can be executed: {error}", self.path.display());
-        Failure::new(Kind::IoFailed, why)
-            .hint("the servers run on: llamactl daemon start starts a daemon that takes them over")
-    }
-}
-
-/// What a program answered.
-struct Answer {
-    success: bool,
-    text: String,
-    ending: String,
-}
-
-impl Answer {
-    /// Why it failed: its first words, else how it ended.
-    fn said(&self) -> &str {
-        let first = self.text.lines().map(str::trim).find(|line| !line.is_empty());
-        first.map_or(&self.ending, |line| line.trim_start_matches("llamactld: "))
-    }
-}
-
-/// Where this process's executable was found: by the name it was called by, which may be a link
-/// that an upgrade points elsewhere, where that leads to the file that runs.
-fn started_from() -> PathBuf {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let own = identity(Path::new("/proc/self/exe"));
-    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
-    let candidates: Vec<PathBuf> = match called.components().count() {
-        1 if !called.is_absolute() => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).map(|dir| dir.join(&called)).collect()
-        }
-        _ => vec![called],
-    };
-    candidates
-        .iter()
-        .filter_map(|path| std::path::absolute(path).ok())
-        .find(|path| own.is_some() && identity(path) == own)
-        .unwrap_or_else(|| without_mark(fs::read_link("/proc/self/exe").unwrap_or_default()))
-}
-
-/// The path of an executable without the kernel's mark that its file was removed.
-fn without_mark(path: PathBuf) -> PathBuf {
-    match path.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
-        Some(name) => PathBuf::from(OsString::from_vec(name.to_owned())),
-        None => path,
-    }
-}
-
-/// The number of a descriptor, to be written into an [`Inheritance`].
-#[must_use]
-pub fn number(descriptor: BorrowedFd<'_>) -> RawFd {
-    descriptor.as_raw_fd()
+    let required = Handover::new(listener?, lock?, state_lock?, node?);
+    Some(Handover { stop, lifelines, unknown, ..required })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+
+    fn read(text: &str) -> Handover<RawFd> {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
 
     #[test]
     fn what_is_left_to_the_next_reads_the_same() {
         let orders = [(false, false), (false, true), (true, false), (true, true)]
-            .map(|(keep_servers, on_purpose)| Some(LateStop { keep_servers, on_purpose }));
+            .map(|(keep_servers, on_purpose)| Some(PendingStop { keep_servers, on_purpose }));
         for stop in [None].into_iter().chain(orders) {
-            let left = Inheritance { listener: 7, lock: 8, state_lock: 9, node: (1, 2), stop };
+            let lifelines = vec![("r-1".to_owned(), 12), ("r-2".to_owned(), 13)];
+            let left = Handover { stop, lifelines, ..Handover::new(7, 8, 9, (1, 2)) };
             let text = left.argument().into_string().unwrap();
-            assert_eq!(text.strip_prefix(ARGUMENT).unwrap().parse(), Ok(left));
-        }
-        for nonsense in ["", "7", "7,8,9,1,2", "7,8,9,1,2,no,4", "a,8,9,1,2,no", "7,8,9,1,2,x"] {
-            assert!(nonsense.parse::<Inheritance>().is_err(), "{nonsense}");
+            assert_eq!(read(text.strip_prefix(ARGUMENT).unwrap()), left);
         }
     }
 
+    /// These texts are what released programs wrote. They are never changed, only added to.
     #[test]
-    fn the_mark_of_a_removed_file_is_no_part_of_its_name() {
-        assert_eq!(without_mark("/a/b (deleted)".into()), Path::new("/a/b"));
-        assert_eq!(without_mark("/a/b".into()), Path::new("/a/b"));
-    }
-
-    fn script(text: &str) -> (tempfile::TempDir, Program) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("llamactld");
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let program = Program { path, arguments: vec!["--x".into()], directory: None };
-        (dir, program)
-    }
-
-    #[test]
-    fn only_a_working_llamactld_passes_the_trial() {
-        let (_dir, good) = script("echo llamactld 9.8.7");
-        assert_eq!(good.try_out().unwrap(), "9.8.7");
-        for (text, kind, why) in [
-            ("exit 3", Kind::IoFailed, "--version failed: exit status: 3"),
-            ("echo broken >&2; exit 1", Kind::IoFailed, "--version failed: broken"),
-            ("echo llama-server 1", Kind::IoFailed, "does not say that it is llamactld"),
-            (
-                "[ \"$1\" = --version ] && echo llamactld 9 && exit 0; [ \"$1$2\" = \
-                 --x--check-config ] && echo 'llamactld: x.toml:1: no'; exit 5",
-                Kind::InvalidValue,
-                "cannot take over: x.toml:1: no",
-            ),
+    fn what_any_earlier_program_wrote_is_understood() {
+        let stop = |keep_servers, on_purpose| Some(PendingStop { keep_servers, on_purpose });
+        for (word, stop) in [
+            ("no", None),
+            ("stop", stop(false, false)),
+            ("keep", stop(true, false)),
+            ("stop-for-good", stop(false, true)),
+            ("keep-for-good", stop(true, true)),
         ] {
-            let (_dir, program) = script(text);
-            let failure = program.try_out().unwrap_err();
-            assert!(failure.kind == kind && failure.message.contains(why), "{failure:?}");
+            let first = read(&format!("7,8,9,64,1311,{word}"));
+            let expected = Handover { stop, ..Handover::new(7, 8, 9, (64, 1311)) };
+            assert_eq!(first, Handover { has_unnamed_lifelines: true, ..expected.clone() });
+            let second = format!("v2,listener=7,lock=8,state-lock=9,node=64:1311,stop={word}");
+            assert_eq!(read(&second), expected);
+            let run = "3f0e3a52-0d39-4b5c-9f1e-0c0a4b8e7d11";
+            let lifelines = vec![(run.to_owned(), 12)];
+            let with_lifeline = read(&format!("{second},lifeline.{run}=12"));
+            assert_eq!(with_lifeline, Handover { lifelines, ..expected });
         }
-        let (dir, gone) = script("");
-        drop(dir);
-        assert!(gone.try_out().unwrap_err().message.contains("it is not there"));
+    }
+
+    #[test]
+    fn what_a_later_program_adds_is_closed_and_nonsense_is_refused() {
+        let later = read("v2,node=1:2,gateway=11,lock=8,mode=fast,state-lock=9,listener=7");
+        let expected = Handover { unknown: vec![11], ..Handover::new(7, 8, 9, (1, 2)) };
+        assert_eq!(later, expected);
+        for nonsense in [
+            "",
+            "7",
+            "7,8,9,1,2",
+            "7,8,9,1,2,no,4",
+            "a,8,9,1,2,no",
+            "7,8,9,1,2,x",
+            "v2",
+            "v2,listener=7,lock=8,state-lock=9",
+            "v2,listener=x,lock=8,state-lock=9,node=1:2",
+            "v3,listener=7,lock=8,state-lock=9,node=1:2",
+        ] {
+            assert!(nonsense.parse::<Handover<RawFd>>().is_err(), "{nonsense}");
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! thread are counted, not time: while the whole process is stopped, or the machine sleeps, the
 //! thread makes no turn either, and afterwards the runtime has its full time again.
 
-use super::{own_log, service_manager};
+use super::{notify, own_log};
 use crate::failpoint;
 use std::process;
 use std::sync::Arc;
@@ -46,8 +46,7 @@ impl Drop for Watchdog {
 pub(super) fn start() -> std::io::Result<Watchdog> {
     let shortened = std::env::var(TEST_LIMIT_VARIABLE).ok().and_then(|text| text.parse().ok());
     let limit = shortened.map_or(LIMIT, Duration::from_millis);
-    let period =
-        service_manager::period().map_or(limit / TURNS, |period| period.min(limit / TURNS));
+    let period = notify::period().map_or(limit / TURNS, |period| period.min(limit / TURNS));
     let (over, runtime) = (Arc::new(AtomicBool::new(false)), Handle::current());
     let watching = Arc::clone(&over);
     thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
@@ -76,7 +75,7 @@ fn stands_still(runtime: &Handle, limit: Duration, period: Duration, over: &Atom
         }
         if beats.load(Ordering::Relaxed) == asked {
             missed = 0;
-            service_manager::tell("WATCHDOG=1");
+            notify::tell("WATCHDOG=1");
         } else {
             missed += 1;
             if missed >= allowed {

@@ -30,15 +30,15 @@ pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     if done == 0 { Ok(()) } else { close_on_exec_by_walking(first) }
 }
 
+/// The numbers of the descriptors that are open from `first` on.
+fn open_from(first: RawFd) -> io::Result<Vec<RawFd>> {
+    let entries = std::fs::read_dir("/proc/self/fd")?.collect::<io::Result<Vec<_>>>()?;
+    let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter(|number| *number >= first).collect())
+}
+
 fn close_on_exec_by_walking(first: RawFd) -> io::Result<()> {
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let name = entry?.file_name();
-        let Some(number) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
-            continue;
-        };
-        if number < first {
-            continue;
-        }
+    for number in open_from(first)? {
         // SAFETY: the number was listed as open a moment ago and is not -1; it is only used to set
         // a flag. If another thread has closed it since, the calls fail with EBADF, and if it was
         // reused, the flag is what every descriptor of this process shall have anyway.
@@ -83,6 +83,15 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfd(&descriptor, flags | FdFlags::CLOEXEC)?;
     Ok(descriptor)
+}
+
+/// Takes every descriptor that the program before left open and nobody has taken yet. Must be
+/// called before [`close_on_exec_from`].
+///
+/// # Errors
+/// As the system says.
+pub fn left_open() -> io::Result<Vec<OwnedFd>> {
+    Ok(open_from(3)?.into_iter().filter_map(|number| inherited(number).ok()).collect())
 }
 
 /// Allows no core dump of this process and its children: a dump holds models, prompts and keys.

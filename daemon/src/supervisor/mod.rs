@@ -48,7 +48,7 @@ use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::{Settings, layers};
 use llamactl_protocol::server::{Endpoint, Server, State};
 use llamactl_protocol::{Actor, Failure, Hint, Kind};
-use machine::Moment;
+use machine::{Moment, RunId};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::TcpListener;
@@ -255,19 +255,16 @@ impl Context {
 }
 
 impl Supervisor {
-    /// Starts supervising: takes over what an earlier daemon left running, goes on with what it had
-    /// begun, and writes off what ended while there was no daemon.
-    ///
-    /// # Errors
-    /// What the registry or the state directory refuses.
-    pub async fn start(
+    /// Supervises nothing yet: [`Supervisor::take_over`] goes on with what an earlier daemon left.
+    /// `lifelines` are what servers of the program before live by.
+    pub fn new(
         registry: Registry,
         watcher: Watcher,
         state_dir: &Path,
         servers_dir: PathBuf,
         config: Config,
-        start: Start,
-    ) -> Result<Supervisor, Failure> {
+        lifelines: Vec<(RunId, OwnedFd)>,
+    ) -> Supervisor {
         let (broken, breaks) = mpsc::unbounded_channel();
         let context = Arc::new(Context {
             registry,
@@ -283,7 +280,7 @@ impl Supervisor {
                 config.max_loading.get(),
             )),
             places: watch::Sender::new(0),
-            lifelines: Lifelines::new(!config.keeps_servers()),
+            lifelines: Lifelines::new(!config.keeps_servers(), lifelines),
             config,
             epoch: Instant::now(),
             broken,
@@ -291,9 +288,8 @@ impl Supervisor {
             abandon: CancellationToken::new(),
         });
         let supervisor = Supervisor { context, servers: Arc::default() };
-        supervisor.take_over(start).await?;
         supervisor.context.tasks.spawn(supervisor.clone().mend(breaks));
-        Ok(supervisor)
+        supervisor
     }
 
     /// Puts another task in the place of each that broke. Its process goes on meanwhile and is
@@ -351,7 +347,7 @@ impl Supervisor {
     /// What must stay open in the program that this process executes next, so that servers which
     /// are to end with the daemon do not end now.
     #[must_use]
-    pub fn lifelines(&self) -> Vec<OwnedFd> {
+    pub fn lifelines(&self) -> Vec<(RunId, OwnedFd)> {
         self.context.lifelines.copies()
     }
 

@@ -222,7 +222,7 @@ fn the_program_that_lies_there_now_takes_over_and_a_broken_one_does_not() {
     fs::create_dir_all(config.parent().unwrap()).unwrap();
     fs::write(&config, "strays = 7\n").unwrap();
     let refused = home.cli(["daemon", "restart"]).code(5).stderr();
-    assert!(refused.contains("llamactld.toml:1: strays is"), "{refused}");
+    assert!(refused.contains("llamactld.toml:1: strays cannot be 7"), "{refused}");
     assert_eq!(started_at(&home), life, "the old one went on through all of that");
     assert_eq!(identity(&executable), old);
 
@@ -529,4 +529,46 @@ fn a_log_that_hangs_neither_stops_the_daemon_nor_is_forgotten() {
         String::from_utf8_lossy(&said).contains("lines are missing here")
     });
     let _ = home.cli(["daemon", "stop"]).ok();
+}
+
+#[test]
+fn a_program_that_cannot_open_the_registry_does_not_take_over() {
+    let home = Home::without_llama_server();
+    let daemon = home.daemon();
+    let life = started_at(&home);
+    let registry = rusqlite::Connection::open(home.state_dir().join("registry.db")).unwrap();
+    let version: u32 = registry.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    // As if a newer program had been here, which is what the program of now must see in time.
+    registry.pragma_update(None, "user_version", 9999).unwrap();
+    let refused = home.cli(["daemon", "restart"]).code(1).stderr();
+    assert!(refused.contains("9999") && refused.contains("goes on"), "{refused}");
+    assert!(started_at(&home) == life && answers(&home, daemon.pid()));
+    registry.pragma_update(None, "user_version", version).unwrap();
+    let files = |home: &Home| -> Vec<_> {
+        fs::read_dir(home.state_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let before = files(&home);
+    let _ = home.cli(["daemon", "restart"]).ok();
+    assert_ne!(started_at(&home), life);
+    let mut left = files(&home);
+    left.retain(|file| !before.contains(file));
+    assert!(left.is_empty(), "the trial left {left:?}");
+}
+
+#[test]
+fn a_program_from_before_registries_were_tried_out_does_not_take_over() {
+    let home = Home::without_llama_server();
+    let program = home.path().join("llamactld");
+    replace(&program, |path| assert!(fs::copy(artifacts::llamactld(), path).is_ok()));
+    let daemon = home.daemon_by(home.program(&program, NO_ARGUMENTS));
+    let life = started_at(&home);
+    let older = format!(
+        "#!/bin/sh\ncase $1 in --check-state) echo \"error: unexpected argument\" >&2; exit 2;; esac\n\
+         exec {} \"$@\"\n",
+        artifacts::llamactld().display()
+    );
+    replace(&program, |path| fs::write(path, older).unwrap());
+    let refused = home.cli(["daemon", "restart"]).code(1).stderr();
+    assert!(refused.contains("older") && refused.contains("to go back"), "{refused}");
+    assert!(started_at(&home) == life && answers(&home, daemon.pid()));
 }

@@ -39,9 +39,12 @@ pub enum Start {
 }
 
 impl Supervisor {
-    /// Looks at every model that runs or is wanted to, and goes on where the last daemon was cut
-    /// off.
-    pub(super) async fn take_over(&self, start: Start) -> Result<(), Failure> {
+    /// Looks at every model that runs or is wanted to: takes over what an earlier daemon left running,
+    /// goes on with what it had begun, and writes off what ended while there was no daemon.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub async fn take_over(&self, start: Start) -> Result<(), Failure> {
         let registry = &self.context.registry;
         let mut models: BTreeSet<i64> = registry.desired_running().await?.into_iter().collect();
         for run in registry.open_runs().await? {

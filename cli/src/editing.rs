@@ -11,8 +11,7 @@ pub(crate) fn marked(text: &str, failure: &Failure) -> String {
     let line = failure.details.as_ref().and_then(|details| details.get("line"));
     let line = line.and_then(Value::as_u64).and_then(|line| usize::try_from(line).ok());
     let mut lines = vec![format!("{MARK} This was not taken; nothing is changed yet:")];
-    let said =
-        failure.hint.iter().flat_map(|hint| hint.lines()).map(|hint| format!("hint: {hint}"));
+    let said = failure.hints.lines().map(|hint| format!("hint: {hint}"));
     for sentence in failure.message.lines().map(str::to_owned).chain(said) {
         lines.push(format!("{MARK}   {sentence}"));
     }

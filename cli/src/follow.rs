@@ -9,7 +9,7 @@ use crate::output::hangup::reader_gone;
 use crate::output::units;
 use llamactl_protocol::client::Follow;
 use llamactl_protocol::stream::{End, EndReason, Item, Missed};
-use llamactl_protocol::{Failure, Kind, Subscription};
+use llamactl_protocol::{Failure, Hint, Kind, Subscription};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -174,7 +174,8 @@ pub(crate) fn conclude(end: End) -> Outcome {
 
 /// The daemon closed the connection without a word.
 pub(crate) fn gone() -> Failure {
-    Failure::new(Kind::DaemonUnreachable, "the daemon went away").hint("see llamactl daemon status")
+    Failure::new(Kind::DaemonUnreachable, "the daemon went away")
+        .hint(Hint::run("see whether it answers", ["llamactl", "daemon", "status"]))
 }
 
 /// The end an item carries, if it is one.

@@ -28,7 +28,7 @@ mod waiting;
 
 use clap::Parser as _;
 use exit::conclude;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use output::{Format, Output};
 use std::process::ExitCode;
 
@@ -65,7 +65,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
         let message = lines.collect::<Vec<_>>().join(" ");
         let message = message.trim_start_matches("error: ");
-        let failure = Failure::new(Kind::Usage, message).hint("llamactl help lists the commands");
+        let failure = Failure::new(Kind::Usage, message)
+            .hint(Hint::run("see the commands", ["llamactl", "help"]));
         Output::new(Format { json: true, ..Format::default() }).failure(&failure);
     } else {
         let _ = error.print();

@@ -13,10 +13,10 @@ use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::follow::{Halt, conclude, missed, unless_halted};
 use crate::output::Output;
-use llamactl_protocol::client::Follow;
+use llamactl_protocol::client::{Follow, versions_differ};
 use llamactl_protocol::event::{Event, EventFollow, EventList};
 use llamactl_protocol::stream::{EndReason, Item};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -141,7 +141,7 @@ impl Feed {
             }
             if origin.stopped.exists() {
                 let stopped = Failure::new(Kind::Stopping, "the daemon was stopped")
-                    .hint("llamactl daemon start starts it");
+                    .hint(Hint::run("start it", ["llamactl", "daemon", "start"]));
                 return Err(end.unwrap_or(stopped).into());
             }
             if !std::mem::replace(&mut told, true) {
@@ -159,6 +159,5 @@ fn is_absence(failure: &Failure) -> bool {
 }
 
 fn unreadable() -> Failure {
-    Failure::new(Kind::Internal, "an event could not be read")
-        .hint("llamactl and llamactld may be of different versions: see llamactl version")
+    Failure::new(Kind::Internal, "an event could not be read").hint(versions_differ())
 }

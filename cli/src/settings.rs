@@ -31,7 +31,7 @@ pub(crate) fn parse<T: AsRef<OsStr>>(
                 Kind::Usage,
                 format!("{:?} is not a setting: they are written key=value", argument.display()),
             )
-            .hint("for example ctx-size=8192; llamactl model unset takes settings back"));
+            .hint("for example ctx-size=8192; unset takes settings back"));
         };
         if settings.insert(key.to_owned(), typed(key, value)?).is_some() {
             return Err(Failure::new(Kind::Usage, format!("{key} is given twice")));

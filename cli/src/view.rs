@@ -3,6 +3,7 @@
 use crate::output::styled::{DIM, GREEN, RED, Style, Styled, YELLOW};
 use crate::output::table::Cell;
 use crate::output::units;
+use llamactl_protocol::Hint;
 use llamactl_protocol::metrics::{ProcessSample, Sample, ServerSample};
 use llamactl_protocol::model::FileState;
 use llamactl_protocol::options;
@@ -57,9 +58,6 @@ pub(crate) fn device(server: &Server, process: Option<&ProcessSample>) -> Option
         (device, None) => device.map(str::to_owned),
     }
 }
-
-/// What is said of a server that was to use a GPU and does not.
-pub(crate) const ON_CPU: &str = "on the CPU, although a GPU was asked for";
 
 /// The state as a cell.
 pub(crate) fn state_cell(server: &Server) -> Cell {
@@ -126,9 +124,11 @@ fn ready(server: &Server, word: &str, took: Option<String>) -> Styled {
 }
 
 /// What to do about a server without a port.
-pub(crate) fn port_hint(server: &Server) -> Option<String> {
+pub(crate) fn port_hint(server: &Server) -> Option<Hint> {
     let without = server.endpoint.as_ref().is_some_and(|endpoint| endpoint.url.is_none());
-    without.then(|| format!("llamactl model set {} port=auto gives it a port", server.model))
+    without.then(|| {
+        Hint::run("give it a port", ["llamactl", "model", "set", &server.model, "port=auto"])
+    })
 }
 
 /// The sample of a server's process, if one was taken.
@@ -219,7 +219,7 @@ pub(crate) mod tests {
             ready_line(&server).render(false, false),
             "m ready; no port is set. Try: curl --unix-socket /r/m.sock http://localhost/v1/models"
         );
-        assert!(port_hint(&server).unwrap().contains("model set m port=auto"));
+        assert!(port_hint(&server).unwrap().to_string().contains("model set m port=auto"));
         assert_eq!(endpoint(&server).as_deref(), Some("unix:/r/m.sock"));
         assert_eq!(short_endpoint(&server).as_deref(), Some("unix:…/m.sock"));
     }

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             let mut stderr = std::io::stderr();
             let _ = writeln!(stderr, "llamactld: {}", failure.message);
-            if let Some(hint) = &failure.hint {
+            for hint in failure.hints.lines() {
                 let _ = writeln!(stderr, "hint: {hint}");
             }
             ExitCode::from(failure.kind.exit_status())

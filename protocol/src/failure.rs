@@ -3,6 +3,7 @@
 //! Scripts match `kind`; people read `message` and `hint`. A kind is never renamed and its code
 //! and exit status never change.
 
+use crate::hint::{Hint, Hints};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -18,8 +19,8 @@ pub struct Failure {
     /// One sentence: what failed and why.
     pub message: String,
     /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    #[serde(flatten)]
+    pub hints: Hints,
     /// The evidence, by kind: log lines, the value refused, what is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Value>,
@@ -28,13 +29,13 @@ pub struct Failure {
 impl Failure {
     /// A failure without hint or details.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Failure { kind, message: message.into(), hint: None, details: None }
+        Failure { kind, message: message.into(), hints: Hints::default(), details: None }
     }
 
-    /// The same with a hint.
+    /// The same with a hint behind those it has. A text alone is a cure that is no command.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
+        self.hints.0.push(hint.into());
         self
     }
 
@@ -268,6 +269,6 @@ mod tests {
     fn a_newer_daemons_kind_is_still_readable() {
         let failure: Failure =
             serde_json::from_str(r#"{"kind":"gpu_on_fire","message":"m","smoke":true}"#).unwrap();
-        assert_eq!((failure.kind, failure.hint), (Kind::Unknown, None));
+        assert_eq!((failure.kind, failure.hints), (Kind::Unknown, Hints::default()));
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// One thing to do: what for, and the command that does it, if one does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hint {
     /// What to do, or what the command is for: one line, lower case, no full stop.
     pub text: String,
@@ -33,6 +33,18 @@ impl Hint {
     pub fn command(&self) -> Option<String> {
         let words: Vec<Cow<'_, str>> = self.argv.iter().map(|word| quoted(word)).collect();
         (!words.is_empty()).then(|| words.join(" "))
+    }
+}
+
+impl From<&str> for Hint {
+    fn from(text: &str) -> Hint {
+        Hint::to(text)
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Hint {
+        Hint::to(text)
     }
 }
 

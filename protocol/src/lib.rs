@@ -9,8 +9,10 @@
 //! parameters, its answer, who may call it. The daemon registers handlers by these types, the
 //! client calls by them, and `docs/openrpc.json` is generated from them.
 //!
-//! This crate knows no database, no process and no terminal. Types here are shapes on the wire:
-//! the daemon has its own types inside and converts at its edge.
+//! This crate knows no database, no process and no terminal. Its types are the daemon's too: what a
+//! model, a server or an event is to a client it is inside, and databases keep the same words and
+//! JSON. So a field is added here only with a default that older texts are read with, and a word
+//! that lies in databases is never renamed.
 
 pub mod actor;
 pub mod cause;

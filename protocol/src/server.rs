@@ -3,8 +3,10 @@
 use crate::actor::Actor;
 use crate::cause::Cause;
 use crate::event::Event;
+use crate::hint::Hint;
 use crate::method::{method, subscription};
 use crate::options::Settings;
+use crate::warning::Warning;
 use crate::{UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -198,8 +200,8 @@ pub struct Server {
     /// Settings of the present run alone, over the model's own.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub overrides: Settings,
-    /// What a person should know although it runs.
-    pub warnings: Vec<String>,
+    /// What a person should know although it runs, the worst first.
+    pub warnings: Vec<Warning>,
 }
 
 impl Server {
@@ -246,7 +248,7 @@ pub struct ServerShow {
 
 method!(ServerShow, "server.show", Observe -> Server);
 
-/// Starts a model's server. Answers when the wish is stored and the start accepted; follow
+/// Starts a model's server. Answers when what is desired is stored and the start accepted; follow
 /// `server.follow` until it is ready.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -258,14 +260,14 @@ pub struct ServerStart {
     pub set: Settings,
 }
 
-/// A wish that was accepted.
+/// A request that was accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// The run that will carry it out, or is it already; `null` when there is none to stop.
     pub run_id: Option<String>,
     /// `false` when it was so already and nothing was done.
     pub changed: bool,
-    /// `false` when the wish is being carried out but could not be written: the disk is full.
+    /// `false` when it is being carried out but could not be written: the disk is full.
     pub durable: bool,
     /// The server as it is now.
     pub server: Server,
@@ -273,7 +275,7 @@ pub struct Accepted {
 
 method!(ServerStart, "server.start", Operate -> Accepted);
 
-/// Stops a model's server. Answers when the wish is stored and the stop begun.
+/// Stops a model's server. Answers when what is desired is stored and the stop begun.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerStop {
@@ -330,7 +332,7 @@ pub struct Why {
     /// The log lines that say so, the decisive one first.
     pub evidence: Vec<String>,
     /// What to do, most useful first.
-    pub hints: Vec<String>,
+    pub hints: Vec<Hint>,
     /// Whether it will be started again by itself, and when; `null` where that is no question.
     pub next: Option<String>,
     /// Failures in a row up to now: without a minute of health between them, since somebody last

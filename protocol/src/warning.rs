@@ -41,6 +41,7 @@ words! {
     OnCpu "on_cpu" "It was to use a GPU and does not",
     OtherPort "other_port" "It listens on another port than before",
     NotRecorded "not_recorded" "Something about it could not be written: the disk is full",
+    OldBuild "old_build" "Its llama-server was replaced on disk",
     Pending "pending" "Settings wait for a restart",
     RunSettings "run_settings" "It runs with settings of this run alone",
     NoApiKey "no_api_key" "Every program on this machine can use it",
@@ -54,6 +55,13 @@ impl Warning {
             _ => Level::Warning,
         };
         Warning { code, level, message: message.into(), until_ms: None, commands: vec![] }
+    }
+
+    /// The same with a command behind those it has.
+    #[must_use]
+    pub fn command<A: Into<String>>(mut self, argv: impl IntoIterator<Item = A>) -> Warning {
+        self.commands.push(argv.into_iter().map(Into::into).collect());
+        self
     }
 }
 

@@ -15,13 +15,13 @@ use crate::exit::Quit;
 use crate::output::units;
 use http::Answer;
 use llamactl_protocol::server::Endpoint;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What to ask for.
+/// How an answer is to be made; what is absent is as the server has it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct SamplingOptions {
     /// At most this many tokens.
     pub(crate) max_tokens: Option<u32>,
     /// The temperature.
@@ -111,10 +111,10 @@ pub(crate) async fn ask(
     place: &Place,
     model: &str,
     messages: &[Value],
-    wishes: &Wishes,
+    sampling: &SamplingOptions,
     sink: &mut impl Sink,
 ) -> Result<Finished, Unanswered> {
-    let body = request(model, messages, wishes);
+    let body = request(model, messages, sampling);
     let answer = http::post(place, "/chat/completions", &body).await?;
     match answer.response.status().as_u16() {
         200..300 => receive(answer, sink).await,
@@ -124,7 +124,7 @@ pub(crate) async fn ask(
 }
 
 /// The request's body. What nobody asked for is not sent: the server's settings hold.
-fn request(model: &str, messages: &[Value], wishes: &Wishes) -> Value {
+fn request(model: &str, messages: &[Value], sampling: &SamplingOptions) -> Value {
     let mut body = json!({
         "model": model,
         "messages": messages,
@@ -134,9 +134,9 @@ fn request(model: &str, messages: &[Value], wishes: &Wishes) -> Value {
     });
     if let Some(fields) = body.as_object_mut() {
         let wished = [
-            ("max_tokens", wishes.max_tokens.map(Value::from)),
-            ("temperature", wishes.temperature.map(Value::from)),
-            ("seed", wishes.seed.map(Value::from)),
+            ("max_tokens", sampling.max_tokens.map(Value::from)),
+            ("temperature", sampling.temperature.map(Value::from)),
+            ("seed", sampling.seed.map(Value::from)),
         ];
         for (name, value) in wished {
             fields.extend(value.map(|value| (name.to_owned(), value)));
@@ -237,7 +237,7 @@ impl Reading {
             Kind::ServerFailed,
             "the server closed the connection before the answer was whole",
         )
-        .hint("llamactl status MODEL tells whether it still runs"))
+        .hint(Hint::run("see whether it still runs", ["llamactl", "status", "NAME"])))
     }
 }
 
@@ -329,12 +329,12 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_for_is_sent() {
-        let bare = request("m", &[], &Wishes::default());
+        let bare = request("m", &[], &SamplingOptions::default());
         assert!(bare.get("temperature").is_none() && bare.get("max_tokens").is_none());
         let full = request(
             "m",
             &[],
-            &Wishes { max_tokens: Some(5), temperature: Some(0.0), seed: Some(1) },
+            &SamplingOptions { max_tokens: Some(5), temperature: Some(0.0), seed: Some(1) },
         );
         assert_eq!((&full["max_tokens"], &full["seed"]), (&json!(5), &json!(1)));
     }

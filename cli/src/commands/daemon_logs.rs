@@ -5,6 +5,7 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use clap::Args;
+use llamactl_protocol::Hint;
 use llamactl_protocol::daemon::DaemonStatus;
 use llamactl_protocol::{Failure, Kind, WirePath, place};
 use std::fs::File;
@@ -56,7 +57,10 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outco
             Kind::FileNotFound,
             "the daemon runs in the foreground and keeps no log file",
         )
-        .hint("its log is on its terminal, or in the journal: journalctl -u llamactld")
+        .hint(Hint::run(
+            "its log is on its terminal, or in the journal",
+            ["journalctl", "-u", "llamactld"],
+        ))
         .into());
     };
     let lines = args.lines.or(output.terminal.then_some(TERMINAL_LINES));

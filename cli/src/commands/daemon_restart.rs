@@ -6,6 +6,7 @@ use crate::connection::{Daemon, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
+use llamactl_protocol::Hint;
 use llamactl_protocol::daemon::{DaemonHello, DaemonRestart, DaemonStatus, RestartBegun};
 use llamactl_protocol::{Failure, Kind, place};
 use std::time::Duration;
@@ -87,9 +88,10 @@ async fn replaced(old: &Daemon, begun: &RestartBegun) -> Result<Daemon, Failure>
             _ if Instant::now() < deadline => sleep(PAUSE).await,
             _ => {
                 let why = format!("no new daemon answered within {} s", LIMIT.as_secs());
-                return Err(Failure::new(Kind::TimedOut, why).hint(
-                    "llamactl daemon logs tells what it does; the servers are not affected",
-                ));
+                return Err(Failure::new(Kind::TimedOut, why).hint(Hint::run(
+                    "the servers are not affected; see what it does",
+                    ["llamactl", "daemon", "logs"],
+                )));
             }
         }
     }
@@ -99,7 +101,9 @@ async fn replaced(old: &Daemon, begun: &RestartBegun) -> Result<Daemon, Failure>
 async fn replace_old(output: &mut Output, reach: &Reach, daemon: Daemon) -> Outcome {
     if daemon.socket == place::system_socket() {
         let why = "this daemon is too old to be replaced while it runs";
-        return Err(Failure::new(Kind::Usage, why).hint("systemctl restart llamactld").into());
+        return Err(Failure::new(Kind::Usage, why)
+            .hint(Hint::run("restart its unit", ["systemctl", "restart", "llamactld"]))
+            .into());
     }
     daemon_stop::stop(output, daemon, true, LIMIT).await?;
     daemon_start::run(output, reach).await

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::output::time::parse_duration;
 use clap::Args;
 use llamactl_protocol::daemon::{DaemonStop, StopBegun};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -103,7 +103,9 @@ pub(crate) async fn stop(
             limit.as_secs()
         ),
     );
-    Err(failure.hint("llamactl daemon status tells whether it still answers").into())
+    Err(failure
+        .hint(Hint::run("see whether it still answers", ["llamactl", "daemon", "status"]))
+        .into())
 }
 
 /// A handle on a process that stays the same process.

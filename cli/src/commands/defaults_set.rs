@@ -6,6 +6,7 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
+use llamactl_protocol::Hint;
 use llamactl_protocol::defaults::{DefaultsChanged, DefaultsSet};
 use llamactl_protocol::model::SettingsChange;
 
@@ -47,9 +48,11 @@ pub(crate) fn tell(output: &mut Output, changed: &DefaultsChanged) -> Outcome {
         false => "the defaults were like this already".to_owned(),
     })?;
     changed.notes.iter().for_each(|note| output.note(note.as_str()));
-    let waiting = changed.takes_effect_on_restart.join(" ");
+    let waiting = &changed.takes_effect_on_restart;
     if !waiting.is_empty() {
-        output.hint(&format!("these run with the old settings: llamactl restart {waiting}"));
+        let argv = ["llamactl", "restart"].map(str::to_owned).into_iter();
+        let hint = "these run with the old settings";
+        output.hint(&Hint::run(hint, argv.chain(waiting.iter().cloned())));
     }
     Ok(())
 }

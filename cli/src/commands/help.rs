@@ -6,7 +6,7 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use clap::{Args, CommandFactory as _};
 use llamactl_protocol::options::{Group, document, look_up};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 
 /// List the commands or the settings, or show the help of one
 ///
@@ -44,7 +44,7 @@ pub(crate) fn run(output: &mut Output, args: Help) -> Outcome {
     for word in &args.command {
         let Some(found) = command.find_subcommand(word) else {
             return Err(Failure::new(Kind::Usage, format!("there is no command {word:?}"))
-                .hint("llamactl help lists them")
+                .hint(Hint::run("see which there are", ["llamactl", "help"]))
                 .into());
         };
         command = found.clone();

@@ -12,7 +12,7 @@ use crate::output::time::Clock;
 use crate::output::units::{self, UNKNOWN};
 use clap::{Args, Subcommand};
 use llamactl_protocol::metrics::{MetricsFollow, MetricsSample, Reading, Sample};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -118,7 +118,10 @@ fn pick(readings: Vec<Reading>, wanted: &[String]) -> Result<Vec<Reading>, Failu
         }
         if picked.len() == before && !readings.iter().any(|r| matches(&r.series, name)) {
             return Err(Failure::new(Kind::InvalidValue, format!("there is no series {name}"))
-                .hint("llamactl metrics series lists them; a server has some while it runs")
+                .hint(Hint::run(
+                    "a server has some while it runs; see which there are",
+                    ["llamactl", "metrics", "series"],
+                ))
                 .details(json!({ "series": name })));
         }
     }

@@ -17,7 +17,7 @@ use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 use llamactl_protocol::library::{
     FoundModel, LibraryForget, LibraryList, ScanFollow, ScanItem, Skipped, Summary,
 };
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -183,25 +183,20 @@ fn conclude(output: &mut Output, told: &Told, params: &ScanFollow) -> Outcome {
     let Some(summary) = told.summary else { return Ok(()) };
     output.aside(summary_line(&summary));
     if summary.new > summary.added && !params.add {
-        output.hint(&format!("{} registers them", again_with_add(params)));
+        output.hint(&Hint::run("register them", again_with_add(params)));
     }
     Ok(())
 }
 
 /// The command that registers what this one found.
-fn again_with_add(params: &ScanFollow) -> String {
-    let quoted = |path: &WirePath| {
-        let text = path.to_string();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
-        if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-    };
-    let mut words = vec!["llamactl model scan".to_owned()];
-    words.extend(params.directories.iter().map(quoted));
+fn again_with_add(params: &ScanFollow) -> Vec<String> {
+    let mut words = ["llamactl", "model", "scan"].map(str::to_owned).to_vec();
+    words.extend(params.directories.iter().map(WirePath::to_string));
     words.push("--add".to_owned());
     if !params.caches {
         words.push("--no-caches".to_owned());
     }
-    words.join(" ")
+    words
 }
 
 /// `3 models: 2 new, 1 registered already; 4 skipped (0.2 s)`
@@ -321,10 +316,10 @@ mod tests {
     #[test]
     fn the_hint_repeats_the_command() {
         let mut params = ScanFollow { caches: true, ..ScanFollow::default() };
-        assert_eq!(again_with_add(&params), "llamactl model scan --add");
+        assert_eq!(again_with_add(&params), ["llamactl", "model", "scan", "--add"]);
         params.caches = false;
         params.directories = vec!["/m/a b".into(), "/x".into()];
-        assert_eq!(again_with_add(&params), "llamactl model scan '/m/a b' /x --add --no-caches");
+        assert_eq!(again_with_add(&params)[3..], ["/m/a b", "/x", "--add", "--no-caches"]);
     }
 
     #[test]

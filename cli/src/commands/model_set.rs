@@ -11,7 +11,7 @@ use crate::settings;
 use clap::Args;
 use llamactl_protocol::model::{Changed, ModelSet, SettingsChange};
 use llamactl_protocol::server::ServerRestart;
-use llamactl_protocol::{Failure, WirePath};
+use llamactl_protocol::{Failure, Hint, WirePath};
 use std::ffi::OsString;
 
 /// Change settings of a model
@@ -110,7 +110,8 @@ pub(crate) fn tell(output: &mut Output, changed: &Changed) -> Outcome {
     tell_change(output, changed)?;
     if changed.takes_effect_on_restart && output.for_people() {
         let name = &changed.model.name;
-        output.hint(&format!("its server still has the old settings: llamactl restart {name}"));
+        let hint = "its server still has the old settings";
+        output.hint(&Hint::run(hint, ["llamactl", "restart", name]));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::output::time::now_ms;
 use crate::output::units;
 use crate::pages;
 use crate::view::{
-    ON_CPU, device, endpoint, queue_reason, resident_bytes, sample_of, short_endpoint, state_style,
+    device, endpoint, queue_reason, resident_bytes, sample_of, short_endpoint, state_style,
     state_text_at,
 };
 use clap::Args;
@@ -108,10 +108,9 @@ fn cause(server: &Server) -> Option<String> {
     let pending = &server.pending;
     let overrides: Vec<&str> = server.overrides.keys().map(String::as_str).collect();
     let remarks = [
-        (server.on_cpu == Some(true)).then(|| ON_CPU.to_owned()),
+        server.warnings.first().map(|worst| worst.message.clone()),
         (!pending.is_empty()).then(|| format!("{}: on restart", pending.join(", "))),
         (!overrides.is_empty()).then(|| format!("{}: this run alone", overrides.join(", "))),
-        server.warnings.first().cloned(),
     ];
     let remarks: Vec<String> = remarks.into_iter().flatten().collect();
     let remarks = (!remarks.is_empty()).then(|| remarks.join("; "));
@@ -127,6 +126,7 @@ mod tests {
     use super::*;
     use crate::view::tests::server;
     use llamactl_protocol::metrics::{Host, LlamaSample, ProcessSample, ServerSample};
+    use llamactl_protocol::warning::{Warning, WarningCode};
 
     #[test]
     fn a_row_says_what_is_known_and_no_more() {
@@ -175,8 +175,10 @@ mod tests {
     #[test]
     fn what_runs_on_the_cpu_against_its_wish_is_said() {
         let mut server = server("a", State::Ready);
-        (server.on_cpu, server.device) = (Some(true), Some("cpu".into()));
+        let message = "on the CPU, although a GPU was asked for";
+        server.warnings = vec![Warning::new(WarningCode::OnCpu, message)];
+        server.device = Some("cpu".into());
         let text = table(&[server], None, 1_200_000, false).render(false, None);
-        assert!(text.contains("  cpu  ") && text.contains(ON_CPU), "{text}");
+        assert!(text.contains("  cpu  ") && text.contains(message), "{text}");
     }
 }

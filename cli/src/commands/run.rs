@@ -1,7 +1,7 @@
 //! `llamactl run MODEL [PROMPT…]`
 
 use crate::args::more;
-use crate::chat::{Finished, Place, Sink, Unanswered, Wishes, ask};
+use crate::chat::{Finished, Place, SamplingOptions, Sink, Unanswered, ask};
 use crate::complete::model_names;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
@@ -10,7 +10,7 @@ use crate::waiting::{Deadline, Goal, Request, until};
 use clap::Args;
 use llamactl_protocol::model::ModelKey;
 use llamactl_protocol::server::{Server, ServerShow, ServerStart, State};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Read as _};
@@ -84,7 +84,11 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Run) -> Outcom
         model: args.model,
         place: None,
         messages: Vec::new(),
-        wishes: Wishes { max_tokens: args.max_tokens, temperature: args.temp, seed: args.seed },
+        sampling: SamplingOptions {
+            max_tokens: args.max_tokens,
+            temperature: args.temp,
+            seed: args.seed,
+        },
     };
     if let Some(system) = args.system {
         conversation.messages.push(json!({ "role": "system", "content": system }));
@@ -116,7 +120,7 @@ fn join(words: &[String], piped: Vec<u8>) -> Result<String, Failure> {
     let words = words.join(" ");
     match (words.trim().is_empty(), piped.trim().is_empty()) {
         (true, true) => Err(Failure::new(Kind::Usage, "there is no prompt")
-            .hint("llamactl run MODEL \"a question\", or pipe text in")),
+            .hint(Hint::run("pipe text in, or ask", ["llamactl", "run", "NAME", "a question"]))),
         (true, false) => Ok(piped),
         (false, true) => Ok(words),
         (false, false) => Ok(format!("{words}\n\n{piped}")),
@@ -130,7 +134,7 @@ struct Conversation<'a> {
     model: String,
     place: Option<Place>,
     messages: Vec<Value>,
-    wishes: Wishes,
+    sampling: SamplingOptions,
 }
 
 impl Conversation<'_> {
@@ -143,7 +147,7 @@ impl Conversation<'_> {
                 None => self.ready().await?,
             };
             let mut printer = Printer { output: self.output, open_line: false, thinking: false };
-            let answer = ask(&place, &self.model, &self.messages, &self.wishes, &mut printer);
+            let answer = ask(&place, &self.model, &self.messages, &self.sampling, &mut printer);
             let answer = tokio::select! {
                 answer = answer => answer,
                 _ = ctrl_c() => Err(Unanswered::Quit(Quit::Told(Kind::Interrupted.exit_status()))),
@@ -170,7 +174,7 @@ impl Conversation<'_> {
             Kind::ServerFailed,
             format!("{} goes on saying that it is loading", self.model),
         )
-        .hint(format!("llamactl status {}", self.model))
+        .hint(Hint::run("see how it is", ["llamactl", "status", &self.model]))
         .into())
     }
 

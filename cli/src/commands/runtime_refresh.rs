@@ -47,7 +47,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Refresh) -> Ou
 /// Warns of settings that a runtime does not take.
 pub(crate) fn tell_refused(output: &Output, runtime: &str, refused: &[RefusedSetting]) {
     for RefusedSetting { model, key, failure } in refused {
-        let hint = failure.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let hint: String = failure.hints.lines().map(|hint| format!(" ({hint})")).collect();
         output
             .warning(&format!("{model} cannot be started with {runtime}: {key}: {failure}{hint}"));
     }

@@ -11,6 +11,7 @@ use crate::output::table::{Align, Cell, Column, Table, known};
 use crate::output::units;
 use crate::view::assignment;
 use clap::Args;
+use llamactl_protocol::Hint;
 use llamactl_protocol::runtime::{Device, RuntimeDetail, RuntimeOption, RuntimeShow};
 
 /// Show a runtime: its build, its devices, all its options
@@ -49,7 +50,8 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
     }
     if detail.runtime.changed {
         let name = &detail.runtime.name;
-        output.hint(&format!("this is what it was: llamactl runtime refresh {name} looks anew"));
+        let hint = "this is what it was; look anew";
+        output.hint(&Hint::run(hint, ["llamactl", "runtime", "refresh", name]));
     }
     output.flush()
 }

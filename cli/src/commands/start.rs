@@ -8,7 +8,7 @@ use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use crate::output::time::parse_duration;
 use crate::settings;
-use crate::view::{ON_CPU, port_hint, ready_already_line, ready_line, state_text};
+use crate::view::{port_hint, ready_already_line, ready_line, state_text};
 use crate::waiting::{Deadline, Goal, Request, until};
 use clap::Args;
 use llamactl_protocol::cause::Cause;
@@ -168,11 +168,8 @@ fn up(output: &mut Output, server: &Server, changed: bool, already: bool) -> Out
         return output.names(changed.then_some(&server.model));
     }
     output.line(if already { ready_already_line(server) } else { ready_line(server) })?;
-    if server.on_cpu == Some(true) {
-        output.warning(&format!("{} runs {ON_CPU}", server.model));
-    }
     for warning in &server.warnings {
-        output.warning(warning);
+        output.warning(&format!("{}: {}", server.model, warning.message));
     }
     if let Some(hint) = port_hint(server) {
         output.hint(&hint);

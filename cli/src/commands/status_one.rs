@@ -9,7 +9,7 @@ use crate::output::styled::{BOLD, DIM, Styled, YELLOW};
 use crate::output::time::{Clock, now_ms};
 use crate::output::units;
 use crate::view::{
-    ON_CPU, assignment, device, endpoint, queue_reason, sample_of, state_style, state_text_at,
+    assignment, device, endpoint, queue_reason, sample_of, state_style, state_text_at,
 };
 use llamactl_protocol::Failure;
 use llamactl_protocol::log::{LogFollow, LogLine};
@@ -141,11 +141,8 @@ fn facts(detail: &ModelDetail, process: Option<&ProcessSample>, clock: &Clock) -
         facts.add(" restarts", format!("{} since it was started by request", server.restarts));
     }
     facts.add_known("   memory", process.and_then(memory));
-    if server.on_cpu == Some(true) {
-        facts.add("  warning", Styled::new().with(YELLOW, ON_CPU));
-    }
     for warning in &server.warnings {
-        facts.add("  warning", Styled::new().with(YELLOW, warning.as_str()));
+        facts.add("  warning", Styled::new().with(YELLOW, warning.message.as_str()));
     }
     facts.add("    model", model.path.to_string());
     facts
@@ -165,6 +162,7 @@ mod tests {
     use crate::commands::model_list::tests::model;
     use crate::view::tests::server;
     use llamactl_protocol::server::{Queue, QueueReason, State};
+    use llamactl_protocol::warning::{Warning, WarningCode};
 
     #[test]
     fn a_server_that_waits_for_a_restart() {
@@ -172,7 +170,8 @@ mod tests {
         server.pending = vec!["ctx-size".into()];
         server.restarts = 2;
         server.device = Some("cpu".into());
-        server.on_cpu = Some(true);
+        let on_cpu = "on the CPU, although a GPU was asked for";
+        server.warnings = vec![Warning::new(WarningCode::OnCpu, on_cpu)];
         server.queue = Some(Queue { reason: QueueReason::Memory, position: 3 });
         let detail = ModelDetail { model: model("m"), chat_template: None, server, resolved: None };
         let process =

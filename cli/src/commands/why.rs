@@ -64,7 +64,7 @@ fn lines(why: &Answer, clock: &Clock, now_ms: i64) -> Vec<Styled> {
         facts.add("  it said", Styled::new().with(DIM, line.as_str()));
     }
     for hint in &why.hints {
-        facts.add("  to do", hint.as_str());
+        facts.add("  to do", hint.to_string());
     }
     if let Some(by) = &why.by {
         facts.add("  asked by", asked_by(by));
@@ -104,6 +104,7 @@ fn line(event: &Event, clock: &Clock) -> Styled {
 mod tests {
     use super::*;
     use crate::view::tests::server;
+    use llamactl_protocol::Hint;
     use llamactl_protocol::event::EventKind;
     use llamactl_protocol::server::State;
 
@@ -128,7 +129,10 @@ mod tests {
             at_ms: 0,
             by: Some(Actor::Process),
             evidence: vec!["E tensor out of bounds".into()],
-            hints: vec!["Download it again.".into(), "llamactl logs m shows all it said".into()],
+            hints: vec![
+                Hint::to("Download it again."),
+                Hint::run("see all it said", ["llamactl", "logs", "m"]),
+            ],
             next: Some("It will not be started again until someone does.".into()),
             failures: 1,
             remarks: vec!["It computes on the CPU.".into()],
@@ -147,7 +151,7 @@ mod tests {
                 "  note      It computes on the CPU.",
                 "  it said   E tensor out of bounds",
                 "  to do     Download it again.",
-                "            llamactl logs m shows all it said",
+                "            see all it said: llamactl logs m",
                 "  asked by  nobody: it ended by itself",
                 "",
             ]

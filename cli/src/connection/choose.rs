@@ -8,7 +8,7 @@
 //! ```
 
 use llamactl_protocol::place::MAX_SOCKET_PATH_BYTES;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -57,8 +57,10 @@ pub(crate) async fn choose<S>(
         return match probe(named).await {
             Ok(stream) => Choice::Connected(named.clone(), stream),
             Err(error) => {
-                let hint =
-                    format!("llamactl --socket {} daemon start starts one there", named.display());
+                let hint = Hint::run(
+                    "start one there",
+                    ["llamactl", "--socket", &named.to_string_lossy(), "daemon", "start"],
+                );
                 let tried = Tried { path: named.clone(), error };
                 Choice::Unreachable(unreachable(&[tried]).hint(hint))
             }
@@ -88,7 +90,10 @@ pub(crate) async fn choose<S>(
                     return Choice::Unreachable(unreachable(&tried).hint(hint));
                 }
                 _ => {
-                    let hint = "the machine's daemon is down: systemctl status llamactld";
+                    let hint = Hint::run(
+                        "the machine's daemon is down: see why",
+                        ["systemctl", "status", "llamactld"],
+                    );
                     return Choice::Unreachable(unreachable(&tried).hint(hint));
                 }
             }
@@ -126,15 +131,18 @@ fn reason(path: &Path, error: &io::Error) -> String {
 }
 
 /// Who may connect to the machine's daemon.
-fn group_hint(system: &Path) -> String {
+fn group_hint(system: &Path) -> Hint {
     use std::os::unix::fs::MetadataExt as _;
     let group = system
         .parent()
         .and_then(|dir| dir.metadata().ok())
         .and_then(|metadata| name_of_id("/etc/group", metadata.gid()))
         .unwrap_or_else(|| "llamactl".to_owned());
-    format!(
-        "only members of the group {group} may use this machine's daemon: usermod -aG {group} USER, then log in again"
+    Hint::run(
+        format!(
+            "only members of the group {group} may use this machine's daemon; join it, then log in again"
+        ),
+        ["usermod", "-aG", &group, "USER"],
     )
 }
 
@@ -208,7 +216,7 @@ mod tests {
         for (refusal, word) in [(PermissionDenied, "group"), (ConnectionRefused, "systemctl")] {
             let (choice, _) = decide(None, &[("/u", Err(NotFound)), ("/s", Err(refusal))]).await;
             let Choice::Unreachable(failure) = choice else { panic!("passed over") };
-            assert!(failure.hint.as_ref().unwrap().contains(word), "{failure:?}");
+            assert!(failure.hints.0[0].to_string().contains(word), "{failure:?}");
             let evidence = failure.details.unwrap()["evidence"].to_string();
             assert!(evidence.contains("/u: ") && evidence.contains("/s: "), "{evidence}");
         }

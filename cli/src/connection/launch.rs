@@ -4,7 +4,7 @@
 //! directory, and of the environment only what it needs.
 
 use llamactl_protocol::environment::is_inherited;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Hints, Kind};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
 use std::ffi::OsString;
@@ -71,8 +71,12 @@ pub(crate) async fn launch(by_client: bool, socket: Option<&Path>) -> Result<Lau
             Ok(Some(status)) => return judge(status, said, failed),
             Ok(None) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
             Ok(None) => {
-                return Err(failed(format!("no answer within {} s", LAUNCH_LIMIT.as_secs()))
-                    .hint("it may still come up: see llamactl daemon status"));
+                return Err(failed(format!("no answer within {} s", LAUNCH_LIMIT.as_secs())).hint(
+                    Hint::run(
+                        "it may still come up: see whether it answers",
+                        ["llamactl", "daemon", "status"],
+                    ),
+                ));
             }
             Err(error) => return Err(failed(error.to_string())),
         }
@@ -100,8 +104,12 @@ pub(crate) async fn check_config(arguments: Vec<OsString>) -> Result<String, Fai
     let said = String::from_utf8_lossy(&ran.stderr);
     let first = said.lines().next().unwrap_or("llamactld said nothing");
     let failure = Failure::new(Kind::InvalidValue, first.trim_start_matches("llamactld: "));
-    let hints: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("hint: ")).collect();
-    Err(if hints.is_empty() { failure } else { failure.hint(hints.join("\n")) })
+    Err(Failure { hints: hints_in(&said), ..failure })
+}
+
+/// What llamactld says to do about a failure, in what it printed.
+fn hints_in(said: &str) -> Hints {
+    said.lines().filter_map(|line| line.strip_prefix("hint: ")).map(Hint::to).collect()
 }
 
 fn judge(
@@ -120,9 +128,8 @@ fn judge(
         return Err(failed(format!("llamactld ended with {status}")));
     };
     let failure = failed(first.trim_start_matches("llamactld: ").to_owned());
-    let hints: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("hint: ")).collect();
     let evidence: Vec<&str> = lines.filter(|line| !line.starts_with("hint: ")).take(20).collect();
-    let failure = if hints.is_empty() { failure } else { failure.hint(hints.join("\n")) };
+    let failure = Failure { hints: hints_in(&said), ..failure };
     Err(if evidence.is_empty() {
         failure
     } else {
@@ -170,7 +177,7 @@ mod tests {
         assert_eq!(judged(4, "llamactld: another daemon runs"), Ok(Launched::Theirs));
         let failure = judged(1, "llamactld: no space\nhint: free some\nat /x\n").unwrap_err();
         assert_eq!(failure.message, "no space");
-        assert_eq!(failure.hint.as_deref(), Some("free some"));
+        assert_eq!(failure.hints, Hint::to("free some").into());
         assert_eq!(failure.details, Some(json!({ "evidence": ["at /x"] })));
         assert!(judged(1, "").unwrap_err().message.contains("exit status: 1"));
     }

@@ -16,6 +16,7 @@ pub(crate) use launch::check_config;
 use crate::output;
 use choose::{Choice, Places, Tried, choose, field_of, name_of_id, unreachable};
 use launch::{Launched, launch};
+use llamactl_protocol::Hint;
 use llamactl_protocol::{Failure, place};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -132,19 +133,19 @@ impl Reach {
             return Err(failure().hint(sudo_hint(&uid)));
         }
         if autostart == Autostart::Never {
-            return Err(failure().hint("llamactl daemon start starts it"));
+            return Err(failure().hint(Hint::run("start it", ["llamactl", "daemon", "start"])));
         }
         if self.no_autostart {
-            return Err(failure().hint(
-                "llamactl daemon start starts it; --no-autostart or LLAMACTL_NO_AUTOSTART keeps \
-                 this command from doing so",
-            ));
+            return Err(failure().hint(Hint::run(
+                "--no-autostart or LLAMACTL_NO_AUTOSTART keeps this command from starting it",
+                ["llamactl", "daemon", "start"],
+            )));
         }
         let stopped = user.with_file_name("stopped");
         if autostart == Autostart::UnlessStopped && stopped.exists() {
             let mut failure = failure();
             failure.message = "the daemon was stopped".to_owned();
-            return Err(failure.hint("llamactl daemon start starts it"));
+            return Err(failure.hint(Hint::run("start it", ["llamactl", "daemon", "start"])));
         }
         Ok(())
     }
@@ -193,18 +194,18 @@ async fn launch_until_reached(
 }
 
 /// What to do instead of starting a daemon as another user.
-fn sudo_hint(uid: &str) -> String {
+fn sudo_hint(uid: &str) -> Hint {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let user = uid.parse().ok().and_then(|uid| name_of_id("/etc/passwd", uid));
     let user = user.unwrap_or_else(|| format!("user {uid}"));
     match field_of(&passwd, 2, uid, 5) {
         Some(home) => {
             let socket = place::socket_in(&Path::new(&home).join(".local/state/llamactl"));
-            format!(
+            Hint::to(format!(
                 "under sudo no daemon is started; the daemon of {user} is at --socket {}",
                 socket.display()
-            )
+            ))
         }
-        None => format!("under sudo no daemon is started; run llamactl as {user}"),
+        None => Hint::to(format!("under sudo no daemon is started; run llamactl as {user}")),
     }
 }

@@ -17,7 +17,7 @@ pub(crate) mod time;
 pub(crate) mod units;
 
 use crate::exit::Quit;
-use llamactl_protocol::Failure;
+use llamactl_protocol::{Failure, Hint};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
@@ -216,9 +216,9 @@ impl Output {
     }
 
     /// Says on stderr what to do next.
-    pub(crate) fn hint(&self, text: &str) {
+    pub(crate) fn hint(&self, hint: &Hint) {
         if self.for_people() {
-            self.stderr.write(&Styled::new().with(DIM, "hint:").plain(format!(" {text}")));
+            self.stderr.write(&Styled::new().with(DIM, "hint:").plain(format!(" {hint}")));
         }
     }
 
@@ -266,7 +266,7 @@ impl Output {
 fn describe(failure: &Failure) -> Vec<Styled> {
     let mut lines =
         vec![Styled::new().with(RED, "llamactl:").plain(format!(" {}", failure.message))];
-    for hint in failure.hint.iter().flat_map(|hint| hint.lines()) {
+    for hint in failure.hints.lines() {
         lines.push(Styled::new().with(YELLOW, "hint:").plain(format!(" {hint}")));
     }
     for line in evidence(failure) {
@@ -313,14 +313,15 @@ mod tests {
     #[test]
     fn a_failure_reads_what_why_and_what_to_do() {
         let failure = Failure::new(Kind::ServerFailed, "m failed: the file ends early")
-            .hint("download it again\nor choose another")
+            .hint("download it again")
+            .hint(Hint::run("or see which there are", ["llamactl", "model", "list"]))
             .details(json!({ "cause": { "evidence": ["E tensor \u{1b}[31mtoo big", "E bye"] } }));
         assert_eq!(
             plain(&failure),
             [
                 "llamactl: m failed: the file ends early",
                 "hint: download it again",
-                "hint: or choose another",
+                "hint: or see which there are: llamactl model list",
                 "  E tensor too big",
                 "  E bye",
             ]

@@ -2,9 +2,9 @@
 //!
 //! On the wire a time is Unix milliseconds; local time exists only here.
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, date};
 use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use std::time::Duration;
 
 /// Reads a moment: `10m` or `1h30m` ago, RFC 3339, or local `2026-01-31 12:00`.
@@ -20,7 +20,7 @@ fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<i64, String> {
     if text == "now" {
         return Ok(now.as_millisecond());
     }
-    if let Ok(ago) = humantime::parse_duration(text) {
+    if let Some(ago) = span(text) {
         let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
         return Ok(now.as_millisecond().saturating_sub(ago));
     }
@@ -44,11 +44,18 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
-    match humantime::parse_duration(text) {
-        // Deadlines are computed from it; a century is as good as for ever.
-        Ok(duration) => Ok(duration.min(Duration::from_secs(100 * 366 * 86_400))),
-        Err(_) => Err("expected a duration: 30s, 5m, 1h30m; a bare number is seconds".to_owned()),
-    }
+    span(text)
+        .ok_or_else(|| "expected a duration: 30s, 5m, 1h30m; a bare number is seconds".to_owned())
+}
+
+/// A span with its units, `1h30m`. Deadlines are computed from it; a century is as good as for
+/// ever.
+fn span(text: &str) -> Option<Duration> {
+    const CENTURY: Duration = Duration::from_secs(100 * 366 * 86_400);
+    let span = text.parse::<Span>().ok().filter(|span| !span.is_negative())?;
+    let duration = span.to_duration(date(2001, 1, 1)).ok();
+    let duration = duration.and_then(|duration| Duration::try_from(duration).ok());
+    Some(duration.map_or(CENTURY, |duration| duration.min(CENTURY)))
 }
 
 /// Milliseconds since the Unix epoch, now.
@@ -98,6 +105,8 @@ mod tests {
     fn moments_as_people_type_them() {
         assert_eq!(read("10m"), Ok(NOON_MS - 600_000));
         assert_eq!(read("1h30m"), Ok(NOON_MS - 5_400_000));
+        assert_eq!(read("1d"), Ok(NOON_MS - 86_400_000));
+        assert_eq!(read("2 weeks"), Ok(NOON_MS - 14 * 86_400_000));
         assert_eq!(read("2026-01-31T12:00:00Z"), Ok(NOON_MS));
         assert_eq!(read("2026-01-31T14:00:00+02:00"), Ok(NOON_MS));
         assert_eq!(read("2026-01-31 14:00"), Ok(NOON_MS));

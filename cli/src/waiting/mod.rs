@@ -25,7 +25,7 @@ use llamactl_protocol::client::Follow;
 use llamactl_protocol::metrics::{MetricsFollow, Sample};
 use llamactl_protocol::server::{Server, ServerFollow, State};
 use llamactl_protocol::stream::Item;
-use llamactl_protocol::{Failure, Kind, Subscription};
+use llamactl_protocol::{Failure, Hint, Kind, Subscription};
 use serde_json::json;
 use std::future::pending;
 use std::pin::pin;
@@ -181,10 +181,11 @@ fn abandoned(
 ) -> Quit {
     let name = latest.map_or(model, |server| server.model.as_str());
     let state = latest.map_or_else(|| "on its way".to_owned(), doing);
-    let further = match goal {
-        Goal::Ready => format!("llamactl wait {name} waits further"),
-        _ => format!("llamactl wait {name} --for {} waits further", goal.as_str()),
-    };
+    let mut further = vec!["llamactl", "wait", name];
+    if kind == Kind::TimedOut && goal != Goal::Ready {
+        further.extend(["--for", goal.as_str()]);
+    }
+    let further = Hint::run("wait on", further);
     let goal = goal.as_str();
     let failure = match (kind, deadline.given) {
         (Kind::TimedOut, Some(Duration::ZERO)) => {
@@ -201,7 +202,7 @@ fn abandoned(
             .hint(further)
         }
         _ => Failure::new(kind, format!("stopped waiting for {name}: it is {state}, and goes on"))
-            .hint(format!("llamactl wait {name} waits further")),
+            .hint(further),
     };
     failure.details(json!({ "model": name, "state": latest.map(|server| server.state) })).into()
 }

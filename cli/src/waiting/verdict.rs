@@ -6,7 +6,7 @@ use crate::view::sample_of;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::metrics::Sample;
 use llamactl_protocol::server::{Accepted, Server, State};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
 
 /// What is waited for.
@@ -101,7 +101,7 @@ pub(crate) fn verdict(goal: Goal, server: &Server, request: Option<&Request>) ->
                 Kind::Superseded,
                 format!("{} was started again before it had stopped", server.model),
             )
-            .hint(format!("llamactl status {} tells by whom", server.model)),
+            .hint(Hint::run("see by whom", ["llamactl", "status", &server.model])),
         ),
 
         (Goal::Failed, State::Failed) => Verdict::Reached,
@@ -127,16 +127,16 @@ pub(crate) fn failed(server: &Server, now_ms: i64) -> Failure {
         Some(Cause { message, .. }) => format!("{name} {how}: {message}"),
         None => format!("{name} {how}"),
     };
-    let hint = server.cause.as_ref().filter(|cause| !cause.hints.is_empty());
-    let hint = hint.map(|cause| cause.hints.lines().collect::<Vec<_>>().join("\n"));
-    Failure::new(Kind::ServerFailed, message)
-        .hint(hint.unwrap_or_else(|| format!("llamactl why {name} tells more")))
-        .details(json!({
-            "model": name,
-            "state": server.state,
-            "run_id": server.run.as_ref().map(|run| &run.id),
-            "cause": server.cause,
-        }))
+    let hints = server.cause.as_ref().map(|cause| cause.hints.clone());
+    let hints = hints.filter(|hints| !hints.is_empty()).unwrap_or_else(|| {
+        Hint::run("what happened and what to do", ["llamactl", "why", name]).into()
+    });
+    Failure { hints, ..Failure::new(Kind::ServerFailed, message) }.details(json!({
+        "model": name,
+        "state": server.state,
+        "run_id": server.run.as_ref().map(|run| &run.id),
+        "cause": server.cause,
+    }))
 }
 
 /// Whether a ready server has no request at work, as far as it says; `None` where it does not say,
@@ -155,7 +155,7 @@ pub(crate) fn is_idle(server: &Server, sample: &Sample, asked_ms: i64) -> Option
 
 fn not_running(server: &Server) -> Failure {
     Failure::new(Kind::NotRunning, format!("{} is stopped", server.model))
-        .hint(format!("llamactl start {} starts it", server.model))
+        .hint(Hint::run("start it", ["llamactl", "start", &server.model]))
         .details(json!({ "model": server.model, "state": server.state, "cause": server.cause }))
 }
 

@@ -12,7 +12,7 @@ use llamactl_protocol::library::{
 };
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::{Settings, rules};
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -76,8 +76,10 @@ fn check(path: &Path) -> Result<(), Failure> {
                 .hint("check the path")
         }
         io::ErrorKind::NotADirectory => {
-            Failure::new(Kind::InvalidValue, format!("{shown} is not a directory"))
-                .hint("llamactl model add registers a single file")
+            Failure::new(Kind::InvalidValue, format!("{shown} is not a directory")).hint(Hint::run(
+                "register a single file",
+                ["llamactl", "model", "add", &path.to_string_lossy()],
+            ))
         }
         io::ErrorKind::PermissionDenied => Failure::new(
             Kind::FileUnreadable,
@@ -140,7 +142,7 @@ pub(super) async fn forget(
         return Ok(Forgotten { path });
     }
     Err(Failure::new(Kind::FileNotFound, format!("{path} is not among the remembered directories"))
-        .hint("llamactl model scan --list-dirs shows them"))
+        .hint(Hint::run("see which there are", ["llamactl", "model", "scan", "--list-dirs"])))
 }
 
 pub(super) async fn verify(

@@ -10,7 +10,7 @@ use llamactl_protocol::model::{
     RevisionPage, SettingsChange,
 };
 use llamactl_protocol::options::{layers, secret};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::{Value, json};
 
 pub(super) async fn history(
@@ -65,7 +65,7 @@ async fn revision(registry: &Registry, model: &Model, number: i64) -> Result<Rev
             Kind::RevisionNotFound,
             format!("{} has no revision {number}; it is at {}", model.name, model.revision),
         )
-        .hint(format!("llamactl model history {} lists them", model.name))
+        .hint(Hint::run("see which there are", ["llamactl", "model", "history", &model.name]))
     })
 }
 

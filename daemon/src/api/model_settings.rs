@@ -11,7 +11,7 @@ use llamactl_protocol::model::{
     Changed, CommandLine, Key, ModelArgs, ModelKey, ModelSet, SettingsChange,
 };
 use llamactl_protocol::options::{Settings, rules};
-use llamactl_protocol::{Actor, Failure, Kind};
+use llamactl_protocol::{Actor, Failure, Hint, Kind};
 
 pub(super) async fn set(app: &App, caller: Caller, set: ModelSet) -> Result<Changed, Failure> {
     rules::check_given(&set.change.set)?;
@@ -74,6 +74,6 @@ pub(super) async fn key(app: &App, _: Caller, key: ModelKey) -> Result<Key, Fail
     let name = shown(model).name;
     read.map(|key| Key { key }).ok_or_else(|| {
         Failure::new(Kind::KeyNotSet, format!("{name} asks its clients for no key"))
-            .hint(format!("llamactl model set {name} api-key=generate makes one"))
+            .hint(Hint::run("make one", ["llamactl", "model", "set", &name, "api-key=generate"]))
     })
 }

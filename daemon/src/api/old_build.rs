@@ -3,6 +3,7 @@
 use crate::api::app::App;
 use crate::runtime;
 use llamactl_protocol::server::Server;
+use llamactl_protocol::warning::{Warning, WarningCode, sort};
 
 /// Adds a warning to the servers that run a llama-server which is not on disk any more.
 pub(super) async fn warn(app: &App, servers: &mut [Server]) {
@@ -24,11 +25,13 @@ pub(super) async fn warn(app: &App, servers: &mut [Server]) {
     for server in servers {
         if let Some(file) = run_of(server).and_then(|run| replaced.get(&run)) {
             let version = file.version.as_deref().unwrap_or("of no known version");
-            server.warnings.insert(0, format!(
-                "old_build: it runs llama-server {version}, and {} has been replaced or removed \
-                 since; llamactl restart {} takes what is there now",
-                file.path, server.model
-            ));
+            let message = format!(
+                "it runs llama-server {version}, and {} has been replaced or removed since",
+                file.path
+            );
+            let warning = Warning::new(WarningCode::OldBuild, message);
+            server.warnings.push(warning.command(["llamactl", "restart", &server.model]));
+            sort(&mut server.warnings);
         }
     }
 }

@@ -10,7 +10,7 @@ use llamactl_protocol::runtime::{
     RuntimeRefresh, RuntimeRemove, RuntimeRemoved, RuntimeSet, RuntimeShow, RuntimeUse,
     RuntimeUsed, RuntimesRefreshed,
 };
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
 
 pub(super) async fn add(
@@ -104,7 +104,10 @@ pub(super) async fn set(
             Kind::InvalidValue,
             format!("{SYSTEM} is found without being told, and has no settings"),
         )
-        .hint("give its llama-server a name first: llamactl runtime add PATH --name NAME"));
+        .hint(Hint::run(
+            "give its llama-server a name first",
+            ["llamactl", "runtime", "add", "PATH", "--name", "NAME"],
+        )));
     }
     let by = caller.actor;
     let (named, changed) = app.registry.change_runtime(&set.name, put, unset, None, by).await?;
@@ -131,7 +134,7 @@ pub(super) async fn remove(
             Kind::InvalidValue,
             format!("{SYSTEM} is found without being told and cannot be removed"),
         )
-        .hint("llamactl runtime use NAME makes another the default"));
+        .hint(Hint::run("make another the default", ["llamactl", "runtime", "use", "NAME"])));
     }
     let by = caller.actor;
     let removed = app.registry.remove_runtime(&remove.name, by).await?;

@@ -12,7 +12,7 @@ use llamactl_protocol::server::{
     Accepted, Server, ServerFollow, ServerList, ServerPage, ServerRestart, ServerShow, ServerStart,
     ServerStop, ServerWhy, State, Why,
 };
-use llamactl_protocol::{Access, Actor, Failure, Kind};
+use llamactl_protocol::{Access, Actor, Failure, Hint, Kind};
 use std::collections::{HashMap, VecDeque};
 use tokio::sync::watch;
 
@@ -112,13 +112,20 @@ async fn overrides(
     rules::check_given(&set)?;
     if rules::gives_secret(&set) {
         return Err(Failure::new(Kind::InvalidValue, "a secret cannot be set for one run alone")
-            .hint(format!("llamactl model set {} KEY=-", model.name)));
+            .hint(Hint::run(
+                "set it for all its runs",
+                ["llamactl", "model", "set", &model.name, "KEY=-"],
+            )));
     }
     let change = SettingsChange { set, ..SettingsChange::default() };
     let validated = validation::validate(&app.registry, &change, &model.settings).await?;
     if validated.checked.path.is_some() {
-        return Err(Failure::new(Kind::InvalidValue, "one run cannot have another file")
-            .hint(format!("llamactl model copy {} NEW --path FILE", model.name)));
+        return Err(Failure::new(Kind::InvalidValue, "one run cannot have another file").hint(
+            Hint::run(
+                "make another model of it",
+                ["llamactl", "model", "copy", &model.name, "NEW", "--path", "FILE"],
+            ),
+        ));
     }
     Ok(validated.checked.set)
 }

@@ -220,7 +220,7 @@ mod tests {
             let failure = parsed(text).unwrap_err();
             assert_eq!(failure.kind, Kind::InvalidValue);
             assert!(failure.message.contains(message), "{text}: {failure}");
-            assert!(failure.hint.as_deref().unwrap_or_default().contains(hint), "{failure:?}");
+            assert!(failure.hints.lines().any(|line| line.contains(hint)), "{failure:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! lies in it takes nothing away.
 
 use llamactl_protocol::place::socket_in;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub(super) fn take(state_dir: &Path) -> Result<File, Failure> {
             let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             let why = format!("llamactld already runs{who} on {}", state_dir.display());
             Err(Failure::new(Kind::AlreadyRunning, why)
-                .hint("use it, or stop it first: llamactl daemon stop")
+                .hint(Hint::run("use it, or stop it first", ["llamactl", "daemon", "stop"]))
                 .details(serde_json::json!({ "pid": pid })))
         }
     }

@@ -18,6 +18,7 @@
 use super::line::{Level, Line};
 use super::rules::{RULES, Rule};
 use llamactl_protocol::cause::CauseCode;
+use llamactl_protocol::{Hint, Hints};
 use regex::{Captures, Regex};
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
@@ -99,7 +100,7 @@ pub struct Verdict {
     /// What failed: one plain sentence.
     pub message: String,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hints: Hints,
     /// The lines that say so, without prefix, the decisive one first; at most three.
     pub evidence: Vec<String>,
     /// Whether starting again can help.
@@ -161,7 +162,8 @@ fn verdict(
     hint: Option<&str>,
     evidence: Vec<String>,
 ) -> Verdict {
-    Verdict { code, class, message: message.into(), hint: hint.map(str::to_owned), evidence, retry }
+    let hints = hint.map(Hint::to).into_iter().collect();
+    Verdict { code, class, message: message.into(), hints, evidence, retry }
 }
 
 /// Whether the exit alone tells that the end came from outside or was orderly. What the log holds is

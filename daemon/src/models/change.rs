@@ -3,7 +3,7 @@
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::command_line::{self, Word};
 use llamactl_protocol::options::{Build, Item, Settings, Values, find, rules};
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,10 @@ pub fn check(change: &SettingsChange, build: Option<&Build>) -> Result<Checked, 
                 Kind::InvalidValue,
                 "a model has a file: path cannot be unset",
             )
-            .hint("llamactl model remove takes the model out of the registry"));
+            .hint(Hint::run(
+                "take the model out of the registry",
+                ["llamactl", "model", "remove", "NAME"],
+            )));
         }
         if checked.set.contains_key(&key) {
             return Err(Failure::new(

@@ -2,7 +2,7 @@
 
 use super::refusal::{TEXT_BYTES, shortened};
 use jsonrpsee_types::{ErrorObject, ErrorObjectOwned, Id, Response, ResponsePayload};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Hints, Kind};
 use serde::Serialize;
 use serde_json::Value;
 use std::io;
@@ -55,18 +55,27 @@ fn error_text(id: Id<'_>, failure: &Failure, details: Option<&Value>) -> String 
     serde_json::to_string(&Response::new(error, id)).unwrap_or_default()
 }
 
+/// The most hints sent.
+const HINTS: usize = 2;
+
 /// The `data` of an error object. `kind` is always there.
 #[derive(Serialize)]
 struct Data<'a> {
     kind: Kind,
-    hint: Option<&'a str>,
+    #[serde(flatten)]
+    hints: Hints,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<&'a Value>,
 }
 
 fn error_object(failure: &Failure, details: Option<&Value>) -> ErrorObjectOwned {
-    let hint = failure.hint.as_deref().map(|hint| shortened(hint, TEXT_BYTES));
-    let data = Data { kind: failure.kind, hint, details };
+    let hints = failure.hints.0.iter().take(HINTS).map(|hint| {
+        // Half a command is none.
+        let fits = hint.argv.iter().map(String::len).sum::<usize>() <= TEXT_BYTES;
+        let argv = if fits { hint.argv.clone() } else { vec![] };
+        Hint { text: shortened(&hint.text, TEXT_BYTES).to_owned(), argv }
+    });
+    let data = Data { kind: failure.kind, hints: hints.collect(), details };
     ErrorObject::owned(failure.kind.code(), shortened(&failure.message, TEXT_BYTES), Some(data))
 }
 
@@ -114,13 +123,14 @@ mod tests {
     #[test]
     fn an_error_carries_kind_hint_and_details() {
         let failure = Failure::new(Kind::ModelNotFound, "no model x")
-            .hint("llamactl model list")
+            .hint(Hint::run("see which there are", ["llamactl", "model", "list"]))
             .details(json!({"near": ["y"]}));
         let answer: Value = serde_json::from_str(&refuse(Id::Number(7), &failure, 1024)).unwrap();
         assert_eq!(
             answer,
             json!({"jsonrpc": "2.0", "id": 7, "error": {"code": 1001, "message": "no model x",
-                "data": {"kind": "model_not_found", "hint": "llamactl model list",
+                "data": {"kind": "model_not_found", "hint": "see which there are",
+                    "commands": [["llamactl", "model", "list"]],
                     "details": {"near": ["y"]}}}})
         );
     }
@@ -129,6 +139,7 @@ mod tests {
     fn an_error_is_never_too_large() {
         let failure = Failure::new(Kind::ServerFailed, "ä".repeat(100_000))
             .hint("ö".repeat(100_000))
+            .hint(Hint::run("x", ["y".repeat(100_000)]))
             .details(json!("x".repeat(100_000)));
         let text = refuse(Id::Null, &failure, 20_000);
         assert!(text.len() < 20_000);

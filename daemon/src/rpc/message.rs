@@ -309,7 +309,7 @@ mod tests {
         let failure = parse(b"{\"jsonrpc\":\"2.0\",\"id\":1}", &Limits::default());
         let Ok(Message::One(Entry::Bad { failure, .. })) = failure else { panic!("{failure:?}") };
         assert_eq!(failure.message, "not a JSON-RPC 2.0 request: missing field `method`");
-        assert!(failure.hint.is_some());
+        assert!(!failure.hints.is_empty());
     }
 
     proptest! {

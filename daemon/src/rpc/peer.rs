@@ -10,7 +10,7 @@
 
 use crate::os::peer::peer_groups;
 use crate::os::user;
-use llamactl_protocol::{Access, Failure, Kind};
+use llamactl_protocol::{Access, Failure, Hint, Kind};
 use std::io;
 use tokio::net::UnixStream;
 
@@ -112,7 +112,10 @@ pub fn group_id(name: &str) -> Result<u32, Failure> {
         Ok(Some(gid)) => Ok(gid),
         Ok(None) => {
             Err(Failure::new(Kind::IoFailed, format!("there is no group {name} in /etc/group"))
-                .hint(format!("make it (groupadd --system {name}), or name another with --group")))
+                .hint(Hint::run(
+                    "name another with --group, or make it",
+                    ["groupadd", "--system", name],
+                )))
         }
         Err(error) => {
             Err(Failure::new(Kind::IoFailed, format!("/etc/group cannot be read: {error}")))
@@ -131,7 +134,7 @@ mod tests {
         assert_eq!(authority.access(1000, 1000, nobody_asks), Some(Access::Admin));
         assert_eq!(authority.access(0, 0, nobody_asks), Some(Access::Admin));
         assert_eq!(authority.access(1001, 1000, nobody_asks), None);
-        assert!(authority.refusal(1001).hint.is_some_and(|hint| hint.contains("uid 1000")));
+        assert!(authority.refusal(1001).hints.0[0].text.contains("uid 1000"));
     }
 
     #[test]
@@ -148,7 +151,7 @@ mod tests {
         assert_eq!(authority.access(4000, 4000, in_groups(&[44])), None);
         // Being in root's group is not being root.
         assert_eq!(authority.access(4000, 0, in_groups(&[0])), None);
-        assert!(authority.refusal(4000).hint.is_some_and(|hint| hint.contains("group 990")));
+        assert!(authority.refusal(4000).hints.0[0].text.contains("group 990"));
     }
 
     #[tokio::test]

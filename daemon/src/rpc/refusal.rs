@@ -57,7 +57,7 @@ mod tests {
     fn the_nearest_method_is_named_when_it_is_near() {
         let hint = |typed: &str| {
             let known = ["model.add", "model.list", "server.start"];
-            unknown_method(typed, &known).hint.unwrap()
+            unknown_method(typed, &known).hints.0[0].to_string()
         };
         assert!(hint("model.ad").starts_with("did you mean model.add?"));
         assert!(hint("modle.list").starts_with("did you mean model.list?"));

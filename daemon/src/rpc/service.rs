@@ -267,6 +267,6 @@ mod tests {
         let peer = Peer { uid: 1000, gid: 1000, pid: Some(42), access: Access::Operate };
         let failure = not_allowed("model.add", Access::Admin, &peer);
         assert_eq!(failure.message, "model.add needs admin access; uid 1000, pid 42 has operate");
-        assert!(failure.hint.is_some_and(|hint| hint.contains("owner")));
+        assert!(failure.hints.0[0].text.contains("owner"));
     }
 }

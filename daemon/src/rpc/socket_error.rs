@@ -1,7 +1,7 @@
 //! Why there is no socket, in words a person can act on.
 
 use llamactl_protocol::place::MAX_SOCKET_PATH_BYTES;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
 use std::io;
 use std::path::PathBuf;
@@ -121,13 +121,15 @@ impl From<SocketError> for Failure {
                 failure.hint("name a directory of your own with --socket")
             }
             SocketError::OpenDirectory { path, wanted, .. } => {
-                failure.hint(format!("chmod {wanted:o} {}", path.display()))
+                let mode = format!("{wanted:o}");
+                failure.hint(Hint::run("set its mode", ["chmod", &mode, &path.to_string_lossy()]))
             }
             SocketError::OtherGroup { path, wanted, .. } => {
-                failure.hint(format!("chgrp {wanted} {}", path.display()))
+                let group = wanted.to_string();
+                failure.hint(Hint::run("set its group", ["chgrp", &group, &path.to_string_lossy()]))
             }
             SocketError::AlreadyRunning { pid } => failure
-                .hint("use it, or stop it first: llamactl daemon stop")
+                .hint(Hint::run("use it, or stop it first", ["llamactl", "daemon", "stop"]))
                 .details(json!({ "pid": pid })),
             SocketError::OtherProgram { pid, .. } => failure
                 .hint("end that program, or name another socket with --socket")

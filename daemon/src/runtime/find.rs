@@ -2,7 +2,7 @@
 
 use super::inspect::{Found, inspect};
 use llamactl_protocol::place::LLAMA_SERVER_VARIABLE;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -32,10 +32,11 @@ pub fn find() -> Result<Found, Failure> {
     if let Some(path) = named() {
         return inspect(&path).map_err(|problem| {
             let message = format!("{LLAMA_SERVER_VARIABLE} names an unusable file: {problem}");
-            let hint = problem.hint.unwrap_or_else(|| {
-                "set it to an executable llama-server and restart the daemon".to_owned()
-            });
-            Failure::new(Kind::RuntimeNotFound, message).hint(hint)
+            let failure = Failure { kind: Kind::RuntimeNotFound, message, ..problem };
+            match failure.hints.is_empty() {
+                true => failure.hint("set it to an executable llama-server and restart the daemon"),
+                false => failure,
+            }
         });
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -55,9 +56,11 @@ pub fn find() -> Result<Found, Failure> {
             Kind::RuntimeNotFound,
             "no llama-server was found on PATH or in the usual places",
         )
-        .hint(format!(
-            "install llama.cpp, or name its llama-server: llamactl runtime add PATH; \
-             {LLAMA_SERVER_VARIABLE} names one for the daemon"
+        .hint(Hint::run(
+            format!(
+                "install llama.cpp, give the daemon {LLAMA_SERVER_VARIABLE}, or name a llama-server"
+            ),
+            ["llamactl", "runtime", "add", "PATH"],
         ))
     }))
 }

@@ -1,7 +1,7 @@
 //! Whether a file may be run as a llama-server, and whether it is still the one it was.
 
 use crate::store::registry::RuntimeFile;
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use std::io;
@@ -40,7 +40,7 @@ pub fn inspect(named: &Path) -> Result<Found, Failure> {
         return Err(Failure::new(Kind::NotAFile, format!("{shown} is not a file")));
     }
     access(&path, Access::EXEC_OK).map_err(|_| {
-        refused("may not be executed").hint(format!("make it executable: chmod +x {shown}"))
+        refused("may not be executed").hint(chmod("make it executable", "+x", &path))
     })?;
     // Whoever can write it runs as us.
     let us = geteuid().as_raw();
@@ -49,19 +49,25 @@ pub fn inspect(named: &Path) -> Result<Found, Failure> {
             "belongs to the user {}, who is neither root nor the daemon's user {us}",
             facts.uid()
         );
-        return Err(refused(&problem).hint(format!("copy it, or give it away: chown {us} {shown}")));
+        return Err(refused(&problem).hint(Hint::run(
+            "copy it, or give it away",
+            ["chown".to_owned(), us.to_string(), shown.to_string()],
+        )));
     }
     if facts.mode() & 0o022 != 0 {
         let who = if facts.mode() & 0o002 != 0 { "everybody" } else { "its group" };
-        return Err(refused(&format!("can be written by {who}, so it is not run"))
-            .hint(format!("chmod go-w {shown}")));
+        return Err(refused(&format!("can be written by {who}, so it is not run")).hint(chmod(
+            "let nobody else write it",
+            "go-w",
+            &path,
+        )));
     }
     let dir = path.parent().unwrap_or(Path::new("/"));
     let in_it = dir.metadata().map_err(|error| unreachable(dir, &error))?.mode();
     if in_it & 0o1002 == 0o002 {
-        let dir = dir.display();
-        return Err(refused(&format!("lies in {dir}, where everybody can replace it"))
-            .hint(format!("chmod o-w {dir}")));
+        let shown = dir.display();
+        return Err(refused(&format!("lies in {shown}, where everybody can replace it"))
+            .hint(chmod("let nobody else write there", "o-w", dir)));
     }
     Ok(Found {
         inode: facts.ino(),
@@ -92,6 +98,10 @@ pub fn is_replaced(file: &RuntimeFile) -> bool {
     })
 }
 
+fn chmod(text: &str, mode: &str, path: &Path) -> Hint {
+    Hint::run(text, ["chmod", mode, &path.to_string_lossy()])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +123,7 @@ mod tests {
             mode(&path, writable);
             let refused = inspect(&path).unwrap_err();
             assert_eq!(refused.kind, Kind::RuntimeRefused);
-            assert!(refused.hint.unwrap().starts_with("chmod go-w /"), "{writable:o}");
+            assert!(refused.hints.0[0].argv[..2] == ["chmod", "go-w"], "{writable:o}");
         }
         mode(&path, 0o755);
         mode(dir.path(), 0o777);
@@ -121,7 +131,7 @@ mod tests {
         mode(dir.path(), 0o1777);
         assert!(inspect(&path).is_ok());
         mode(&path, 0o644);
-        assert!(inspect(&path).unwrap_err().hint.unwrap().contains("chmod +x"));
+        assert!(inspect(&path).unwrap_err().hints.0[0].to_string().contains(": chmod +x /"));
         assert_eq!(inspect(dir.path()).unwrap_err().kind, Kind::NotAFile);
         assert_eq!(inspect(&dir.path().join("x")).unwrap_err().kind, Kind::FileNotFound);
     }

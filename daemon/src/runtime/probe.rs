@@ -7,7 +7,7 @@ use super::inspect::Found;
 use crate::os::process::{Signal, signal_group};
 use crate::store::registry::NewRuntime;
 use llamactl_protocol::environment::DEVICE_VARIABLES;
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use memchr::memmem;
 use std::fs::File;
 use std::io::Read as _;
@@ -34,7 +34,7 @@ pub(super) fn probe(found: Found) -> Result<NewRuntime, Failure> {
     let path = found.path.display();
     let refused = |problem: &str| {
         Failure::new(Kind::RuntimeRefused, format!("{path} {problem}"))
-            .hint(format!("see what it prints: {path} --help"))
+            .hint(Hint::run("see what it prints", [path.to_string(), "--help".to_owned()]))
     };
     let help = match ask(&found.path, "--help") {
         Ok(Answer { timed_out: true, .. }) => {

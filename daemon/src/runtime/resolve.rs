@@ -5,7 +5,7 @@ use super::probe::probe;
 use super::{SYSTEM, find};
 use crate::store::registry::{NamedRuntime, NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::options::nearest;
-use llamactl_protocol::{Actor, Failure, Kind, WirePath};
+use llamactl_protocol::{Actor, Failure, Hint, Kind, WirePath};
 
 /// The build to use now for models that name this runtime, or none: found, and looked at if it is
 /// new.
@@ -71,10 +71,10 @@ impl Place {
         let name = &self.name;
         if problem.kind == Kind::FileNotFound {
             let message = format!("the llama-server of the runtime {name} is gone: {problem}");
-            return Failure::new(Kind::RuntimeNotFound, message).hint(
-                "llamactl runtime list shows the runtimes there are: put it back, or give its \
-                 models another",
-            );
+            return Failure::new(Kind::RuntimeNotFound, message).hint(Hint::run(
+                "put it back, or give its models another of those there are",
+                RUNTIME_LIST,
+            ));
         }
         Failure { message: format!("the runtime {name} is not run: {problem}"), ..problem }
     }
@@ -92,14 +92,18 @@ impl From<NamedRuntime> for Place {
     }
 }
 
+const RUNTIME_LIST: [&str; 3] = ["llamactl", "runtime", "list"];
+
 /// The failure of a name nobody gave.
 async fn unknown(registry: &Registry, name: &str) -> Failure {
     let failure = Failure::new(Kind::RuntimeNotFound, format!("there is no runtime {name}"));
     let all = Place::all(registry).await.unwrap_or_default();
     let known: Vec<&str> = all.iter().map(|place| place.name.as_str()).collect();
     match nearest(name, &known) {
-        Some(near) => failure.hint(format!("did you mean {near}? llamactl runtime list shows all")),
-        None => failure.hint("llamactl runtime list shows the runtimes there are"),
+        Some(near) => {
+            failure.hint(Hint::run(format!("did you mean {near}? See all"), RUNTIME_LIST))
+        }
+        None => failure.hint(Hint::run("see which there are", RUNTIME_LIST)),
     }
 }
 

@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(keys, ["ctx-size", "extra-args", "extra-args", "mode"]);
         let (_, failure) = &all[0];
         assert_eq!(failure.kind, Kind::UnknownOption);
-        assert!(failure.hint.as_deref().unwrap().contains("ctx-sizes"), "{failure:?}");
+        assert!(failure.hints.0[0].text.contains("ctx-sizes"), "{failure:?}");
         assert!(all[1].1.message.contains("--frobnicate"), "{:?}", all[1]);
         assert!(all[3].1.message.contains("it takes a, b"), "{:?}", all[3]);
     }

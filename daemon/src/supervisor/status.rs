@@ -4,11 +4,11 @@ use super::machine::{RunId, Rung};
 use crate::clock::now_ms;
 use crate::logs::classify::Exit;
 use crate::store::registry::RunRecord;
+use llamactl_protocol::Failure;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{POLICY, Settings, layers, secret};
 use llamactl_protocol::server::{Desired, Run, Server, State};
-use llamactl_protocol::{Failure, Hint};
 
 /// A server without a process, from what the registry knows: the last run and the wish.
 #[must_use]
@@ -96,10 +96,7 @@ pub(super) fn run(record: &RunRecord) -> Run {
 
 /// The cause of a start that failed before there was a process.
 pub(super) fn cause_of_failure(failure: &Failure) -> Cause {
-    Cause {
-        hints: failure.hint.clone().map(Hint::to).into_iter().collect(),
-        ..cause(failure.kind.into(), failure.message.clone())
-    }
+    Cause { hints: failure.hints.clone(), ..cause(failure.kind.into(), failure.message.clone()) }
 }
 
 /// A cause that is no more than a code and a sentence.

@@ -226,10 +226,10 @@ impl Omissions {
 /// A refusal as one sentence.
 #[must_use]
 pub fn sentence(failure: &Failure) -> String {
-    match &failure.hint {
-        Some(hint) => format!("{}; {hint}", failure.message),
-        None => failure.message.clone(),
-    }
+    std::iter::once(failure.message.clone())
+        .chain(failure.hints.lines())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The same failure with the place it is about.

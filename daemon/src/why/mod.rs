@@ -10,10 +10,10 @@
 //! The server says how it is; only where it does not say enough are events asked. They may come
 //! from an older daemon, whose `details` were the cause itself.
 
-use llamactl_protocol::Actor;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::event::{Event, EventKind, Subject};
 use llamactl_protocol::server::{QueueReason, Server, State, Why};
+use llamactl_protocol::{Actor, Hint};
 use serde_json::Value;
 
 /// Health for this long ends a row of failures.
@@ -280,36 +280,32 @@ impl Scene<'_> {
         count
     }
 
-    fn hints(&self) -> Vec<String> {
-        let (server, name) = (self.server, &self.server.model);
-        let mut hints: Vec<String> =
-            self.cause().into_iter().flat_map(|cause| cause.hints.lines()).collect();
+    fn hints(&self) -> Vec<Hint> {
+        let (server, name) = (self.server, self.server.model.as_str());
+        let mut hints = self.cause().map(|cause| cause.hints.0.clone()).unwrap_or_default();
+        let llamactl = |text: &str, verb: &str| Hint::run(text, ["llamactl", verb, name]);
         match server.state {
             State::Failed => {
-                hints.push(format!("llamactl logs {name} shows all it said"));
-                hints.push(format!("llamactl start {name} tries again"));
+                hints.push(llamactl("see all it said", "logs"));
+                hints.push(llamactl("try again", "start"));
             }
             State::Backoff => {
-                hints.push(format!("llamactl logs {name} shows all it said"));
-                hints.push(format!(
-                    "llamactl start {name} tries at once, llamactl stop {name} gives up"
-                ));
+                hints.push(llamactl("see all it said", "logs"));
+                hints.push(llamactl("try at once", "start"));
+                hints.push(llamactl("give up", "stop"));
             }
-            State::Stopped => hints.push(format!("llamactl start {name} starts it")),
+            State::Stopped => hints.push(llamactl("start it", "start")),
             State::Stuck => {
                 let pid = server.run.as_ref().and_then(|run| run.pid);
-                let stack = pid.map(|pid| format!("cat /proc/{pid}/stack shows what it waits for"));
-                hints.extend(stack);
-                hints.push(
+                let stack = |pid| ["cat".to_owned(), format!("/proc/{pid}/stack")];
+                hints.extend(pid.map(|pid| Hint::run("see what it waits for", stack(pid))));
+                hints.push(Hint::to(
                     "such a process waits for a disk, a network file system or a GPU driver: see \
-                     dmesg; it ends when that answers, or at the next boot"
-                        .to_owned(),
-                );
+                     dmesg; it ends when that answers, or at the next boot",
+                ));
             }
             State::Ready | State::Sleeping if !server.pending.is_empty() => {
-                hints.push(format!(
-                    "llamactl restart {name} brings the changed settings into force"
-                ));
+                hints.push(llamactl("bring the changed settings into force", "restart"));
             }
             _ => {}
         }
@@ -319,13 +315,7 @@ impl Scene<'_> {
     fn remarks(&self) -> Vec<String> {
         let server = self.server;
         let mut remarks = Vec::new();
-        if server.on_cpu == Some(true) {
-            remarks.push(
-                "It was asked to use a GPU and holds no GPU memory: it computes on the CPU."
-                    .to_owned(),
-            );
-        }
-        remarks.extend(server.warnings.iter().map(|warning| sentence(warning)));
+        remarks.extend(server.warnings.iter().map(|warning| sentence(&warning.message)));
         if !server.pending.is_empty() {
             remarks.push(format!(
                 "Changed since it was started, and not in force yet: {}.",

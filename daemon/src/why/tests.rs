@@ -1,7 +1,7 @@
 use super::*;
-use llamactl_protocol::Hint;
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::{Desired, DesiredState, Queue, Run};
+use llamactl_protocol::warning::{Warning, WarningCode};
 use serde_json::json;
 
 /// The moment of the question: 1000 s after the epoch of these stories.
@@ -82,7 +82,7 @@ fn never_started() {
     assert_eq!(
         told(never, vec![event(5, EventKind::ModelAdded, "model.add by uid 0", Value::Null)]),
         "m was never started.\n\
-         hint: llamactl start m starts it\n\
+         hint: start it: llamactl start m\n\
          failures: 0"
     );
 }
@@ -105,7 +105,7 @@ fn stopped_by_request() {
     assert_eq!(
         told(stopped, events),
         "m was stopped as asked 5 minutes ago; 2 requests were cut.\n\
-         hint: llamactl start m starts it\n\
+         hint: start it: llamactl start m\n\
          by: uid 0 (server.stop)\n\
          failures: 0"
     );
@@ -143,8 +143,8 @@ fn failed_for_good() {
         "m failed 3 minutes ago: The model file is incomplete. It had not been ready yet.\n\
          next: It will not be started again until someone does.\n\
          hint: Download it again.\n\
-         hint: llamactl logs m shows all it said\n\
-         hint: llamactl start m tries again\n\
+         hint: see all it said: llamactl logs m\n\
+         hint: try again: llamactl start m\n\
          says: E llama_model_load: tensor data is not within the file bounds\n\
          by: the process\n\
          failures: 1"
@@ -171,8 +171,9 @@ fn waiting_to_be_started_again() {
         told(backoff, events),
         "m failed 1 s ago: It was killed by SIGKILL. It had been ready for 10 s.\n\
          next: It will be started again in 3 s. It has failed 2 times in a row.\n\
-         hint: llamactl logs m shows all it said\n\
-         hint: llamactl start m tries at once, llamactl stop m gives up\n\
+         hint: see all it said: llamactl logs m\n\
+         hint: try at once: llamactl start m\n\
+         hint: give up: llamactl stop m\n\
          by: llamactld\n\
          failures: 2"
     );
@@ -263,7 +264,8 @@ fn ready_for_hours() {
 fn ready_again_after_a_failure_with_a_new_daemon_on_the_cpu_and_settings_that_wait() {
     let mut ready = server(State::Ready, NOW - 100_000);
     ready.restarts = 1;
-    ready.on_cpu = Some(true);
+    let on_cpu = "on the CPU, although a GPU was asked for";
+    ready.warnings = vec![Warning::new(WarningCode::OnCpu, on_cpu)];
     ready.pending = vec!["ctx-size".into()];
     let failed = json!({ "cause": cause("killed", "It was killed by SIGKILL.", NOW - 101_000) });
     let events = vec![
@@ -275,8 +277,8 @@ fn ready_again_after_a_failure_with_a_new_daemon_on_the_cpu_and_settings_that_wa
     assert_eq!(
         told(ready, events),
         "m has been ready for 100 s; it was restarted once since it was asked for, last because it failed 101 s ago: It was killed by SIGKILL.\n\
-         hint: llamactl restart m brings the changed settings into force\n\
-         also: It was asked to use a GPU and holds no GPU memory: it computes on the CPU.\n\
+         hint: bring the changed settings into force: llamactl restart m\n\
+         also: on the CPU, although a GPU was asked for.\n\
          also: Changed since it was started, and not in force yet: ctx-size.\n\
          also: The daemon was replaced meanwhile: this one took the running server over 50 s ago.\n\
          by: the boot\n\
@@ -302,7 +304,7 @@ fn stuck() {
         ),
         "{said}"
     );
-    assert!(said.contains("hint: cat /proc/4711/stack"), "{said}");
+    assert!(said.contains("hint: see what it waits for: cat /proc/4711/stack"), "{said}");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! timer thread for each connection (with it `llamactl ps` took 2.6 times a program that does
 //! nothing, without it 2.25 times), and does not hear a refusal that answers no call.
 
-use crate::{Failure, Kind, MAX_MESSAGE_BYTES, Method};
+use crate::{Failure, Hint, Hints, Kind, MAX_MESSAGE_BYTES, Method};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -125,7 +125,7 @@ impl Client {
                 Kind::Internal,
                 format!("the daemon's answer to {method} could not be read: {error}"),
             )
-            .hint("llamactl and llamactld may be of different versions: see llamactl version")
+            .hint(versions_differ())
         })
     }
 }
@@ -195,8 +195,18 @@ async fn read_answers<S: AsyncRead>(read: ReadHalf<S>, calls: Arc<Calls>) {
 }
 
 pub(super) fn closed() -> Failure {
-    Failure::new(Kind::DaemonUnreachable, "the daemon closed the connection")
-        .hint("it may have been stopped: see llamactl daemon status")
+    Failure::new(Kind::DaemonUnreachable, "the daemon closed the connection").hint(Hint::run(
+        "it may have been stopped: see whether it answers",
+        ["llamactl", "daemon", "status"],
+    ))
+}
+
+/// What to do where the two sides do not understand each other.
+pub fn versions_differ() -> Hint {
+    Hint::run(
+        "llamactl and llamactld may be of different versions: see which",
+        ["llamactl", "version"],
+    )
 }
 
 /// A JSON-RPC error object.
@@ -214,13 +224,14 @@ impl ErrorObject<'_> {
         #[derive(Deserialize)]
         struct Data {
             kind: Kind,
-            hint: Option<String>,
+            #[serde(flatten)]
+            hints: Hints,
             details: Option<serde_json::Value>,
         }
         let data = self.data.and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
         match data {
-            Some(Data { kind, hint, details }) => {
-                Failure { kind, message: self.message, hint, details }
+            Some(Data { kind, hints, details }) => {
+                Failure { kind, message: self.message, hints, details }
             }
             None => Failure::new(Kind::from_code(self.code), self.message),
         }

@@ -1,6 +1,6 @@
 //! One stream, read line by line.
 
-use super::call::{ErrorObject, closed};
+use super::call::{ErrorObject, closed, versions_differ};
 use crate::{Failure, Item, Kind, MAX_MESSAGE_BYTES, Subscription};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -142,12 +142,13 @@ struct NotificationParams<'a> {
 
 fn unreadable(name: &str) -> Failure {
     Failure::new(Kind::Internal, format!("an item of {name} could not be read"))
-        .hint("llamactl and llamactld may be of different versions: see llamactl version")
+        .hint(versions_differ())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Hint;
     use crate::metrics::MetricsFollow;
 
     #[tokio::test]
@@ -159,8 +160,8 @@ mod tests {
             .unwrap();
         let refused = follow(ours, &MetricsFollow {}).await.err().unwrap();
         assert_eq!(
-            (refused.kind, refused.hint.as_deref()),
-            (Kind::TooManySubscriptions, Some("h"))
+            (refused.kind, refused.hints),
+            (Kind::TooManySubscriptions, Hint::to("h").into())
         );
     }
 

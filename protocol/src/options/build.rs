@@ -1,6 +1,7 @@
 //! What one llama-server build has, read from its own help text.
 
 use super::{Group, NO_WORDS, Setting, Told, Values, Words, nearest};
+use crate::Hint;
 use crate::failure::{Failure, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,7 +134,8 @@ impl Build {
         .details(json!({ "key": setting.key, "value": value, "allowed": choices }));
         Err(match nearest(wrong, &choices) {
             Some(near) => failure.hint(format!("did you mean {near}?")),
-            None => failure.hint("another runtime may have it: llamactl runtime list"),
+            None => failure
+                .hint(Hint::run("another runtime may have it", ["llamactl", "runtime", "list"])),
         })
     }
 
@@ -150,7 +152,8 @@ impl Build {
             (builds, _, _) if !builds.is_empty() => failure.hint(builds.to_owned()),
             (_, Some(stub), _) => failure.hint(stub.help.clone()),
             (_, None, Some(near)) => failure.hint(format!("the nearest it has is {near}")),
-            (_, None, None) => failure.hint("another runtime may have it: llamactl runtime list"),
+            (_, None, None) => failure
+                .hint(Hint::run("another runtime may have it", ["llamactl", "runtime", "list"])),
         }
     }
 }
@@ -251,7 +254,7 @@ mod tests {
         let options = vec![switch("warmup", "--no-warmup"), switch("newer", "--no-newer")];
         let build = Build::new("b".to_owned(), options);
         let refused = find("no-warmup", Some(&build)).unwrap_err();
-        assert_eq!(refused.hint.unwrap(), "to switch warmup off, set warmup=false");
+        assert_eq!(refused.hints, Hint::to("to switch warmup off, set warmup=false").into());
         assert!(find("no-newer", Some(&build)).is_err());
         assert_eq!(find("newer", Some(&build)).unwrap().key, "newer");
     }
@@ -262,6 +265,6 @@ mod tests {
         let setting = find("ctx-size", Some(&build)).unwrap();
         let refused = build.accept(&setting, &json!(1)).unwrap_err();
         assert_eq!(refused.kind, Kind::UnknownOption);
-        assert!(refused.hint.unwrap().contains("ctx-sizes"));
+        assert!(refused.hints.0[0].text.contains("ctx-sizes"));
     }
 }

@@ -29,6 +29,7 @@ pub use catalogue::{POLICY, catalogue};
 pub use nearest::nearest;
 pub use value::{assignment, text, text_of};
 
+use crate::Hint;
 use crate::failure::{Failure, Kind};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -391,7 +392,7 @@ fn unknown(key: &str, bare: &str, build: Option<&Build>) -> Failure {
     let failure = failure.details(json!({ "key": key, "nearest": nearest }));
     match nearest {
         Some(nearest) => failure.hint(format!("did you mean {nearest}?")),
-        None => failure.hint("llamactl help settings lists them"),
+        None => failure.hint(Hint::run("see which there are", ["llamactl", "help", "settings"])),
     }
 }
 
@@ -506,7 +507,7 @@ mod tests {
 
     #[test]
     fn a_wrong_key_names_the_nearest() {
-        let hint = |key| look_up(key, None).unwrap_err().hint.unwrap();
+        let hint = |key| look_up(key, None).unwrap_err().hints.0[0].to_string();
         assert_eq!(hint("ctx-siz"), "did you mean ctx-size?");
         assert_eq!(hint("prot"), "did you mean port?");
         assert_eq!(hint("no-mmap"), "to switch mmap off, set mmap=false");

@@ -2,8 +2,8 @@
 
 use super::command_line::{self, Word};
 use super::{Settings, secret};
-use crate::WirePath;
 use crate::failure::{Failure, Kind};
+use crate::{Hint, WirePath};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::Path;
@@ -40,7 +40,7 @@ pub fn check_variable(name: &str) -> Result<(), Failure> {
         .hint("for example env.CUDA_VISIBLE_DEVICES=1"));
     }
     let instead = if name.starts_with("LLAMA_") {
-        "set the option itself: llamactl help settings lists them"
+        "set the option itself"
     } else if name.starts_with("LLAMACTL_") {
         "llamactl marks its servers with variables of this name"
     } else if ["LD_", "DYLD_"].iter().any(|prefix| name.starts_with(prefix))
@@ -75,21 +75,23 @@ pub fn check_extra(list: &Value) -> Result<(), Failure> {
     }
     for word in command_line::read(&arguments, None, Path::new("/")) {
         let (flag, instead) = match word {
-            Word::Path(_) => ("--model".to_owned(), "use the setting path".to_owned()),
-            Word::Alias(_) => ("--alias".to_owned(), "the model's name is its alias".to_owned()),
+            Word::Path(_) => ("--model".to_owned(), Hint::to("use the setting path").into()),
+            Word::Alias(_) => {
+                ("--alias".to_owned(), Hint::to("the model's name is its alias").into())
+            }
             Word::Setting { key, flag, .. } if key == "host" || key == "port" => {
-                (flag, format!("use the setting {key}"))
+                (flag, Hint::to(format!("use the setting {key}")).into())
             }
             // Options the build alone knows are checked when the build is known.
             Word::Setting { .. } | Word::Unknown { .. } => continue,
             Word::Refused { flag, failure } if failure.kind == Kind::OptionRefused => {
-                (flag, failure.hint.unwrap_or_default())
+                (flag, failure.hints)
             }
             Word::Refused { failure, .. } => return Err(failure),
         };
-        return Err(Failure::new(Kind::InvalidValue, format!("extra-args cannot hold {flag}"))
-            .hint(instead)
-            .details(json!({ "key": "extra-args", "argument": flag })));
+        let failure = Failure::new(Kind::InvalidValue, format!("extra-args cannot hold {flag}"))
+            .details(json!({ "key": "extra-args", "argument": flag }));
+        return Err(Failure { hints: instead, ..failure });
     }
     Ok(())
 }
@@ -122,7 +124,7 @@ pub fn check(settings: &Settings) -> Result<(), Failure> {
     let both: Vec<&str> = ONE_OF.iter().copied().filter(|key| all.contains_key(*key)).collect();
     if let [first, second, ..] = both.as_slice() {
         return Err(together(&[first, second], format!("{first} and {second} exclude each other"))
-            .hint(format!("unset one of them: llamactl model unset NAME {second}")));
+            .hint(Hint::run("unset one of them", ["llamactl", "model", "unset", "NAME", second])));
     }
     let word = |key: &str| all.get(key).and_then(Value::as_str);
     if word("flash-attn") == Some("off")
@@ -266,7 +268,7 @@ mod tests {
         for bad in ["--host", "-m", "--api-key"] {
             let refused = check_extra(&json!([bad, "s3cret"])).unwrap_err();
             assert_eq!(refused.kind, Kind::InvalidValue, "{bad}");
-            assert!(refused.hint.is_some() && !refused.message.contains("s3cret"), "{bad}");
+            assert!(!refused.hints.is_empty() && !refused.message.contains("s3cret"), "{bad}");
         }
         assert!(check_extra(&json!(["--only-some-build-knows", "1"])).is_ok());
         assert!(check_extra(&json!(["x".repeat(20_000)])).is_err());

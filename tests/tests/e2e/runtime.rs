@@ -284,7 +284,7 @@ fn a_build_whose_file_is_gone_says_where_to_look() {
     let failure = home.cli(["--json", "start", "m"]).code(3).failure();
     assert_eq!(failure["kind"], "runtime_not_found");
     assert!(failure["message"].as_str().unwrap().contains(build.path()), "{failure}");
-    assert!(failure["hint"].as_str().unwrap().contains("runtime list"), "{failure}");
+    assert_eq!(failure["commands"], json!([["llamactl", "runtime", "list"]]), "{failure}");
     let list = home.cli(["runtime", "list", "--json"]).ok().json_lines();
     assert_eq!((&list[1]["found"], &list[1]["version"]), (&json!(false), &json!("1")), "{list:?}");
     // All are looked at, whatever keeps one of them from it.
@@ -356,11 +356,12 @@ fn a_server_on_a_replaced_build_is_warned_of() {
     assert!(!warnings().contains("old_build"), "{}", warnings());
 
     build.replace("2", &["--metrics  metrics"]);
-    assert!(warnings().contains("old_build: it runs llama-server 1"), "{}", warnings());
+    assert!(warnings().contains("old_build"), "{}", warnings());
+    assert!(warnings().contains("it runs llama-server 1"), "{}", warnings());
     let listed = home.cli(["ps", "--json"]).ok().json()["warnings"].to_string();
-    assert!(listed.contains("llamactl restart m"), "{listed}");
-    assert!(home.cli(["ps"]).ok().stdout().contains("old_build"));
-    assert!(home.cli(["status", "m"]).ok().stdout().contains("old_build"));
+    assert!(listed.contains(r#"["llamactl","restart","m"]"#), "{listed}");
+    assert!(home.cli(["ps"]).ok().stdout().contains("it runs llama-server 1"));
+    assert!(home.cli(["status", "m"]).ok().stdout().contains("it runs llama-server 1"));
 
     home.cli(["restart", "m"]).ok();
     assert!(!warnings().contains("old_build"), "{}", warnings());
@@ -397,7 +398,11 @@ fn what_is_no_llama_server_or_could_be_replaced_by_others_is_refused() {
     let failure = refused(5);
     assert_eq!(failure["kind"], "runtime_refused");
     assert!(failure["message"].as_str().unwrap().contains("its group"), "{failure}");
-    assert!(failure["hint"].as_str().unwrap().starts_with("chmod go-w"), "{failure}");
+    assert_eq!(
+        failure["commands"][0].as_array().unwrap()[..2],
+        [json!("chmod"), json!("go-w")],
+        "{failure}"
+    );
     mode(&build.path, 0o755);
     std::os::unix::fs::chown(&build.path, Some(llamactl_tests::user::NOBODY), None).unwrap();
     let failure = refused(5);
@@ -405,7 +410,11 @@ fn what_is_no_llama_server_or_could_be_replaced_by_others_is_refused() {
         failure["message"].as_str().unwrap().contains("belongs to the user 65534"),
         "{failure}"
     );
-    assert!(failure["hint"].as_str().unwrap().contains("chown 0"), "{failure}");
+    assert_eq!(
+        failure["commands"][0].as_array().unwrap()[..2],
+        [json!("chown"), json!("0")],
+        "{failure}"
+    );
     std::os::unix::fs::chown(&build.path, Some(0), None).unwrap();
     build.write("echo hello\n");
     let failure = refused(5);

@@ -43,7 +43,7 @@ fn a_model_that_is_not_whole_says_so_and_what_to_do() {
 
     let shown = home.cli(["why", "m"]).ok().stdout();
     assert!(shown.contains(summary(&told).split_once(": ").unwrap().1), "{shown}");
-    assert!(shown.contains("llamactl start m tries again"), "{shown}");
+    assert!(shown.contains("try again: llamactl start m"), "{shown}");
     assert_eq!(home.cli(["why", "m", "--json"]).ok().json()["server"], told["server"]);
     home.cli(["why", "absent"]).code(3);
 }

@@ -238,7 +238,7 @@ fn messages_are_filled_and_read_well() {
     }
     let removed =
         "error while handling argument \"--mlock\": the argument has been removed. use --load-mode";
-    let hint = verdict_of(FAILED, &[removed]).hint.unwrap();
+    let hint = verdict_of(FAILED, &[removed]).hints.0[0].to_string();
     assert_eq!(hint, "Unset the option. llama-server says: use --load-mode");
 }
 

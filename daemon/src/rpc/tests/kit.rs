@@ -6,7 +6,7 @@ use super::super::session::{Signals, lock};
 use super::super::{
     Broadcast, Caller, Counters, Emission, Latest, Limits, Routes, Service, Source,
 };
-use llamactl_protocol::{Access, Failure, Kind, Method, Subscription};
+use llamactl_protocol::{Access, Failure, Hint, Kind, Method, Subscription};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -181,7 +181,7 @@ fn service(world: &Arc<World>) -> Service<World> {
         })
         .on(async |_: &World, caller: Caller, Fail {}: Fail| {
             Err(Failure::new(Kind::ModelNotFound, format!("no model for {}", caller.actor))
-                .hint("llamactl model list")
+                .hint(Hint::run("see which there are", ["llamactl", "model", "list"]))
                 .details(json!({"near": ["a"]})))
         })
         .on(async |_: &World, _: Caller, Secret {}: Secret| Ok(true))

@@ -1,7 +1,7 @@
 //! Why the registry could not do something, and how that is said on the wire.
 
 use crate::store::{DatabaseError, MigrateError};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
 
 /// Why the registry could not do something.
@@ -91,14 +91,20 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::NameTaken { .. } => Failure::new(Kind::NameTaken, message),
             StoreError::ModelNotFound(_) => Failure::new(Kind::ModelNotFound, message)
-                .hint("llamactl model list shows the models there are"),
+                .hint(Hint::run("see which there are", ["llamactl", "model", "list"])),
             StoreError::RuntimeNotFound(_) => Failure::new(Kind::RuntimeNotFound, message)
-                .hint("llamactl runtime list shows the runtimes there are"),
+                .hint(Hint::run("see which there are", ["llamactl", "runtime", "list"])),
             StoreError::RuntimeInUse { models, .. } => Failure::new(Kind::RuntimeInUse, message)
-                .hint(
-                    "give its users another first: llamactl model set NAME runtime=OTHER, \
-                     llamactl defaults unset runtime, llamactl runtime use OTHER",
-                )
+                .hint(match models.first() {
+                    Some(model) => Hint::run(
+                        "give its models another first",
+                        ["llamactl", "model", "set", model, "runtime=OTHER"],
+                    ),
+                    None => Hint::run(
+                        "make another the default first",
+                        ["llamactl", "runtime", "use", "OTHER"],
+                    ),
+                })
                 .details(json!({ "models": models })),
             StoreError::RevisionConflict { .. } => Failure::new(Kind::RevisionConflict, message)
                 .hint("somebody else changed it first: look at it again and retry"),
@@ -117,8 +123,10 @@ impl From<StoreError> for Failure {
             StoreError::Json(source) => {
                 Failure::new(Kind::StoreFailed, format!("{message}: {source}"))
             }
-            StoreError::Panicked => Failure::new(Kind::Internal, message)
-                .hint("the daemon's own log has its words: llamactl daemon logs"),
+            StoreError::Panicked => Failure::new(Kind::Internal, message).hint(Hint::run(
+                "the daemon's own log has its words",
+                ["llamactl", "daemon", "logs"],
+            )),
             StoreError::Migrate(_)
             | StoreError::Secrets(_)
             | StoreError::Damaged(_)

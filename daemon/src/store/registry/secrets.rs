@@ -8,7 +8,7 @@
 //! runs may still name it. What nothing names any more is removed when the daemon starts, and when
 //! a model is removed.
 
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -74,7 +74,7 @@ impl Secrets {
         };
         read().map_err(|error| {
             Failure::new(Kind::IoFailed, format!("a secret cannot be read: {error}"))
-                .hint("set it again: llamactl model set NAME KEY=-")
+                .hint(Hint::run("set it again", ["llamactl", "model", "set", "NAME", "KEY=-"]))
         })
     }
 

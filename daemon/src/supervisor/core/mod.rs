@@ -7,3 +7,4 @@ pub mod limits;
 pub mod machine;
 pub mod recovery;
 pub mod restart;
+pub(super) mod warning;

@@ -237,7 +237,7 @@ pub(super) fn cause_of(verdict: Verdict, exit: Exit) -> Cause {
     Cause {
         code: verdict.code,
         message: verdict.message,
-        hints: verdict.hint.map(Hint::to).into_iter().collect(),
+        hints: verdict.hints,
         evidence: verdict.evidence,
         exit_code,
         signal,

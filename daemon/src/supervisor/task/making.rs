@@ -9,12 +9,14 @@ use crate::logs::classify::{Exit, Retry, classify_spawn_error};
 use crate::store::registry::{Demand, RunRecord};
 use crate::supervisor::core::machine::RunId;
 use crate::supervisor::core::restart::{Curable, Ended};
+use crate::supervisor::core::warning;
 use crate::supervisor::observe::Observers;
 use crate::supervisor::process::{Output, Process, marker};
 use crate::supervisor::{Plan, command_line, status};
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::server::{Desired, DesiredState};
+use llamactl_protocol::warning::Warning;
 use llamactl_protocol::{Actor, Failure, Kind};
 use std::time::Instant;
 
@@ -227,13 +229,9 @@ impl ServerTask {
     }
 }
 
-/// What a person should know of a server although it runs.
-fn live_warnings(record: &RunRecord) -> Vec<String> {
-    if record.endpoint.url.is_some()
-        && !command_line::asks_for_key(&record.argv, &record.environment)
-    {
-        vec!["no_api_key: every program on this machine can use it".to_owned()]
-    } else {
-        vec![]
-    }
+/// What a person should know of a server from its start on.
+fn live_warnings(record: &RunRecord) -> Vec<Warning> {
+    let is_open = record.endpoint.url.is_some()
+        && !command_line::asks_for_key(&record.argv, &record.environment);
+    is_open.then(|| warning::no_api_key(&record.model)).into_iter().collect()
 }

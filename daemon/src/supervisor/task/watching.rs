@@ -7,16 +7,16 @@ use crate::os::process;
 use crate::supervisor::core::device;
 use crate::supervisor::core::hang::{Hung, Look};
 use crate::supervisor::core::machine::RunId;
+use crate::supervisor::core::warning;
 use crate::supervisor::observe::Observation;
 use crate::supervisor::status;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::options::layers;
+use llamactl_protocol::warning::{Warning, WarningCode, sort};
 use llamactl_protocol::{Actor, Hint, Hints, WirePath};
 use std::time::Duration;
 
-const NOT_ANSWERING: &str = "not_answering";
-const ON_CPU: &str = "on_cpu";
 /// A ready server that has not answered for so long is said not to.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -62,8 +62,13 @@ impl ServerTask {
         }
         let hung = live.hang.look(at, look, limit);
         let silent = live.hang.silent_since().map(|since| at.saturating_sub(since));
-        let silent = silent.is_some_and(|silent| silent >= SILENCE);
-        self.warn(NOT_ANSWERING, silent.then_some("it does not answer /health"));
+        let silent = silent.filter(|silent| *silent >= SILENCE).map(|silent| {
+            let left_ms = limit.map(|limit| limit.saturating_sub(silent).as_millis());
+            let left_ms = left_ms.and_then(|left| i64::try_from(left).ok());
+            let until_ms = left_ms.map(|left| now_ms().saturating_add(left));
+            warning::not_answering(&self.model.name, until_ms)
+        });
+        self.warn(WarningCode::NotAnswering, silent);
         match hung {
             Some(hung) => self.hang(hung).await,
             None => self.happen(Event::Health(seen).into()).await,
@@ -154,14 +159,19 @@ impl ServerTask {
         Some(format!("process {pid} is {what}"))
     }
 
-    fn warn(&mut self, code: &str, about: Option<&str>) {
-        let warning = about.map(|about| format!("{code}: {about}"));
-        let present = self.server.warnings.iter().find(|it| it.starts_with(code));
-        if present != warning.as_ref() {
-            self.server.warnings.retain(|it| !it.starts_with(code));
-            self.server.warnings.extend(warning);
-            self.publish();
+    /// Shows a warning, or takes it back. One that is shown already stays as it is.
+    fn warn(&mut self, code: WarningCode, warning: Option<Warning>) {
+        let warnings = &mut self.server.warnings;
+        let present = warnings.iter().position(|it| it.code == code);
+        match (present, warning) {
+            (None, Some(warning)) => {
+                warnings.push(warning);
+                sort(warnings);
+            }
+            (Some(place), None) => drop(warnings.remove(place)),
+            _ => return,
         }
+        self.publish();
     }
 
     /// Takes in what the driver says a run holds.
@@ -191,17 +201,16 @@ impl ServerTask {
         if !matches!(self.life.phase, Phase::Ready { .. }) {
             return;
         }
-        let on_cpu = self.server.on_cpu == Some(true);
-        let warned = self.server.warnings.iter().any(|warning| warning.starts_with(ON_CPU));
-        let why = match self.live.as_ref().and_then(|live| live.build_has_devices) {
-            Some(false) => "it was to use a GPU, and this llama-server build finds none",
-            _ => "it was to use a GPU and holds no GPU memory",
-        };
-        if on_cpu && !warned {
-            let text = format!("{} computes on the CPU: {why}", self.model.name);
+        let build_finds_none =
+            self.live.as_ref().is_some_and(|live| live.build_has_devices == Some(false));
+        let warning = (self.server.on_cpu == Some(true))
+            .then(|| warning::on_cpu(&self.model.name, build_finds_none));
+        let warned = self.server.warnings.iter().any(|it| it.code == WarningCode::OnCpu);
+        if let Some(warning) = warning.as_ref().filter(|_| !warned) {
+            let text = format!("{} runs {}", self.model.name, warning.message);
             self.tell(EventKind::ServerOnCpu, &Actor::Policy, text, None, None).await;
         }
-        self.warn(ON_CPU, on_cpu.then_some(why));
+        self.warn(WarningCode::OnCpu, warning);
     }
 
     /// Notes when the run was first ready. One that was taken over was ready long ago, and its

@@ -8,7 +8,7 @@ use crate::supervisor::core::machine::{Effect, Event, Phase, RunId};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::{Desired, DesiredState, Server};
-use llamactl_protocol::{Actor, Failure, Kind};
+use llamactl_protocol::{Actor, Failure, Hint, Kind};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -109,14 +109,15 @@ impl ServerTask {
 
     fn runs_otherwise(&self) -> Failure {
         let name = &self.model.name;
-        Failure::new(Kind::ModelRunning, format!("{name} runs already, with other settings"))
-            .hint(format!("llamactl restart {name} --set … starts it anew with these"))
+        Failure::new(Kind::ModelRunning, format!("{name} runs already, with other settings")).hint(
+            Hint::run("start it anew with these", ["llamactl", "restart", name, "--set", "…"]),
+        )
     }
 
     fn is_running(&self) -> Failure {
         let state = self.life.phase.state().as_str();
         Failure::new(Kind::ModelRunning, format!("the server of {} is {state}", self.model.name))
-            .hint(format!("stop it first: llamactl stop {}", self.model.name))
+            .hint(Hint::run("stop it first", ["llamactl", "stop", &self.model.name]))
     }
 
     /// A start needs a place among those that run, if their number is bounded.

@@ -1,0 +1,41 @@
+//! What is said of a server that runs and is not as it should be: pure.
+
+use llamactl_protocol::UnixMs;
+use llamactl_protocol::warning::{Warning, WarningCode};
+
+/// It does not answer; `until_ms`: when it is ended for that.
+pub(in crate::supervisor) fn not_answering(name: &str, until_ms: Option<UnixMs>) -> Warning {
+    let warning = Warning::new(WarningCode::NotAnswering, "it does not answer /health")
+        .command(["llamactl", "restart", name])
+        .command(["llamactl", "logs", name]);
+    Warning { until_ms, ..warning }
+}
+
+/// It was to use a GPU and does not; `build_finds_none`: its llama-server could not.
+pub(in crate::supervisor) fn on_cpu(name: &str, build_finds_none: bool) -> Warning {
+    let why = match build_finds_none {
+        true => "this llama-server build finds none",
+        false => "it holds no GPU memory",
+    };
+    let message = format!("on the CPU, although a GPU was asked for: {why}");
+    Warning::new(WarningCode::OnCpu, message).command([
+        "llamactl",
+        "model",
+        "set",
+        name,
+        "gpu-layers=0",
+        "--restart",
+    ])
+}
+
+/// It has a port and asks for no key.
+pub(in crate::supervisor) fn no_api_key(name: &str) -> Warning {
+    Warning::new(WarningCode::NoApiKey, "every program on this machine can use it").command([
+        "llamactl",
+        "model",
+        "set",
+        name,
+        "api-key=generate",
+        "--restart",
+    ])
+}

@@ -44,6 +44,7 @@ pub(crate) fn queue_reason(queue: &Queue) -> &'static str {
     match queue.reason {
         QueueReason::Loads => "other models are being loaded first",
         QueueReason::Memory => "others hold the memory it needs",
+        QueueReason::Recovery => "the daemon still looks for servers that run already",
     }
 }
 

@@ -10,6 +10,7 @@
 //! people it says in [failures](llamactl_protocol::Failure) and events.
 
 pub mod api;
+pub mod arbiter;
 pub mod clock;
 pub mod config;
 pub mod failpoint;

@@ -125,6 +125,15 @@ words! {
     Internal "internal" "A fault inside the daemon",
 }
 
+impl CauseCode {
+    /// Whether an end for this reason is a failure: nobody asked for it, and it was not the machine
+    /// that went down.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        !matches!(self, CauseCode::Requested | CauseCode::Rebooted | CauseCode::Stopped)
+    }
+}
+
 impl From<Kind> for CauseCode {
     fn from(kind: Kind) -> CauseCode {
         kind.name().into()

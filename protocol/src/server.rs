@@ -86,6 +86,52 @@ impl DesiredState {
     }
 }
 
+/// What demanded a run. A stop applies to the runs that were begun before it; what is begun later was
+/// demanded by somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Demand {
+    /// A person, or a program, asked for a start by name.
+    Person,
+    /// The model is set to start with the machine.
+    Boot,
+    /// The restart policy.
+    Policy,
+    /// Somebody who uses it holds a lease.
+    Lease,
+}
+
+impl Demand {
+    /// What demands a run that this actor asks for.
+    #[must_use]
+    pub fn of(actor: &Actor) -> Demand {
+        match actor {
+            Actor::Client { .. } | Actor::Signal { .. } => Demand::Person,
+            Actor::Boot => Demand::Boot,
+            Actor::Policy | Actor::Process => Demand::Policy,
+        }
+    }
+
+    /// The word on the wire and in databases.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Demand::Person => "person",
+            Demand::Boot => "boot",
+            Demand::Policy => "policy",
+            Demand::Lease => "lease",
+        }
+    }
+
+    /// What a word means; `None` for a word of a later version.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Demand> {
+        [Demand::Person, Demand::Boot, Demand::Policy, Demand::Lease]
+            .into_iter()
+            .find(|demand| demand.as_str() == word)
+    }
+}
+
 /// What is wanted of a server, and who said so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Desired {
@@ -98,7 +144,7 @@ pub struct Desired {
 }
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// The base URL of its OpenAI-compatible API, when it listens on TCP.
     pub url: Option<String>,
@@ -125,6 +171,8 @@ pub enum QueueReason {
     Loads,
     /// Memory that others hold.
     Memory,
+    /// The daemon still looks for servers that run already.
+    Recovery,
 }
 
 /// Waiting to start.

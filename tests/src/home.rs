@@ -120,6 +120,16 @@ impl Home {
         &self.path
     }
 
+    /// Writes the daemon's configuration; the home's daemon reads it at its next start.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn configure(&self, text: &str) {
+        let path = self.path.join(".config/llamactl/llamactld.toml");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
     /// Where the daemon keeps its databases and logs.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {

@@ -6,6 +6,7 @@
 //!    ├─ Invocation a real llamactl: its output, its exit status, its lines as they come, a terminal
 //!    ├─ Rpc        a raw client of the socket, for what llamactl would never send
 //!    ├─ TestModel  small GGUF files that a real llama-server loads
+//!    ├─ Build      a llama-server that answers questions only when it is let
 //!    └─ drop       stops the daemon, and fails the test if a process or a listener is left
 //! ```
 //!
@@ -26,6 +27,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 pub mod artifacts;
+pub mod build;
 pub mod cgroup;
 pub mod cli;
 pub mod daemon;
@@ -36,6 +38,7 @@ pub mod http;
 pub mod llama;
 pub mod models;
 pub mod processes;
+pub mod registry;
 pub mod rpc;
 pub mod skip;
 pub mod terminal;
@@ -43,6 +46,7 @@ pub mod user;
 pub mod wait;
 pub mod wrapper;
 
+pub use build::Build;
 pub use cli::{Follower, Invocation, Output};
 pub use daemon::Daemon;
 pub use home::Home;

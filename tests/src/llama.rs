@@ -40,6 +40,13 @@ pub fn fake_signals(model: &Path) -> PathBuf {
     beside(model, ".signals")
 }
 
+/// The file beside a model in which the fake llama-server writes the path of each request it is told
+/// to note, one per line.
+#[must_use]
+pub fn fake_requests(model: &Path) -> PathBuf {
+    beside(model, ".requests")
+}
+
 fn beside(model: &Path, suffix: &str) -> PathBuf {
     let mut path = model.as_os_str().to_owned();
     path.push(suffix);

@@ -85,7 +85,7 @@ pub(super) async fn stop(
     caller: Caller,
     stop: DaemonStop,
 ) -> Result<StopBegun, Failure> {
-    let servers = app.supervisor.close();
+    let servers = app.supervisor.close().await;
     app.stop.order(stop.keep_servers, true, caller.actor);
     let servers = if stop.keep_servers { 0 } else { servers as u64 };
     Ok(StopBegun { pid: std::process::id(), servers })

@@ -4,7 +4,7 @@ use super::registration::{Caller, Emission, Latest, Source};
 use super::{old_build, page, validation};
 use crate::api::app::App;
 use crate::clock::now_ms;
-use crate::supervisor::{Answer, Supervisor};
+use crate::supervisor::{Accepted as Outcome, Supervisor};
 use crate::why::explain;
 use llamactl_protocol::model::{FileState, Model, SettingsChange};
 use llamactl_protocol::options::{Settings, rules};
@@ -130,7 +130,7 @@ async fn overrides(
     Ok(validated.checked.set)
 }
 
-fn accepted(answer: Answer) -> Accepted {
+fn accepted(answer: Outcome) -> Accepted {
     Accepted {
         run_id: answer.run_id,
         changed: answer.changed,

@@ -106,7 +106,9 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
         servers_dir.clone(),
         config.config.clone(),
         lifelines,
-    );
+        start_of(beginning),
+    )
+    .await;
     let metrics = start_metrics(&mut parts, &supervisor);
     let caches = library::places::caches(|name| std::env::var_os(name));
     let library = Library::new(registry.for_the_wire(), caches);
@@ -127,20 +129,17 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
         stop: stop.clone(),
     };
     let _ = fs::remove_file(places.stopped_mark());
-    // Its place is in `start_servers`, behind the socket, as soon as the supervisor can be asked for
-    // a server before it has looked at what runs.
-    supervisor.take_over(start_of(beginning)).await?;
     let renewed = start_connections(&mut parts, app, authority, counters, listener);
     let claim = start_socket(&mut parts, Keeper { place, claim, servers_dir, renewed });
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, pid = std::process::id(), socket = %places.socket.display(), "ready");
     readiness.tell(None);
     notify::tell("READY=1");
-    start_servers(&mut parts, &registry, &supervisor);
+    start_servers(&mut parts, &registry, &supervisor, start_of(beginning));
     start_library_scan(&mut parts, library);
 
     let order = stop.ordered().await;
-    begin_to_end(&order, &places, &supervisor);
+    begin_to_end(&order, &places, &supervisor).await;
     let is_restart = matches!(order, Order::Restart { .. });
     parts.stop(order).await;
     let claim = claim.await.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
@@ -181,13 +180,14 @@ fn servers_dir(places: &Places) -> Result<PathBuf, Failure> {
 }
 
 /// The supervisor. Its servers are a part of their own: stopping this one leaves them alone.
-fn start_supervisor(
+async fn start_supervisor(
     parts: &mut Parts,
     registry: &Registry,
     places: &Places,
     servers_dir: PathBuf,
     config: Config,
     lifelines: Vec<(String, OwnedFd)>,
+    start: Start,
 ) -> Supervisor {
     let supervisor = Supervisor::new(
         registry.clone(),
@@ -196,7 +196,9 @@ fn start_supervisor(
         servers_dir,
         config,
         lifelines,
-    );
+        start,
+    )
+    .await;
     let started = supervisor.clone();
     parts.started("supervisor", |_| async move { started.end().await });
     supervisor
@@ -216,7 +218,7 @@ fn start_metrics(parts: &mut Parts, supervisor: &Supervisor) -> Metrics {
     let sampling = CancellationToken::new();
     let metrics =
         metrics::spawn(&metrics::Settings::default(), supervisor.running(), sampling.clone());
-    tokio::spawn(weigh_servers(metrics.clone(), supervisor.clone()));
+    tokio::spawn(record_gpu_memory(metrics.clone(), supervisor.clone()));
     parts.started("metrics", |_| async move { sampling.cancel() });
     metrics
 }
@@ -267,10 +269,20 @@ fn start_socket(parts: &mut Parts, keeper: Keeper) -> oneshot::Receiver<socket::
     claim
 }
 
-/// The servers, which are stopped, where that was ordered, while clients can still watch.
-fn start_servers(parts: &mut Parts, registry: &Registry, supervisor: &Supervisor) {
+/// The servers: what ran is looked at and what is to run is started, beside the socket. They are
+/// stopped, where that was ordered, while clients can still watch.
+fn start_servers(parts: &mut Parts, registry: &Registry, supervisor: &Supervisor, start: Start) {
     let (registry, supervisor) = (registry.clone(), supervisor.clone());
+    let recovering = tokio::spawn({
+        let supervisor = supervisor.clone();
+        async move {
+            if let Err(failure) = supervisor.recover(start).await {
+                tracing::error!(%failure, "what ran before could not be looked at");
+            }
+        }
+    });
     parts.started("servers", |order| async move {
+        recovering.abort();
         match &*order {
             Order::Stop(order) => {
                 if !order.keep_servers {
@@ -290,7 +302,10 @@ fn start_library_scan(parts: &mut Parts, library: Library) {
 }
 
 /// What is said and done at once when the daemon is to end.
-fn begin_to_end(order: &Order, places: &Places, supervisor: &Supervisor) {
+async fn begin_to_end(order: &Order, places: &Places, supervisor: &Supervisor) {
+    // Before anything else: from here on nothing is admitted, so that no end of ours looks to the
+    // arbiter like room for somebody.
+    supervisor.close().await;
     match order {
         Order::Stop(order) => {
             tracing::info!(by = %order.by, keep_servers = order.keep_servers, "stopping");
@@ -300,7 +315,6 @@ fn begin_to_end(order: &Order, places: &Places, supervisor: &Supervisor) {
             {
                 tracing::warn!(%error, "cannot leave the mark that says the daemon was stopped");
             }
-            supervisor.close();
         }
         Order::Restart { by, version } => {
             tracing::info!(%by, version, "letting the program of now take over");
@@ -358,11 +372,11 @@ async fn look_through_library(library: Library) {
 }
 
 /// Tells the supervisor what its servers hold on GPUs, until sampling stops.
-async fn weigh_servers(metrics: Metrics, supervisor: Supervisor) {
+async fn record_gpu_memory(metrics: Metrics, supervisor: Supervisor) {
     let Ok((_, mut samples)) = metrics.subscribe().await else { return };
     loop {
         match samples.recv().await {
-            Ok(sample) => supervisor.weigh(&sample),
+            Ok(sample) => supervisor.record_gpu_memory(&sample),
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }

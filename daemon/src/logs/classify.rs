@@ -31,13 +31,14 @@ const EVIDENCE_MAX_CHARS: usize = 500;
 const FILLED_MAX_CHARS: usize = 200;
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Exit {
     /// By itself, with this code.
     Code(i32),
     /// By this signal.
     Signal(i32),
     /// It was not our child and the kernel does not tell.
+    #[default]
     Unknown,
 }
 

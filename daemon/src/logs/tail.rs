@@ -173,6 +173,25 @@ impl Tail {
         }
     }
 
+    /// The length of the file as soon as it is another than `seen`, without reading any of it;
+    /// `None` when the run has ended. What is passed over so is not given later.
+    ///
+    /// # Errors
+    /// See [`TailError`].
+    pub async fn length_after(&mut self, seen: u64) -> Result<Option<u64>, TailError> {
+        loop {
+            let run_has_ended = *self.finished.borrow() || self.finished.has_changed().is_err();
+            let file = Arc::clone(&self.file);
+            let metadata = blocking(move || file.metadata()).await?;
+            match metadata.len() {
+                length if length != seen => return Ok(Some(length)),
+                _ if run_has_ended => return Ok(None),
+                _ if metadata.nlink() == 0 => return Err(TailError::Deleted),
+                _ => self.wait().await,
+            }
+        }
+    }
+
     async fn wait(&mut self) {
         tokio::select! {
             () = self.changes.changed() => {}

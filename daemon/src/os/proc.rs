@@ -66,6 +66,8 @@ pub struct Memory {
     pub anonymous_bytes: Option<u64>,
     /// Memory that maps files: llama-server's models.
     pub file_bytes: Option<u64>,
+    /// The most that was resident until now.
+    pub peak_resident_bytes: Option<u64>,
 }
 
 impl Memory {
@@ -76,7 +78,11 @@ impl Memory {
             let kilobytes = field(status, name)?.trim_ascii().strip_suffix(b"kB")?;
             number(kilobytes)?.checked_mul(1024)
         };
-        Memory { anonymous_bytes: bytes("RssAnon:"), file_bytes: bytes("RssFile:") }
+        Memory {
+            anonymous_bytes: bytes("RssAnon:"),
+            file_bytes: bytes("RssFile:"),
+            peak_resident_bytes: bytes("VmHWM:"),
+        }
     }
 }
 
@@ -245,7 +251,11 @@ mod tests {
 
         let status = b"Name:\tllama-server\nVmRSS:\t  3000 kB\nRssAnon:\t    1000 kB\n\
                       RssFile:\t    2000 kB\nRssShmem:\t       0 kB\n";
-        let memory = Memory { anonymous_bytes: Some(1_024_000), file_bytes: Some(2_048_000) };
+        let memory = Memory {
+            anonymous_bytes: Some(1_024_000),
+            file_bytes: Some(2_048_000),
+            peak_resident_bytes: None,
+        };
         assert_eq!(Memory::parse(status), memory);
         assert_eq!(Memory::parse(b"Name:\tkthreadd\nVmRSS:\t3 kB\n"), Memory::default());
 

@@ -1,18 +1,21 @@
 //! llama-server processes: one task owns each server's life.
 //!
 //! ```text
-//!   rpc ──commands──▶ ServerTask (one per model) ──signals──▶ llama-server
-//!       ◀──watch────       │  machine::step: pure
-//!                          ├─ store: wishes, runs, events
+//!   api ──commands──▶ ServerTask (one per model) ──signals──▶ llama-server
+//!       ◀──watch────       │  core::driver: pure
+//!                          ├─ store: what is desired, runs, events
+//!                          ├─ arbiter: who may load and run
 //!                          ├─ observe: /health, progress lines, log
 //!                          ╰─ metrics: the list of running processes
 //! ```
 //!
 //! Invariants:
 //! * Only a server's own task makes or signals its process.
-//! * What is wanted is written before it is done, a run before its process is made.
+//! * What is desired is written before it is done, a run before its process is made.
 //! * A process outlives the daemon: its output goes to files, its stdin never ends. The next
 //!   daemon finds it by its record and its marker.
+//! * A task is made in one way only: by recovering its model, at the first touch or in its turn. So
+//!   whoever comes first adopts, and a start never makes a second process.
 
 mod adopt;
 mod command_line;
@@ -20,46 +23,42 @@ pub mod core;
 mod endpoint;
 mod lifeline;
 mod observe;
+mod plan;
 mod process;
-mod status;
+mod records;
 mod task;
 
 pub use adopt::Start;
 pub use command_line::MARKER;
 pub use observe::LOG_KEEP_BYTES;
-pub use task::Answer;
+pub use task::Accepted;
 
-use self::core::admission::Admission;
-use self::core::{hang, limits, machine, recovery, restart};
+use self::core::driver::Written;
+use self::core::machine::{self, Moment};
+use crate::arbiter::{Arbiter, Bounds, ToArbiter};
 use crate::config::Config;
-use crate::llama::{self, ApiKey, Client, ReportedSettings, Target};
+use crate::llama::{self, ReportedSettings};
 use crate::logs::file::RunLog;
 use crate::logs::watch::Watcher;
 use crate::metrics::RunningServer;
-use crate::models::{self, Layers};
-use crate::os::process::boot_id;
-use crate::store::registry::{DesiredRecord, Registry, RunRecord, RuntimeRecord, StoreError};
-use command_line::CommandLine;
+use crate::os::process::{ProcessId, boot_id};
+use crate::store::registry::{Registry, StoreError};
 use futures_util::FutureExt as _;
 use lifeline::Lifelines;
-use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::metrics::Sample;
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
-use llamactl_protocol::options::{Settings, layers};
-use llamactl_protocol::server::{Endpoint, Server, State};
-use llamactl_protocol::{Actor, Failure, Hint, Kind};
-use machine::{Moment, RunId};
-use std::collections::{BTreeSet, HashMap};
+use llamactl_protocol::options::Settings;
+use llamactl_protocol::server::{Server, State};
+use llamactl_protocol::{Actor, Failure, Kind};
+use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use task::{Beginning, Command, ServerTask};
-use tokio::net::UnixStream;
+use task::{Command, Planned, ServerTask};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,15 +80,12 @@ struct Context {
     /// Counts changes of any server, for whoever follows all of them.
     changes: watch::Sender<u64>,
     tasks: TaskTracker,
-    /// How many may run and load, and who waits.
-    admission: Mutex<Admission>,
-    /// Changes whenever a place may have become free.
-    places: watch::Sender<u64>,
+    arbiter: Arbiter,
     lifelines: Lifelines,
     config: Config,
     epoch: Instant,
-    /// The models whose tasks broke.
-    broken: mpsc::UnboundedSender<i64>,
+    /// Servers that were to end with the daemon before, and did not, are made anew.
+    replace: bool,
     /// No more starts: the daemon is stopping.
     stopping: CancellationToken,
     /// Tasks end and leave their processes alone.
@@ -101,129 +97,24 @@ struct Context {
 pub struct Supervisor {
     context: Arc<Context>,
     servers: Arc<Mutex<HashMap<i64, Handle>>>,
+    /// Marked processes that were there before the first connection was answered.
+    found: Arc<Vec<(ProcessId, String)>>,
 }
 
 #[derive(Clone)]
 struct Handle {
     commands: mpsc::Sender<Command>,
-    status: watch::Receiver<Server>,
     /// Kept, so that who watches goes on watching if the task breaks and another takes its place.
     published: watch::Sender<Server>,
-}
-
-/// Everything a start needs.
-struct Plan {
-    runtime: RuntimeRecord,
-    line: CommandLine,
-    endpoint: Endpoint,
-    target: Target,
-    /// The settings it stands for.
-    layers: Layers,
-}
-
-impl Plan {
-    /// Whether another port would do: none is set, or any is wanted.
-    fn may_listen_elsewhere(&self) -> bool {
-        let has_fixed_port =
-            self.layers.effective().get("port").is_some_and(serde_json::Value::is_number);
-        matches!(self.target, Target::Address(_)) && !has_fixed_port
-    }
-
-    /// Sees to it that nobody else listens where the server is to: another program there would
-    /// answer `/health` in its place. Removes the socket an earlier process left, because
-    /// llama-server never does, and refuses to start over it.
-    async fn clear_way(&self) -> Result<(), Cause> {
-        let taken = |message: String, hint: &str| Cause {
-            hints: Hint::to(hint).into(),
-            ..status::cause(CauseCode::BindFailed, message)
-        };
-        match &self.target {
-            Target::Address(address) => match TcpListener::bind(address) {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(taken(
-                    format!("another program listens on {address}"),
-                    "set another port, or port=auto; ss -ltnp shows who has it",
-                )),
-                Err(error) => Err(taken(
-                    format!("nothing can listen on {address}: {error}"),
-                    "set another host or port",
-                )),
-            },
-            Target::Socket(path) if UnixStream::connect(path).await.is_ok() => Err(taken(
-                format!("another process answers on the server's socket {}", path.display()),
-                "ss -xlp shows which; stop it",
-            )),
-            Target::Socket(path) => match std::fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(taken(
-                    format!("the old socket {} cannot be removed: {error}", path.display()),
-                    "remove it",
-                )),
-                _ => Ok(()),
-            },
-        }
-    }
+    /// True once the task has looked whether a process is there.
+    recovered: watch::Receiver<bool>,
 }
 
 impl Context {
-    fn admission(&self) -> MutexGuard<'_, Admission> {
-        // Nothing panics while it is held; and if it did, it is still whole.
-        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Now, on the clock of the state machine.
+    /// Now, on the clock of the state machine: from long after its beginning, so that what was
+    /// before this daemon has a place too.
     fn now(&self) -> Moment {
-        task::moment_since(self.epoch)
-    }
-
-    /// What a start of this model would do now.
-    async fn plan(&self, model: &Model, overrides: Settings) -> Result<Plan, Failure> {
-        let layers = Layers::of(&self.registry, model, overrides).await?;
-        let settings = layers.effective();
-        let runtime = models::runtime_of(&self.registry, &settings).await?;
-        layers.check()?;
-        // The build may be another than the one they were set for.
-        models::accepted(&runtime.build(), &settings)?;
-        let listen = endpoint::asked(&settings)?;
-        let (last, taken) = match listen.chooses_port() {
-            true => self.ports_before(model.id).await?,
-            false => (None, BTreeSet::new()),
-        };
-        let held = self.running.borrow().iter().any(|server| server.model_id == model.id);
-        let (endpoint, target) =
-            endpoint::choose(&listen, &self.servers_dir, model.id, last.as_ref(), held, &taken)?;
-        let line = command_line::build(model, &settings, &runtime, &target);
-        Ok(Plan { runtime, line, endpoint, target, layers })
-    }
-
-    /// The key that a server with these settings asks its clients for.
-    async fn key_of(&self, settings: Settings) -> Result<Option<ApiKey>, Failure> {
-        let secrets = self.registry.secrets().clone();
-        let read = move || models::key_of(&secrets, &settings);
-        let key = tokio::task::spawn_blocking(read).await;
-        let key = key.map_err(|_| Failure::new(Kind::Internal, "reading a key failed"))??;
-        Ok(key.map(ApiKey))
-    }
-
-    /// A client of the server of a run.
-    async fn client_of(&self, run: &RunRecord) -> Option<Client> {
-        let target = endpoint::target(&run.endpoint)?;
-        let key = self.key_of(layers::over(&run.settings, &run.overrides)).await;
-        let key = key.unwrap_or_else(|failure| {
-            tracing::warn!(model = run.model, %failure, "a server is asked without its key");
-            None
-        });
-        Some(Client::new(target, key, run.pid))
-    }
-
-    /// Where the model's last run listened, and the ports of the other models' last runs.
-    async fn ports_before(
-        &self,
-        model_id: i64,
-    ) -> Result<(Option<Endpoint>, BTreeSet<u16>), Failure> {
-        let mut endpoints: HashMap<i64, Endpoint> =
-            self.registry.last_endpoints().await?.into_iter().collect();
-        let own = endpoints.remove(&model_id);
-        Ok((own, endpoints.values().filter_map(endpoint::port_of).collect()))
+        Duration::from_secs(10 * 366 * 86_400) + self.epoch.elapsed()
     }
 
     fn log_of(&self, run_id: &str) -> io::Result<RunLog> {
@@ -254,101 +145,68 @@ impl Context {
     }
 }
 
+/// The wait before a task that broke is replaced; each after it is twice as long.
+const FIRST_RESPAWN: Duration = Duration::from_millis(100);
+/// No such wait is longer.
+const LONGEST_RESPAWN: Duration = Duration::from_secs(60);
+
 impl Supervisor {
-    /// Supervises nothing yet: [`Supervisor::take_over`] goes on with what an earlier daemon left.
-    /// `lifelines` are what servers of the program before live by.
-    pub fn new(
+    /// Makes ready to supervise: looks which processes of ours are there. Nothing is taken over or
+    /// started before [`Supervisor::recover`], or the first touch of a model.
+    pub async fn new(
         registry: Registry,
         watcher: Watcher,
         state_dir: &Path,
         servers_dir: PathBuf,
         config: Config,
-        lifelines: Vec<(RunId, OwnedFd)>,
+        lifelines: Vec<(String, OwnedFd)>,
+        start: Start,
     ) -> Supervisor {
-        let (broken, breaks) = mpsc::unbounded_channel();
+        let bounds = Bounds {
+            max_running: config.max_running.map(NonZeroU32::get),
+            max_loading: config.max_loading.get(),
+        };
+        let (arbiter, deciding) = Arbiter::new(bounds);
+        let tasks = TaskTracker::new();
+        tasks.spawn(deciding);
         let context = Arc::new(Context {
-            registry,
             watcher,
             logs_dir: state_dir.join("logs"),
             servers_dir,
             boot_id: boot_id().ok(),
             running: watch::Sender::new(vec![]),
             changes: watch::Sender::new(0),
-            tasks: TaskTracker::new(),
-            admission: Mutex::new(Admission::new(
-                config.max_running.map(NonZeroU32::get),
-                config.max_loading.get(),
-            )),
-            places: watch::Sender::new(0),
+            tasks,
+            arbiter,
             lifelines: Lifelines::new(!config.keeps_servers(), lifelines),
+            replace: !config.keeps_servers() && start != Start::InPlace,
             config,
             epoch: Instant::now(),
-            broken,
             stopping: CancellationToken::new(),
             abandon: CancellationToken::new(),
+            registry,
         });
-        let supervisor = Supervisor { context, servers: Arc::default() };
-        supervisor.context.tasks.spawn(supervisor.clone().mend(breaks));
-        supervisor
-    }
-
-    /// Puts another task in the place of each that broke. Its process goes on meanwhile and is
-    /// taken over, as after the death of a daemon.
-    async fn mend(self, mut breaks: mpsc::UnboundedReceiver<i64>) {
-        let abandon = self.context.abandon.clone();
-        loop {
-            let model_id = tokio::select! {
-                () = abandon.cancelled() => return,
-                model_id = breaks.recv() => match model_id {
-                    Some(model_id) => model_id,
-                    None => return,
-                },
-            };
-            let published = self.forget(model_id);
-            self.context.running.send_modify(|all| all.retain(|it| it.model_id != model_id));
-            self.context.admission().release(model_id);
-            let recovered = match self.context.registry.model_by_id(model_id).await {
-                Ok(Some(model)) => self.recover(&model, false, published).await.map(drop),
-                Ok(None) => Ok(()),
-                Err(error) => Err(error.into()),
-            };
-            if let Err(failure) = recovered {
-                tracing::error!(model_id, %failure, "a server is not looked after any more");
-            }
-        }
-    }
-
-    /// Forgets a model's task; those who watch it stay.
-    fn forget(&self, model_id: i64) -> Option<watch::Sender<Server>> {
-        Some(self.lock().remove(&model_id)?.published)
-    }
-
-    fn has_process(&self, model_id: i64) -> bool {
-        self.handle(model_id).is_some_and(|handle| !handle.status.borrow().state.is_settled_down())
-    }
-
-    /// Takes in what was measured: what the servers' processes hold on GPUs.
-    pub fn weigh(&self, sample: &Sample) {
-        for server in &sample.servers {
-            // Without a driver there is nothing to tell.
-            if server.process.gpu_memory_bytes.is_none() {
-                continue;
-            }
-            let Some(handle) = self.handle(server.model_id) else { continue };
-            let command = Command::GpuMemory {
-                run_id: server.run_id.clone(),
-                bytes: server.process.gpu_memory_bytes,
-            };
-            // The next sample comes soon.
-            let _ = handle.commands.try_send(command);
-        }
+        let found = Arc::new(context.marked().await);
+        Supervisor { context, servers: Arc::default(), found }
     }
 
     /// What must stay open in the program that this process executes next, so that servers which
-    /// are to end with the daemon do not end now.
+    /// are to end with the daemon do not end now, by run.
     #[must_use]
-    pub fn lifelines(&self) -> Vec<(RunId, OwnedFd)> {
+    pub fn lifelines(&self) -> Vec<(String, OwnedFd)> {
         self.context.lifelines.copies()
+    }
+
+    /// Takes in what was measured: what the servers' processes hold on GPUs.
+    pub fn record_gpu_memory(&self, sample: &Sample) {
+        for server in &sample.servers {
+            // Without a driver there is nothing to tell.
+            let Some(bytes) = server.process.gpu_memory_bytes else { continue };
+            let Some(handle) = self.handle(server.model_id) else { continue };
+            let (run, bytes) = (server.run_id.clone(), Some(bytes));
+            // The next sample comes soon.
+            let _ = handle.commands.try_send(Command::GpuMemory { run, bytes });
+        }
     }
 
     /// The processes there are, for the metrics loop.
@@ -369,16 +227,18 @@ impl Supervisor {
     /// What the registry refuses.
     pub async fn server(&self, model: &Model) -> Result<Server, Failure> {
         if let Some(handle) = self.handle(model.id) {
-            return Ok(handle.status.borrow().clone());
+            return Ok(handle.published.borrow().clone());
         }
-        self.at_rest(model).await
+        let written = self.context.written(model.id).await?;
+        let (written, _) = written.ok_or_else(|| gone(model))?;
+        Ok(self.context.unexamined(&written))
     }
 
     /// The servers that have a task: all that run or were asked to since the daemon started.
     #[must_use]
     pub fn active(&self) -> Vec<Server> {
         let handles: Vec<Handle> = self.lock().values().cloned().collect();
-        handles.iter().map(|handle| handle.status.borrow().clone()).collect()
+        handles.iter().map(|handle| handle.published.borrow().clone()).collect()
     }
 
     /// A server's state, to wait on. The task is started if there is none.
@@ -386,61 +246,89 @@ impl Supervisor {
     /// # Errors
     /// What the registry refuses.
     pub async fn watch(&self, model: &Model) -> Result<watch::Receiver<Server>, Failure> {
-        Ok(self.handle_or_start(model).await?.status)
+        Ok(self.touch(model).await?.published.subscribe())
     }
 
     /// Wants a model's server to run.
     ///
     /// # Errors
-    /// What keeps it from being started at all; nothing is changed then.
+    /// What keeps it from being started; a server at rest then counts as failed for it.
     pub async fn start_server(
         &self,
         model: &Model,
         overrides: Settings,
         by: Actor,
-    ) -> Result<Answer, Failure> {
-        self.ask(model, |reply| Command::Start { overrides, by, reply }).await
+    ) -> Result<Accepted, Failure> {
+        // A server that runs already, or is about to, needs no plan.
+        let handle = self.touch(model).await?;
+        let state = handle.published.borrow().state;
+        let is_there = match state {
+            State::Stopped | State::Failed | State::Backoff | State::Stopping | State::Stuck => {
+                false
+            }
+            State::Queued
+            | State::Starting
+            | State::Loading
+            | State::Ready
+            | State::Sleeping
+            | State::Adopting => true,
+        };
+        let plan = if is_there { None } else { self.plan(model, &overrides).await };
+        self.ask(model, |reply| Command::Start { overrides, by, plan, reply }).await
     }
 
     /// Wants a model's server not to run.
     ///
     /// # Errors
     /// What the registry refuses.
-    pub async fn stop_server(&self, model: &Model, by: Actor) -> Result<Answer, Failure> {
+    pub async fn stop_server(&self, model: &Model, by: Actor) -> Result<Accepted, Failure> {
         self.ask(model, |reply| Command::Stop { by, reply }).await
     }
 
     /// Wants a model's server to run anew, with the settings of now.
     ///
     /// # Errors
-    /// As [`Supervisor::start_server`].
+    /// As [`Supervisor::start_server`]; a server that runs goes on.
     pub async fn restart_server(
         &self,
         model: &Model,
         overrides: Settings,
         by: Actor,
-    ) -> Result<Answer, Failure> {
-        self.ask(model, |reply| Command::Restart { overrides, by, reply }).await
+    ) -> Result<Accepted, Failure> {
+        let plan = self.plan(model, &overrides).await;
+        self.ask(model, |reply| Command::Restart { overrides, by, plan, reply }).await
+    }
+
+    /// Whether a start is possible: looked at here and not in the task, because a build that is
+    /// asked for its options may take long, and a stop does not wait for it.
+    async fn plan(&self, model: &Model, overrides: &Settings) -> Planned {
+        let planned = async {
+            let plan = self.context.plan(model, overrides.clone()).await?;
+            self.context.key_of(plan.layers.effective()).await?;
+            Ok(Box::new(plan))
+        };
+        Some(planned.await)
     }
 
     /// Tells a server's task that its model was changed.
     pub async fn model_changed(&self, model: &Model) {
         if let Some(handle) = self.handle(model.id) {
-            let _ = handle.commands.send(Command::Model(Box::new(model.clone()))).await;
+            let _ = handle.commands.send(Command::Model(Arc::new(model.clone()))).await;
         }
     }
 
     /// Tells all servers' tasks of new defaults for all models.
     pub async fn defaults_changed(&self, defaults: &Settings) {
+        let defaults = Arc::new(defaults.clone());
         let handles: Vec<Handle> = self.lock().values().cloned().collect();
         for handle in handles {
-            let _ = handle.commands.send(Command::Defaults(defaults.clone())).await;
+            let _ = handle.commands.send(Command::Defaults(Arc::clone(&defaults))).await;
         }
     }
 
     /// Which settings a model's ready server reports to be in force; `None` without one.
     pub async fn reported(&self, model_id: i64) -> Option<ReportedSettings> {
-        let state = self.handle(model_id)?.status.borrow().state;
+        let state = self.handle(model_id)?.published.borrow().state;
         if state != State::Ready {
             return None;
         }
@@ -455,16 +343,13 @@ impl Supervisor {
     /// [`Kind::ModelRunning`] while there is a process and `stop` is false;
     /// [`Kind::Superseded`] when somebody started it during the stop.
     pub async fn remove(&self, model: &Model, stop: bool, by: Actor) -> Result<Model, Failure> {
-        let handle = self.handle_or_start(model).await?;
         if stop {
+            let mut status = self.watch(model).await?;
             self.stop_server(model, by.clone()).await?;
-            let mut status = handle.status.clone();
             let stopped = status.wait_for(|server| {
                 server.is_to_run() || server.state.is_settled_down() || server.state == State::Stuck
             });
-            if let Ok(server) = stopped.await
-                && server.is_to_run()
-            {
+            if stopped.await.is_ok_and(|server| server.is_to_run()) {
                 return Err(Failure::new(
                     Kind::Superseded,
                     format!("{} was started again while it was being stopped", model.name),
@@ -472,14 +357,9 @@ impl Supervisor {
             }
         }
         let runs = self.context.registry.runs_of(model.id, RUNS_OF_REMOVED).await?;
-        let (reply, answer) = oneshot::channel();
-        let gone = || Failure::from(StoreError::ModelNotFound(model.name.clone()));
-        handle.commands.send(Command::Remove { by, reply }).await.map_err(|_| gone())?;
-        let removed = answer.await.map_err(|_| gone())??;
-        self.lock().remove(&model.id);
-        self.context.changes.send_modify(|count| *count += 1);
+        let removed = self.ask(model, |reply| Command::Remove { by, reply }).await?;
         self.context.delete_logs(runs).await;
-        Ok(removed)
+        Ok((*removed).clone())
     }
 
     /// The command line a start would use now.
@@ -506,36 +386,38 @@ impl Supervisor {
         &self.context.watcher
     }
 
-    /// Accepts no more starts. How many servers would have to be stopped.
-    pub fn close(&self) -> usize {
+    /// Accepts no more starts, and admits none that wait. How many servers would have to be
+    /// stopped.
+    pub async fn close(&self) -> usize {
         self.context.stopping.cancel();
+        self.context.arbiter.tell(ToArbiter::Close).await;
         self.active().iter().filter(|server| !server.state.is_settled_down()).count()
     }
 
-    /// Stops every server and leaves the wishes as they are. Bounded by the ladder of a stop.
+    /// Stops every server and leaves what is desired as it is. Bounded by the stages of a stop.
     pub async fn stop_all(&self, by: &Actor) {
-        self.close();
+        self.close().await;
         let handles: Vec<Handle> = self.lock().values().cloned().collect();
         let stop_one = async |handle: Handle| {
             let (reply, begun) = oneshot::channel();
-            let command = Command::Shutdown { by: by.clone(), reply };
             // A task that is gone has no process either. Begun first: before that, a start that is
             // under way may still look stopped.
+            let command = Command::Shutdown { by: by.clone(), reply };
             if handle.commands.send(command).await.is_ok() && begun.await.is_ok() {
-                let mut status = handle.status;
+                let mut status = handle.published.subscribe();
                 let _ = status.wait_for(|server| server.state.is_settled_down()).await;
             }
         };
         let all = futures_util::future::join_all(handles.into_iter().map(stop_one));
-        let ladder = machine::LONGEST_DRAIN_AT_SHUTDOWN + machine::TERM * 2 + machine::KILL;
-        if tokio::time::timeout(ladder + Duration::from_secs(1), all).await.is_err() {
+        let longest = machine::LONGEST_DRAIN_AT_SHUTDOWN + machine::TERM * 2 + machine::KILL;
+        if tokio::time::timeout(longest + Duration::from_secs(1), all).await.is_err() {
             tracing::error!("some servers could not be stopped");
         }
     }
 
     /// Ends supervision. Servers that still run are left to the next daemon.
     pub async fn end(&self) {
-        self.close();
+        self.close().await;
         self.context.abandon.cancel();
         self.context.tasks.close();
         // A task may be inside a system call that hangs, on a dead network mount say.
@@ -544,72 +426,109 @@ impl Supervisor {
         }
     }
 
-    async fn ask(
+    /// Asks a model's task something. A task that breaks over it is replaced; what it was asked may
+    /// or may not have been done.
+    async fn ask<T>(
         &self,
         model: &Model,
-        command: impl FnOnce(oneshot::Sender<Result<Answer, Failure>>) -> Command,
-    ) -> Result<Answer, Failure> {
-        let handle = self.handle_or_start(model).await?;
+        command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
+    ) -> Result<T, Failure> {
+        if self.context.stopping.is_cancelled() {
+            return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
+        }
+        let handle = self.touch(model).await?;
         let (reply, answer) = oneshot::channel();
-        let gone = || match self.context.stopping.is_cancelled() {
-            true => Failure::new(Kind::Stopping, "the daemon is stopping"),
-            false => StoreError::ModelNotFound(model.name.clone()).into(),
-        };
-        handle.commands.send(command(reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        if handle.commands.send(command(reply)).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return answer;
+        }
+        if self.context.stopping.is_cancelled() {
+            return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
+        }
+        match self.context.registry.model_by_id(model.id).await? {
+            None => Err(gone(model).into()),
+            Some(model) => Err(Failure::new(
+                Kind::Internal,
+                format!("llamactld failed while it dealt with {}; its log tells more", model.name),
+            )),
+        }
     }
 
-    async fn at_rest(&self, model: &Model) -> Result<Server, Failure> {
-        let desired = self.context.registry.desired(model.id).await?.map(|wish| wish.desired);
-        let last = self.context.registry.last_run(model.id).await?;
-        Ok(status::at_rest(model, desired, last.as_ref()))
-    }
-
-    async fn handle_or_start(&self, model: &Model) -> Result<Handle, Failure> {
+    /// The task of a model: the one there is, or one that is made by looking what is written of the
+    /// model and whether its process is there.
+    async fn touch(&self, model: &Model) -> Result<Handle, Failure> {
         if let Some(handle) = self.handle(model.id) {
             return Ok(handle);
         }
-        // Read again: a task begins with the newest, and hears of every change from then on.
-        let registry = &self.context.registry;
-        let newest = registry.model_by_id(model.id).await?;
-        let model = newest.ok_or_else(|| StoreError::ModelNotFound(model.name.clone()))?;
-        let wish = registry.desired(model.id).await?;
-        self.start_task(&model, wish, Beginning::AtRest, None).await
+        let written = self.context.written(model.id).await?;
+        let (written, _) = written.ok_or_else(|| gone(model))?;
+        Ok(self.make_task(&written))
     }
 
-    /// Starts a model's task, unless somebody else was faster.
-    async fn start_task(
-        &self,
-        model: &Model,
-        wish: Option<DesiredRecord>,
-        beginning: Beginning,
-        published: Option<watch::Sender<Server>>,
-    ) -> Result<Handle, Failure> {
-        let server = self.at_rest(model).await?;
-        let defaults = self.context.registry.defaults().await?.settings;
+    /// Makes a model's task, unless somebody else was faster.
+    fn make_task(&self, written: &Written) -> Handle {
+        let model_id = written.model.id;
         let mut servers = self.lock();
-        let handle = servers.entry(model.id).or_insert_with(|| {
-            let context = Arc::clone(&self.context);
-            let (task, commands) = ServerTask::new(
-                context,
-                model.clone(),
-                defaults,
-                server,
-                wish,
-                &beginning,
-                published,
-            );
-            let published = task.published();
-            let (broken, model_id) = (self.context.broken.clone(), model.id);
-            self.context.tasks.spawn(async move {
-                if AssertUnwindSafe(task.run(beginning)).catch_unwind().await.is_err() {
-                    tracing::error!(model_id, "a server's task broke; another takes its place");
-                    let _ = broken.send(model_id);
-                }
-            });
-            Handle { commands, status: published.subscribe(), published }
+        let handle = servers.entry(model_id).or_insert_with(|| {
+            let published = watch::Sender::new(self.context.unexamined(written));
+            let (commands, inbox) = mpsc::channel(16);
+            let (recovering, recovered) = watch::channel(false);
+            let keeps =
+                self.clone().keep_task(written.clone(), published.clone(), inbox, recovering);
+            self.context.tasks.spawn(keeps);
+            Handle { commands, published, recovered }
         });
-        Ok(handle.clone())
+        handle.clone()
+    }
+
+    /// Runs a model's task, and puts another in its place if it breaks: its process goes on
+    /// meanwhile and is taken over, as after the death of a daemon.
+    async fn keep_task(
+        self,
+        written: Written,
+        published: watch::Sender<Server>,
+        mut inbox: mpsc::Receiver<Command>,
+        recovering: watch::Sender<bool>,
+    ) {
+        let (model_id, context) = (written.model.id, Arc::clone(&self.context));
+        let mut wait = FIRST_RESPAWN;
+        loop {
+            let began = Instant::now();
+            let state = context.unexamined_state(&written);
+            let task = ServerTask::new(
+                Arc::clone(&context),
+                state,
+                published.clone(),
+                inbox,
+                recovering.clone(),
+            );
+            if AssertUnwindSafe(task.run(context.replace)).catch_unwind().await.is_ok() {
+                break;
+            }
+            context.running.send_modify(|all| all.retain(|it| it.model_id != model_id));
+            context.arbiter.tell(ToArbiter::Retire { model: model_id }).await;
+            if began.elapsed() >= LONGEST_RESPAWN {
+                wait = FIRST_RESPAWN;
+            }
+            tracing::error!(model_id, ?wait, "a server's task broke; another takes its place");
+            let commands;
+            (commands, inbox) = mpsc::channel(16);
+            if let Some(handle) = self.lock().get_mut(&model_id) {
+                handle.commands = commands;
+            }
+            tokio::select! {
+                () = context.abandon.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(LONGEST_RESPAWN);
+        }
+        // The model is gone, or the daemon leaves.
+        if !context.abandon.is_cancelled() {
+            self.lock().remove(&model_id);
+            context.arbiter.tell(ToArbiter::Retire { model: model_id }).await;
+            context.changes.send_modify(|count| *count += 1);
+        }
     }
 
     fn handle(&self, model_id: i64) -> Option<Handle> {
@@ -620,4 +539,8 @@ impl Supervisor {
         // Nothing panics while it is held; and if it did, the map is still whole.
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn gone(model: &Model) -> StoreError {
+    StoreError::ModelNotFound(model.name.clone())
 }

@@ -8,14 +8,15 @@
 //!
 //! They end with the run: dropping [`Observers`] aborts them.
 
-use super::hang::Look;
+use super::core::driver::Attention;
+use super::core::hang::Look;
 use crate::clock::now_ms;
 use crate::llama::{self, Client, Pace, Poll, Seen};
 use crate::logs::file::{self, RunLog, Stream, Trim};
 use crate::logs::index::TimeFile;
 use crate::logs::line::Line;
 use crate::logs::progress::{self, ChildState};
-use crate::logs::tail::{Chunk, Start, Tail};
+use crate::logs::tail::{Chunk, Start, Tail, TailError};
 use crate::logs::watch::Watcher;
 use crate::os::process;
 use llamactl_protocol::metrics::LlamaSample;
@@ -31,8 +32,9 @@ use tokio::task::JoinSet;
 pub(super) enum Observation {
     /// `/health` was asked of a server that is not ready yet.
     Health(Seen),
-    /// A ready server was looked at.
-    Looked(Seen, Look),
+    /// A ready server was looked at: what `/health` said, what it does, and what the system says its
+    /// process does.
+    Looked { seen: Seen, look: Look, process_state: Option<char> },
     /// Its load moved: output, memory, reading.
     Moved,
     /// It said that it listens.
@@ -43,19 +45,6 @@ pub(super) enum Observation {
     InForce(InForce),
     /// So many requests are at work; `None` when it does not say. Seen while draining.
     Busy(Option<u32>),
-}
-
-/// What the poller is to look for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Attention {
-    /// Is it ready?
-    Starting,
-    /// How is it?
-    Ready,
-    /// Is it idle?
-    Draining,
-    /// Nothing: it was told to end.
-    Ending,
 }
 
 /// The tasks that watch a run.
@@ -114,6 +103,19 @@ impl Observers {
         Observers { seen, attention, llama, _ended: ended, _tasks: tasks }
     }
 
+    /// Nobody watches it: its record is damaged.
+    pub(super) fn none() -> Observers {
+        let (_, seen) = mpsc::channel(1);
+        let (_, llama) = watch::channel(None);
+        Observers {
+            seen,
+            attention: watch::channel(Attention::Ending).0,
+            llama,
+            _ended: watch::channel(false).0,
+            _tasks: JoinSet::new(),
+        }
+    }
+
     pub(super) fn attend(&self, to: Attention) {
         self.attention.send_if_modified(|now| std::mem::replace(now, to) != to);
     }
@@ -127,8 +129,12 @@ impl Observers {
 /// Signs that a load moves are told no more often than this.
 const MOVED_PACE: Duration = Duration::from_secs(1);
 
-/// While it drains, a server is asked this often whether it is idle.
-const DRAIN_PACE: Duration = Duration::from_millis(100);
+/// While it drains, it is looked this often whether the process still uses a processor. Asking
+/// llama-server itself so often would keep it from noticing that clients have left.
+const QUIET_PACE: Duration = Duration::from_millis(100);
+
+/// How often the growth of a log is noted that nobody reads.
+const NOTE_PACE: Duration = Duration::from_secs(1);
 
 async fn poll(
     mut poll: Poll,
@@ -168,10 +174,12 @@ async fn poll(
                     progress: looked.progress,
                     cpu: process::cpu_time(pid),
                 };
-                (Some(Observation::Looked(looked.seen, look)), Pace::READY)
+                let process_state = process::state(pid);
+                let seen = looked.seen;
+                (Some(Observation::Looked { seen, look, process_state }), Pace::READY)
             }
             Attention::Draining => {
-                (Some(Observation::Busy(llama::busy(&client).await)), DRAIN_PACE)
+                (Some(Observation::Busy(llama::busy(&client).await)), Pace::READY)
             }
             Attention::Ending => {
                 llama.send_replace(None);
@@ -186,8 +194,25 @@ async fn poll(
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = hurry.notified() => {}
+            () = falls_quiet(pid), if now == Attention::Draining => {}
             changed = attention.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// Waits until a process that used a processor uses none any more: its requests may be done.
+async fn falls_quiet(pid: i32) {
+    let mut before = process::cpu_time(pid);
+    let mut worked = false;
+    loop {
+        tokio::time::sleep(QUIET_PACE).await;
+        let now = process::cpu_time(pid);
+        match now != before {
+            true => worked = true,
+            false if worked => return,
+            false => {}
+        }
+        before = now;
     }
 }
 
@@ -218,17 +243,23 @@ impl LogReader {
                 return;
             }
         };
+        let mut length = 0;
         let mut trimmed_at = 0;
         loop {
-            let end_offset = match tail.next().await {
-                Ok(Some(Chunk::Lines(lines))) => {
-                    for line in &lines {
-                        self.look_at(&line.bytes).await;
-                    }
-                    self.tell_of_movement().await;
-                    lines.last().map_or(0, |line| line.end_offset)
+            // What llama-server says in its log matters until it is ready; from then on only how
+            // much it is. Its progress lines tell of sleep, later too.
+            let reads =
+                self.stream == Stream::Stdout || *self.attention.borrow() == Attention::Starting;
+            let grown = match reads {
+                true => self.read_on(&mut tail).await,
+                false => {
+                    // A server that writes much is noted once in a while.
+                    tokio::time::sleep(NOTE_PACE).await;
+                    tail.length_after(length).await
                 }
-                Ok(Some(Chunk::Missed { .. })) => continue,
+            };
+            length = match grown {
+                Ok(Some(grown)) => grown,
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "stopped reading a server's log");
@@ -236,16 +267,43 @@ impl LogReader {
                 }
             };
             if let Some(times) = &mut times
-                && let Err(error) = times.note(now_ms(), end_offset)
+                && let Err(error) = times.note(now_ms(), length)
             {
                 tracing::debug!(%error, "cannot keep the time index of a log");
             }
-            if end_offset > trimmed_at + LOG_KEEP_BYTES + TRIM_STEP_BYTES {
+            if length > trimmed_at + LOG_KEEP_BYTES + TRIM_STEP_BYTES {
                 trimmed_at = match trim(&path).await {
                     // Where a head cannot be freed the file begins anew.
                     Some(Trim::Emptied { .. }) => 0,
-                    _ => end_offset.saturating_sub(LOG_KEEP_BYTES),
+                    _ => length.saturating_sub(LOG_KEEP_BYTES),
                 };
+            }
+        }
+    }
+
+    /// Reads what comes next and looks for signs in it; how far the log was read. A line that is
+    /// waited for while the server becomes ready is not waited for any longer.
+    async fn read_on(&mut self, tail: &mut Tail) -> Result<Option<u64>, TailError> {
+        loop {
+            let mut attention = self.attention.clone();
+            let chunk = tokio::select! {
+                chunk = tail.next() => chunk?,
+                // The sender lives as long as the run.
+                _ = attention.wait_for(|now| *now != Attention::Starting),
+                    if self.stream == Stream::Stderr => return Ok(Some(tail.offset())),
+            };
+            match chunk {
+                Some(Chunk::Lines(lines)) => {
+                    for line in &lines {
+                        self.look_at(&line.bytes).await;
+                    }
+                    self.tell_of_movement().await;
+                    if let Some(line) = lines.last() {
+                        return Ok(Some(line.end_offset));
+                    }
+                }
+                Some(Chunk::Missed { .. }) => {}
+                None => return Ok(None),
             }
         }
     }

@@ -1,13 +1,15 @@
 //! The process of a run: made, or found again.
 
 use super::command_line::{self, CommandLine, MARKER, PROGRESS_VARIABLE};
-use super::status;
-use crate::logs::classify::Exit;
+use super::core::driver::of_verdict;
+use super::core::restart::Curable;
+use super::plan::NotMade;
+use crate::clock::now_ms;
+use crate::logs::classify::{Exit, Retry, classify_spawn_error};
 use crate::logs::file::{RunLog, Stream};
 use crate::os::process::{self, Pidfd, ProcessId, Signal};
 use crate::os::stdin::{self_held_pipe, write_to};
 use crate::store::registry::{RunRecord, Secrets};
-use llamactl_protocol::cause::Cause;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use std::fs::File;
 use std::io::{self, PipeReader};
@@ -35,14 +37,14 @@ impl Output {
     /// Makes the log files of a run.
     ///
     /// # Errors
-    /// Why they cannot be made, as the cause of the start's failure.
-    pub(super) async fn create(log: RunLog) -> Result<Output, Cause> {
+    /// Why they cannot be made.
+    pub(super) async fn create(log: RunLog) -> Result<Output, NotMade> {
         let create = move || {
             let create = |stream| {
                 log.create(stream).map_err(|error| {
                     let path = log.path(stream);
                     let message = format!("its log {} cannot be made: {error}", path.display());
-                    status::cause_of_failure(&Failure::new(Kind::IoFailed, message))
+                    NotMade::by_failure(&Failure::new(Kind::IoFailed, message))
                 })
             };
             Ok(Output { stdout: create(Stream::Stdout)?, stderr: create(Stream::Stderr)? })
@@ -50,7 +52,7 @@ impl Output {
         match tokio::task::spawn_blocking(create).await {
             Ok(output) => output,
             Err(error) => {
-                Err(status::cause_of_failure(&Failure::new(Kind::Internal, error.to_string())))
+                Err(NotMade::by_failure(&Failure::new(Kind::Internal, error.to_string())))
             }
         }
     }
@@ -218,6 +220,13 @@ pub(super) fn find_process(run: &RunRecord, marker: &str) -> Option<ProcessId> {
         // The daemon died between making the process and writing it down.
         (None, _) => process::all().find(is_marked),
     }
+}
+
+/// Why the system did not make a process.
+pub(super) fn not_made(error: &io::Error) -> NotMade {
+    let verdict = classify_spawn_error(error.raw_os_error());
+    let curable = if verdict.retry == Retry::No { Curable::No } else { Curable::Yes };
+    NotMade { cause: Box::new(of_verdict(verdict, Exit::Unknown, now_ms())), curable }
 }
 
 /// How it ended, in our words.

@@ -98,6 +98,9 @@ impl Scene<'_> {
                     let waits = match queue.reason {
                         QueueReason::Loads => "other models are being loaded first",
                         QueueReason::Memory => "others hold the memory it needs",
+                        QueueReason::Recovery => {
+                            "the daemon still looks for servers that run already"
+                        }
                     };
                     let place = ordinal(queue.position);
                     format!("{name} waits for its turn to start, as the {place} in line: {waits}.")

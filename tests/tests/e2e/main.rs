@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
 mod adopt;
+mod broken_tasks;
 mod crashes;
 mod daemon_life;
 mod docs;
+mod draining;
 mod events;
 mod exchange;
 mod faults;
@@ -20,10 +22,15 @@ mod library;
 mod logs;
 mod metrics;
 mod pipes;
+mod queue;
+mod records;
+mod refused_starts;
 mod registry;
+mod removals;
 mod runtime;
 mod script;
 mod secrets;
+mod serve_first;
 mod settings;
 mod socket;
 mod start;

@@ -17,17 +17,10 @@ fn kinds(home: &Home, model: &str) -> Vec<String> {
     items.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Writes the daemon's configuration; the home's daemon reads it at its next start.
-fn configure(home: &Home, text: &str) {
-    let path = home.path().join(".config/llamactl/llamactld.toml");
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
 #[test]
 fn as_many_load_at_once_as_may_and_the_others_wait_their_turn() {
     let home = Home::with_fake_llama_server();
-    configure(&home, "max_loading = 1\n");
+    home.configure("max_loading = 1\n");
     let _daemon = home.daemon();
     for name in ["a", "b", "c"] {
         home.fake_model(name, &json!({ "health": "never" }));
@@ -129,7 +122,7 @@ fn a_task_that_breaks_is_replaced_and_nobody_else_notices() {
 #[test]
 fn servers_end_with_their_daemon_where_that_is_wanted() {
     let home = Home::new();
-    configure(&home, "on_daemon_exit = \"stop\"\n");
+    home.configure("on_daemon_exit = \"stop\"\n");
     let mut daemon = home.daemon();
     home.call("model.add", json!({ "path": home.model(TestModel::Tiny), "name": "m" }));
     home.cli(["start", "m"]).ok();

@@ -30,13 +30,11 @@ impl Registry {
     pub async fn put_desired(
         &self,
         model_id: i64,
-        state: DesiredState,
-        by: Actor,
+        desired: Desired,
         restart_requested: bool,
         overrides: Settings,
-    ) -> Result<Desired> {
+    ) -> Result<()> {
         self.write(move |tx| {
-            let desired = Desired { state, by: by.clone(), at_ms: now_ms() };
             tx.execute(
                 "INSERT INTO desired (model_id, state, by, at_ms, restart_requested, overrides)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -46,7 +44,7 @@ impl Registry {
                      overrides = excluded.overrides, refusal = NULL",
                 params![
                     model_id,
-                    state.as_str(),
+                    desired.state.as_str(),
                     desired.by.to_text(),
                     desired.at_ms,
                     restart_requested,
@@ -54,7 +52,7 @@ impl Registry {
                 ],
             )
             .map_err(|error| of_model(model_id, error))?;
-            Ok(desired)
+            Ok(())
         })
         .await
     }

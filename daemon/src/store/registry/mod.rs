@@ -40,7 +40,7 @@ pub use library::{FileStamp, variants};
 pub use models::{ModelChange, ModelRecord, NewFile, NewModel};
 pub use named_runtimes::NamedRuntime;
 pub use run_memory::{MemoryMoment, RunMemory};
-pub use runs::{Demand, RunEnd, RunRecord};
+pub use runs::{RunEnd, RunRecord};
 pub use runtimes::{NewRuntime, RuntimeFile, RuntimeRecord};
 pub use secrets::Secrets;
 pub use snapshot::{ModelLayers, StoredServer};

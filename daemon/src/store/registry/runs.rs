@@ -5,9 +5,10 @@ use super::{Registry, Result, events};
 use crate::clock::now_ms;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::server::Endpoint;
+use llamactl_protocol::server::{Demand, Endpoint};
 use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::de::DeserializeOwned;
 
 /// A run as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,38 +78,6 @@ pub struct RunEnd {
     pub restart_at_ms: Option<i64>,
 }
 
-/// What demanded a run. It decides whether a later `stopped` of the model is meant for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// Somebody asked for it.
-    Person,
-    /// The machine's start.
-    Boot,
-    /// A rule of llamactl's own: a restart after a failure.
-    Policy,
-    /// Whoever holds a lease of the model.
-    Lease,
-}
-
-impl Demand {
-    /// The word in the database.
-    fn word(self) -> &'static str {
-        match self {
-            Demand::Person => "person",
-            Demand::Boot => "boot",
-            Demand::Policy => "policy",
-            Demand::Lease => "lease",
-        }
-    }
-
-    /// `None` for a word of a later version.
-    fn of_word(word: &str) -> Option<Demand> {
-        [Demand::Person, Demand::Boot, Demand::Policy, Demand::Lease]
-            .into_iter()
-            .find(|demand| demand.word() == word)
-    }
-}
-
 impl Registry {
     /// Writes a run that is about to be made. A refusal of the model's last start is over with it, a
     /// wish for a new process fulfilled; of the model's earlier runs those long over are forgotten.
@@ -137,7 +106,7 @@ impl Registry {
                     serde_json::to_string(&run.overrides)?,
                     run.restarts,
                     run.failures,
-                    run.demand.map(Demand::word),
+                    run.demand.map(Demand::as_str),
                 ],
             )?;
             tx.execute(
@@ -380,22 +349,20 @@ pub(super) fn last(connection: &Connection, model_id: i64) -> Result<Option<RunR
 }
 
 fn read_run(row: &Row<'_>) -> Result<RunRecord> {
-    let json = |column: &str| row.get::<_, String>(column);
-    let cause: Option<String> = row.get("cause")?;
     let demand: Option<String> = row.get("demand")?;
     Ok(RunRecord {
         id: row.get("id")?,
         model_id: row.get("model_id")?,
         model: row.get("model")?,
         revision: row.get("revision")?,
-        settings: serde_json::from_str(&json("settings")?)?,
-        overrides: serde_json::from_str(&json("overrides")?)?,
+        settings: readable(row, "settings")?,
+        overrides: readable(row, "overrides")?,
         runtime_id: row.get("runtime_id")?,
-        argv: serde_json::from_str(&json("argv")?)?,
-        environment: serde_json::from_str(&json("environment")?)?,
-        endpoint: serde_json::from_str(&json("endpoint")?)?,
+        argv: readable(row, "argv")?,
+        environment: readable(row, "environment")?,
+        endpoint: readable(row, "endpoint")?,
         started_by: Actor::from_text(&row.get::<_, String>("wanted_by")?),
-        demand: demand.as_deref().and_then(Demand::of_word),
+        demand: demand.as_deref().and_then(Demand::from_word),
         started_at_ms: row.get("started_at_ms")?,
         pid: row.get("pid")?,
         start_ticks: row.get("start_ticks")?,
@@ -403,10 +370,22 @@ fn read_run(row: &Row<'_>) -> Result<RunRecord> {
         ready_at_ms: row.get("ready_at_ms")?,
         load_ms: row.get("load_ms")?,
         ended_at_ms: row.get("ended_at_ms")?,
-        cause: cause.map(|text| serde_json::from_str(&text)).transpose()?,
+        cause: readable(row, "cause")?,
         failures: row.get("failures")?,
         restarts: row.get("restarts")?,
         restart_at_ms: row.get("restart_at_ms")?,
         executable: row.get::<_, Option<Vec<u8>>>("executable")?.map(WirePath::from_bytes),
     })
+}
+
+/// A JSON column. One that cannot be read any more is as if nothing had been written there: a
+/// damaged run must not keep the daemon from starting, nor its model from being dealt with.
+fn readable<T: DeserializeOwned + Default>(row: &Row<'_>, column: &str) -> Result<T> {
+    let text: Option<String> = row.get(column)?;
+    Ok(text.map_or_else(T::default, |text| {
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            tracing::error!(column, %error, "the record of a run is damaged");
+            T::default()
+        })
+    }))
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use llamactl_protocol::defaults::Defaults;
 use llamactl_protocol::model::Model;
+use llamactl_protocol::options::Settings;
 
 /// A model and all that decides with which settings, and on what, it would start.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct ModelLayers {
 pub struct StoredServer {
     /// The model.
     pub model: Model,
+    /// The settings for all models.
+    pub defaults: Settings,
     /// What is wanted of its server; `None` when nobody ever said.
     pub desired: Option<DesiredRecord>,
     /// Its last run; `None` before the first.
@@ -59,6 +62,7 @@ impl Registry {
             let Some(record) = models::get(connection, model_id)? else { return Ok(None) };
             Ok(Some(StoredServer {
                 model: record.model,
+                defaults: defaults::get(connection)?.settings,
                 desired: desired::get(connection, model_id)?,
                 last_run: runs::last(connection, model_id)?,
             }))
@@ -77,10 +81,12 @@ impl Registry {
     ) -> Result<Vec<StoredServer>> {
         self.read(move |connection| {
             let models = models::page(connection, after.as_deref().unwrap_or_default(), limit)?;
+            let defaults = defaults::get(connection)?.settings;
             let server = |model: Model| {
                 Ok(StoredServer {
                     desired: desired::get(connection, model.id)?,
                     last_run: runs::last(connection, model.id)?,
+                    defaults: defaults.clone(),
                     model,
                 })
             };

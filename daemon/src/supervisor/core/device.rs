@@ -1,6 +1,7 @@
 //! What a server computes on, as far as it can be known: pure.
 
-use llamactl_protocol::options::Settings;
+use super::driver::RunFacts;
+use llamactl_protocol::options::{Settings, layers};
 use serde_json::Value;
 
 /// The cpu, in [`llamactl_protocol::server::Server::device`].
@@ -50,6 +51,23 @@ pub fn judge(
     Verdict {
         on_cpu: holds.filter(|_| asked).map(|holds| !holds),
         device: holds.map(|holds| if holds { GPU } else { CPU }),
+    }
+}
+
+/// Judges a run by its settings and by what is known of its process.
+#[must_use]
+pub fn of_run(run: &RunFacts) -> Verdict {
+    let settings = layers::over(&run.settings, &run.overrides);
+    let asked = asks_for_gpu(&settings, run.build_has_devices);
+    judge(asked, run.build_has_devices, run.gpu_memory_bytes)
+}
+
+/// Why it computes on the processor though it was to use a GPU.
+#[must_use]
+pub fn why_on_cpu(run: &RunFacts) -> &'static str {
+    match run.build_has_devices {
+        Some(false) => "it was to use a GPU, and this llama-server build finds none",
+        _ => "it was to use a GPU and holds no GPU memory",
     }
 }
 

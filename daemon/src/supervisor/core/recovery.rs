@@ -1,11 +1,12 @@
 //! What a new daemon does about a model, from what is written and what was found: pure.
 //!
 //! ```text
-//!   its process is there ────────────▶ adopt; then stop or renew it, if that was asked for
+//!   its process is there ────────────▶ adopt; then stop it or make it anew, if that was asked for
+//!                                      since it was begun
 //!   a run without an end, no process ▶ never made, or a restart was asked for: start;
 //!                                      else it died: the policy decides
 //!   ended, and to be started again ──▶ go on waiting
-//!   a wish younger than the last end ▶ start: it was accepted and not begun
+//!   desired since the last end ──────▶ start: it was accepted and not begun
 //!   anything else ───────────────────▶ leave it
 //! ```
 //!
@@ -14,18 +15,19 @@
 //! A new daemon may be killed too, at any time. So whoever writes off a run in order to start again
 //! writes into the same record that it is to be started again.
 
+use super::demand::wants_process;
 use llamactl_protocol::server::DesiredState;
 
-/// What is wanted, as it was written.
+/// What is desired, as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// What.
     pub state: DesiredState,
     /// When it was written.
     pub at_ms: i64,
-    /// For another process than the one that was there when it was written, and no other was
+    /// It is for another process than the one that was there when it was written, and no other was
     /// written since: neither that one nor its end fulfils it.
-    pub renew: bool,
+    pub restart_requested: bool,
 }
 
 /// The last run, as it was written.
@@ -66,37 +68,47 @@ pub enum Next {
     /// A stop that was accepted.
     Stop,
     /// A restart that was accepted.
-    Renew,
+    Restart,
 }
 
-/// Decides. `found`: the last run's process is there for certain.
+/// Decides. `refused`: the last start was refused before there was a run; `found`: the last run's
+/// process is there for certain.
 #[must_use]
 pub fn decide(
     wanted: Option<Wanted>,
     last: Option<LastRun>,
+    refused: bool,
     found: bool,
     booted_at_ms: i64,
 ) -> Recovery {
     let this_boot = wanted.filter(|wanted| wanted.at_ms >= booted_at_ms);
-    let wants_to_run = this_boot.is_some_and(|wanted| wanted.state == DesiredState::Running);
-    let stopped = wanted.is_some_and(|wanted| wanted.state == DesiredState::Stopped);
+    let wants_to_run =
+        this_boot.is_some_and(|wanted| wants_process(Some(wanted.state), false)) && !refused;
+    // A stop is for the runs that were begun before it; what is younger was demanded since.
+    let stopped = |last: &LastRun| {
+        wanted.is_some_and(|it| it.state == DesiredState::Stopped && it.at_ms >= last.started_at_ms)
+    };
     // An accepted restart that the last run, or its end, does not fulfil.
-    let to_renew = wants_to_run && this_boot.is_some_and(|wanted| wanted.renew);
+    let restarts = wants_to_run && this_boot.is_some_and(|wanted| wanted.restart_requested);
     match last {
-        Some(_) if found && stopped => Recovery::Adopt(Next::Stop),
-        Some(_) if found && to_renew => Recovery::Adopt(Next::Renew),
+        Some(last) if found && stopped(&last) => Recovery::Adopt(Next::Stop),
+        Some(_) if found && restarts => Recovery::Adopt(Next::Restart),
         Some(_) if found => Recovery::Adopt(Next::Keep),
         Some(last) => match last.ended_at_ms {
-            None if last.started_at_ms < booted_at_ms || stopped => Recovery::Ended,
+            None if stopped(&last) => Recovery::Ended,
+            // Its end was not written before a start was accepted in this boot: the disk was full.
+            None if last.started_at_ms < booted_at_ms && wants_to_run => Recovery::Start,
+            None if last.started_at_ms < booted_at_ms => Recovery::Ended,
             // Its end was asked for, and so was what comes after.
-            None if to_renew => Recovery::Start,
+            None if restarts => Recovery::Start,
             None if last.was_made => Recovery::Died,
-            None => Recovery::Start,
+            None if wants_to_run => Recovery::Start,
+            None => Recovery::Ended,
             // In the same millisecond: better a start too many than one forgotten.
             Some(ended) if wants_to_run && this_boot.is_some_and(|it| it.at_ms >= ended) => {
                 Recovery::Start
             }
-            Some(_) if to_renew => Recovery::Start,
+            Some(_) if restarts => Recovery::Start,
             Some(_) => match last.restart_at_ms {
                 Some(at_ms) if wants_to_run => Recovery::Resume(at_ms),
                 _ => Recovery::Leave,
@@ -111,8 +123,7 @@ pub fn decide(
 /// the boot.
 #[must_use]
 pub fn starts_by_itself(wanted: Option<Wanted>, booted_at_ms: i64) -> bool {
-    !wanted
-        .is_some_and(|wanted| wanted.state == DesiredState::Stopped && wanted.at_ms >= booted_at_ms)
+    !wanted.is_some_and(|it| it.state == DesiredState::Stopped && it.at_ms >= booted_at_ms)
 }
 
 #[cfg(test)]
@@ -122,7 +133,7 @@ mod tests {
     const BOOT: i64 = 1000;
 
     fn wish(state: DesiredState, at_ms: i64) -> Option<Wanted> {
-        Some(Wanted { state, at_ms, renew: false })
+        Some(Wanted { state, at_ms, restart_requested: false })
     }
 
     fn run(started_at_ms: i64, ended_at_ms: Option<i64>) -> LastRun {
@@ -130,7 +141,7 @@ mod tests {
     }
 
     fn decided(wanted: Option<Wanted>, last: LastRun, found: bool) -> Recovery {
-        decide(wanted, Some(last), found, BOOT)
+        decide(wanted, Some(last), false, found, BOOT)
     }
 
     #[test]
@@ -139,8 +150,9 @@ mod tests {
         assert_eq!(decided(running, run(1101, None), true), Recovery::Adopt(Next::Keep));
         let stopped = wish(DesiredState::Stopped, 1200);
         assert_eq!(decided(stopped, run(1101, None), true), Recovery::Adopt(Next::Stop));
-        let renewed = running.map(|wanted| Wanted { at_ms: 1200, renew: true, ..wanted });
-        assert_eq!(decided(renewed, run(1101, None), true), Recovery::Adopt(Next::Renew));
+        let renewed =
+            running.map(|wanted| Wanted { at_ms: 1200, restart_requested: true, ..wanted });
+        assert_eq!(decided(renewed, run(1101, None), true), Recovery::Adopt(Next::Restart));
     }
 
     #[test]
@@ -157,8 +169,8 @@ mod tests {
 
     #[test]
     fn a_restart_of_what_ended_meanwhile_is_begun_whatever_the_policy_would_say() {
-        let renewed =
-            wish(DesiredState::Running, 1200).map(|wanted| Wanted { renew: true, ..wanted });
+        let renewed = wish(DesiredState::Running, 1200)
+            .map(|wanted| Wanted { restart_requested: true, ..wanted });
         assert_eq!(decided(renewed, run(1101, None), false), Recovery::Start);
         assert_eq!(decided(renewed, run(1101, Some(1300)), false), Recovery::Start);
     }
@@ -178,8 +190,8 @@ mod tests {
             decided(wish(DesiredState::Running, 1300), run(1101, Some(1200)), false),
             Recovery::Start
         );
-        assert_eq!(decide(running, None, false, BOOT), Recovery::Start);
-        assert_eq!(decide(None, None, false, BOOT), Recovery::Leave);
+        assert_eq!(decide(running, None, false, false, BOOT), Recovery::Start);
+        assert_eq!(decide(None, None, false, false, BOOT), Recovery::Leave);
     }
 
     #[test]
@@ -190,12 +202,30 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_does_not_end_a_run_that_was_begun_after_it() {
+        let stopped = wish(DesiredState::Stopped, 1100);
+        assert_eq!(decided(stopped, run(1200, None), true), Recovery::Adopt(Next::Keep));
+        assert_eq!(decided(stopped, run(1200, None), false), Recovery::Died);
+    }
+
+    #[test]
+    fn a_start_that_was_refused_is_not_tried_again_by_itself() {
+        let running = wish(DesiredState::Running, 1300);
+        let last = Some(run(1101, Some(1200)));
+        assert_eq!(decide(running, last, true, false, BOOT), Recovery::Leave);
+        assert_eq!(decide(running, None, true, false, BOOT), Recovery::Leave);
+    }
+
+    #[test]
     fn what_was_before_the_boot_is_history() {
         let running = wish(DesiredState::Running, 900);
         assert_eq!(decided(running, run(901, None), false), Recovery::Ended);
+        // A start that was accepted since, though the end of that run could not be written.
+        let started = wish(DesiredState::Running, 1100);
+        assert_eq!(decided(started, run(901, None), false), Recovery::Start);
         let last = LastRun { restart_at_ms: Some(1300), ..run(901, Some(950)) };
         assert_eq!(decided(running, last, false), Recovery::Leave);
-        assert_eq!(decide(running, None, false, BOOT), Recovery::Leave);
+        assert_eq!(decide(running, None, false, false, BOOT), Recovery::Leave);
         assert!(starts_by_itself(running, BOOT));
         assert!(starts_by_itself(wish(DesiredState::Stopped, 900), BOOT));
         assert!(!starts_by_itself(wish(DesiredState::Stopped, 1100), BOOT));

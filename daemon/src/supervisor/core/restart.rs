@@ -1,4 +1,4 @@
-//! Whether a server that ended is started again, and when: a function of values, clock and dice
+//! Whether a server that ended is started again, and when: a function of values, clock and jitter
 //! passed in.
 //!
 //! ```text
@@ -15,8 +15,8 @@ use std::time::Duration;
 pub const HEALTHY: Duration = Duration::from_secs(60);
 /// The wait before the second restart; each after it is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// No wait is longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// No wait is longer, but for the quarter that jitter adds.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// When to start it again: the setting `restart`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub enum Decision {
     GiveUp,
 }
 
-/// Counts a failure and decides. `dice` is random, 0 to 1.
+/// Counts a failure and decides. `jitter` is random, 0 to 1.
 #[must_use]
 pub fn decide(
     mode: Mode,
@@ -85,7 +85,7 @@ pub fn decide(
     streak: Streak,
     ended: Ended,
     at: Moment,
-    dice: f64,
+    jitter: f64,
 ) -> (Streak, Decision) {
     let was_healthy = streak.ready_at.is_some_and(|ready| at.saturating_sub(ready) >= HEALTHY);
     let before = if was_healthy { 0 } else { streak.failures };
@@ -102,16 +102,16 @@ pub fn decide(
     };
     let again = wanted && may_help && failures < limit;
     let restarts = streak.restarts.saturating_add(u32::from(again));
-    let decision = if again { Decision::Again(wait(failures, dice)) } else { Decision::GiveUp };
+    let decision = if again { Decision::Again(wait(failures, jitter)) } else { Decision::GiveUp };
     (Streak { failures, restarts, ready_at: None }, decision)
 }
 
-/// How long to wait after so many failures in a row. The dice keep servers that fell together from
+/// How long to wait after so many failures in a row. The jitter keep servers that fell together from
 /// rising together.
-fn wait(failures: u32, dice: f64) -> Duration {
+fn wait(failures: u32, jitter: f64) -> Duration {
     let Some(doublings) = failures.checked_sub(2) else { return Duration::ZERO };
     let wait = FIRST_WAIT.saturating_mul(1 << doublings.min(10)).min(LONGEST_WAIT);
-    wait.mul_f64(0.75 + 0.5 * dice.clamp(0.0, 1.0))
+    wait.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -179,13 +179,13 @@ mod tests {
         #[test]
         fn no_row_of_failures_is_longer_than_the_limit(
             limit in 1u32..20,
-            dice in proptest::collection::vec(0.0f64..1.0, 40),
+            jitter in proptest::collection::vec(0.0f64..1.0, 40),
         ) {
             let mut streak = Streak::default();
             let mut again = 0;
-            for dice in dice {
+            for jitter in jitter {
                 let (next, decision) =
-                    decide(Mode::Always, limit, streak, CRASH, Moment::ZERO, dice);
+                    decide(Mode::Always, limit, streak, CRASH, Moment::ZERO, jitter);
                 streak = next;
                 match decision {
                     Decision::Again(wait) => {

@@ -46,6 +46,8 @@ pub(crate) struct Behaviour {
     pub(crate) tokens_per_second: f64,
     /// Say no more of an answer behind this many tokens, and stay busy with it for ever.
     pub(crate) stall_after_tokens: Option<u64>,
+    /// Write the path of each request beside the model.
+    pub(crate) note_requests: bool,
     /// Break off an answer, connection and all, behind this many tokens.
     pub(crate) cut_after_tokens: Option<u64>,
 }
@@ -121,6 +123,7 @@ impl Default for Behaviour {
             tokens: 16,
             tokens_per_second: 1000.0,
             stall_after_tokens: None,
+            note_requests: false,
             cut_after_tokens: None,
         }
     }

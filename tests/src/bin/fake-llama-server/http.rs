@@ -1,7 +1,7 @@
 //! The endpoints a supervisor uses, over TCP or a Unix socket; one thread per connection.
 
 use crate::behaviour::Health;
-use crate::life::Shared;
+use crate::life::{Shared, note};
 use serde_json::{Value, json};
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -116,6 +116,9 @@ fn read_request(connection: &mut BufReader<Box<dyn Connection>>) -> io::Result<O
 
 fn answer(request: &Request, to: &mut dyn Write, shared: &Shared) -> io::Result<()> {
     let health = shared.behaviour.health;
+    if shared.behaviour.note_requests {
+        note(&llamactl_tests::llama::fake_requests(&shared.model), &request.path);
+    }
     if !shared.ready.load(Ordering::SeqCst) {
         return error(to, 503, "unavailable_error", "Loading model");
     }

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -241,7 +242,7 @@ fn catch_signals(shared: &Arc<Shared>) {
                     _ = int.recv() => "INT",
                 };
                 seen += 1;
-                note_signal(&shared, name);
+                note(&llamactl_tests::llama::fake_signals(&shared.model), name);
                 if !shared.behaviour.ignore_term {
                     end_on_signal(&shared, seen);
                 }
@@ -264,10 +265,10 @@ fn end_on_signal(shared: &Shared, seen: u32) {
     });
 }
 
-fn note_signal(shared: &Shared, name: &str) {
-    let path = llamactl_tests::llama::fake_signals(&shared.model);
+/// Appends a line to a file beside the model, in one write.
+pub(crate) fn note(path: &Path, line: &str) {
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path) {
-        let _ = writeln!(file, "{name}");
+        let _ = file.write_all(format!("{line}\n").as_bytes());
     }
 }
 

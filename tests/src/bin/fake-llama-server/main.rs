@@ -4,6 +4,7 @@
 //! ```text
 //!   -m MODEL ──▶ MODEL.fake (JSON, optional): how to behave      see `behaviour`
 //!            ──▶ MODEL.signals: the name of each signal caught, one per line, appended
+//!            ──▶ MODEL.requests: the path of each request, likewise, where the behaviour says so
 //! ```
 //!
 //! The behaviour lies in a file beside the model, because a daemon that starts a llama-server gives

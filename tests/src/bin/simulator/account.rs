@@ -1,9 +1,10 @@
 //! The world's own account of failures, against which the policy's decisions are held.
 
-use crate::daemon::milliseconds;
-use crate::model::Promise;
+use crate::model::{Model, Promise};
 use crate::process::Ms;
-use crate::world::{Flow, World, broken};
+use crate::world::{Flow, World, broken, milliseconds};
+use llamactld::supervisor::core::driver::State;
+use llamactld::supervisor::core::limits::Limits;
 use llamactld::supervisor::core::machine::Phase;
 use llamactld::supervisor::core::restart::{Curable, Ended, HEALTHY, Mode};
 
@@ -18,12 +19,25 @@ pub(crate) struct Account {
     pub(crate) unhealthy_since: Option<Ms>,
     /// When the policy gave up a run that could have kept the promise, unless it has gone on since.
     pub(crate) given_up_at: Option<Ms>,
+    /// Which process the present run has got.
+    pub(crate) serial: Option<u32>,
+    /// The process that ended had just been taken over.
+    pub(crate) left_adopting: bool,
+}
+
+impl Model {
+    /// A start was refused, or the daemon ends: nobody relies on its running any more.
+    pub(crate) fn refused(&mut self) {
+        if matches!(self.promise, Promise::Run { .. }) {
+            self.promise = Promise::Nothing;
+        }
+    }
 }
 
 impl World {
     /// Holds the policy's decision about a failure against the world's own account.
-    pub(crate) fn account_for(&mut self, at: usize, after: &Phase, ended: Ended) -> Flow {
-        let now = self.now;
+    pub(crate) fn account_for(&mut self, at: usize, state: &State, ended: Ended) -> Flow {
+        let (now, after) = (self.now, &state.life.phase);
         let model = &mut self.models[at];
         let account = &mut model.account;
         let healthy_until = account.unhealthy_since.unwrap_or(now);
@@ -32,7 +46,7 @@ impl World {
             .is_some_and(|ready| healthy_until.saturating_sub(ready) >= milliseconds(HEALTHY));
         account.in_a_row = if was_healthy { 1 } else { account.in_a_row + 1 };
         // The end of a process that was to be replaced is no answer.
-        let serial = model.last.as_ref().and_then(|record| record.serial);
+        let serial = account.serial;
         let needed = match model.promise {
             Promise::Run { after_serial, .. } => after_serial,
             Promise::Nothing | Promise::Rest => 0,
@@ -41,7 +55,7 @@ impl World {
         account.given_up_at =
             (given_up && serial.is_none_or(|serial| serial > needed)).then_some(now);
         (account.ready_at, account.unhealthy_since) = (None, None);
-        let (row, limits) = (account.in_a_row, model.limits);
+        let (row, limits) = (account.in_a_row, Limits::of(&state.model.settings));
         let wanted = match limits.restart {
             Mode::Never => false,
             Mode::OnFailure => !ended.clean,
@@ -52,7 +66,7 @@ impl World {
             Curable::Once => row == 1,
             Curable::Yes => true,
         };
-        let closing = self.daemon.is_some_and(|daemon| daemon.closing.is_some());
+        let closing = state.life.closing;
         match after {
             Phase::Queued { .. } | Phase::Backoff { .. } => {
                 self.counts.restarts += 1;

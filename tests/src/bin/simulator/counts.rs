@@ -1,7 +1,7 @@
 //! How much happened, to see that histories are worth playing.
 
 use llamactl_protocol::server::State;
-use llamactld::supervisor::core::machine::Event;
+use llamactld::supervisor::core::driver::Event;
 use std::fmt;
 
 const STATES: [State; 11] = [
@@ -18,50 +18,22 @@ const STATES: [State; 11] = [
     State::Adopting,
 ];
 
-const EVENTS: [&str; 15] = [
-    "start",
-    "stop",
-    "restart",
-    "shutdown",
-    "adopt",
-    "resume",
-    "admitted",
-    "not made",
-    "health",
-    "announced",
-    "progress",
-    "idle",
-    "hung",
-    "timer",
-    "exit",
-];
+const EVENTS: [&str; 5] = ["start", "stop", "restart", "shutdown", "orders"];
 
-/// The place of an event in the table of what was met.
-fn column(event: &Event) -> usize {
+/// The place of an event in the table of what was met: what can come at any time.
+fn column(event: &Event) -> Option<usize> {
     match event {
-        Event::Start(_) => 0,
-        Event::Stop => 1,
-        Event::Restart(_) => 2,
-        Event::Shutdown => 3,
-        Event::Adopt { .. } => 4,
-        Event::Resume { .. } => 5,
-        Event::Admitted => 6,
-        Event::SpawnFailed { .. } => 7,
-        Event::Health(_) => 8,
-        Event::Announced => 9,
-        Event::Progress => 10,
-        Event::Idle => 11,
-        Event::Hung => 12,
-        Event::Timer => 13,
-        Event::Exited { .. } => 14,
+        Event::Start { .. } => Some(0),
+        Event::Stop { .. } => Some(1),
+        Event::Restart { .. } => Some(2),
+        Event::Shutdown { .. } => Some(3),
+        Event::Orders(_) => Some(4),
+        _ => None,
     }
 }
 
-/// The first of the events are what clients ask for.
-const ASKS: usize = 3;
-
 /// What happened, how often.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     /// Things that happened.
     pub(crate) steps: u64,
@@ -73,33 +45,24 @@ pub(crate) struct Counts {
     pub(crate) given_up: u64,
     /// Daemons that were killed.
     pub(crate) killed: u64,
-    /// Decisions of new daemons: kept, stopped, renewed, died, ended, started, resumed, left.
-    pub(crate) recovered: [u64; 8],
+    /// Records that a full disk did not take.
+    pub(crate) unwritten: u64,
+    /// Clocks that were set.
+    pub(crate) clocks: u64,
+    /// What new daemons made of models: taken over, being ended, died, started, resumed, left.
+    pub(crate) recovered: [u64; 6],
     /// Machines that were booted.
     pub(crate) boots: u64,
     met: [[u64; EVENTS.len()]; STATES.len()],
 }
 
-impl Default for Counts {
-    fn default() -> Self {
-        Counts {
-            steps: 0,
-            processes: 0,
-            restarts: 0,
-            given_up: 0,
-            killed: 0,
-            recovered: [0; 8],
-            boots: 0,
-            met: [[0; EVENTS.len()]; STATES.len()],
-        }
-    }
-}
-
 impl Counts {
     /// An event met a server in this state.
     pub(crate) fn meet(&mut self, state: State, event: &Event) {
-        if let Some(row) = STATES.iter().position(|other| *other == state) {
-            self.met[row][column(event)] += 1;
+        if let (Some(row), Some(column)) =
+            (STATES.iter().position(|other| *other == state), column(event))
+        {
+            self.met[row][column] += 1;
         }
     }
 
@@ -109,6 +72,8 @@ impl Counts {
         self.restarts += other.restarts;
         self.given_up += other.given_up;
         self.killed += other.killed;
+        self.unwritten += other.unwritten;
+        self.clocks += other.clocks;
         self.boots += other.boots;
         for (sum, more) in self.recovered.iter_mut().zip(other.recovered) {
             *sum += more;
@@ -124,21 +89,16 @@ impl Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { steps, processes, restarts, given_up, killed, boots, .. } = self;
+        let Counts { unwritten, clocks, .. } = self;
         writeln!(f, "  {steps} steps, {processes} processes made")?;
         writeln!(f, "  {restarts} restarts by policy, {given_up} times given up")?;
-        writeln!(f, "  {killed} daemons killed, {boots} boots")?;
-        let [kept, stopped, renewed, died, ended, started, resumed, left] = self.recovered;
-        writeln!(
-            f,
-            "  new daemons: {kept} kept, {stopped} stopped, {renewed} renewed, {died} died"
-        )?;
-        write!(
-            f,
-            "               {ended} ended, {started} started, {resumed} resumed, {left} left"
-        )?;
-        // The rest depends on what is there; asks can come at any time.
+        writeln!(f, "  {killed} daemons killed, {boots} boots, {clocks} clocks set")?;
+        writeln!(f, "  {unwritten} records not written for a full disk")?;
+        let [kept, ended, died, started, resumed, left] = self.recovered;
+        writeln!(f, "  new daemons: {kept} kept, {ended} ended or made anew, {died} died")?;
+        write!(f, "               {started} started, {resumed} resumed, {left} left")?;
         for (state, row) in STATES.iter().zip(self.met) {
-            for (event, _) in EVENTS.iter().zip(row).take(ASKS).filter(|(_, count)| *count == 0) {
+            for (event, _) in EVENTS.iter().zip(row).filter(|(_, count)| *count == 0) {
                 write!(f, "\n  never met: {event} while {}", state.as_str())?;
             }
         }

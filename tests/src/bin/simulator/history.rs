@@ -2,10 +2,12 @@
 
 use crate::asks::Ask;
 use crate::counts::Counts;
+use crate::ending::any_end;
 use crate::invariants;
-use crate::model::any_limits;
 use crate::planted::Bug;
-use crate::process::{Luck, any_end};
+use crate::process::Luck;
+use crate::registry::any_settings;
+use crate::task::somebody;
 use crate::world::{Flow, Halt, World};
 
 /// When nobody disturbs, everything rests after so many things more, and so much time.
@@ -46,36 +48,30 @@ pub(crate) fn play(
 fn disturb(world: &mut World) -> Flow {
     let at = world.rng.usize(0..world.models.len());
     if world.daemon.is_none() {
-        return match world.rng.u8(0..10) {
+        match world.rng.u8(0..10) {
             0..5 => world.daemon_starts(),
-            5 => {
-                if world.rng.u8(0..5) == 0 {
-                    world.reboot();
-                }
-                Ok(())
-            }
-            _ => pass(world),
-        };
+            5 if world.rng.u8(0..5) == 0 => world.reboot(),
+            5 => {}
+            _ => return pass(world),
+        }
+        return Ok(());
     }
     match world.rng.u16(0..1000) {
-        0..520 => pass(world),
-        520..620 => world.ask(at, Ask::Start).map(drop),
-        620..690 => world.ask(at, Ask::Stop).map(drop),
-        690..800 => world.ask(at, Ask::Restart).map(drop),
-        800..830 => {
-            world.models[at].limits = any_limits(&mut world.rng);
-            Ok(())
+        0..560 => return pass(world),
+        560..640 => world.ask(at, Ask::Start, somebody()),
+        640..700 => world.ask(at, Ask::Stop, somebody()),
+        700..780 => world.ask(at, Ask::Restart, somebody()),
+        780..790 => world.ask(at, Ask::Remove, somebody()),
+        790..815 => {
+            let settings = any_settings(&mut world.rng);
+            world.set(at, settings);
         }
-        830..850 => {
-            world.models[at].luck = Luck::any(&mut world.rng);
-            Ok(())
-        }
-        850..880 => {
+        815..835 => world.models[at].luck = Luck::any(&mut world.rng),
+        835..870 => {
             let ended = any_end(&mut world.rng);
             world.crash(at, ended);
-            Ok(())
         }
-        880..895 => {
+        870..885 => {
             let now = world.now;
             if let Some(process) = &mut world.models[at].process
                 && process.ended.is_none()
@@ -83,51 +79,57 @@ fn disturb(world: &mut World) -> Flow {
                 process.hang(now);
                 world.look_soon(at);
             }
-            Ok(())
         }
         // Time in which nothing is seen to happen, up to what is due next.
-        895..915 => {
+        885..905 => {
             let longest = world.rng.u64(0..120_000);
             let due = world.next().map_or(world.now + longest, |(due, ..)| due);
             world.now = world.now.max(due.min(world.now + longest));
-            Ok(())
         }
         // A look that sees nothing new.
-        915..930 => {
-            world.look_soon(at);
-            Ok(())
+        905..915 => world.look_soon(at),
+        915..925 => {
+            let full = world.rng.u64(0..20_000);
+            world.disk_full_until = world.now + full;
+            world.say(|| "the disk is full".to_owned());
         }
-        930..980 => {
-            world.fuse = Some(world.rng.u32(0..8));
-            Ok(())
+        925..930 => {
+            let day = if world.rng.bool() { 86_400_000 } else { -86_400_000 };
+            world.set_clock(day);
         }
-        980..987 => Err(Halt::Killed),
-        987..993 => world.shut_down(),
-        993..995 => {
-            world.reboot();
-            Ok(())
+        930..970 => world.fuse = Some(world.rng.u32(0..12)),
+        970..980 => return pass(world),
+        980..986 => return Err(Halt::Killed),
+        986..994 => {
+            let keeps = world.rng.bool();
+            world.shut_down(keeps);
         }
+        994..996 => world.reboot(),
         _ => {
-            let model = &world.models[at];
-            if model.life.phase.run().is_none() {
-                let id = world.models[at].id;
-                world.say(|| format!("model {id} is removed"));
-                world.admission.release(id);
-                world.replace(at);
+            for at in 0..world.models.len() {
+                world.ask(at, Ask::Start, somebody());
             }
-            Ok(())
         }
     }
+    Ok(())
 }
 
+/// Some things that are due happen: one start is a dozen of them.
 fn pass(world: &mut World) -> Flow {
-    world.advance().map(drop)
+    for _ in 0..world.rng.u8(1..8) {
+        world.advance()?;
+        if let Some(what) = invariants::after_step(world).err() {
+            return Err(Halt::Broken(what));
+        }
+    }
+    Ok(())
 }
 
 /// Nobody disturbs any more: everything comes to rest, in a state that answers what was asked.
 fn come_to_rest(world: &mut World, step: &mut u32) -> Result<(), String> {
     world.say(|| "from now on nobody disturbs".to_owned());
     world.fuse = None;
+    world.disk_full_until = 0;
     world.calm = true;
     for model in &mut world.models {
         if let Some(process) = &mut model.process {
@@ -138,8 +140,7 @@ fn come_to_rest(world: &mut World, step: &mut u32) -> Result<(), String> {
     let mut things = 0;
     loop {
         if world.daemon.is_none() {
-            let flow = world.daemon_starts();
-            world.survive(flow)?;
+            world.daemon_starts();
         }
         invariants::after_step(world)?;
         *step += 1;

@@ -2,13 +2,16 @@
 //! whether what must hold does.
 //!
 //! ```text
-//!   seed ─▶ a seed per history ─▶ history: clients, processes, kills ─▶ world: the daemon's pure
-//!                                     ╰─▶ invariants                     machine, policy, recovery
+//!   seed ─▶ a seed per history ─▶ history: clients, processes, kills, clocks, disks
+//!                                    │
+//!                                    ▼
+//!   the daemon's own: driver ◀─ execute ─▶ hands of the simulator ─▶ world ─▶ invariants
+//!                     ledger ◀── messages, late; orders, late and only the latest
 //! ```
 //!
-//! The machine, the restart policy, the admission and the recovery are the daemon's own; what does
-//! I/O is stood in for. A history that goes wrong is played again by its seed alone, and tells
-//! every step: `simulator --history SEED`.
+//! There is no driver here: a server's state is changed by the daemon's executor alone, which is
+//! lent hands that are always ready. A history that goes wrong is played again by its seed alone,
+//! and tells every step: `simulator --history SEED`.
 //!
 //! Random numbers come from `fastrand`: small, seeded, and the same on every machine.
 
@@ -16,15 +19,19 @@
 #![allow(clippy::print_stdout)]
 
 mod account;
+mod arbiter;
 mod asks;
 mod counts;
-mod daemon;
+mod ending;
+mod hands;
 mod history;
 mod invariants;
 mod model;
 mod planted;
 mod process;
 mod recovery;
+mod registry;
+mod task;
 mod world;
 
 use clap::{Parser, ValueEnum as _};

@@ -1,15 +1,18 @@
 //! A llama-server as a daemon can meet it: what it will do by itself, and what it does when told.
 
+use crate::ending::{CLEAN, End, KILLED, any_end};
 use fastrand::Rng;
 use llamactld::llama::Seen;
 use llamactld::supervisor::core::limits::Limits;
 use llamactld::supervisor::core::machine::RunId;
-use llamactld::supervisor::core::restart::{Curable, Ended};
+use llamactld::supervisor::core::restart::Curable;
 
 /// Milliseconds on the world's clock.
 pub(crate) type Ms = u64;
 /// Later than anything.
 pub(crate) const NEVER: Ms = Ms::MAX;
+/// How long a `/health` that turned bad stays so.
+pub(crate) const RELAPSE_MS: Ms = 700;
 
 /// What a process does at a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +63,13 @@ pub(crate) enum Luck {
     /// Three of ten end by themselves or hang.
     Mixed,
     /// They all end so.
-    Crashes(Ended),
+    Crashes(End),
     /// They all hang.
     Hangs,
-    /// Most cannot be made.
-    Unmade(Ended),
+    /// Most cannot be made ready, or not be made.
+    Unmade(Curable),
+    /// It is known before a start that it cannot be.
+    Unfit,
 }
 
 impl Luck {
@@ -74,17 +79,11 @@ impl Luck {
             9..12 => Luck::Mixed,
             12..16 => Luck::Crashes(any_end(rng)),
             16..18 => Luck::Hangs,
-            _ => Luck::Unmade(Ended { clean: false, ..any_end(rng) }),
+            18 => Luck::Unmade(
+                [Curable::Yes, Curable::Yes, Curable::Once, Curable::No][rng.usize(0..4)],
+            ),
+            _ => Luck::Unfit,
         }
-    }
-}
-
-pub(crate) fn any_end(rng: &mut Rng) -> Ended {
-    match rng.u8(0..10) {
-        0..5 => Ended { curable: Curable::Yes, clean: false },
-        5..7 => Ended { curable: Curable::Yes, clean: true },
-        7 => Ended { curable: Curable::Once, clean: false },
-        _ => Ended { curable: Curable::No, clean: false },
     }
 }
 
@@ -104,7 +103,7 @@ pub(crate) struct Process {
     /// The run in its marker.
     pub(crate) run: RunId,
     /// Counts the processes of a world.
-    pub(crate) serial: u64,
+    pub(crate) serial: u32,
     /// What `/health` says.
     pub(crate) shows: Seen,
     /// It said that it listens.
@@ -114,7 +113,7 @@ pub(crate) struct Process {
     /// Since when nothing moves.
     pub(crate) hung_since: Option<Ms>,
     /// How it ended; `None` while it lives.
-    pub(crate) ended: Option<Ended>,
+    pub(crate) ended: Option<End>,
     /// It was sent a KILL.
     pub(crate) killed: bool,
     /// It does not end at a KILL, ever.
@@ -125,7 +124,7 @@ pub(crate) struct Process {
     pub(crate) wrapper: bool,
     due: [Ms; ACTS.len()],
     hang_is_silent: bool,
-    crash: Ended,
+    crash: End,
     manners: Manners,
     terms: u8,
     progress_every: Ms,
@@ -139,7 +138,7 @@ impl Process {
     /// wrong does so within a minute of being ready, so that rows of failures end.
     pub(crate) fn any(
         run: RunId,
-        serial: u64,
+        serial: u32,
         now: Ms,
         luck: Luck,
         limits: &Limits,
@@ -202,7 +201,7 @@ impl Process {
                 let act = if rng.bool() { Act::Crash } else { Act::Hang };
                 set(act, any_time(rng));
             }
-            Luck::Good | Luck::Mixed | Luck::Unmade(_) => {}
+            Luck::Good | Luck::Mixed | Luck::Unmade(_) | Luck::Unfit => {}
         }
         let manners = match rng.u8(0..20) {
             0..16 => Manners::Polite,
@@ -269,7 +268,7 @@ impl Process {
             }
             Act::Relapse if self.shows == Seen::Healthy => {
                 self.shows = Seen::Loading;
-                self.due[Act::Healthy as usize] = now + 700;
+                self.due[Act::Healthy as usize] = now + RELAPSE_MS;
             }
             Act::Doze => {
                 match self.shows {
@@ -282,8 +281,8 @@ impl Process {
             Act::Announce => self.announced = true,
             Act::Hang => self.hang(now),
             Act::Crash => self.ended = Some(self.crash),
-            Act::Obey => self.ended = Some(Ended { curable: Curable::Yes, clean: true }),
-            Act::Die => self.ended = Some(Ended { curable: Curable::Yes, clean: false }),
+            Act::Obey => self.ended = Some(CLEAN),
+            Act::Die => self.ended = Some(KILLED),
             Act::Answer | Act::Relapse | Act::Idle => {}
         }
         before != self.shows
@@ -339,7 +338,7 @@ impl Process {
     }
 
     /// It ends at this moment, whatever was to come.
-    pub(crate) fn crash_now(&mut self, ended: Ended) {
+    pub(crate) fn crash_now(&mut self, ended: End) {
         self.ended = Some(ended);
     }
 

@@ -1,181 +1,199 @@
-//! A new daemon goes on where the last one was cut off.
+//! A new daemon goes on where the last one was cut off: each model's task is made in one way, at the
+//! first touch or in its turn; nothing is admitted before all open runs were looked at.
 
 use crate::asks::Ask;
-use crate::daemon::stamp;
-use crate::model::{Promise, Record};
+use crate::model::Promise;
 use crate::planted::Bug;
-use crate::process::Ms;
+use crate::process::{Ms, NEVER};
+use crate::registry::RunRow;
+use crate::task::{Task, somebody};
 use crate::world::{Daemon, Flow, Halt, World, any_bounds, broken};
+use llamactl_protocol::Actor;
 use llamactl_protocol::server::DesiredState;
-use llamactld::supervisor::core::admission::Admission;
-use llamactld::supervisor::core::machine::{self, Context, Event, Life, Phase};
-use llamactld::supervisor::core::recovery::{self, Next, Recovery};
-use llamactld::supervisor::core::restart::{Curable, Ended, Streak};
-use std::time::Duration;
+use llamactld::arbiter::ToArbiter;
+use llamactld::supervisor::core::driver::Beginning;
+use llamactld::supervisor::core::limits::autostart;
+use llamactld::supervisor::core::machine::{Phase, Then};
+use llamactld::supervisor::core::recovery::{self, Wanted};
 
 impl World {
-    /// A new daemon comes up and goes on where the last one was cut off.
-    pub(crate) fn daemon_starts(&mut self) -> Flow {
+    /// A new daemon comes up. Its socket is served at once.
+    pub(crate) fn daemon_starts(&mut self) {
         self.say(|| "a new daemon".to_owned());
-        self.daemon = Some(Daemon { closing: None });
         // It may have been configured anew.
         if self.rng.u8(0..5) == 0 {
-            (self.max_running, self.max_loading) = any_bounds(&mut self.rng);
+            self.bounds = any_bounds(&mut self.rng);
         }
-        self.admission = Admission::new(self.max_running, self.max_loading);
-        let first_of_boot = self.models.iter().all(|model| {
-            model
-                .last
-                .as_ref()
-                .is_none_or(|record| record.last.started_at_ms < stamp(self.booted_at))
-        });
-        for at in 0..self.models.len() {
-            self.recover(at)?;
+        let mut looking: Vec<i64> = (self.models.iter())
+            .filter(|model| {
+                let row = model.registry.desired.as_ref();
+                let is_open = |last: &RunRow| last.ended_at_ms.is_none();
+                row.is_some_and(|row| row.desired.state == DesiredState::Running)
+                    || model.registry.last.as_ref().is_some_and(is_open)
+            })
+            .map(|model| model.id)
+            .collect();
+        self.rng.shuffle(&mut looking);
+        let mut daemon = Daemon::new(self.bounds);
+        daemon.awaited.clone_from(&looking);
+        (daemon.looking, daemon.touch) = (looking, self.now + self.rng.u64(0..30));
+        daemon.is_fresh = self.rng.u8(0..3) == 0;
+        self.daemon = Some(daemon);
+        if self.bug == Some(Bug::EarlyAdmission) {
+            self.tell(None, ToArbiter::Recovered);
+        }
+        // In the instant its socket answers.
+        if self.rng.u8(0..6) == 0 {
+            for at in 0..self.models.len() {
+                self.ask(at, Ask::Start, somebody());
+            }
+        }
+    }
+
+    /// The next model is looked at, or all have been.
+    pub(crate) fn looks_on(&mut self) -> Flow {
+        let soon = self.now + self.rng.u64(1..30);
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        daemon.touch = soon;
+        if let Some(id) = daemon.looking.pop() {
+            if let Some(at) = self.models.iter().position(|model| model.id == id) {
+                self.touch(at);
+            }
+            return Ok(());
+        }
+        let is_unknown = |id: &i64| {
+            let model = self.models.iter().find(|model| model.id == *id);
+            model.and_then(|model| model.task.as_ref()).is_some_and(|task| task.state.is_none())
+        };
+        if daemon.awaited.iter().any(is_unknown) {
+            return Ok(());
+        }
+        (daemon.touch, daemon.recovered) = (NEVER, true);
+        let is_fresh = daemon.is_fresh && daemon.ends.is_none();
+        self.end_strays()?;
+        if self.bug != Some(Bug::EarlyAdmission) {
+            self.tell(None, ToArbiter::Recovered);
         }
         for at in 0..self.models.len() {
             let model = &self.models[at];
-            let booted_at_ms = stamp(self.booted_at);
-            if first_of_boot
-                && model.autostart
-                && model.life.phase.rests()
-                && recovery::starts_by_itself(model.wanted, booted_at_ms)
+            let desired = model.registry.desired.as_ref().map(|row| Wanted {
+                state: row.desired.state,
+                at_ms: row.desired.at_ms,
+                restart_requested: row.restart_requested,
+            });
+            if is_fresh
+                && autostart(&model.registry.model.settings)
+                && recovery::starts_by_itself(desired, self.wall_of(self.booted_at))
             {
-                self.ask(at, Ask::Start)?;
+                self.ask(at, Ask::Start, Actor::Boot);
             }
         }
         Ok(())
     }
 
-    fn recover(&mut self, at: usize) -> Flow {
+    /// Kills what no task looks after.
+    fn end_strays(&mut self) -> Flow {
         let now = self.now;
+        for model in &mut self.models {
+            let is_known = model.task.as_ref().is_some_and(|task| task.live.is_some());
+            if !is_known && let Some(process) = model.process.take() {
+                if !model.unwritten && process.ended.is_none() {
+                    return broken!("a process is there that nothing written tells of");
+                }
+                model.stray = Some(process);
+            }
+            if let Some(stray) = &mut model.stray {
+                stray.stay_awake();
+                stray.kill(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a model's new task reads and finds.
+    pub(crate) fn beginning(&mut self, at: usize) -> Flow<Beginning> {
+        let (now, wall, boot) = (self.now, self.wall_ms(), self.boot);
+        let booted = self.wall_of(self.booted_at);
         let model = &mut self.models[at];
         // What a wrapper left bears the marker of the run; one whose process was never written
         // down is found by it.
-        if let (Some(record), None, Some(stray)) = (&model.last, &model.process, &model.stray)
-            && record.run == stray.run
-            && !record.last.was_made
-            && record.last.ended_at_ms.is_none()
+        if let (Some(last), None, Some(stray)) =
+            (&model.registry.last, &model.process, &model.stray)
+            && last.id == stray.run
+            && last.process.is_none()
+            && last.ended_at_ms.is_none()
         {
             model.process = model.stray.take();
         }
-        if let Some(stray) = &mut model.stray {
-            stray.kill(now);
+        let last = model.registry.last.as_ref();
+        let is_open = last.filter(|last| last.ended_at_ms.is_none());
+        let found = model.process.as_ref().filter(|process| {
+            process.ended.is_none() && is_open.is_some_and(|last| last.id == process.run)
+        });
+        let found = found.map(|process| process.serial);
+        // A full disk did not take the run of what is there: no task can find it.
+        if found.is_none() && model.unwritten && model.process.is_some() {
+            model.stray = model.process.take();
         }
-        let found = model.process.is_some();
-        if let Some(process) = &model.process
-            && model.last.as_ref().is_none_or(|record| record.run != process.run)
-        {
-            return broken!("a process is there that nothing written tells of");
+        let written = model.registry.read(boot, model.on_tcp);
+        let desired_at = written.desired.as_ref().map(|desired| desired.at_ms);
+        let booted_at_ms = written.booted_at_ms(booted);
+        // A clock that was set since makes of it what was wanted before the boot, or after, where no
+        // run of this boot tells better: nothing that is written does.
+        let seems_of_this_boot = desired_at.is_some_and(|at| at >= booted_at_ms);
+        // So does an end that a full disk did not take: it looks as if it were yet to be decided.
+        let runs = written.desired.as_ref().is_some_and(|it| it.state == DesiredState::Running);
+        let is_told_wrong = seems_of_this_boot != (model.desired_in_boot == boot);
+        if runs && (is_told_wrong || model.unwritten && model.promise != Promise::Rest) {
+            model.promise = Promise::Nothing;
         }
-        let seen = found && self.bug != Some(Bug::BlindDaemon);
-        let last = model.last.as_ref().map(|record| record.last);
-        let right = recovery::decide(model.wanted, last, seen, stamp(self.booted_at));
-        let decision = Bug::recovery(self.bug, last, right);
-        let failed = model.last.as_ref().is_some_and(|record| record.failed)
-            && model.wanted.is_some_and(|wanted| wanted.state == DesiredState::Running);
-        let record = model.last.as_ref();
-        model.life = Life {
-            phase: if failed { Phase::Failed } else { Phase::Stopped },
-            desired: model.wanted.map(|wanted| wanted.state),
-            streak: Streak {
-                failures: record.map_or(0, |record| record.failures),
-                restarts: record.map_or(0, |record| record.restarts),
-                ready_at: record.and_then(|record| record.ready_at).map(Duration::from_millis),
-            },
-            closing: false,
-        };
         // The row goes on as it was written; what was not written the new daemon cannot know.
-        model.account.in_a_row = model.life.streak.failures;
-        model.account.ready_at = record
-            .filter(|record| record.last.ended_at_ms.is_none())
-            .and_then(|record| record.ready_at);
+        // A clock that was set back makes no time that is written one to come.
+        let times =
+            last.map_or([None; 3], |it| [Some(it.started_at_ms), it.ready_at_ms, it.ended_at_ms]);
+        let wall = times.into_iter().chain([desired_at]).flatten().fold(wall, i64::max);
+        let ago = |ready: i64| Ms::try_from(wall.saturating_sub(ready)).ok();
+        model.account.in_a_row = last.map_or(0, |last| last.failures);
+        model.account.ready_at = is_open
+            .and_then(|last| last.ready_at_ms)
+            .and_then(ago)
+            .map(|ago| now.saturating_sub(ago));
         model.account.unhealthy_since = None;
-        let run = record.map(|record| record.run.clone()).unwrap_or_default();
-        let was_ready = record.is_some_and(|record| record.ready_at.is_some());
-        let (id, name) = (model.id, model.name.clone());
-        self.say(|| format!("model {id}: {decision:?}"));
-        self.counts.recovered[match decision {
-            Recovery::Adopt(Next::Keep) => 0,
-            Recovery::Adopt(Next::Stop) => 1,
-            Recovery::Adopt(Next::Renew) => 2,
-            Recovery::Died => 3,
-            Recovery::Ended => 4,
-            Recovery::Start => 5,
-            Recovery::Resume(_) => 6,
-            Recovery::Leave => 7,
-        }] += 1;
-        match decision {
-            Recovery::Adopt(next) => {
-                self.models[at].adopted = true;
-                self.admission.take(id, &name);
-                self.take(at, Event::Adopt { run, was_ready })?;
-                if self.bug == Some(Bug::FreshAdoption) {
-                    self.models[at].life.streak.ready_at = None;
-                }
-                self.look_soon(at);
-                match next {
-                    Next::Keep => Ok(()),
-                    Next::Stop => self.take(at, Event::Stop),
-                    Next::Renew => {
-                        if let (Promise::Run { after_serial, .. }, Some(process)) =
-                            (self.models[at].promise, &self.models[at].process)
-                            && process.serial > after_serial
-                        {
-                            return broken!("renewed although it is what was asked for");
-                        }
-                        let next = self.new_run();
-                        self.models[at].account.in_a_row = 0;
-                        self.take(at, Event::Restart(next))
-                    }
-                }
-            }
-            Recovery::Died => {
-                self.admission.take(id, &name);
-                self.models[at].adopted = true;
-                // Nothing is there, so nothing may be shown as if it were: the two are one step.
-                let context =
-                    Context { at: self.moment(), dice: 0.5, limits: self.models[at].limits };
-                let life = std::mem::take(&mut self.models[at].life);
-                let (life, _) = machine::step(life, Event::Adopt { run, was_ready }, &context);
-                self.models[at].life = life;
-                let ended = Ended { curable: Curable::Yes, clean: false };
-                let next = self.new_run();
-                self.ended(at, Event::Exited { ended, next }, ended)
-            }
-            Recovery::Ended => {
-                self.risk()?;
-                self.write_off(at, None);
-                Ok(())
-            }
-            Recovery::Start => {
-                self.risk()?;
-                // Should this daemon die before the wish is written anew, the next one goes on.
-                self.write_off(at, Some(now));
-                if !self.ask(at, Ask::Start)? {
-                    self.models[at].promise = Promise::Nothing;
-                }
-                Ok(())
-            }
-            Recovery::Resume(at_ms) => {
-                self.admission.take(id, &name);
-                let at_time = u64::try_from(at_ms).unwrap_or(0);
-                let after = Duration::from_millis(at_time.saturating_sub(now));
-                let run = self.new_run();
-                self.take(at, Event::Resume { run, after })
-            }
-            Recovery::Leave => Ok(()),
-        }
+        model.account.serial = last.and_then(|last| Some(last.process?.0)).or(found);
+        let beginning = Beginning { written, found, booted_at_ms, replace: false };
+        Ok(Bug::beginning(self.bug, beginning))
     }
 
-    /// Ends the record of a run whose process is not there any more.
-    fn write_off(&mut self, at: usize, restart_at: Option<Ms>) {
-        let now = self.now;
-        if let Some(Record { last, .. }) = &mut self.models[at].last
-            && last.ended_at_ms.is_none()
-        {
-            last.ended_at_ms = Some(stamp(now));
-            last.restart_at_ms = restart_at.map(stamp);
+    /// A new task has gone on where the last daemon was cut off.
+    pub(crate) fn has_begun(&mut self, at: usize) -> Flow {
+        let model = &mut self.models[at];
+        let phase = model.task.as_ref().and_then(Task::phase);
+        let Some(phase) = phase else { return Ok(()) };
+        let is_new_row = match phase {
+            Phase::Queued { .. } => true,
+            Phase::Stopping { then, .. } => matches!(then, Then::Start(_)),
+            _ => false,
+        };
+        if is_new_row {
+            model.account.in_a_row = 0;
         }
+        if let (Phase::Stopping { then: Then::Start(_), .. }, Promise::Run { after_serial, .. }) =
+            (phase, model.promise)
+            && !model.unwritten
+            && model.task.as_ref().and_then(|task| task.live).is_some_and(|live| !live.blind)
+            && model.process.as_ref().is_some_and(|process| process.serial > after_serial)
+        {
+            return broken!("made anew although it is what was asked for");
+        }
+        self.counts.recovered[match phase {
+            Phase::Adopting { .. } => 0,
+            Phase::Stopping { .. } => 1,
+            Phase::Ended { .. } => 2,
+            Phase::Queued { .. } => 3,
+            Phase::Backoff { .. } => 4,
+            _ => 5,
+        }] += 1;
+        Ok(())
     }
 
     /// What was being done when the daemon was killed stays as far as it came.

@@ -1,9 +1,10 @@
 //! What one answer shows is of one moment, and what changed is told in order with what is now.
 
 use super::*;
+use crate::clock::now_ms;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::event::EventKind;
-use llamactl_protocol::server::DesiredState;
+use llamactl_protocol::server::{Desired, DesiredState};
 
 /// A writer changes a model and the defaults together, over and over, while a reader looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,13 +132,8 @@ async fn a_refusal_stands_until_a_run_or_another_request() {
         (desired.desired.state, desired.refusal),
         (DesiredState::Running, Some(cause.clone()))
     );
-    let stop = registry.put_desired(
-        model.id,
-        DesiredState::Stopped,
-        Actor::Policy,
-        false,
-        BTreeMap::new(),
-    );
+    let stop =
+        registry.put_desired(model.id, wanted(DesiredState::Stopped), false, BTreeMap::new());
     stop.await.unwrap();
     assert_eq!(registry.desired(model.id).await.unwrap().unwrap().refusal, None);
     // It leaves what is wanted as it is.
@@ -151,13 +147,8 @@ async fn a_refusal_stands_until_a_run_or_another_request() {
     registry.remove_model(model.id, Actor::Policy).await.unwrap();
     let gone = refuse(model.id).await.unwrap_err();
     assert!(matches!(gone, StoreError::ModelNotFound(_)), "{gone}");
-    let start = registry.put_desired(
-        model.id,
-        DesiredState::Running,
-        Actor::Policy,
-        false,
-        BTreeMap::new(),
-    );
+    let start =
+        registry.put_desired(model.id, wanted(DesiredState::Running), false, BTreeMap::new());
     let gone = start.await.unwrap_err();
     assert!(matches!(gone, StoreError::ModelNotFound(_)), "{gone}");
 }
@@ -178,4 +169,8 @@ async fn a_runtime_that_somebody_else_changed_is_not_changed_over() {
     let lost = change("2").await.unwrap_err();
     assert!(matches!(lost, StoreError::RevisionConflict { expected: 1, found: 2, .. }), "{lost}");
     assert_eq!(registry.named_runtime("r").await.unwrap().unwrap().environment["A"], "1");
+}
+
+fn wanted(state: DesiredState) -> Desired {
+    Desired { state, by: Actor::Policy, at_ms: now_ms() }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::event::EventKind;
+use llamactl_protocol::server::Demand;
 use llamactl_protocol::server::Endpoint;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;

@@ -1,0 +1,72 @@
+//! What is written of a server, as the driver reads it.
+
+use super::Context;
+use super::core::driver::{LastRun, State, Written, snapshot};
+use super::plan::facts_of;
+use crate::clock::now_ms;
+use crate::os::process::booted_at_ms;
+use crate::store::registry::RunRecord;
+use llamactl_protocol::Failure;
+use llamactl_protocol::server::Server;
+use std::sync::Arc;
+
+impl Context {
+    /// What is written of a model's server, read at one moment, and the record of its last run;
+    /// `None` when the model is gone.
+    pub(super) async fn written(
+        &self,
+        model_id: i64,
+    ) -> Result<Option<(Written, Option<RunRecord>)>, Failure> {
+        let Some(stored) = self.registry.stored_server(model_id).await? else { return Ok(None) };
+        let boot_id = self.boot_id.as_deref();
+        let last = match &stored.last_run {
+            // A build that is gone leaves unknown whether it had devices.
+            Some(run) if run.ended_at_ms.is_none() => {
+                let build = self.registry.runtime(run.runtime_id).await.ok().flatten();
+                Some(last_run(run, build.map(|build| !build.devices.is_empty()), boot_id))
+            }
+            Some(run) => Some(last_run(run, None, boot_id)),
+            None => None,
+        };
+        let (desired, restart_requested, overrides, refusal) = match stored.desired {
+            Some(it) => (Some(it.desired), it.restart_requested, it.overrides, it.refusal),
+            None => Default::default(),
+        };
+        let written = Written {
+            model: Arc::new(stored.model),
+            defaults: Arc::new(stored.defaults),
+            desired,
+            restart_requested,
+            overrides: Arc::new(overrides),
+            refusal: refusal.map(Arc::new),
+            last,
+        };
+        Ok(Some((written, stored.last_run)))
+    }
+
+    /// When this boot began, as far as a model's records go.
+    pub(super) fn booted_at_ms(written: &Written) -> i64 {
+        written.booted_at_ms(booted_at_ms())
+    }
+
+    /// A server before its task has looked whether its process is there.
+    pub(super) fn unexamined_state(&self, written: &Written) -> State {
+        State::unexamined(written, Context::booted_at_ms(written), now_ms())
+    }
+
+    /// The same, as it is shown.
+    pub(super) fn unexamined(&self, written: &Written) -> Server {
+        snapshot(&self.unexamined_state(written))
+    }
+}
+
+fn last_run(run: &RunRecord, build_has_devices: Option<bool>, boot_id: Option<&str>) -> LastRun {
+    LastRun {
+        facts: facts_of(run, build_has_devices, boot_id),
+        endpoint: run.endpoint.clone(),
+        cause: run.cause.clone().map(Arc::new),
+        failures: run.failures,
+        restarts: run.restarts,
+        restart_at_ms: run.restart_at_ms,
+    }
+}

@@ -57,6 +57,10 @@ pub struct RuntimeEntry {
     pub named_by_defaults: bool,
     /// When it was added; `null` for the one that needs no adding.
     pub added_at_ms: Option<UnixMs>,
+    /// Counts its changes; pass it as `if_revision` to change only what you have seen. `null` for
+    /// the one that needs no adding.
+    #[serde(default)]
+    pub revision: Option<i64>,
 }
 
 /// A setting of a model that a build does not take.
@@ -186,6 +190,9 @@ pub struct RuntimeSet {
     /// Keys to take back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unset: Vec<String>,
+    /// Change only if the runtime is still at this revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_revision: Option<i64>,
 }
 
 /// A runtime after a change.

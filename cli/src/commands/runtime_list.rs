@@ -115,6 +115,7 @@ pub(crate) mod tests {
             models: vec![],
             named_by_defaults: false,
             added_at_ms: Some(1),
+            revision: None,
         }
     }
 

@@ -16,7 +16,7 @@ use llamactl_protocol::runtime::{RuntimeChanged, RuntimeSet};
 #[command(after_help = more!(
     "llamactl runtime set cuda env.CUDA_VISIBLE_DEVICES=0,1",
     "llamactl runtime set vulkan env.GGML_VK_VISIBLE_DEVICES=0";
-    "0 done  2 not env.NAME=VALUE  3 no such runtime  5 a variable refused  6 daemon unreachable"
+    "0 done  2 not env.NAME=VALUE  3 no such runtime  4 changed by somebody else  5 a variable refused  6 daemon unreachable"
 ))]
 pub(crate) struct Set {
     /// A runtime
@@ -25,13 +25,16 @@ pub(crate) struct Set {
     /// Variables
     #[arg(required = true, value_name = "env.NAME=VALUE", allow_hyphen_values = false)]
     settings: Vec<String>,
+    /// Change only if the runtime is still at this revision
+    #[arg(long, value_name = "N")]
+    if_revision: Option<i64>,
 }
 
 /// Sets variables.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
     let set = settings::parse(&args.settings)?;
     let daemon = reach.daemon(Autostart::Always).await?;
-    let params = RuntimeSet { name: args.name, set, unset: vec![] };
+    let params = RuntimeSet { name: args.name, set, unset: vec![], if_revision: args.if_revision };
     let changed = daemon.call(&params).await?;
     tell(output, &changed)
 }

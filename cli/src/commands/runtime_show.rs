@@ -63,6 +63,7 @@ fn facts(detail: &RuntimeDetail) -> Facts {
     facts.add("name", format!("{}{default}", runtime.name));
     facts.add_known("path", runtime.path.as_ref().map(ToString::to_string));
     facts.add_known("version", runtime.version.clone());
+    facts.add_known("revision", runtime.revision.map(|revision| revision.to_string()));
     facts.add(
         "state",
         match &runtime.problem {

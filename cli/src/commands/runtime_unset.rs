@@ -13,7 +13,7 @@ use llamactl_protocol::runtime::RuntimeSet;
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl runtime unset cuda env.CUDA_VISIBLE_DEVICES";
-    "0 done  3 no such runtime  5 not env.NAME  6 daemon unreachable"
+    "0 done  3 no such runtime  4 changed by somebody else  5 not env.NAME  6 daemon unreachable"
 ))]
 pub(crate) struct Unset {
     /// A runtime
@@ -22,12 +22,20 @@ pub(crate) struct Unset {
     /// Keys of variables
     #[arg(required = true, value_name = "env.NAME")]
     keys: Vec<String>,
+    /// Change only if the runtime is still at this revision
+    #[arg(long, value_name = "N")]
+    if_revision: Option<i64>,
 }
 
 /// Takes variables back.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Unset) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
-    let params = RuntimeSet { name: args.name, unset: args.keys, ..RuntimeSet::default() };
+    let params = RuntimeSet {
+        name: args.name,
+        unset: args.keys,
+        if_revision: args.if_revision,
+        ..RuntimeSet::default()
+    };
     let changed = daemon.call(&params).await?;
     tell(output, &changed)
 }

@@ -3,6 +3,7 @@
 use super::registration::Counters;
 use crate::library::Library;
 use crate::metrics::Metrics;
+use crate::models::Models;
 use crate::store::registry::Registry;
 use crate::supervisor::Supervisor;
 use llamactl_protocol::daemon::ConfigReport;
@@ -16,8 +17,10 @@ use tokio::sync::watch;
 pub struct App {
     /// The registry.
     pub registry: Registry,
+    /// Changing models, defaults and runtimes.
+    pub models: Models,
     /// Finding models, and looking after their files.
-    pub models: Library,
+    pub library: Library,
     /// The servers.
     pub supervisor: Supervisor,
     /// The metrics loop.

@@ -1,7 +1,6 @@
 //! `model.export`, `model.import`, `model.document`, `model.put_document`.
 
-use super::model::shown;
-use super::model_settings::change;
+use super::model::{answer, shown};
 use super::registration::Caller;
 use crate::api::app::App;
 use crate::transfer::{edit, export, import};
@@ -24,15 +23,7 @@ pub(super) async fn import(
     caller: Caller,
     import: ModelImport,
 ) -> Result<Imported, Failure> {
-    let by = caller.actor;
-    let outcome = import::run(&app.registry, import, by).await?;
-    if let Some(defaults) = &outcome.done.defaults {
-        app.supervisor.defaults_changed(&defaults.settings).await;
-    }
-    for model in &outcome.done.models {
-        app.supervisor.model_changed(model).await;
-    }
-    Ok(outcome.imported)
+    import::run(&app.models, &app.registry, import, caller.actor).await
 }
 
 pub(super) async fn document(
@@ -61,8 +52,6 @@ pub(super) async fn put_document(
     }
     let edited = edit::read_document(&put.text, &model, revision)?;
     let what = Some("edited".to_owned());
-    let by = caller.actor;
-    change(app, &model.name, &edited.change, what, by)
-        .await
-        .map_err(|failure| edited.placed(failure))
+    let changed = app.models.change(&model.name, &edited.change, what, caller.actor).await;
+    answer(app, changed.map_err(|failure| edited.placed(failure))?).await
 }

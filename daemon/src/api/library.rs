@@ -1,17 +1,15 @@
 //! `scan.*`, `library.*`, `model.verify`
 
 use super::registration::{Caller, Emission, Source};
-use super::validation;
 use crate::api::app::App;
 use crate::library::places::tidy;
 use crate::library::{Request, Scan};
-use crate::models;
 use llamactl_protocol::library::{
     Forgotten, LibraryCache, LibraryDirectory, LibraryForget, LibraryList, LibraryPlaces,
     ModelVerify, Progress, ScanFollow, ScanItem, Verified,
 };
 use llamactl_protocol::model::SettingsChange;
-use llamactl_protocol::options::{Settings, rules};
+use llamactl_protocol::options::Settings;
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use std::fs;
 use std::io;
@@ -22,15 +20,11 @@ use tokio::task::spawn_blocking;
 const MAX_DIRECTORIES: usize = 256;
 
 pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<Scanning, Failure> {
-    rules::check_given(&scan.settings)?;
     let change = SettingsChange { set: scan.settings, ..SettingsChange::default() };
-    let validated = validation::validate(&app.registry, &change, &Settings::new()).await?;
-    if validated.checked.path.is_some() {
+    let checked = app.models.validate(&change, &Settings::new()).await?;
+    if checked.path.is_some() {
         return Err(Failure::new(Kind::InvalidValue, "what is found has files of its own"));
     }
-    let none = Settings::new();
-    let away = models::put_away(app.registry.secrets(), validated.checked.set, &none).await?;
-    let settings = away.settings;
     let by = caller.actor;
     let directories = directories(scan.directories).await?;
     if scan.remember {
@@ -42,9 +36,9 @@ pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<
         remembered: scan.remembered,
         caches: scan.caches,
         add: scan.add,
-        settings,
+        settings: checked.set,
     };
-    Ok(Scanning { begun: false, scan: app.models.scan(request, by) })
+    Ok(Scanning { begun: false, scan: app.library.scan(request, by) })
 }
 
 /// The directories that were named, if they can be looked through.
@@ -108,14 +102,14 @@ impl Source for Scanning {
         match self.scan.next().await {
             Ok(Some(data)) => Emission::Change { cursor: None, data },
             Ok(None) => Emission::done(None),
-            Err(error) => Emission::failed(None, error.into()),
+            Err(failure) => Emission::failed(None, failure),
         }
     }
 }
 
 pub(super) async fn list(app: &App, _: Caller, _: LibraryList) -> Result<LibraryPlaces, Failure> {
     let directories = app.registry.remembered_dirs().await?;
-    let caches: Vec<_> = app.models.caches().to_vec();
+    let caches: Vec<_> = app.library.caches().to_vec();
     let there = spawn_blocking(move || {
         caches.into_iter().filter(|cache| cache.path.is_dir()).collect::<Vec<_>>()
     });
@@ -151,5 +145,5 @@ pub(super) async fn verify(
     verify: ModelVerify,
 ) -> Result<Verified, Failure> {
     let model = app.registry.model(&verify.model).await?;
-    app.models.verify(&model, caller.actor).await
+    app.library.verify(&model, caller.actor).await
 }

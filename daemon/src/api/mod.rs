@@ -16,13 +16,12 @@ mod metrics;
 mod model;
 mod model_history;
 mod model_settings;
-mod old_build;
 mod page;
 mod registration;
 mod resolved;
+mod running;
 mod runtime;
 mod server;
-mod validation;
 
 use crate::metrics::Stopped;
 use llamactl_protocol::{Failure, Kind};

@@ -1,16 +1,15 @@
 //! `model.history`, `model.diff`, `model.rollback`: what a model was like.
 
-use super::model_settings::change;
+use super::model::answer;
 use super::page;
 use super::registration::Caller;
 use crate::api::app::App;
-use crate::store::registry::Registry;
+use llamactl_protocol::Failure;
 use llamactl_protocol::model::{
-    Changed, Difference, Model, ModelDiff, ModelHistory, ModelRollback, Revision, RevisionDiff,
-    RevisionPage, SettingsChange,
+    Changed, Difference, ModelDiff, ModelHistory, ModelRollback, Revision, RevisionDiff,
+    RevisionPage,
 };
 use llamactl_protocol::options::{layers, secret};
-use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::{Value, json};
 
 pub(super) async fn history(
@@ -30,8 +29,8 @@ pub(super) async fn diff(app: &App, _: Caller, diff: ModelDiff) -> Result<Revisi
     let model = app.registry.model(&diff.model).await?;
     let to = diff.to.unwrap_or(model.revision);
     let from = diff.from.unwrap_or(to - 1);
-    let (before, after) =
-        (revision(&app.registry, &model, from).await?, revision(&app.registry, &model, to).await?);
+    let before = app.models.revision(&model, from).await?;
+    let after = app.models.revision(&model, to).await?;
     Ok(RevisionDiff { model: model.name, from, to, changes: differences(&before, &after) })
 }
 
@@ -40,33 +39,7 @@ pub(super) async fn rollback(
     caller: Caller,
     rollback: ModelRollback,
 ) -> Result<Changed, Failure> {
-    let model = app.registry.model(&rollback.model).await?;
-    let to = rollback.to.unwrap_or(model.revision - 1);
-    let then = revision(&app.registry, &model, to).await?;
-    let mut set = then.settings.clone();
-    if then.path != model.path {
-        set.insert("path".to_owned(), json!(then.path));
-    }
-    let gone = model.settings.keys().filter(|key| !then.settings.contains_key(*key));
-    let back = SettingsChange {
-        unset: gone.cloned().collect(),
-        set,
-        // What was looked at is what is changed.
-        if_revision: Some(rollback.if_revision.unwrap_or(model.revision)),
-        ..SettingsChange::default()
-    };
-    let what = Some(format!("back to revision {to}"));
-    change(app, &rollback.model, &back, what, caller.actor).await
-}
-
-async fn revision(registry: &Registry, model: &Model, number: i64) -> Result<Revision, Failure> {
-    registry.revision(model.id, number).await?.ok_or_else(|| {
-        Failure::new(
-            Kind::RevisionNotFound,
-            format!("{} has no revision {number}; it is at {}", model.name, model.revision),
-        )
-        .hint(Hint::run("see which there are", ["llamactl", "model", "history", &model.name]))
-    })
+    answer(app, app.models.roll_back(rollback, caller.actor).await?).await
 }
 
 fn shown(revision: Revision) -> Revision {

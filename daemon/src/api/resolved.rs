@@ -4,24 +4,24 @@ use crate::api::app::App;
 use crate::llama::ReportedSettings;
 use crate::models::{self, Layers};
 use llamactl_protocol::Failure;
-use llamactl_protocol::model::{Model, ResolvedSetting, SettingSource};
+use llamactl_protocol::model::{ResolvedSetting, SettingSource};
 use llamactl_protocol::options::layers::{Layer, differences, origin};
 use llamactl_protocol::options::{Build, Group, Setting, Settings, catalogue, find, secret};
 use llamactl_protocol::server::Server;
 use serde_json::Value;
 
-/// The settings of a model: with a group all of it, else those that anybody set or the running
+/// The settings of a model that lie on these layers: with a group all of it, else those that anybody set or the running
 /// server reports.
 pub(super) async fn resolve(
     app: &App,
-    model: &Model,
+    model_id: i64,
+    layers: Layers,
     server: &Server,
     group: Option<Group>,
 ) -> Result<Vec<ResolvedSetting>, Failure> {
-    let layers = Layers::of(&app.registry, model, Settings::new()).await?;
     let (build, _) = models::build_of(&app.registry, &layers.standing()).await.unwrap_or_default();
-    let run = app.registry.last_run(model.id).await?.filter(|run| run.ended_at_ms.is_none());
-    let reported = app.supervisor.reported(model.id).await.unwrap_or_default();
+    let run = app.registry.last_run(model_id).await?.filter(|run| run.ended_at_ms.is_none());
+    let reported = app.supervisor.reported(model_id).await.unwrap_or_default();
     let started = run.as_ref().map(|run| {
         let with = Layers {
             defaults: run.settings.clone(),

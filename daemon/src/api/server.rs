@@ -1,7 +1,7 @@
 //! `server.*`
 
 use super::registration::{Caller, Emission, Latest, Source};
-use super::{old_build, page, validation};
+use super::{page, running};
 use crate::api::app::App;
 use crate::clock::now_ms;
 use crate::supervisor::{Accepted as Outcome, Supervisor};
@@ -34,14 +34,14 @@ pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<Serve
     };
     let (mut items, more) = page::cut(servers, limit);
     let next = items.last().filter(|_| more).map(|server| server.model.clone());
-    old_build::warn(app, &mut items).await;
+    running::complete(app, &mut items).await;
     Ok(ServerPage { items, next })
 }
 
 pub(super) async fn show(app: &App, _: Caller, show: ServerShow) -> Result<Server, Failure> {
     let model = app.registry.model(&show.model).await?;
     let mut server = app.supervisor.server(&model).await?;
-    old_build::warn(app, std::slice::from_mut(&mut server)).await;
+    running::complete(app, std::slice::from_mut(&mut server)).await;
     Ok(server)
 }
 
@@ -87,9 +87,9 @@ pub(super) async fn restart(
 /// loaded, llama-server will say.
 async fn read_anew(app: &App, model: &Model, by: Actor) -> Result<(), Failure> {
     let mut looked_at = [model.clone()];
-    app.models.look_at(&mut looked_at).await?;
+    app.library.look_at(&mut looked_at).await?;
     if looked_at[0].file_state == Some(FileState::Changed) {
-        app.models.verify(model, by).await?;
+        app.library.verify(model, by).await?;
     }
     Ok(())
 }
@@ -109,7 +109,6 @@ async fn overrides(
         return Err(Failure::new(Kind::NotAllowed, "settings for one run need admin access")
             .hint("start it without --set, or ask the daemon's owner"));
     }
-    rules::check_given(&set)?;
     if rules::gives_secret(&set) {
         return Err(Failure::new(Kind::InvalidValue, "a secret cannot be set for one run alone")
             .hint(Hint::run(
@@ -118,8 +117,8 @@ async fn overrides(
             )));
     }
     let change = SettingsChange { set, ..SettingsChange::default() };
-    let validated = validation::validate(&app.registry, &change, &model.settings).await?;
-    if validated.checked.path.is_some() {
+    let checked = app.models.validate(&change, &model.settings).await?;
+    if checked.path.is_some() {
         return Err(Failure::new(Kind::InvalidValue, "one run cannot have another file").hint(
             Hint::run(
                 "make another model of it",
@@ -127,7 +126,7 @@ async fn overrides(
             ),
         ));
     }
-    Ok(validated.checked.set)
+    Ok(checked.set)
 }
 
 fn accepted(answer: Outcome) -> Accepted {

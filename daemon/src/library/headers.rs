@@ -1,7 +1,7 @@
 //! What a header said, as it is kept so that it need not be read again.
 
-use super::describe::{model_file, stamps};
 use crate::gguf::{Facts, GgufError, Kind};
+use crate::models::{model_file, stamps};
 use crate::store::registry::FileStamp;
 use llamactl_protocol::model::ModelFile;
 use serde::{Deserialize, Serialize};

@@ -14,8 +14,6 @@
 //!   links lead to it. Its header is read once: again only when its size or time has changed.
 //! * What cannot be used is said with its reason and keeps nothing else from being found.
 
-mod describe;
-mod file;
 mod group;
 mod headers;
 mod huggingface;
@@ -34,10 +32,9 @@ mod tests;
 mod verify;
 mod walk;
 
-pub use describe::{gguf_failure, model_file, stamps};
-pub use file::read;
 pub use scan::{Request, Scan};
 
+use crate::models::Models;
 use crate::store::registry::Registry;
 use places::Place;
 use std::sync::Arc;
@@ -50,6 +47,7 @@ const LOOKS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Library {
     registry: Registry,
+    models: Models,
     caches: Arc<[Place]>,
     looks: Arc<Semaphore>,
 }
@@ -58,7 +56,9 @@ impl Library {
     /// A library whose models are in `registry` and which looks for more in `caches`.
     #[must_use]
     pub fn new(registry: Registry, caches: Vec<Place>) -> Library {
-        Library { registry, caches: caches.into(), looks: Arc::new(Semaphore::new(LOOKS)) }
+        let models = Models::new(registry.clone());
+        let looks = Arc::new(Semaphore::new(LOOKS));
+        Library { registry, models, caches: caches.into(), looks }
     }
 
     /// The caches other programs may have here; not all need to be there.

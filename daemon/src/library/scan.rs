@@ -9,19 +9,20 @@
 //! it. Nothing is held while anything is waited for.
 
 use super::Library;
-use super::describe::{model_file, stamps};
 use super::headers::Known;
 use super::naming;
 use super::sink::{Candidate, Sighting, Sink, Stopped};
 use super::{group, huggingface, llama_cpp, lmstudio, ollama, pair, places, walk};
 use crate::gguf::{self, Facts, GgufError};
+use crate::models::{Models, model_file, stamps};
 use crate::store::registry::{FileStamp, NewFile, NewModel, Registry, StoreError, variants};
 use llamactl_protocol::library::{FoundModel, Progress, ScanItem, ScanSource, Skipped, Summary};
 use llamactl_protocol::model::ModelFile;
-use llamactl_protocol::{Actor, WirePath};
+use llamactl_protocol::options::Settings;
+use llamactl_protocol::{Actor, Failure, Kind, WirePath};
 use places::{Place, tidy};
-use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,14 +53,14 @@ pub struct Request {
     pub caches: bool,
     /// Register what is new.
     pub add: bool,
-    /// Settings for what is registered, already checked.
-    pub settings: BTreeMap<String, Value>,
+    /// Settings for what is registered, already checked; secrets as they were given.
+    pub settings: Settings,
 }
 
 /// A scan under way. Dropping it ends it.
 #[derive(Debug)]
 pub struct Scan {
-    items: mpsc::Receiver<Result<ScanItem, StoreError>>,
+    items: mpsc::Receiver<Result<ScanItem, Failure>>,
 }
 
 impl Scan {
@@ -67,7 +68,7 @@ impl Scan {
     ///
     /// # Errors
     /// Why the scan cannot go on.
-    pub async fn next(&mut self) -> Result<Option<ScanItem>, StoreError> {
+    pub async fn next(&mut self) -> Result<Option<ScanItem>, Failure> {
         self.items.recv().await.transpose()
     }
 }
@@ -83,9 +84,9 @@ impl Library {
                 outcome = library.run(request, by, &items) => outcome,
                 () = items.closed() => return,
             };
-            if let Err(End::Store(error)) = outcome {
+            if let Err(End::Failed(failure)) = outcome {
                 // Gone between two items: there is nobody to tell.
-                let _ = items.send(Err(error)).await;
+                let _ = items.send(Err(failure)).await;
             }
         });
         Scan { items: receiver }
@@ -95,7 +96,7 @@ impl Library {
         &self,
         request: Request,
         by: Actor,
-        items: &mpsc::Sender<Result<ScanItem, StoreError>>,
+        items: &mpsc::Sender<Result<ScanItem, Failure>>,
     ) -> Result<(), End> {
         let began = Instant::now();
         let places = self.places(&request).await?;
@@ -116,6 +117,7 @@ impl Library {
         });
         let mut work = Work {
             registry: self.registry.clone(),
+            models: self.models.clone(),
             request,
             by,
             items: items.clone(),
@@ -219,21 +221,22 @@ enum End {
     /// Nobody listens any more.
     Unheard,
     /// The registry cannot be used.
-    Store(StoreError),
+    Failed(Failure),
 }
 
 impl From<StoreError> for End {
     fn from(error: StoreError) -> End {
-        End::Store(error)
+        End::Failed(error.into())
     }
 }
 
 /// The part of a scan that knows the registry.
 struct Work {
     registry: Registry,
+    models: Models,
     request: Request,
     by: Actor,
-    items: mpsc::Sender<Result<ScanItem, StoreError>>,
+    items: mpsc::Sender<Result<ScanItem, Failure>>,
     /// Names of models by device and inode of their files.
     registered: HashMap<(i64, i64), String>,
     /// Device and inode of every file come across.
@@ -365,7 +368,7 @@ impl Work {
                 self.summary.found -= 1;
                 self.skip(candidate.path, kind, reason).await
             }
-            Err(Refused::Store(error)) => Err(End::Store(error)),
+            Err(Refused::Failed(failure)) => Err(End::Failed(failure)),
         }
     }
 
@@ -381,11 +384,12 @@ impl Work {
                 // What was kept of the header leaves the chat template out.
                 let path = found.path.0.clone();
                 let read = spawn_blocking(move || read(path)).await;
-                let header = read.map_err(|_| StoreError::Closed)?.2;
+                let broken = || Failure::new(Kind::Internal, "reading a model's header broke off");
+                let header = read.map_err(|_| broken())?.2;
                 if let Some((kind, reason)) = header.known.refusal() {
                     return Err(Refused::Changed(kind, reason));
                 }
-                header.facts.ok_or(StoreError::Closed)?
+                header.facts.ok_or_else(broken)?
             }
         };
         let mut settings = self.request.settings.clone();
@@ -402,7 +406,7 @@ impl Work {
             },
             settings,
         };
-        let (model, added) = self.registry.add_found_model(new, self.by.clone()).await?;
+        let (model, added) = self.models.add_found(new, self.by.clone()).await?;
         found.name.clone_from(&model.name);
         found.model = Some(model.name.clone());
         found.added = added;
@@ -439,13 +443,13 @@ impl Work {
 enum Refused {
     /// Its file is not what it was a moment ago.
     Changed(String, String),
-    /// The registry cannot be used.
-    Store(StoreError),
+    /// The registry cannot be used, or a secret cannot be kept.
+    Failed(Failure),
 }
 
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Refused {
-        Refused::Store(error)
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Refused {
+        Refused::Failed(failure)
     }
 }
 

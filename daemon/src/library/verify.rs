@@ -1,8 +1,8 @@
 //! Reading a registered model's file again, and comparing it with what was known.
 
 use super::Library;
-use super::describe::{gguf_failure, model_file, stamps};
 use crate::gguf::{self, Facts};
+use crate::models::{gguf_failure, model_file, stamps};
 use crate::store::registry::FileStamp;
 use llamactl_protocol::library::{Difference, Verified};
 use llamactl_protocol::model::{Model, ModelFile};

@@ -23,9 +23,9 @@ use crate::config::Config;
 use crate::library::{self, Library, Request};
 use crate::logs::watch::Watcher;
 use crate::metrics::{self, Metrics};
-use crate::models;
+use crate::models::{self, Feed, Models};
 use crate::rpc::{self, Authority, Counters, Keeper, Limits, socket};
-use crate::store::registry::Registry;
+use crate::store::registry::{Registry, StoreError};
 use crate::supervisor::{Start, Supervisor};
 use llamactl_protocol::library::ScanItem;
 use llamactl_protocol::place;
@@ -109,13 +109,15 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
         start_of(beginning),
     )
     .await;
+    start_feed(&mut parts, &registry, &supervisor);
     let metrics = start_metrics(&mut parts, &supervisor);
     let caches = library::places::caches(|name| std::env::var_os(name));
     let library = Library::new(registry.for_the_wire(), caches);
     let counters = Arc::new(Counters::default());
     let app = App {
         registry: registry.for_the_wire(),
-        models: library.clone(),
+        models: Models::new(registry.for_the_wire()),
+        library: library.clone(),
         supervisor: supervisor.clone(),
         metrics,
         counters: Arc::clone(&counters),
@@ -199,9 +201,19 @@ async fn start_supervisor(
         start,
     )
     .await;
+    if let Err(failure) = supervisor.look().await {
+        tracing::error!(%failure, "the servers that ran before are not known yet");
+    }
     let started = supervisor.clone();
     parts.started("supervisor", |_| async move { started.end().await });
     supervisor
+}
+
+/// The news of models and defaults for the supervisor. It begins before a server's task reads its
+/// model, so that no change falls between.
+fn start_feed(parts: &mut Parts, registry: &Registry, supervisor: &Supervisor) {
+    let following = tokio::spawn(follow_models(Feed::from_now(registry), supervisor.clone()));
+    parts.started("model feed", |_| async move { following.abort() });
 }
 
 /// How the supervisor goes on from what an earlier daemon left.
@@ -366,6 +378,23 @@ async fn look_through_library(library: Library) {
             Err(error) => {
                 tracing::warn!(%error, "the remembered directories cannot be looked through");
                 return;
+            }
+        }
+    }
+}
+
+/// How long the feed waits before it asks a registry again that could not be read.
+const FEED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells the supervisor of every model and of the defaults as they change.
+async fn follow_models(mut feed: Feed, supervisor: Supervisor) {
+    loop {
+        match feed.next().await {
+            Ok(changes) => supervisor.follow(changes),
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "servers do not hear of changed models");
+                tokio::time::sleep(FEED_PAUSE).await;
             }
         }
     }

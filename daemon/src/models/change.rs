@@ -36,7 +36,7 @@ impl Checked {
 /// # Errors
 /// [`Kind::UnknownOption`], [`Kind::OptionRefused`], [`Kind::InvalidValue`]: the first one there
 /// is; nothing is changed then.
-pub fn check(change: &SettingsChange, build: Option<&Build>) -> Result<Checked, Failure> {
+pub(super) fn check(change: &SettingsChange, build: Option<&Build>) -> Result<Checked, Failure> {
     let mut checked = Checked::default();
     let base = change.directory.as_ref().map_or(Path::new("/"), WirePath::as_path);
     for word in command_line::read(&change.arguments, build, base) {

@@ -1,9 +1,11 @@
 //! The layers a model's settings lie in.
 
-use crate::store::registry::Registry;
+use super::Models;
+use crate::store::registry::{Registry, ServedModel, StoreError};
 use llamactl_protocol::Failure;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{Settings, layers, rules};
+use std::collections::BTreeMap;
 
 /// The settings for all models, a model's own, and those of one run.
 #[derive(Clone, Debug, Default)]
@@ -44,5 +46,34 @@ impl Layers {
     /// As [`rules::check`].
     pub fn check(&self) -> Result<(), Failure> {
         rules::check(&self.effective())
+    }
+}
+
+/// What a server's task may not have heard of its model yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// What the model is called.
+    pub name: String,
+    /// The settings that would be others if the server's run began now.
+    pub changed: Vec<String>,
+}
+
+impl Models {
+    /// The models of these servers, each given with its run where it has one, by their ids; models
+    /// that are gone are left out.
+    ///
+    /// # Errors
+    /// What the registry reports.
+    pub async fn served(
+        &self,
+        servers: Vec<(i64, Option<String>)>,
+    ) -> Result<BTreeMap<i64, Served>, StoreError> {
+        let (defaults, served) = self.registry.served_models(servers).await?;
+        let served = served.into_iter().map(|ServedModel { model, started_with }| {
+            let now = layers::effective(&defaults, &model.settings);
+            let changed = started_with.map(|then| layers::differences(&then, &now));
+            (model.id, Served { name: model.name, changed: changed.unwrap_or_default() })
+        });
+        Ok(served.collect())
     }
 }

@@ -1,70 +1,71 @@
-//! What becomes of settings between the wire and the registry, and between the registry and a
-//! start.
+//! The one way to change a model, the defaults for all models or a runtime, and to hear of it.
 //!
 //! ```text
-//!   SettingsChange ─▶ check (catalogue, build) ─▶ together (rules) ─▶ put_away (secrets) ─▶ store
+//!   a change ─▶ validate ─▶ NewSecrets ─▶ Registry: rows and event, one transaction ─▶ Feed
+//!                  │            ╰─ taken back when the registry refuses                 ╰─▶ supervisor
+//!                  ├─ catalogue, rules, files
+//!                  ╰─ build: only where the catalogue cannot judge
+//!
 //!   defaults, model, run ─▶ Layers ─▶ effective ─▶ accepted by the build ─▶ a start's plan
 //! ```
 //!
-//! The catalogue says what a setting may be; here it is asked, together with the build that the
-//! model runs on.
+//! Handlers, imports and scans ask [`Models`]; nobody else writes such a change. Nobody is told of one
+//! by hand either: a change's event is the news of it, and who must know follows the [`Feed`]. Two
+//! things are left to others: the removal of a model to its server's task, so that no start comes
+//! between, and what a file says that was read anew to the library.
 
+mod build;
 mod change;
+mod defaults;
+mod feed;
+mod file;
+mod import;
 mod layers;
+mod model;
+mod retry;
+mod runtimes;
 mod secrets;
+mod validate;
 
-pub use change::{Checked, check, check_files};
-pub use layers::Layers;
-pub use secrets::{PutAway, key_of, put_away, remove_unused};
+pub use build::{accepted, build_of, runtime_of};
+pub use change::{Checked, check_files};
+pub use defaults::check_with_defaults;
+pub use feed::Feed;
+pub use file::{gguf_failure, model_file, read, stamps};
+pub use layers::{Layers, Served};
+pub use secrets::{key_of, remove_unused};
+pub use validate::needs_no_build;
 
-use crate::runtime;
-use crate::store::registry::{Registry, RuntimeRecord};
-use llamactl_protocol::options::{Build, Settings};
-use llamactl_protocol::{Failure, Kind};
-use serde_json::Value;
+use crate::store::registry::Registry;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// The setting that names a model's llama-server build.
 pub const RUNTIME: &str = "runtime";
 
-/// The llama-server build these settings name, or the default one.
-///
-/// # Errors
-/// [`Kind::RuntimeNotFound`] when there is none.
-pub async fn runtime_of(
-    registry: &Registry,
-    settings: &Settings,
-) -> Result<RuntimeRecord, Failure> {
-    runtime::resolve(registry, settings.get(RUNTIME).and_then(Value::as_str)).await
+/// A handle to all models, to the defaults and the runtimes, for changing them. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Models {
+    registry: Registry,
+    /// Where changes that were overtaken stand in line.
+    line: Arc<Mutex<()>>,
 }
 
-/// The build to check settings against. Without a llama-server on the machine settings are checked
-/// by the catalogue alone, and the second value says so; one that is named must be there.
-///
-/// # Errors
-/// [`Kind::RuntimeNotFound`] when one is named and not there.
-pub async fn build_of(
-    registry: &Registry,
-    settings: &Settings,
-) -> Result<(Option<Build>, Option<String>), Failure> {
-    match runtime_of(registry, settings).await {
-        Ok(runtime) => Ok((Some(runtime.build()), None)),
-        Err(failure)
-            if failure.kind == Kind::RuntimeNotFound && !settings.contains_key(RUNTIME) =>
-        {
-            let note = format!("not checked against a llama-server: {}", failure.message);
-            Ok((None, Some(note)))
-        }
-        Err(failure) => Err(failure),
+impl Models {
+    /// The models of a registry.
+    #[must_use]
+    pub fn new(registry: Registry) -> Models {
+        Models { registry, line: Arc::default() }
     }
 }
 
-/// Whether a build takes all of these settings.
-///
-/// # Errors
-/// The first refusal, by key.
-pub fn accepted(build: &Build, settings: &Settings) -> Result<(), Failure> {
-    match runtime::refusals(build, settings).into_iter().next() {
-        Some((_, refusal)) => Err(refusal),
-        None => Ok(()),
-    }
+/// What became of a change that was not refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome<T> {
+    /// What was to be changed, as it is now. Secrets are by reference.
+    pub now: T,
+    /// `false` when it was like this already.
+    pub changed: bool,
+    /// What the caller should know.
+    pub notes: Vec<String>,
 }

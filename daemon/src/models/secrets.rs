@@ -1,5 +1,6 @@
 //! Secrets on their way into the registry, and out of it.
 
+use super::Models;
 use crate::store::registry::{Registry, Secrets};
 use llamactl_protocol::options::rules::API_KEY;
 use llamactl_protocol::options::{Settings, secret};
@@ -7,45 +8,85 @@ use llamactl_protocol::{Failure, Kind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Settings whose secrets lie in files, and which files are new.
-#[derive(Clone, Debug, Default)]
-pub struct PutAway {
-    /// The settings; secrets by reference.
-    pub settings: Settings,
-    /// The ids that were made for them: to be removed when the settings are not stored after all.
-    pub made: Vec<String>,
+/// The files of secrets that a change makes: they stay when the change is stored, and go when it is
+/// not.
+#[must_use = "what is made must be kept or taken back"]
+pub(super) struct NewSecrets {
+    secrets: Secrets,
+    made: Vec<String>,
 }
 
-/// Puts secrets that are given into files of their own. One that is shown stays what it is in
-/// `before`; `api-key=generate` makes one.
-///
-/// # Errors
-/// [`Kind::InvalidValue`] for a shown secret that is not stored; what the disk refuses. Nothing is
-/// left behind then.
-pub async fn put_away(
-    secrets: &Secrets,
-    settings: Settings,
-    before: &Settings,
-) -> Result<PutAway, Failure> {
-    if !settings.iter().any(|(key, value)| needs_care(key, value)) {
-        return Ok(PutAway { settings, made: vec![] });
+impl NewSecrets {
+    /// None made yet, for a change of this registry.
+    pub(super) fn of(registry: &Registry) -> NewSecrets {
+        NewSecrets { secrets: registry.secrets().clone(), made: vec![] }
     }
-    let (secrets, before) = (secrets.clone(), before.clone());
-    tokio::task::spawn_blocking(move || {
-        let mut away = PutAway::default();
-        for (key, value) in settings {
-            match kept(&secrets, &key, value, &before, &mut away.made) {
-                Ok(value) => away.settings.insert(key, value),
-                Err(failure) => {
-                    secrets.remove_now(away.made);
-                    return Err(failure);
-                }
-            };
+
+    /// Settings whose secrets lie in files of their own. One that is shown stays what it is in
+    /// `before`; `api-key=generate` makes one.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidValue`] for a shown secret that is not stored; what the disk refuses. Nothing
+    /// that was made for the change is left behind then.
+    pub(super) async fn put_away(
+        &mut self,
+        settings: Settings,
+        before: &Settings,
+    ) -> Result<Settings, Failure> {
+        if !settings.iter().any(|(key, value)| needs_care(key, value)) {
+            return Ok(settings);
         }
+        let (secrets, before) = (self.secrets.clone(), before.clone());
+        let mut made = std::mem::take(&mut self.made);
+        let put_away = move || {
+            let mut away = Settings::new();
+            for (key, value) in settings {
+                match kept(&secrets, &key, value, &before, &mut made) {
+                    Ok(value) => away.insert(key, value),
+                    Err(failure) => {
+                        secrets.remove_now(made);
+                        return Err(failure);
+                    }
+                };
+            }
+            Ok((away, made))
+        };
+        let away;
+        (away, self.made) = tokio::task::spawn_blocking(put_away)
+            .await
+            .map_err(|_| Failure::new(Kind::Internal, "keeping a secret failed"))??;
         Ok(away)
-    })
-    .await
-    .map_err(|_| Failure::new(Kind::Internal, "keeping a secret failed"))?
+    }
+
+    /// Keeps what was made if the change was stored and `uses` it, else takes it back.
+    pub(super) async fn settle<T, E>(
+        self,
+        outcome: Result<T, E>,
+        uses: impl FnOnce(&T) -> bool,
+    ) -> Result<T, E> {
+        if !outcome.as_ref().is_ok_and(uses) {
+            self.secrets.remove(self.made).await;
+        }
+        outcome
+    }
+}
+
+impl Models {
+    /// Removes something, and then the secrets that it alone used. Those that nothing used before
+    /// stay: another request may be putting one away just now.
+    ///
+    /// # Errors
+    /// What keeps it from being removed.
+    pub async fn releasing_secrets<T>(
+        &self,
+        removal: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let used_before = self.registry.used_secrets().await?;
+        let removed = removal.await?;
+        let used = self.registry.used_secrets().await?;
+        self.registry.secrets().remove(used_before.difference(&used).cloned().collect()).await;
+        Ok(removed)
+    }
 }
 
 fn needs_care(key: &str, value: &Value) -> bool {

@@ -115,6 +115,7 @@ async fn describe(
         models: users.naming(&place.name),
         named_by_defaults: named_in(&users.defaults) == Some(&place.name),
         added_at_ms: named.map(|named| named.added_at_ms),
+        revision: named.map(|named| named.revision),
         name: place.name,
     };
     Ok((entry, build))

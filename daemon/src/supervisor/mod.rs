@@ -27,6 +27,8 @@ mod plan;
 mod process;
 mod records;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use adopt::Start;
 pub use command_line::MARKER;
@@ -42,7 +44,7 @@ use crate::logs::file::RunLog;
 use crate::logs::watch::Watcher;
 use crate::metrics::RunningServer;
 use crate::os::process::{ProcessId, boot_id};
-use crate::store::registry::{Registry, StoreError};
+use crate::store::registry::{Changes, Registry, StoreError};
 use futures_util::FutureExt as _;
 use lifeline::Lifelines;
 use llamactl_protocol::metrics::Sample;
@@ -79,6 +81,8 @@ struct Context {
     running: watch::Sender<Vec<RunningServer>>,
     /// Counts changes of any server, for whoever follows all of them.
     changes: watch::Sender<u64>,
+    /// The defaults for all models as they were changed last.
+    defaults: watch::Sender<Arc<Settings>>,
     tasks: TaskTracker,
     arbiter: Arbiter,
     lifelines: Lifelines,
@@ -106,6 +110,8 @@ struct Handle {
     commands: mpsc::Sender<Command>,
     /// Kept, so that who watches goes on watching if the task breaks and another takes its place.
     published: watch::Sender<Server>,
+    /// The model as it was changed last; the task begins with what is written of it.
+    model: watch::Sender<Arc<Model>>,
     /// True once the task has looked whether a process is there.
     recovered: watch::Receiver<bool>,
 }
@@ -176,6 +182,7 @@ impl Supervisor {
             boot_id: boot_id().ok(),
             running: watch::Sender::new(vec![]),
             changes: watch::Sender::new(0),
+            defaults: watch::Sender::default(),
             tasks,
             arbiter,
             lifelines: Lifelines::new(!config.keeps_servers(), lifelines),
@@ -310,19 +317,16 @@ impl Supervisor {
         Some(planned.await)
     }
 
-    /// Tells a server's task that its model was changed.
-    pub async fn model_changed(&self, model: &Model) {
-        if let Some(handle) = self.handle(model.id) {
-            let _ = handle.commands.send(Command::Model(Arc::new(model.clone()))).await;
+    /// Hands changes on to the tasks of the servers that they are of. Waits for none of them: what
+    /// a task has not taken yet is replaced by what is newer.
+    pub fn follow(&self, changes: Changes) {
+        for (id, model) in changes.models {
+            if let (Some(handle), Some(model)) = (self.handle(id), model) {
+                handle.model.send_replace(Arc::new(model));
+            }
         }
-    }
-
-    /// Tells all servers' tasks of new defaults for all models.
-    pub async fn defaults_changed(&self, defaults: &Settings) {
-        let defaults = Arc::new(defaults.clone());
-        let handles: Vec<Handle> = self.lock().values().cloned().collect();
-        for handle in handles {
-            let _ = handle.commands.send(Command::Defaults(Arc::clone(&defaults))).await;
+        if let Some(defaults) = changes.defaults {
+            self.context.defaults.send_replace(Arc::new(defaults.settings));
         }
     }
 
@@ -474,10 +478,11 @@ impl Supervisor {
             let published = watch::Sender::new(self.context.unexamined(written));
             let (commands, inbox) = mpsc::channel(16);
             let (recovering, recovered) = watch::channel(false);
-            let keeps =
-                self.clone().keep_task(written.clone(), published.clone(), inbox, recovering);
+            let model = watch::Sender::new(Arc::clone(&written.model));
+            let handle = Handle { commands, published, model, recovered };
+            let keeps = self.clone().keep_task(written.clone(), handle.clone(), inbox, recovering);
             self.context.tasks.spawn(keeps);
-            Handle { commands, published, recovered }
+            handle
         });
         handle.clone()
     }
@@ -487,7 +492,7 @@ impl Supervisor {
     async fn keep_task(
         self,
         written: Written,
-        published: watch::Sender<Server>,
+        handle: Handle,
         mut inbox: mpsc::Receiver<Command>,
         recovering: watch::Sender<bool>,
     ) {
@@ -499,8 +504,9 @@ impl Supervisor {
             let task = ServerTask::new(
                 Arc::clone(&context),
                 state,
-                published.clone(),
+                handle.published.clone(),
                 inbox,
+                handle.model.subscribe(),
                 recovering.clone(),
             );
             if AssertUnwindSafe(task.run(context.replace)).catch_unwind().await.is_ok() {

@@ -118,7 +118,9 @@ pub(super) async fn vet(
     let runtime = runtime.or_else(|| defaults.get(models::RUNTIME).cloned());
     let mut naming: Settings =
         runtime.map(|value| (models::RUNTIME.to_owned(), value)).into_iter().collect();
-    let (build, note) = match builds.of(&naming).await {
+    let is_asked = !wished.given.keys().all(|key| models::needs_no_build(key));
+    let found = if is_asked { builds.of(&naming).await } else { Ok((None, None)) };
+    let (build, note) = match found {
         Ok(found) => found,
         Err(failure) => {
             let given = wished.given.get(models::RUNTIME);

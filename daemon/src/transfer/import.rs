@@ -5,12 +5,10 @@ use super::locate::Locator;
 use super::plan::{self, Desired, Settled};
 use super::wish::{Wish, WishedModel, placed, sentence};
 use super::{dashboard, document, format, pasted, preset, source};
-use crate::library;
-use crate::models::{self, put_away};
+use crate::models::{self, Models, check_with_defaults};
 use crate::runtime::SYSTEM;
 use crate::store::registry::{
-    Everything, Import, ImportDone, ImportedChange, ModelChange, NewFile, NewModel, Registry,
-    Secrets, StoreError, StoredRuntime,
+    Everything, Import, ImportedChange, ModelChange, NewFile, NewModel, Registry, StoredRuntime,
 };
 use llamactl_protocol::exchange::{
     ImportFormat, ImportItem, ImportSource, Imported, ItemAction, ItemKind, MAX_INLINE_BYTES,
@@ -20,17 +18,8 @@ use llamactl_protocol::model::{Model, ModelFile};
 use llamactl_protocol::options::{Build, Settings, rules, secret};
 use llamactl_protocol::{Actor, Failure, Kind, WirePath, name};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// What an import answers, and what others must be told of it.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// The answer.
-    pub imported: Imported,
-    /// What was changed; nothing after a dry run.
-    pub done: ImportDone,
-}
 
 /// Carries out an import, or says what it would do.
 ///
@@ -38,7 +27,12 @@ pub struct Outcome {
 /// What is wrong with the source, or with something in it where that fails the whole;
 /// [`Kind::RevisionConflict`] when somebody else changed the registry meanwhile. Nothing is
 /// changed then.
-pub async fn run(registry: &Registry, import: ModelImport, by: Actor) -> Result<Outcome, Failure> {
+pub async fn run(
+    models: &Models,
+    registry: &Registry,
+    import: ModelImport,
+    by: Actor,
+) -> Result<Imported, Failure> {
     for path in import.directory.iter().chain(&import.home).chain(&import.find) {
         must_be_absolute(path)?;
     }
@@ -49,10 +43,17 @@ pub async fn run(registry: &Registry, import: ModelImport, by: Actor) -> Result<
     let dry_run = import.dry_run;
     let base = import.directory.as_ref().map_or_else(|| "/".into(), |path| path.0.clone());
     let mut locator = Locator::new(import.map_path.clone(), import.find.clone());
-    let (build, _) = models::build_of(registry, &registry.defaults().await?.settings)
-        .await
-        .unwrap_or((None, None));
-    let (format, mut wish) = blocking(move || read(import, build.as_ref())).await??;
+    let source = blocking(move || open(import)).await??;
+    let format = source.format();
+    let build = match format {
+        // Written in a build's own words.
+        ImportFormat::Preset | ImportFormat::Command => {
+            let defaults = registry.defaults().await?.settings;
+            models::build_of(registry, &defaults).await.unwrap_or((None, None)).0
+        }
+        ImportFormat::Auto | ImportFormat::Toml | ImportFormat::Dashboard => None,
+    };
+    let mut wish = blocking(move || source.read(build.as_ref())).await??;
     let everything = registry.everything().await?;
     for model in &mut wish.models {
         // A name may depend on where the file is.
@@ -70,12 +71,12 @@ pub async fn run(registry: &Registry, import: ModelImport, by: Actor) -> Result<
     let mut imported = plan::answer(items, wish);
     imported.format = format;
     if dry_run {
-        return Ok(Outcome { imported, done: ImportDone::default() });
+        return Ok(imported);
     }
     stored.what = format!("imported from {label}");
-    let done = store(registry, stored, &everything, by).await?;
+    models.import(stored, &everything, by).await?;
     imported.applied = true;
-    Ok(Outcome { imported, done })
+    Ok(imported)
 }
 
 fn must_be_absolute(path: &WirePath) -> Result<(), Failure> {
@@ -112,8 +113,16 @@ async fn locate(
     Ok(found)
 }
 
-/// Reads the source. Blocks.
-fn read(import: ModelImport, build: Option<&Build>) -> Result<(ImportFormat, Wish), Failure> {
+/// A source whose format is known.
+enum Opened {
+    /// A file of the old dashboard.
+    Dashboard(PathBuf),
+    /// A text; relative paths in it are below `base`.
+    Text { text: String, format: ImportFormat, base: PathBuf, home: Option<PathBuf> },
+}
+
+/// Opens the source. Blocks.
+fn open(import: ModelImport) -> Result<Opened, Failure> {
     let directory = import.directory.map(|path| path.0);
     let (text, base) = match import.source {
         ImportSource::Text(text) => {
@@ -132,7 +141,7 @@ fn read(import: ModelImport, build: Option<&Build>) -> Result<(ImportFormat, Wis
                 || path.is_dir()
                 || source::head(&path)?.starts_with(dashboard::MAGIC);
             if is_dashboard {
-                return Ok((ImportFormat::Dashboard, dashboard::read(&path)?));
+                return Ok(Opened::Dashboard(path));
             }
             let beside = path.parent().map_or_else(|| "/".into(), Path::to_owned);
             (source::text(&path, source::MAX_BYTES)?, directory.unwrap_or(beside))
@@ -142,14 +151,29 @@ fn read(import: ModelImport, build: Option<&Build>) -> Result<(ImportFormat, Wis
         ImportFormat::Auto => format::of(&text)?,
         format => format,
     };
-    let home = import.home.map(|path| path.0);
-    let wish = match format {
-        ImportFormat::Auto | ImportFormat::Toml => document::read(&text, &base)?,
-        ImportFormat::Preset => preset::read(&text, build, &base)?,
-        ImportFormat::Command => pasted::read(&text, build, &base, home.as_deref())?,
-        ImportFormat::Dashboard => dashboard::read_text(&text)?,
-    };
-    Ok((format, wish))
+    Ok(Opened::Text { text, format, base, home: import.home.map(|path| path.0) })
+}
+
+impl Opened {
+    fn format(&self) -> ImportFormat {
+        match self {
+            Opened::Dashboard(_) => ImportFormat::Dashboard,
+            Opened::Text { format, .. } => *format,
+        }
+    }
+
+    /// Reads what it wishes for. Blocks.
+    fn read(self, build: Option<&Build>) -> Result<Wish, Failure> {
+        match self {
+            Opened::Dashboard(path) => dashboard::read(&path),
+            Opened::Text { text, format, base, home } => match format {
+                ImportFormat::Auto | ImportFormat::Toml => document::read(&text, &base),
+                ImportFormat::Preset => preset::read(&text, build, &base),
+                ImportFormat::Command => pasted::read(&text, build, &base, home.as_deref()),
+                ImportFormat::Dashboard => dashboard::read_text(&text),
+            },
+        }
+    }
 }
 
 struct Planner<'a> {
@@ -228,7 +252,7 @@ impl Planner<'_> {
             // Models that the source does not name live with the new defaults too.
             let others = there.models.iter().filter(|model| !finished.contains(&model.id));
             for model in others {
-                together(&defaults, model)?;
+                check_with_defaults(&defaults, model)?;
             }
         }
         Ok(Planned { items, import })
@@ -311,7 +335,7 @@ impl Planner<'_> {
 
     /// A model's file; one that is not there comes in all the same.
     async fn file(&self, path: WirePath, notes: &mut Vec<String>) -> Result<NewFile, Failure> {
-        match library::read(path.clone()).await {
+        match models::read(path.clone()).await {
             Ok(file) => Ok(file),
             Err(failure)
                 if matches!(
@@ -418,72 +442,4 @@ impl Planner<'_> {
         }
         Ok(planned)
     }
-}
-
-/// Refuses defaults that make a model's settings contradict themselves.
-fn together(defaults: &Settings, model: &Model) -> Result<(), Failure> {
-    let layers = models::Layers {
-        defaults: defaults.clone(),
-        model: model.settings.clone(),
-        run: Settings::new(),
-    };
-    layers.check().map_err(|failure| Failure {
-        message: format!("with the model {}: {}", model.name, failure.message),
-        ..failure
-    })
-}
-
-/// Puts secrets away and everything into the registry; nothing is left behind when that fails.
-async fn store(
-    registry: &Registry,
-    mut import: Import,
-    everything: &Everything,
-    by: Actor,
-) -> Result<ImportDone, Failure> {
-    let secrets = registry.secrets();
-    let mut made = Vec::new();
-    let away = put_all_away(secrets, &mut import, everything, &mut made).await;
-    let done = match away {
-        Ok(()) => registry.import(import, by).await.map_err(|error| match error {
-            // The plan knew of nobody who has it, so somebody else took it meanwhile.
-            StoreError::NameTaken { .. } => Failure::from(error).hint("look again and retry"),
-            error => error.into(),
-        }),
-        Err(failure) => Err(failure),
-    };
-    if done.is_err() {
-        secrets.remove(made).await;
-    }
-    done
-}
-
-async fn put_all_away(
-    secrets: &Secrets,
-    import: &mut Import,
-    everything: &Everything,
-    made: &mut Vec<String>,
-) -> Result<(), Failure> {
-    let none = Settings::new();
-    let mut places: Vec<(&mut Settings, &Settings)> = Vec::new();
-    if let Some(defaults) = &mut import.defaults {
-        places.push((defaults, &everything.defaults.settings));
-    }
-    for runtime in &mut import.runtimes {
-        places.push((&mut runtime.environment, &none));
-    }
-    for (new, _) in &mut import.added {
-        places.push((&mut new.settings, &none));
-    }
-    let by_id: BTreeMap<i64, &Settings> =
-        everything.models.iter().map(|model| (model.id, &model.settings)).collect();
-    for changed in &mut import.changed {
-        let before = by_id.get(&changed.id).copied();
-        places.push((&mut changed.change.set, before.unwrap_or(&none)));
-    }
-    for (settings, before) in places {
-        let away = put_away(secrets, std::mem::take(settings), before).await?;
-        made.extend(away.made);
-        *settings = away.settings;
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use llamactl_protocol::options::command_line::{self, Word};
 use llamactl_protocol::options::{Settings, Told, catalogue};
 use llamactl_tests::dashboard::{Schema, database};
 use llamactl_tests::http::Endpoint;
-use llamactl_tests::{DEADLINE, Home, Output, TestModel, eventually, llama};
+use llamactl_tests::{DEADLINE, Home, Output, TestModel, artifacts, eventually, llama};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -609,4 +609,21 @@ fn an_import_that_is_overtaken_changes_nothing() {
     });
     let model = home.call("model.show", json!({ "model": "tiny" }));
     assert!([json!(0.1), json!(0.5)].contains(&model["settings"]["temp"]), "{model}");
+}
+
+#[test]
+fn llamactls_own_settings_come_in_when_the_build_is_gone() {
+    let home = Home::without_llama_server();
+    let _daemon = home.daemon();
+    home.fake_model("m", &json!({}));
+    let build = home.path().join("b1/llama-server");
+    fs::create_dir_all(build.parent().unwrap()).unwrap();
+    fs::copy(artifacts::fake_llama_server(), &build).unwrap();
+    home.cli(["runtime", "add", build.to_str().unwrap(), "--name", "b1"]).ok();
+    home.cli(["defaults", "set", "runtime=b1"]).ok();
+    fs::remove_file(&build).unwrap();
+    let ours = "[models.m.settings]\nautostart = true\nrestart = 'never'\n";
+    import(&home, ours, &[]).ok();
+    assert_eq!(settings_of(&home, "m"), json!({ "autostart": true, "restart": "never" }));
+    import(&home, &format!("{ours}ctx-size = 512\n"), &[]).code(3);
 }

@@ -471,3 +471,18 @@ fn without_any_llama_server_the_list_says_so() {
     home.cli(["start", "m"]).ok();
     home.cli(["runtime", "use", "system"]).ok();
 }
+
+#[test]
+fn a_runtime_that_somebody_else_changed_is_not_changed_over() {
+    let home = Home::without_llama_server();
+    let _daemon = home.daemon();
+    let build = artifacts::fake_llama_server();
+    home.cli(["runtime", "add", build.to_str().unwrap(), "--name", "b1"]).ok();
+    let seen = home.cli(["runtime", "show", "b1", "--json"]).ok().json()["revision"].to_string();
+    home.cli(["runtime", "set", "b1", "env.A=1", "--if-revision", &seen]).ok();
+    home.cli(["runtime", "set", "b1", "env.A=2", "--if-revision", &seen]).code(4);
+    home.cli(["runtime", "unset", "b1", "env.A", "--if-revision", &seen]).code(4);
+    let now = home.call("runtime.show", json!({ "name": "b1" }));
+    assert_eq!((&now["environment"], &now["revision"]), (&json!({ "A": "1" }), &json!(2)));
+    assert_eq!(home.call("runtime.show", json!({ "name": "system" }))["revision"], Value::Null);
+}

@@ -1,7 +1,7 @@
 //! Secrets: they work, and nobody sees them.
 
 use llamactl_tests::http::Endpoint;
-use llamactl_tests::{Home, TestModel};
+use llamactl_tests::{Home, TestModel, artifacts};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -176,4 +176,53 @@ fn the_same_secret_again_is_no_change_and_a_rollback_brings_the_old_one_back() {
     let settings = home.call("model.show", json!({ "model": "tiny" }))["settings"].take();
     home.call("model.set", json!({ "model": "tiny", "set": settings }));
     assert_eq!(key(), "one");
+}
+
+#[test]
+fn a_secret_variable_of_a_runtime_is_nowhere_but_in_its_file() {
+    let home = Home::without_llama_server();
+    let _daemon = home.daemon();
+    let build = artifacts::fake_llama_server();
+    let token = json!({ "secret_text": SECRET });
+    let add = json!({ "path": build, "name": "b1", "environment": { "TOKEN": token } });
+    let added = home.call("runtime.add", add);
+    assert_eq!(added["runtime"]["environment"], json!({ "TOKEN": { "secret": "kept" } }));
+    let second = format!("{SECRET}-2");
+    let set = |value: Value| json!({ "name": "b1", "set": { "env.TOKEN": value } });
+    home.call("runtime.set", set(json!({ "secret_text": second })));
+    // What is shown can be given back: it leaves the stored one alone.
+    let kept = home.call("runtime.set", set(json!({ "secret": "kept" })));
+    assert_eq!(kept["changed"], json!(false));
+    let foreign = json!({ "secret_ref": "0190c8a0-0000-4000-8000-000000000000" });
+    home.connect().expect_refusal("runtime.set", set(foreign), "invalid_value");
+
+    let secrets = home.state_dir().join("secrets");
+    for path in files_below(&home.state_dir()).iter().filter(|it| !it.starts_with(&secrets)) {
+        assert!(!holds(path, SECRET), "{}", path.display());
+    }
+    assert!(files_below(&secrets).iter().any(|path| holds(path, &second)));
+    home.call("runtime.remove", json!({ "name": "b1" }));
+    assert!(!files_below(&secrets).iter().any(|path| holds(path, &second)));
+}
+
+#[test]
+fn a_change_that_is_not_made_leaves_no_secret_behind() {
+    let (home, _daemon) = Home::with_tiny();
+    let secrets = home.state_dir().join("secrets");
+    let set = json!({ "api-key": { "secret_text": SECRET } });
+    let refused = home
+        .connect()
+        .try_call("model.set", json!({ "model": "tiny", "set": set, "if_revision": 9 }));
+    assert_eq!(refused.unwrap_err().kind, "revision_conflict");
+    // All that is found is registered already.
+    let models = home.model(TestModel::Tiny).parent().unwrap().to_owned();
+    let scan = json!({ "directories": [models], "add": true, "settings": set });
+    home.follow("scan.follow", scan.clone()).to_end();
+    home.call("model.remove", json!({ "model": "tiny" }));
+    assert_eq!(files_below(&secrets), Vec::<PathBuf>::new());
+    // Each model that is added has a secret of its own.
+    home.follow("scan.follow", scan).to_end();
+    let models = home.call("model.list", json!({}))["items"].as_array().unwrap().len();
+    assert_eq!(files_below(&secrets).len(), models);
+    assert!(models > 0);
 }

@@ -7,6 +7,7 @@ use llamactl_tests::http::Endpoint;
 use llamactl_tests::{Home, TestModel};
 use serde_json::{Value, json};
 use std::fs;
+use std::thread;
 
 fn settings_of(home: &Home) -> Value {
     home.call("model.show", json!({ "model": "tiny" }))["settings"].take()
@@ -376,4 +377,90 @@ fn what_is_typed_is_what_is_shown() {
     assert!(matches!(find("logit-bias", None).unwrap().values, Values::List { .. }));
     let endpoint = home.cli(["start", "tiny", "--json"]).ok().json();
     assert!(Endpoint::of(&endpoint).get("/health").unwrap().json()["status"] == "ok");
+}
+
+/// How often a model is changed while it is looked at.
+const ROUNDS: i64 = 200;
+
+/// Each change is one revision, so the value of a model that was changed tells its revision.
+#[test]
+fn a_revision_is_never_shown_with_the_settings_of_another() {
+    let (home, _daemon) = Home::with_tiny();
+    let first = home.call("model.show", json!({ "model": "tiny" }))["revision"].as_i64().unwrap();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut rpc = home.connect();
+            for value in 1..=ROUNDS {
+                rpc.call(
+                    "model.set",
+                    json!({ "model": "tiny", "set": { "drain-timeout": value } }),
+                );
+            }
+        });
+        let mut rpc = home.connect();
+        let mut looks = 0;
+        while !writer.is_finished() || looks == 0 {
+            looks += 1;
+            let params = json!({ "model": "tiny", "resolved": true });
+            let shown = rpc.call("model.show", params);
+            let own = shown["settings"]["drain-timeout"].as_i64().unwrap_or(0);
+            assert_eq!(own, shown["revision"].as_i64().unwrap() - first);
+            let all = shown["resolved"].as_array().unwrap();
+            let resolved = all.iter().find(|it| it["key"] == "drain-timeout");
+            assert_eq!(resolved.and_then(|it| it["value"].as_i64()).unwrap_or(0), own);
+        }
+    });
+}
+
+#[test]
+fn what_was_set_is_pending_from_the_moment_it_is_acknowledged() {
+    let home = Home::with_fake_llama_server();
+    let _daemon = home.daemon();
+    home.fake_model("m", &json!({}));
+    home.cli(["start", "m"]).ok();
+    let (mut one, mut other) = (home.connect(), home.connect());
+    let m = json!({ "model": "m" });
+    for round in 0..ROUNDS {
+        one.call("model.set", json!({ "model": "m", "set": { "seed": round } }));
+        let reader = if round % 2 == 0 { &mut one } else { &mut other };
+        let shown = reader.call("server.show", m.clone());
+        assert_eq!(shown["pending"], json!(["seed"]), "round {round}");
+        one.call("model.set", json!({ "model": "m", "unset": ["seed"] }));
+        let reader = if round % 2 == 0 { &mut one } else { &mut other };
+        let listed = reader.call("server.list", json!({}))["items"][0].take();
+        assert_eq!(listed["pending"], json!([]), "round {round}");
+        one.call(
+            "defaults.set",
+            json!({ "set": { "temp": 0.5 + f64::from(i32::try_from(round).unwrap()) / 1e3 } }),
+        );
+        let detail = other.call("model.show", m.clone());
+        assert_eq!(detail["server"]["pending"], json!(["temp"]), "round {round}");
+        one.call("defaults.set", json!({ "unset": ["temp"] }));
+        one.call("model.rename", json!({ "model": "m", "to": "n" }));
+        let listed = other.call("server.list", json!({}))["items"][0].take();
+        assert_eq!((&listed["model"], &listed["pending"]), (&json!("n"), &json!([])));
+        one.call("model.rename", json!({ "model": "n", "to": "m" }));
+    }
+}
+
+#[test]
+fn many_who_change_one_model_at_once_are_all_served() {
+    const WRITERS: usize = 16;
+    const CHANGES: usize = 10;
+    let (home, _daemon) = Home::with_tiny();
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let mut rpc = home.connect();
+            scope.spawn(move || {
+                for change in 0..CHANGES {
+                    let set = json!({ format!("env.V{writer}"): change.to_string() });
+                    rpc.call("model.set", json!({ "model": "tiny", "set": set }));
+                }
+            });
+        }
+    });
+    let shown = home.call("model.show", json!({ "model": "tiny" }));
+    assert_eq!(shown["revision"], json!(1 + WRITERS * CHANGES));
+    let last = json!((CHANGES - 1).to_string());
+    assert!((0..WRITERS).all(|writer| shown["settings"][format!("env.V{writer}")] == last));
 }

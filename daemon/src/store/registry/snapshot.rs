@@ -9,6 +9,7 @@ use super::{
 use llamactl_protocol::defaults::Defaults;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
+use rusqlite::OptionalExtension as _;
 
 /// A model and all that decides with which settings, and on what, it would start.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +35,42 @@ pub struct StoredServer {
     pub last_run: Option<RunRecord>,
 }
 
+/// A model as it is now, and what its run was started with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServedModel {
+    /// The model.
+    pub model: Model,
+    /// The settings that held for the model when the run began, the defaults for all models among
+    /// them; `None` without a run.
+    pub started_with: Option<Settings>,
+}
+
 impl Registry {
+    /// The defaults for all models, and the models of these servers, each given with its run where
+    /// it has one; models that are gone are left out.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn served_models(
+        &self,
+        servers: Vec<(i64, Option<String>)>,
+    ) -> Result<(Settings, Vec<ServedModel>)> {
+        self.read(move |connection| {
+            let mut settings_of =
+                connection.prepare_cached("SELECT settings FROM runs WHERE id = ?1")?;
+            let mut served = Vec::new();
+            for (id, run) in servers {
+                let Some(record) = models::get(connection, id)? else { continue };
+                let text: Option<String> =
+                    settings_of.query_row([&run], |row| row.get(0)).optional()?;
+                let started_with = text.map(|text| serde_json::from_str(&text)).transpose()?;
+                served.push(ServedModel { model: record.model, started_with });
+            }
+            Ok((defaults::get(connection)?.settings, served))
+        })
+        .await
+    }
+
     /// The model a name, alias or id means, with the layers its settings lie on.
     ///
     /// # Errors

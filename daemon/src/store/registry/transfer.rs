@@ -67,15 +67,6 @@ pub struct ImportedChange {
     pub change: ModelChange,
 }
 
-/// What an import changed.
-#[derive(Clone, Debug, Default)]
-pub struct ImportDone {
-    /// The models, new and changed.
-    pub models: Vec<Model>,
-    /// The defaults, if they changed.
-    pub defaults: Option<Defaults>,
-}
-
 impl Registry {
     /// All models, defaults and named runtimes.
     ///
@@ -89,7 +80,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`StoreError::Overtaken`], [`StoreError::NameTaken`]; nothing is changed then.
-    pub async fn import(&self, import: Import, by: Actor) -> Result<ImportDone> {
+    pub async fn import(&self, import: Import, by: Actor) -> Result<()> {
         self.write(move |tx| apply(tx, &import, &by)).await
     }
 }
@@ -108,7 +99,7 @@ pub(super) fn everything(connection: &Connection) -> Result<Everything> {
     })
 }
 
-fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<ImportDone> {
+fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<()> {
     let mut revision_of = tx.prepare_cached("SELECT revision FROM models WHERE id = ?1")?;
     for (id, seen) in &import.seen {
         let now: Option<i64> = revision_of.query_row([id], |row| row.get(0)).optional()?;
@@ -125,13 +116,11 @@ fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<ImportDone> {
     if runtimes(tx)? != import.runtimes_seen {
         return Err(StoreError::Overtaken("the runtimes".to_owned()));
     }
-    let mut done = ImportDone::default();
     for runtime in &import.runtimes {
         put_runtime(tx, runtime, &import.what, by)?;
     }
     if let Some(after) = &import.defaults {
-        let (defaults, changed) = defaults::replace(tx, defaults_now, after.clone(), by)?;
-        done.defaults = Some(defaults).filter(|_| changed);
+        defaults::replace(tx, defaults_now, after.clone(), by)?;
     }
     // Names that are given up first: another model may take them over.
     let mut befores = Vec::new();
@@ -148,7 +137,7 @@ fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<ImportDone> {
         befores.push(before);
     }
     for (new, aliases) in &import.added {
-        done.models.push(models::insert(tx, new, aliases, by, &import.what)?);
+        models::insert(tx, new, aliases, by, &import.what)?;
     }
     for (changed, before) in import.changed.iter().zip(befores) {
         for alias in changed.aliases.iter().filter(|alias| !before.aliases.contains(alias)) {
@@ -156,18 +145,15 @@ fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<ImportDone> {
         }
         let same_aliases = same(&before.aliases, &changed.aliases);
         let change = ModelChange { what: Some(import.what.clone()), ..changed.change.clone() };
-        let (model, changed_settings) = models::apply(tx, before, &change, by)?;
-        if changed_settings {
-            done.models.push(model);
-        } else if !same_aliases {
+        let (_, changed_settings) = models::apply(tx, before, &change, by)?;
+        if !changed_settings && !same_aliases {
             let what = format!("{}: aliases: {}", import.what, changed.aliases.join(", "));
             let model = models::finish_change(tx, changed.id, now_ms(), by, &what)?;
             let message = format!("{}: {what}", model.name);
             events::append(tx, &NewEvent::of_model(EventKind::ModelAliased, &model, by, message))?;
-            done.models.push(model);
         }
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Whether two lists of aliases are the same: their order means nothing.

@@ -40,6 +40,21 @@ pub enum Start {
 }
 
 impl Supervisor {
+    /// Makes the tasks of the models whose runs have no end, before the first connection is answered:
+    /// from then on whoever asks is told of every server there may be. Bounded by their number; no
+    /// build is asked.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub async fn look(&self) -> Result<(), Failure> {
+        for run in self.context.registry.open_runs().await? {
+            if let Some((written, _)) = self.context.written(run.model_id).await? {
+                self.make_task(&written);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at every model that runs or is desired to, and goes on where the last daemon was cut
     /// off. Runs beside the socket: who touches a model first makes its task, and that looks.
     ///

@@ -46,10 +46,6 @@ pub(super) enum Command {
     Restart { overrides: Settings, by: Actor, plan: Planned, reply: Reply<Accepted> },
     /// Stop.
     Stop { by: Actor, reply: Reply<Accepted> },
-    /// The model was changed.
-    Model(Arc<Model>),
-    /// The defaults for all models were changed.
-    Defaults(Arc<Settings>),
     /// What the driver says a run's process holds on GPUs.
     GpuMemory { run: RunId, bytes: Option<u64> },
     /// Take the model out of the registry, if it has no process, and end.
@@ -70,6 +66,9 @@ pub(super) struct ServerTask {
     hands: TaskHands,
     commands: mpsc::Receiver<Command>,
     orders: watch::Receiver<Orders>,
+    /// The model and the defaults as they were changed since it began.
+    model: watch::Receiver<Arc<Model>>,
+    defaults: watch::Receiver<Arc<Settings>>,
     results: mpsc::UnboundedReceiver<Done>,
     /// Told once the task has looked whether a process is there.
     recovered: watch::Sender<bool>,
@@ -83,12 +82,14 @@ impl ServerTask {
         state: State,
         published: watch::Sender<Server>,
         commands: mpsc::Receiver<Command>,
+        model: watch::Receiver<Arc<Model>>,
         recovered: watch::Sender<bool>,
     ) -> ServerTask {
         let (jobs, results) = mpsc::unbounded_channel();
         let orders = context.arbiter.orders(state.model.id);
+        let defaults = context.defaults.subscribe();
         let hands = TaskHands::new(context, state.model.id, published, jobs);
-        ServerTask { state, hands, commands, orders, results, recovered }
+        ServerTask { state, hands, commands, orders, model, defaults, results, recovered }
     }
 
     /// Looks after the server until the model is removed or the daemon leaves.
@@ -116,6 +117,12 @@ impl ServerTask {
                     Ok(()) => Event::Orders(self.orders.borrow_and_update().clone()),
                     Err(_) => return,
                 },
+                Ok(()) = self.model.changed() => {
+                    Event::Model(Arc::clone(&self.model.borrow_and_update()))
+                }
+                Ok(()) = self.defaults.changed() => {
+                    Event::Defaults(Arc::clone(&self.defaults.borrow_and_update()))
+                }
                 Some(Done { event, ready }) = self.results.recv() => {
                     self.hands.take_ready(ready);
                     event
@@ -179,8 +186,6 @@ impl ServerTask {
             Command::Stop { by, reply } => {
                 Event::Stop { request: hands.expect(Replies::Accepted(reply)), by }
             }
-            Command::Model(model) => Event::Model(model),
-            Command::Defaults(defaults) => Event::Defaults(defaults),
             Command::GpuMemory { run, bytes } => Event::GpuMemory { run, bytes },
             Command::Remove { by, reply } => {
                 Event::Remove { request: hands.expect(Replies::Removed(reply)), by }

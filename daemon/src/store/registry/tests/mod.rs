@@ -262,8 +262,9 @@ async fn an_import_is_whole_or_has_not_happened() {
     let everything = registry.everything().await.unwrap();
     assert_eq!((everything.models, everything.defaults.revision), (vec![model.clone()], 0));
 
-    let done = registry.import(import(model.revision, "n"), by()).await.unwrap();
-    assert_eq!((done.models.len(), done.defaults.unwrap().settings), (2, set(3).set));
+    registry.import(import(model.revision, "n"), by()).await.unwrap();
+    let now = registry.everything().await.unwrap();
+    assert_eq!((now.models.len(), now.defaults.settings), (2, set(3).set));
     let changed = registry.model("a").await.unwrap();
     assert_eq!((changed.revision, value_of(&changed)), (model.revision + 1, Some(5)));
     let added = registry.model("alias").await.unwrap();

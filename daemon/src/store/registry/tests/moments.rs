@@ -46,8 +46,8 @@ async fn the_feed_tells_what_changed_and_what_is_now() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::open(dir.path()).unwrap();
     let by = || Actor::Policy;
-    let (everything, cursor) = registry.everything_and_cursor().await.unwrap();
-    assert_eq!((everything.models.len(), cursor), (0, 0));
+    let whole = registry.changes(None).await.unwrap();
+    assert_eq!((whole.models.len(), whole.cursor, whole.is_whole), (0, 0, true));
     let mut last = registry.last_event();
     let m = registry.add_model(new_model("m"), by()).await.unwrap();
     // Told before the change was answered.
@@ -66,29 +66,23 @@ async fn the_feed_tells_what_changed_and_what_is_now() {
     registry.remove_model(m.id, by()).await.unwrap();
     registry.change_defaults(set(3).set, vec![], None, by()).await.unwrap();
 
-    let changes = registry.changes(cursor).await.unwrap();
-    let told: Vec<_> = changes
-        .events
-        .iter()
-        .map(|event| (event.seq, event.model_id, event.kind.as_str()))
-        .collect();
-    let expected = [
-        (1, Some(m.id), "model.added"),
-        (2, Some(n.id), "model.added"),
-        (4, Some(n.id), "model.set"),
-        (5, Some(m.id), "model.removed"),
-        (6, None, "defaults.set"),
-    ];
-    assert_eq!((told, changes.missed), (expected.to_vec(), false));
+    let changes = registry.changes(Some(whole.cursor)).await.unwrap();
+    assert_eq!(changes.models.keys().copied().collect::<Vec<_>>(), [m.id, n.id]);
     assert_eq!(changes.models[&m.id], None);
     assert_eq!(changes.models[&n.id].as_ref().map(|n| n.revision), Some(2));
+    assert_eq!(changes.defaults.as_ref().map(|defaults| defaults.revision), Some(1));
+    assert!(changes.runtimes.is_none() && !changes.is_whole);
     assert_eq!((changes.cursor, *last.borrow_and_update()), (6, 6));
-    assert_eq!(registry.changes(6).await.unwrap().events, []);
+    assert!(registry.changes(Some(6)).await.unwrap().is_empty());
+    // What is no change of a model is looked at once.
+    let other = registry.changes(Some(2)).await.unwrap();
+    assert_eq!((other.models.len(), other.cursor), (2, 6));
     // A number that was never given, and one behind which something is gone.
-    assert!(registry.changes(7).await.unwrap().missed);
+    let whole = registry.changes(Some(7)).await.unwrap();
+    assert_eq!((whole.is_whole, whole.models.len(), whole.cursor), (true, 1, 6));
     registry.write(|tx| Ok(tx.execute("DELETE FROM events WHERE seq < 4", [])?)).await.unwrap();
-    assert!(registry.changes(2).await.unwrap().missed);
-    assert!(!registry.changes(3).await.unwrap().missed);
+    assert!(registry.changes(Some(2)).await.unwrap().is_whole);
+    assert!(!registry.changes(Some(3)).await.unwrap().is_whole);
 }
 
 #[tokio::test]

@@ -1,0 +1,113 @@
+//! A model's file: its header read, and what that says in the words of the wire and the registry.
+
+use crate::gguf::{self, Facts, GgufError, Part};
+use crate::store::registry::{FileStamp, NewFile};
+use llamactl_protocol::model::ModelFile;
+use llamactl_protocol::{Failure, Kind, WirePath};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Reads the header of a model's file, of a split model any part, away from the async threads: a
+/// slow disk must not hold up anyone else.
+///
+/// # Errors
+/// What keeps it from being read, or from being a model.
+pub async fn read(path: WirePath) -> Result<NewFile, Failure> {
+    let facts = inspect(path).await?;
+    Ok(NewFile {
+        path: WirePath(main_part(&facts)?),
+        file: model_file(&facts),
+        seen: stamps(&facts),
+        chat_template: facts.chat_template.as_ref().map(|template| template.text.clone()),
+    })
+}
+
+async fn inspect(path: WirePath) -> Result<Facts, Failure> {
+    if !path.as_path().is_absolute() {
+        return Err(Failure::new(Kind::InvalidValue, format!("the path {path} is not absolute")));
+    }
+    let facts = tokio::task::spawn_blocking(move || gguf::inspect(path.as_path()))
+        .await
+        .map_err(|_| Failure::new(Kind::Internal, "reading the model's header failed"))?
+        .map_err(|error| gguf_failure(&error))?;
+    match facts.kind {
+        gguf::Kind::Model => Ok(facts),
+        other => {
+            let path = main_part(&facts)?;
+            let path = path.display();
+            let (what, hint) = match other {
+                gguf::Kind::Projector => ("a projector (mmproj)", "add the model it belongs to"),
+                gguf::Kind::Adapter => ("an adapter (LoRA)", "add the model it was made for"),
+                _ => ("metadata without weights", "add a file that holds a model's weights"),
+            };
+            Err(Failure::new(Kind::NotAModel, format!("{path} is {what}, not a model"))
+                .hint(hint)
+                .details(json!({ "is": other.as_str() })))
+        }
+    }
+}
+
+/// The file to give to llama-server.
+fn main_part(facts: &Facts) -> Result<PathBuf, Failure> {
+    let part = facts.path().map(Path::to_owned);
+    part.ok_or_else(|| Failure::new(Kind::Internal, "the model's header names no file"))
+}
+
+/// The facts that everyone sees.
+#[must_use]
+pub fn model_file(facts: &Facts) -> ModelFile {
+    ModelFile {
+        size_bytes: facts.file_bytes,
+        parts: facts.parts.iter().map(|part| WirePath(part.path.clone())).collect(),
+        mmproj: facts.mmproj.clone().map(WirePath),
+        architecture: facts.architecture.clone(),
+        title: facts.name.clone(),
+        parameters: Some(facts.parameter_count),
+        quantization: facts.quantization.clone(),
+        context_length: facts.context_length_trained,
+        layers: facts.block_count,
+        heads: facts.head_count,
+        kv_heads: facts.head_count_kv,
+        embedding_length: facts.embedding_length,
+        experts: facts.expert_count,
+        vocabulary: facts.vocabulary_size,
+        tokenizer: facts.tokenizer_model.clone(),
+        has_chat_template: facts.chat_template.is_some(),
+    }
+}
+
+/// Which files were read.
+#[must_use]
+pub fn stamps(facts: &Facts) -> Vec<FileStamp> {
+    facts.parts.iter().map(stamp).collect()
+}
+
+fn stamp(part: &Part) -> FileStamp {
+    FileStamp {
+        device: part.device.cast_signed(),
+        inode: part.inode.cast_signed(),
+        size_bytes: part.bytes.cast_signed(),
+        mtime_ns: part.modified_ns,
+    }
+}
+
+/// Why a file is no usable model, as a failure.
+#[must_use]
+pub fn gguf_failure(error: &GgufError) -> Failure {
+    let reason = error.kind();
+    let kind = match reason {
+        "file_not_found" => Kind::FileNotFound,
+        "permission_denied" | "file_unreadable" => Kind::FileUnreadable,
+        "not_a_file" => Kind::NotAFile,
+        "not_gguf" | "file_empty" => Kind::NotGguf,
+        "gguf_big_endian" | "gguf_version" => Kind::GgufVersion,
+        "gguf_truncated" => Kind::GgufTruncated,
+        "gguf_parts_missing" => Kind::SplitIncomplete,
+        _ => Kind::GgufInvalid,
+    };
+    let failure = Failure::new(kind, error.to_string()).details(json!({ "reason": reason }));
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

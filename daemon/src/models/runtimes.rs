@@ -1,0 +1,140 @@
+//! Adding, choosing, changing and removing named llama-server builds.
+
+use super::retry::Attempts;
+use super::secrets::NewSecrets;
+use super::{Models, Outcome};
+use crate::runtime::{self, SYSTEM};
+use crate::store::registry::{NamedRuntime, RuntimeRecord, StoreError};
+use llamactl_protocol::options::{Settings, VARIABLE_PREFIX, rules};
+use llamactl_protocol::runtime::{RuntimeAdd, RuntimeSet};
+use llamactl_protocol::{Actor, Failure, Hint, Kind};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+impl Models {
+    /// Names the llama-server at a path, after it was looked at. One that has this name already is
+    /// left as it is.
+    ///
+    /// # Errors
+    /// [`Kind::NameTaken`]; [`Kind::InvalidName`]; what keeps the file from being a runtime; a
+    /// variable that may not be set.
+    pub async fn add_runtime(
+        &self,
+        add: RuntimeAdd,
+        by: Actor,
+    ) -> Result<Outcome<NamedRuntime>, Failure> {
+        let asked = add.environment;
+        let mut secrets = NewSecrets::of(&self.registry);
+        let environment = secrets.put_away(variables(asked.clone())?, &Settings::new()).await?;
+        let added = runtime::add(&self.registry, add.path, add.name, environment, &by).await;
+        let (now, changed) = secrets.settle(added, |(_, added)| *added).await?;
+        let mut notes = Vec::new();
+        if !changed && asked.iter().any(|(name, value)| now.environment.get(name) != Some(value)) {
+            notes.push(format!(
+                "its environment was left as it is; llamactl runtime set {} changes it",
+                now.name
+            ));
+        }
+        Ok(Outcome { now, changed, notes })
+    }
+
+    /// Makes a runtime the one that models use which name no other; and its build, where there is
+    /// one. Whether it was another before.
+    ///
+    /// # Errors
+    /// What keeps it from being used: the way back to the one that is found without being told is
+    /// always open.
+    pub async fn use_runtime(
+        &self,
+        name: &str,
+        by: Actor,
+    ) -> Result<(Option<RuntimeRecord>, bool), Failure> {
+        let is_system = name == SYSTEM;
+        let record = match runtime::resolve(&self.registry, Some(name)).await {
+            Ok(record) => Some(record),
+            Err(_) if is_system => None,
+            Err(failure) => return Err(failure),
+        };
+        let named = (!is_system).then(|| name.to_owned());
+        Ok((record, self.registry.use_runtime(named, by).await?))
+    }
+
+    /// Sets and unsets variables for a runtime's servers, all or none.
+    ///
+    /// # Errors
+    /// [`Kind::RuntimeNotFound`]; a variable that may not be set; [`Kind::RevisionConflict`] when the
+    /// runtime is at another revision than the caller saw, or others changed it over and over.
+    pub async fn change_runtime(
+        &self,
+        change: RuntimeSet,
+        by: Actor,
+    ) -> Result<Outcome<NamedRuntime>, Failure> {
+        let RuntimeSet { name, set, unset, if_revision } = change;
+        let named = |(key, value): (String, Value)| Ok((variable(&key)?.to_owned(), value));
+        let put = variables(set.into_iter().map(named).collect::<Result<_, Failure>>()?)?;
+        let unset = unset.iter().map(|key| variable(key).map(str::to_owned));
+        let unset = unset.collect::<Result<Vec<_>, _>>()?;
+        if let Some(name) = unset.iter().find(|name| put.contains_key(*name)) {
+            let message = format!("{VARIABLE_PREFIX}{name} cannot be set and unset at once");
+            return Err(Failure::new(Kind::InvalidValue, message));
+        }
+        if name == SYSTEM {
+            return Err(Failure::new(
+                Kind::InvalidValue,
+                format!("{SYSTEM} is found without being told, and has no settings"),
+            )
+            .hint(Hint::run(
+                "give its llama-server a name first",
+                ["llamactl", "runtime", "add", "PATH", "--name", "NAME"],
+            )));
+        }
+        let mut attempts = Attempts::at(if_revision, &self.line);
+        loop {
+            if !attempts.may_commit().await {
+                continue;
+            }
+            let before = self.registry.named_runtime(&name).await?;
+            let before = before.ok_or_else(|| StoreError::RuntimeNotFound(name.clone()))?;
+            let mut secrets = NewSecrets::of(&self.registry);
+            let put = secrets.put_away(put.clone(), &before.environment).await?;
+            let seen = Some(if_revision.unwrap_or(before.revision));
+            let changed =
+                self.registry.change_runtime(&name, put, unset.clone(), seen, by.clone()).await;
+            match secrets.settle(changed, |_| true).await {
+                Err(error) if attempts.another(&error).await => {}
+                Err(error) => return Err(error.into()),
+                Ok((now, changed)) => return Ok(Outcome { now, changed, notes: vec![] }),
+            }
+        }
+    }
+
+    /// Takes a runtime out; its files stay, and what runs on it runs on.
+    ///
+    /// # Errors
+    /// [`Kind::RuntimeNotFound`]; [`Kind::RuntimeInUse`].
+    pub async fn remove_runtime(&self, name: &str, by: Actor) -> Result<NamedRuntime, Failure> {
+        if name == SYSTEM {
+            return Err(Failure::new(
+                Kind::InvalidValue,
+                format!("{SYSTEM} is found without being told and cannot be removed"),
+            )
+            .hint(Hint::run("make another the default", ["llamactl", "runtime", "use", "NAME"])));
+        }
+        self.releasing_secrets(async { Ok(self.registry.remove_runtime(name, by).await?) }).await
+    }
+}
+
+/// Variables by name, as they are put away.
+fn variables(environment: BTreeMap<String, Value>) -> Result<Settings, Failure> {
+    rules::check_given(&environment)?;
+    runtime::variables(environment)
+}
+
+/// The variable a key means.
+fn variable(key: &str) -> Result<&str, Failure> {
+    key.strip_prefix(VARIABLE_PREFIX).ok_or_else(|| {
+        Failure::new(Kind::UnknownOption, format!("a runtime has no setting {key:?}"))
+            .hint("it has variables for its servers: env.NAME=VALUE")
+            .details(json!({ "key": key }))
+    })
+}

@@ -1,0 +1,121 @@
+//! A change of settings against everything it must agree with.
+
+use super::change::{Checked, check, check_files};
+use super::{Layers, Models, RUNTIME, accepted, build_of};
+use llamactl_protocol::Failure;
+use llamactl_protocol::model::SettingsChange;
+use llamactl_protocol::options::rules::EXTRA_ARGS;
+use llamactl_protocol::options::{Setting, Settings, find, rules};
+use serde_json::Value;
+
+impl Models {
+    /// Checks a change that somebody asks for of a model's own settings, which are `before` now:
+    /// each by the catalogue and by the build the model will run on, then all together with the
+    /// defaults below them. A build is asked only where the catalogue cannot judge, because asking
+    /// one may take long, and it may be gone.
+    ///
+    /// # Errors
+    /// The first setting that is refused, or settings that contradict each other;
+    /// [`llamactl_protocol::Kind::RuntimeNotFound`] when the build that must be asked is not there.
+    pub async fn validate(
+        &self,
+        change: &SettingsChange,
+        before: &Settings,
+    ) -> Result<Checked, Failure> {
+        rules::check_given(&change.set)?;
+        let defaults = self.registry.defaults().await?.settings;
+        self.validate_over(defaults, change, before).await
+    }
+
+    /// The same, over `defaults`, of settings whose secrets may be stored ones.
+    pub(super) async fn validate_over(
+        &self,
+        defaults: Settings,
+        change: &SettingsChange,
+        before: &Settings,
+    ) -> Result<Checked, Failure> {
+        let (mut checked, build, note) = match check(change, None) {
+            Ok(checked) if !needs_build(&checked, before) => (checked, None, None),
+            _ => {
+                let naming = runtime_after(change, before, &defaults);
+                let (build, note) = build_of(&self.registry, &naming).await?;
+                (check(change, build.as_ref())?, build, note)
+            }
+        };
+        let layers = Layers { defaults, model: checked.applied_to(before), run: Settings::new() };
+        layers.check()?;
+        if let Some(build) = &build {
+            accepted(build, &checked.set)?;
+            // On another build, what was set before must be right too.
+            if checked.set.contains_key(RUNTIME) {
+                accepted(build, &layers.effective())?;
+            }
+        }
+        let files = checked.set.clone();
+        let missing = tokio::task::spawn_blocking(move || check_files(&files)).await;
+        checked.notes.extend(missing.unwrap_or_default());
+        checked.notes.extend(note.filter(|_| !checked.set.is_empty()));
+        Ok(checked)
+    }
+}
+
+/// Whether a build must be asked about a change: it sets what a build alone can judge, or takes back
+/// something under a name that the catalogue does not know.
+fn needs_build(checked: &Checked, before: &Settings) -> bool {
+    !checked.set.keys().all(|key| needs_no_build(key))
+        || checked.unset.iter().any(|key| !before.contains_key(key) && find(key, None).is_err())
+}
+
+/// Whether a setting is llamactl's own business: no llama-server is told of it, and it does not say
+/// which llama-server that is.
+#[must_use]
+pub fn needs_no_build(key: &str) -> bool {
+    let is_ours = |setting: Setting<'_>| {
+        setting.is_own() && setting.key != RUNTIME && setting.key != EXTRA_ARGS
+    };
+    find(key, None).is_ok_and(is_ours)
+}
+
+/// The settings that name the runtime after a change: only that key matters.
+fn runtime_after(change: &SettingsChange, before: &Settings, defaults: &Settings) -> Settings {
+    let own = || before.get(RUNTIME).filter(|_| !change.unset.iter().any(|key| key == RUNTIME));
+    let value: Option<&Value> =
+        change.set.get(RUNTIME).or_else(own).or_else(|| defaults.get(RUNTIME));
+    value.map(|value| (RUNTIME.to_owned(), value.clone())).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_build_is_asked_only_about_what_it_alone_can_judge() {
+        let needs = |set: Value, unset: &[&str]| {
+            let checked = Checked {
+                set: serde_json::from_value(set).unwrap(),
+                unset: unset.iter().map(|key| (*key).to_owned()).collect(),
+                ..Checked::default()
+            };
+            needs_build(&checked, &[("gone-from-builds".to_owned(), json!(1))].into())
+        };
+        for ours in [
+            json!({}),
+            json!({ "autostart": false, "restart": "never", "restart-limit": 3 }),
+            json!({ "load-stall-timeout": 1, "hang-timeout": 1, "drain-timeout": 1 }),
+            json!({ "host": "127.0.0.1", "port": "auto", "env.A": "1" }),
+        ] {
+            assert!(!needs(ours.clone(), &[]), "{ours}");
+        }
+        assert!(!needs(json!({}), &["ctx-size", "runtime", "gone-from-builds", "env.A"]));
+        for builds in [
+            json!({ "autostart": true, "ctx-size": 1 }),
+            json!({ "api-key": "generate" }),
+            json!({ "runtime": "b1" }),
+            json!({ "extra-args": ["-c", "1"] }),
+        ] {
+            assert!(needs(builds.clone(), &[]), "{builds}");
+        }
+        assert!(needs(json!({}), &["a-name-of-the-build"]));
+    }
+}

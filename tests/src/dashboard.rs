@@ -1,6 +1,6 @@
 //! Databases of the old dashboard, in the three schemas it had.
 
-use llamactl_protocol::options::old_dashboard::{Field, TABLES};
+use llamactld::transfer::dashboard::table::{Field, TABLES};
 use rusqlite::Connection;
 use std::fs;
 use std::path::{Path, PathBuf};

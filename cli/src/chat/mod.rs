@@ -8,14 +8,13 @@
 //! The request goes to the server itself, not through the daemon. Dropping the future closes the
 //! connection, and with it the generation ends.
 
-mod http;
-mod sse;
+mod failure;
 
 use crate::exit::Quit;
 use crate::output::units;
-use http::Answer;
-use llamactl_protocol::server::Endpoint;
-use llamactl_protocol::{Failure, Hint, Kind};
+use failure::{broken_off, cut, garbled};
+use llama_http::{Answer, Event, HttpError, Request, Target};
+use llamactl_protocol::Failure;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -30,11 +29,11 @@ pub(crate) struct SamplingOptions {
     pub(crate) seed: Option<i64>,
 }
 
-/// Where a model answers.
+/// The server that answers for a model.
 #[derive(Clone)]
-pub(crate) struct Place {
-    /// Where its server listens.
-    pub(crate) endpoint: Endpoint,
+pub(crate) struct Upstream {
+    /// Where it listens.
+    pub(crate) target: Target,
     /// The key it asks for.
     pub(crate) key: Option<String>,
 }
@@ -108,18 +107,21 @@ impl From<Quit> for Unanswered {
 /// # Errors
 /// [`Unanswered`].
 pub(crate) async fn ask(
-    place: &Place,
+    upstream: &Upstream,
     model: &str,
     messages: &[Value],
     sampling: &SamplingOptions,
     sink: &mut impl Sink,
 ) -> Result<Finished, Unanswered> {
-    let body = request(model, messages, sampling);
-    let answer = http::post(place, "/chat/completions", &body).await?;
-    match answer.response.status().as_u16() {
+    let Upstream { target, key } = upstream;
+    let body = request(model, messages, sampling).to_string();
+    let request = Request::post("/v1/chat/completions", body).key(key.as_deref());
+    let sent = target.send(request).await;
+    let answer = sent.map_err(|error| failure::unanswered(target, &error))?;
+    match answer.status().as_u16() {
         200..300 => receive(answer, sink).await,
         503 => Err(Unanswered::Loading),
-        _ => Err(answer.refusal().await.into()),
+        _ => Err(failure::refused(answer).await.into()),
     }
 }
 
@@ -145,11 +147,15 @@ fn request(model: &str, messages: &[Value], sampling: &SamplingOptions) -> Value
     body
 }
 
-async fn receive(mut answer: Answer, sink: &mut impl Sink) -> Result<Finished, Unanswered> {
+async fn receive(answer: Answer, sink: &mut impl Sink) -> Result<Finished, Unanswered> {
     let mut reading = Reading::default();
+    let mut events = answer.events();
     while !reading.done {
-        let Ok(Some(bytes)) = answer.piece().await else { break };
-        reading.take(&bytes, sink)?;
+        match events.next().await {
+            Ok(Some(event)) => reading.take(event, sink)?,
+            Err(HttpError::TooLong(_)) => return Err(garbled().into()),
+            Ok(None) | Err(_) => break,
+        }
     }
     Ok(reading.end()?)
 }
@@ -157,7 +163,6 @@ async fn receive(mut answer: Answer, sink: &mut impl Sink) -> Result<Finished, U
 /// An answer being read.
 #[derive(Default)]
 struct Reading {
-    parser: sse::Parser,
     finished: Finished,
     /// The server said why the text ends.
     has_reason: bool,
@@ -187,21 +192,17 @@ struct Delta {
 }
 
 impl Reading {
-    fn take(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<(), Quit> {
-        let events = self.parser.push(bytes).map_err(|_| garbled())?;
-        for event in events {
-            if event.data == "[DONE]" {
-                self.done = true;
-                continue;
-            }
-            if event.is_error {
-                let error = serde_json::from_str(&event.data).unwrap_or(Value::String(event.data));
-                return Err(broken_off(&error).into());
-            }
-            sink.chunk(&event.data)?;
-            self.chunk(&event.data, sink)?;
+    fn take(&mut self, event: Event, sink: &mut impl Sink) -> Result<(), Quit> {
+        if event.data == "[DONE]" {
+            self.done = true;
+            return Ok(());
         }
-        Ok(())
+        if event.is_error {
+            let error = serde_json::from_str(&event.data).unwrap_or(Value::String(event.data));
+            return Err(broken_off(&error).into());
+        }
+        sink.chunk(&event.data)?;
+        self.chunk(&event.data, sink)
     }
 
     fn chunk(&mut self, data: &str, sink: &mut impl Sink) -> Result<(), Quit> {
@@ -233,28 +234,14 @@ impl Reading {
         if self.done || self.has_reason {
             return Ok(self.finished);
         }
-        Err(Failure::new(
-            Kind::ServerFailed,
-            "the server closed the connection before the answer was whole",
-        )
-        .hint(Hint::run("see whether it still runs", ["llamactl", "status", "NAME"])))
+        Err(cut())
     }
-}
-
-fn garbled() -> Failure {
-    Failure::new(Kind::ServerFailed, "the server's answer is not what llama-server sends")
-}
-
-fn broken_off(error: &Value) -> Failure {
-    let said = error.get("message").unwrap_or(error);
-    let said = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
-    Failure::new(Kind::ServerFailed, format!("the server broke off: {said}"))
-        .details(json!({ "error": error }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use llama_http::EventParser;
 
     /// Keeps what it is given.
     #[derive(Default)]
@@ -281,7 +268,8 @@ mod tests {
 
     fn read(wire: &str) -> (Result<Finished, Quit>, Kept) {
         let (mut reading, mut kept) = (Reading::default(), Kept::default());
-        let taken = reading.take(wire.as_bytes(), &mut kept);
+        let events = EventParser::default().push(wire.as_bytes()).unwrap();
+        let taken = events.into_iter().try_for_each(|event| reading.take(event, &mut kept));
         (taken.and_then(|()| Ok(reading.end()?)), kept)
     }
 

@@ -1,16 +1,17 @@
 //! `llamactl run MODEL [PROMPT…]`
 
 use crate::args::more;
-use crate::chat::{Finished, Place, SamplingOptions, Sink, Unanswered, ask};
+use crate::chat::{Finished, SamplingOptions, Sink, Unanswered, Upstream, ask};
 use crate::complete::model_names;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use crate::waiting::{Deadline, Goal, Request, until};
 use clap::Args;
+use llama_http::Target;
 use llamactl_protocol::model::ModelKey;
-use llamactl_protocol::server::{Server, ServerShow, ServerStart, State};
-use llamactl_protocol::{Failure, Hint, Kind};
+use llamactl_protocol::server::{Endpoint, Server, ServerShow, ServerStart, State};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Read as _};
@@ -82,7 +83,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Run) -> Outcom
         output,
         daemon: &daemon,
         model: args.model,
-        place: None,
+        upstream: None,
         messages: Vec::new(),
         sampling: SamplingOptions {
             max_tokens: args.max_tokens,
@@ -132,7 +133,7 @@ struct Conversation<'a> {
     output: &'a mut Output,
     daemon: &'a Daemon,
     model: String,
-    place: Option<Place>,
+    upstream: Option<Upstream>,
     messages: Vec<Value>,
     sampling: SamplingOptions,
 }
@@ -142,12 +143,12 @@ impl Conversation<'_> {
     async fn say(&mut self, prompt: String) -> Outcome {
         self.messages.push(json!({ "role": "user", "content": prompt }));
         for pause in LOADING_PAUSES.into_iter().map(Some).chain([None]) {
-            let place = match self.place.clone() {
-                Some(place) => place,
+            let upstream = match self.upstream.clone() {
+                Some(upstream) => upstream,
                 None => self.ready().await?,
             };
             let mut printer = Printer { output: self.output, open_line: false, thinking: false };
-            let answer = ask(&place, &self.model, &self.messages, &self.sampling, &mut printer);
+            let answer = ask(&upstream, &self.model, &self.messages, &self.sampling, &mut printer);
             let answer = tokio::select! {
                 answer = answer => answer,
                 _ = ctrl_c() => Err(Unanswered::Quit(Quit::Told(Kind::Interrupted.exit_status()))),
@@ -155,12 +156,12 @@ impl Conversation<'_> {
             printer.end_line()?;
             match answer {
                 Ok(finished) => {
-                    self.place = Some(place);
+                    self.upstream = Some(upstream);
                     return self.answered(finished);
                 }
                 Err(Unanswered::Quit(quit)) => return Err(quit),
                 Err(Unanswered::Loading) => {
-                    self.place = None;
+                    self.upstream = None;
                     // After the last pause it is asked once more.
                     let Some(pause) = pause else { break };
                     tokio::select! {
@@ -191,7 +192,7 @@ impl Conversation<'_> {
 
     /// Questions from the terminal until it ends.
     async fn chat(&mut self) -> Outcome {
-        self.place = Some(self.ready().await?);
+        self.upstream = Some(self.ready().await?);
         self.output.aside("Ask away. /bye or Ctrl-D ends, Ctrl-C stops an answer.");
         let mut lines = BufReader::new(tokio::io::stdin());
         loop {
@@ -208,7 +209,7 @@ impl Conversation<'_> {
                 Err(Quit::Told(_)) => self.messages.truncate(before),
                 Err(Quit::Failure(failure)) if failure.kind == Kind::ServerFailed => {
                     self.messages.truncate(before);
-                    self.place = None;
+                    self.upstream = None;
                     self.output.failure(&failure);
                 }
                 Err(quit) => return Err(quit),
@@ -237,19 +238,22 @@ impl Conversation<'_> {
     }
 
     /// Where the model answers; it is started first if it does not run.
-    async fn ready(&mut self) -> Result<Place, Quit> {
+    async fn ready(&mut self) -> Result<Upstream, Quit> {
         let server = self.daemon.call(&ServerShow { model: self.model.clone() }).await?;
         let server = match server.state {
             State::Ready | State::Sleeping => server,
             _ => self.start().await?,
         };
-        let endpoint = server.endpoint.ok_or_else(|| {
+        let target = server.endpoint.and_then(|Endpoint { socket, url }| {
+            Target::of_endpoint(socket.as_ref().map(WirePath::as_path), url.as_deref())
+        });
+        let target = target.ok_or_else(|| {
             Failure::new(
                 Kind::NotRunning,
                 format!("{} is ready, but nobody knows where", server.model),
             )
         })?;
-        Ok(Place { endpoint, key: self.key().await? })
+        Ok(Upstream { target, key: self.key().await? })
     }
 
     /// The key the server asks for: llama-server's own variable for it, else what the daemon

@@ -15,13 +15,13 @@ use tokio::sync::watch;
 
 /// Handles to everything; built once by `main`.
 pub struct App {
-    /// The registry.
+    /// The registry database: models, settings, runs, events.
     pub registry: Registry,
     /// Changing models, defaults and runtimes.
     pub models: Models,
     /// Finding models, and looking after their files.
     pub library: Library,
-    /// The servers.
+    /// Starts, stops and watches the servers.
     pub supervisor: Supervisor,
     /// The metrics loop.
     pub metrics: Metrics,
@@ -43,7 +43,7 @@ pub struct App {
 /// What a program that would take over said when it was tried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// Its version.
+    /// The version the program says it is of.
     pub version: String,
     /// Where it will keep a copy of the registry as it is now; `None` where it changes nothing.
     pub registry_copy: Option<PathBuf>,
@@ -82,11 +82,11 @@ pub enum Beginning {
 /// What the daemon was told to do at the end of this life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// To end.
+    /// The daemon is to end.
     Stop(StopOrder),
     /// To let its program of now take over.
     Restart {
-        /// Who asked.
+        /// The user, and the command, that asked for it.
         by: Actor,
         /// What that program says of its version.
         version: String,
@@ -100,7 +100,7 @@ pub struct StopOrder {
     pub keep_servers: bool,
     /// Somebody asked for it by name, so it shall stay stopped.
     pub on_purpose: bool,
-    /// Who asked.
+    /// The user, and the command, that asked for it.
     pub by: Actor,
 }
 

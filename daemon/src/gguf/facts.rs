@@ -56,7 +56,7 @@ impl Kind {
 pub struct Part {
     /// Where it is: in the directory of the path that was asked about.
     pub path: PathBuf,
-    /// Its size.
+    /// The part's length in bytes.
     pub bytes: u64,
     /// The file system it lies on.
     pub device: u64,
@@ -89,7 +89,7 @@ pub struct Facts {
     pub quantization: Option<String>,
     /// Context the model was trained for, in tokens.
     pub context_length_trained: Option<u64>,
-    /// Layers.
+    /// Layers of the transformer, `block_count` in the header.
     pub block_count: Option<u64>,
     /// Attention heads; the most in any layer.
     pub head_count: Option<u64>,

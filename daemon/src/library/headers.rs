@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 pub(super) enum Known {
     /// A model that can be served. Paths are left out: other names may lead to the same file.
     Model {
-        /// Its facts.
+        /// What the headers of all its parts say.
         file: Box<ModelFile>,
         /// Which files its parts were.
         parts: Vec<FileStamp>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// A directory, and whose layout it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The directory.
+    /// The directory's path, absolute.
     pub path: PathBuf,
     /// Whose it is.
     pub source: ScanSource,

@@ -45,7 +45,7 @@ const MMPROJ: &str = "mmproj";
 /// What to look through and what to do with it.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// These directories.
+    /// Directories to look through, absolute.
     pub directories: Vec<PathBuf>,
     /// Also those that are remembered.
     pub remembered: bool,

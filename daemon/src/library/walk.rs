@@ -28,7 +28,7 @@ const UNFINISHED: &[&str] = &[
 /// A directory and the names in it that matter, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listing {
-    /// The directory.
+    /// The directory that was read.
     pub(super) directory: PathBuf,
     /// Names that end in `.gguf`.
     pub(super) files: Vec<OsString>,

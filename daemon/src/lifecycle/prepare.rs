@@ -137,7 +137,7 @@ fn take_places(place: &socket::Place, state_dir: &Path) -> Result<(socket::Bound
         Ok(lock) => Ok((bound, lock)),
         Err(failure) => {
             // Nobody shall wait at a socket that nobody serves.
-            let _ = bound.claim.release();
+            let _ = bound.guard.release();
             Err(failure)
         }
     }

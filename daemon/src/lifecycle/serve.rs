@@ -79,9 +79,9 @@ enum Ended {
 async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, Failure> {
     let Prepared { places, place, bound, state_lock, authority, config, .. } = prepared;
     let Prepared { beginning, program, pending_stop, lifelines, .. } = prepared;
-    let socket::Bound { listener, mut claim } = bound;
+    let socket::Bound { listener, mut guard } = bound;
     // The lock was taken before the fork, by another process than this.
-    if let Err(error) = claim.sign() {
+    if let Err(error) = guard.sign() {
         tracing::warn!(%error, "the lock file does not name this process");
     }
     // First of all: from here on a signal is an order and not the end.
@@ -132,7 +132,7 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     };
     let _ = fs::remove_file(places.stopped_mark());
     let renewed = start_connections(&mut parts, app, authority, counters, listener);
-    let claim = start_socket(&mut parts, Keeper { place, claim, servers_dir, renewed });
+    let guard = start_socket(&mut parts, Keeper { place, guard, servers_dir, renewed });
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, pid = std::process::id(), socket = %places.socket.display(), "ready");
     readiness.tell(None);
@@ -144,12 +144,12 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     begin_to_end(&order, &places, &supervisor).await;
     let is_restart = matches!(order, Order::Restart { .. });
     parts.stop(order).await;
-    let claim = claim.await.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
+    let guard = guard.await.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
     if is_restart {
-        let handover = hand_over(&claim, &state_lock, &stop, &supervisor)?;
+        let handover = hand_over(&guard, &state_lock, &stop, &supervisor)?;
         return Ok(Ended::Replaced { program, handover });
     }
-    if let Err(error) = claim.release() {
+    if let Err(error) = guard.release() {
         tracing::warn!(%error, "cannot remove the socket");
     }
     tracing::info!("stopped");
@@ -265,20 +265,20 @@ fn start_connections(
 }
 
 /// The socket in its place. What is held of it when it has stopped comes out.
-fn start_socket(parts: &mut Parts, keeper: Keeper) -> oneshot::Receiver<socket::Claim> {
+fn start_socket(parts: &mut Parts, keeper: Keeper) -> oneshot::Receiver<socket::SocketGuard> {
     let leaving = CancellationToken::new();
-    let (give, claim) = oneshot::channel();
+    let (give, guard) = oneshot::channel();
     let keeping = tokio::spawn(keeper.run(leaving.clone()));
     parts.started("socket", |order| async move {
         leaving.cancel();
-        let Ok(mut claim) = keeping.await else { return };
+        let Ok(mut guard) = keeping.await else { return };
         // Whoever connects during a restart waits for the next program.
         if matches!(*order, Order::Stop(_)) {
-            claim.close();
+            guard.close();
         }
-        let _ = give.send(claim);
+        let _ = give.send(guard);
     });
-    claim
+    guard
 }
 
 /// The servers: what ran is looked at and what is to run is started, beside the socket. They are
@@ -336,13 +336,13 @@ async fn begin_to_end(order: &Order, places: &Places, supervisor: &Supervisor) {
 
 /// What the program of now gets from this one.
 fn hand_over(
-    claim: &socket::Claim,
+    guard: &socket::SocketGuard,
     state_lock: &File,
     stop: &StopSwitch,
     supervisor: &Supervisor,
 ) -> Result<Handover<OwnedFd>, Failure> {
     let nothing = || Failure::new(Kind::Internal, "there is no listener to hand over");
-    let (listener, lock, node) = claim.estate().ok_or_else(nothing)?;
+    let (listener, lock, node) = guard.for_handover().ok_or_else(nothing)?;
     let copies = || {
         let (listener, lock) = (listener.try_clone_to_owned()?, lock.try_clone_to_owned()?);
         Ok(Handover::new(listener, lock, state_lock.as_fd().try_clone_to_owned()?, node))

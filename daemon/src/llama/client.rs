@@ -4,13 +4,14 @@
 //! else can listen; on a TCP port the listener is looked up first, once, because a process that
 //! listens keeps its port for as long as it lives.
 
-use super::http::{HttpError, Target};
 use crate::os::listener::listens;
-use hyper::StatusCode;
-use hyper::body::Bytes;
+use llama_http::{Bytes, HttpError, Request, StatusCode, Target};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// The longest answer read; `/slots` needs about 1.2 kB a slot.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// A key for llama-server. It shows itself to nobody.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,7 +47,8 @@ impl Client {
     pub async fn get(&self, path: &str, limit: Duration) -> Result<(StatusCode, Bytes), HttpError> {
         // `/health` asks for no key, so it gets none.
         let key = self.key.as_ref().filter(|_| path != "/health" && self.is_its_own());
-        self.target.get(path, key.map(|key| key.0.as_str()), limit).await
+        let request = Request::get(path).key(key.map(|key| key.0.as_str()));
+        self.target.fetch(request, limit, MAX_ANSWER_BYTES).await
     }
 
     /// Whether it is the process that listens where we ask.

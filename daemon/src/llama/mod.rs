@@ -11,11 +11,10 @@
 
 mod client;
 mod counters;
-mod http;
 mod poll;
 mod reported;
 
 pub use client::{ApiKey, Client};
-pub use http::{HttpError, Target};
+pub use llama_http::Target;
 pub use poll::{Looked, Pace, Poll, Seen, busy, in_force};
 pub use reported::{ReportedSettings, reported};

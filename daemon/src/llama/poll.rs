@@ -2,9 +2,8 @@
 
 use super::client::Client;
 use super::counters::{self, Reading, Slot};
-use super::http::HttpError;
 use crate::clock::now_ms;
-use hyper::StatusCode;
+use llama_http::{HttpError, StatusCode};
 use llamactl_protocol::metrics::LlamaSample;
 use llamactl_protocol::server::InForce;
 use serde::Deserialize;
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 /// What `/health` said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Nobody listens.
+    /// Nobody listens at the server's address or socket.
     Unreachable,
     /// Somebody listens and does not answer in time: busy, stopped, or hung.
     Silent,
@@ -96,7 +95,7 @@ impl Poll {
             Ok((StatusCode::OK, _)) => Seen::Healthy,
             Ok(_) => Seen::Loading,
             Err(HttpError::Connect(_)) => Seen::Unreachable,
-            Err(HttpError::TimedOut | HttpError::Broken(_)) => Seen::Silent,
+            Err(_) => Seen::Silent,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The settings that a running llama-server reports.
 
 use super::client::Client;
-use hyper::StatusCode;
+use llama_http::StatusCode;
 use llamactl_protocol::options::Setting;
 use serde::Deserialize;
 use serde_json::{Map, Value};

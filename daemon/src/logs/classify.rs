@@ -69,7 +69,7 @@ pub enum Class {
     Network,
     /// There was not enough memory.
     Memory,
-    /// It broke.
+    /// The server ended by a fault of its own: a signal, an assertion, an exception.
     Crash,
     /// Somebody else ended it.
     Killed,

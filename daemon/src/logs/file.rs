@@ -32,7 +32,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Both.
+    /// Both streams, in the order in which lines of one moment are shown.
     pub const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
 
     /// The word in file names.

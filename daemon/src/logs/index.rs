@@ -130,7 +130,7 @@ impl TimeFile {
         Ok(opened)
     }
 
-    /// The index.
+    /// What was read so far, for finding a time's place in the file.
     #[must_use]
     pub fn index(&self) -> &TimeIndex {
         &self.index

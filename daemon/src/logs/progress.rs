@@ -19,7 +19,7 @@ const MARK: &str = "cmd_child_to_router:state:";
 /// What a llama-server reports to be doing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChildState {
-    /// It loads.
+    /// The model is being loaded.
     Loading {
         /// Everything it will load, in order: `text_model`, `spec_model`, `mmproj_model`.
         stages: Vec<String>,

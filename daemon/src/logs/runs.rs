@@ -64,7 +64,7 @@ impl Cursor {
 /// What the logs of a model say.
 #[derive(Debug)]
 pub enum Said {
-    /// A line.
+    /// A line of one of the runs.
     Line {
         /// Where to go on behind it, and the run that wrote it.
         cursor: Cursor,

@@ -61,11 +61,11 @@ pub struct RunningServer {
     pub model_id: i64,
     /// The model's name.
     pub model: String,
-    /// The run.
+    /// The id of the run, as in the registry.
     pub run_id: String,
-    /// Its state.
+    /// The state the server is in: what is asked of its process depends on it.
     pub state: State,
-    /// Its process.
+    /// The process id of its llama-server.
     pub pid: u32,
     /// When that process started, in clock ticks since boot (field 22 of `/proc/PID/stat`):
     /// another process that gets the same pid is not taken for it.

@@ -38,7 +38,7 @@ impl ProcessReader {
         Self::of(pid, Some(start_ticks))
     }
 
-    /// This process.
+    /// The daemon's own process, watched as a server's is.
     pub(super) fn of_self() -> Self {
         Self::of(std::process::id(), None)
     }

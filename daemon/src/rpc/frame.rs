@@ -21,7 +21,7 @@ const DISCARDED_BYTES: usize = 16 << 20;
 /// A buffer larger than this is given back once it is empty.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// What came.
+/// What the next line of a connection is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     /// A line that is not blank, without its line end.

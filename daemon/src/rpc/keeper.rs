@@ -7,7 +7,7 @@
 //!        ╰──────── watch what is there now ◀───────────────┴─▶ listener: the new socket
 //! ```
 
-use super::socket::{Claim, Place, SocketError};
+use super::socket::{Place, SocketError, SocketGuard};
 use futures_util::StreamExt as _;
 use inotify::{EventStream, Inotify, WatchMask, Watches};
 use std::fs;
@@ -32,7 +32,7 @@ pub struct Keeper {
     /// Where it belongs.
     pub place: Place,
     /// What we hold.
-    pub claim: Claim,
+    pub guard: SocketGuard,
     /// The directory of the servers' sockets, which lies in a run directory too.
     pub servers_dir: PathBuf,
     /// Where a new listener goes.
@@ -41,7 +41,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Keeps it until `stop`; then what is held by then.
-    pub async fn run(mut self, stop: CancellationToken) -> Claim {
+    pub async fn run(mut self, stop: CancellationToken) -> SocketGuard {
         let mut watch = Watch::start();
         let mut problem = None;
         loop {
@@ -59,7 +59,7 @@ impl Keeper {
             let watched = watch.as_mut().is_some_and(|watch| watch.renew(&self.directories()));
             let retry = async {
                 // Something may have gone before the watch was there.
-                if watched && problem.is_none() && !self.claim.is_whole() {
+                if watched && problem.is_none() && !self.guard.is_whole() {
                     return sleep(SETTLE).await;
                 }
                 match watched && problem.is_none() {
@@ -69,7 +69,7 @@ impl Keeper {
             };
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.claim,
+                () = stop.cancelled() => return self.guard,
                 () = retry => {}
                 () = changed(&mut watch) => {}
             }
@@ -79,14 +79,14 @@ impl Keeper {
     /// The directories whose contents are ours to look after.
     fn directories(&self) -> [PathBuf; 2] {
         let of = |path: &Path| path.parent().unwrap_or(path).to_owned();
-        [of(self.claim.path()), of(&self.servers_dir)]
+        [of(self.guard.path()), of(&self.servers_dir)]
     }
 
     /// Makes again what is gone.
     async fn mend(&mut self) -> Result<(), SocketError> {
-        if !self.claim.is_whole() {
-            let listener = self.claim.renew(&self.place)?;
-            let socket = self.claim.path().display();
+        if !self.guard.is_whole() {
+            let listener = self.guard.renew(&self.place)?;
+            let socket = self.guard.path().display();
             tracing::warn!(%socket, "the socket or its lock was removed or replaced: made again");
             if let Some(listener) = listener {
                 // The other end goes when the daemon stops.

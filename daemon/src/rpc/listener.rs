@@ -40,11 +40,11 @@ const MAX_LINGERING: usize = 16;
 
 /// What a listener serves, to whom, and within what bounds.
 pub struct Server {
-    /// The methods.
+    /// The table of methods and streams that a connection may call.
     pub routes: Arc<Routes>,
     /// Who may connect.
     pub authority: Authority,
-    /// The bounds.
+    /// How much one connection, and all of them, may cost.
     pub limits: Limits,
     /// Where it counts.
     pub counters: Arc<Counters>,

@@ -46,7 +46,7 @@ pub(super) enum Entry {
     Bad { id: Id<'static>, failure: Failure },
 }
 
-/// A request.
+/// A request as it was parsed, before anybody knows whether there is such a method.
 #[derive(Debug)]
 pub(super) struct Call {
     /// Absent in a notification.

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 /// The process at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// Its user.
+    /// The user id the peer had when it connected.
     pub(super) uid: u32,
     /// Its primary group.
     pub(super) gid: u32,

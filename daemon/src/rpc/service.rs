@@ -48,7 +48,7 @@ type Callback = Box<dyn Fn(Incoming) -> BoxFuture<'static, Result<Reply, Failure
 
 /// What goes back to a call.
 pub(super) struct Reply {
-    /// The answer.
+    /// The answer as one line of JSON, without its line break.
     pub(super) json: String,
     /// What the call opened: begun when the answer is queued, and dropped when it cannot be.
     pub(super) stream: Option<BoxFuture<'static, ()>>,

@@ -45,7 +45,7 @@ pub enum Place {
     Given(PathBuf),
     /// In system mode: 0660 and the group's, in a 0750 directory of that group.
     System {
-        /// The socket.
+        /// The socket's path.
         path: PathBuf,
         /// The group whose members may connect.
         gid: u32,
@@ -75,12 +75,12 @@ pub struct Bound {
     /// Listens already: a peer can connect, and waits to be accepted.
     pub listener: UnixListener,
     /// Keeps other daemons away while it lives.
-    pub claim: Claim,
+    pub guard: SocketGuard,
 }
 
 /// The right to a socket's path. Dropping it gives up the lock and leaves the node.
 #[derive(Debug)]
-pub struct Claim {
+pub struct SocketGuard {
     path: PathBuf,
     node: (u64, u64),
     lock: File,
@@ -88,7 +88,7 @@ pub struct Claim {
     listener: Option<UnixListener>,
 }
 
-impl Claim {
+impl SocketGuard {
     /// The socket's path.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -131,8 +131,8 @@ impl Claim {
             return Ok(None);
         }
         let lock = self.lock.try_clone().map_err(io("keep the lock of", &self.path))?;
-        let Bound { listener, claim } = bind_locked(place, lock)?;
-        *self = claim;
+        let Bound { listener, guard } = bind_locked(place, lock)?;
+        *self = guard;
         Ok(Some(listener))
     }
 
@@ -141,10 +141,10 @@ impl Claim {
         self.listener = None;
     }
 
-    /// What the program that comes next needs: the listener, the lock, and the node's device and
-    /// inode. `None` after [`Claim::close`].
+    /// What is handed over to the program that comes next: the listener, the lock, and device and
+    /// inode of the node. `None` after [`SocketGuard::close`].
     #[must_use]
-    pub fn estate(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>, (u64, u64))> {
+    pub fn for_handover(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>, (u64, u64))> {
         Some((self.listener.as_ref()?.as_fd(), self.lock.as_fd(), self.node))
     }
 
@@ -190,7 +190,7 @@ fn bind_locked(place: &Place, lock: File) -> Result<Bound, SocketError> {
         bind_aside(path, directory, place)?
     };
     let node = identity(&fs::symlink_metadata(path).map_err(io("find", path))?);
-    claimed(place, listener, lock, node)
+    guarded(place, listener, lock, node)
 }
 
 /// Takes over what the program before left, after seeing that it is what it should be: a socket
@@ -219,18 +219,18 @@ pub fn inherit(
     if !listens || !is_at_path {
         return Err(refused("the descriptor is no socket that listens there"));
     }
-    let bound = claimed(place, listener, File::from(lock), node)?;
+    let bound = guarded(place, listener, File::from(lock), node)?;
     // A lock file that was deleted is made again later; one that another daemon has is the end.
-    if !bound.claim.lock.metadata().is_ok_and(|lock| lock.is_file()) {
+    if !bound.guard.lock.metadata().is_ok_and(|lock| lock.is_file()) {
         return Err(refused("the descriptor of the lock is no file"));
     }
-    match bound.claim.lock.try_lock() {
+    match bound.guard.lock.try_lock() {
         Ok(()) => Ok(bound),
         Err(_) => Err(refused("the lock is not held")),
     }
 }
 
-fn claimed(
+fn guarded(
     place: &Place,
     listener: UnixListener,
     lock: File,
@@ -238,7 +238,7 @@ fn claimed(
 ) -> Result<Bound, SocketError> {
     let path = place.path().to_owned();
     let second = listener.try_clone().map_err(io("keep", &path))?;
-    Ok(Bound { listener, claim: Claim { path, node, lock, listener: Some(second) } })
+    Ok(Bound { listener, guard: SocketGuard { path, node, lock, listener: Some(second) } })
 }
 
 fn io(deed: &'static str, path: &Path) -> impl Fn(io::Error) -> SocketError {

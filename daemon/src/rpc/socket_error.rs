@@ -12,9 +12,9 @@ pub enum SocketError {
     /// A Unix socket's path is short.
     #[error("the socket path {} has {bytes} bytes; {MAX_SOCKET_PATH_BYTES} is the most a Unix socket can have", path.display())]
     PathTooLong {
-        /// The path.
+        /// The socket's path, as it was given.
         path: PathBuf,
-        /// Its length.
+        /// The path's length in bytes.
         bytes: usize,
     },
     /// It would depend on where the daemon was started.
@@ -39,9 +39,9 @@ pub enum SocketError {
     /// Others could reach into the directory.
     #[error("{} has mode {mode:03o} and lets others in; the socket needs a directory they cannot {deed}", path.display())]
     OpenDirectory {
-        /// The directory.
+        /// The directory that the socket was to lie in.
         path: PathBuf,
-        /// Its permissions.
+        /// The directory's permission bits, as `chmod` takes them.
         mode: u32,
         /// What others must not be able to do.
         deed: &'static str,
@@ -51,11 +51,11 @@ pub enum SocketError {
     /// The directory of system mode has another group.
     #[error("{} belongs to group {group}, and the socket is for group {wanted}", path.display())]
     OtherGroup {
-        /// The directory.
+        /// The directory that the socket was to lie in.
         path: PathBuf,
-        /// Its group.
+        /// The group id that the directory has.
         group: u32,
-        /// The socket's.
+        /// The group id that the socket is to have.
         wanted: u32,
     },
     /// One daemon is enough.
@@ -67,7 +67,7 @@ pub enum SocketError {
     /// Somebody listens there who does not hold the lock.
     #[error("another program{} answers on {}", with_pid(*pid), path.display())]
     OtherProgram {
-        /// The socket.
+        /// The socket's path.
         path: PathBuf,
         /// Its process id, where the kernel tells it.
         pid: Option<u32>,
@@ -81,7 +81,7 @@ pub enum SocketError {
     /// The program before left something else than its socket.
     #[error("the socket {} cannot be taken over: {why}", path.display())]
     NotInherited {
-        /// The socket.
+        /// The socket's path.
         path: PathBuf,
         /// What is wrong with what was left.
         why: &'static str,
@@ -91,7 +91,7 @@ pub enum SocketError {
     Io {
         /// What was tried.
         deed: &'static str,
-        /// With what.
+        /// The file or directory that it failed with.
         path: PathBuf,
         /// What the system said.
         source: io::Error,

@@ -50,7 +50,7 @@ pub enum Emission<T> {
     Snapshot {
         /// Where a later subscription can go on.
         cursor: Option<String>,
-        /// The state.
+        /// The whole state at this moment, which the changes after it go on from.
         data: T,
     },
     /// Something that happened since.
@@ -64,14 +64,14 @@ pub enum Emission<T> {
     Missed {
         /// Where a later subscription can go on.
         cursor: Option<String>,
-        /// How much.
+        /// How much was left out, as far as that is known.
         missed: Missed,
     },
     /// Nothing more will come.
     End {
         /// Where a later subscription can go on.
         cursor: Option<String>,
-        /// Why.
+        /// Why nothing follows.
         end: End,
     },
 }

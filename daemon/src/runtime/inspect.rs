@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 pub struct Found {
     /// Its path, links resolved, so that its libraries are found beside it.
     pub path: PathBuf,
-    /// Its inode.
+    /// The file's inode; with the device it tells one file from another put in its place.
     pub inode: u64,
-    /// Its size.
+    /// The file's length in bytes.
     pub size_bytes: u64,
     /// When it was written.
     pub mtime_ns: i64,

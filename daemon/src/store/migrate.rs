@@ -19,9 +19,9 @@ pub enum MigrateError {
         "{path} is version {found}, written by a newer llamactld; this one knows versions up to {known}"
     )]
     Newer {
-        /// The database.
+        /// The path of the database file.
         path: PathBuf,
-        /// Its version.
+        /// The version of the schema that the file has.
         found: usize,
         /// The newest this program knows.
         known: usize,
@@ -34,10 +34,10 @@ pub enum MigrateError {
         /// What went wrong.
         source: io::Error,
     },
-    /// SQLite refused.
+    /// SQLite refused a step of the migration, which is undone.
     #[error("the database {path} could not be brought to version {version}: {source}")]
     Sqlite {
-        /// The database.
+        /// The path of the database file.
         path: PathBuf,
         /// The version that failed.
         version: usize,

@@ -134,21 +134,19 @@ pub(super) fn choose(
 /// How to reach a server by its recorded endpoint.
 #[must_use]
 pub(super) fn target(endpoint: &Endpoint) -> Option<Target> {
-    match (&endpoint.socket, &endpoint.url) {
-        (Some(socket), _) => Some(Target::Socket(socket.0.clone())),
-        (None, Some(url)) => address_in(url).map(Target::Address),
-        (None, None) => None,
-    }
+    Target::of_endpoint(
+        endpoint.socket.as_ref().map(|socket| socket.as_path()),
+        endpoint.url.as_deref(),
+    )
 }
 
 /// The TCP port of an endpoint.
 #[must_use]
 pub(super) fn port_of(endpoint: &Endpoint) -> Option<u16> {
-    endpoint.url.as_deref().and_then(address_in).map(|address| address.port())
-}
-
-fn address_in(url: &str) -> Option<SocketAddr> {
-    url.strip_prefix("http://")?.split('/').next()?.parse().ok()
+    match target(endpoint)? {
+        Target::Address(address) => Some(address.port()),
+        Target::Socket(_) => None,
+    }
 }
 
 fn auto_port(address: IpAddr, last: Option<u16>, held: bool, taken: &BTreeSet<u16>) -> Option<u16> {

@@ -1,8 +1,10 @@
-//! Checking what is wished for as `model set` does: by the catalogue, by the build the model runs
+//! Checking what is requested for as `model set` does: by the catalogue, by the build the model runs
 //! on, and all together with the defaults below.
 
 use super::locate::Locator;
-use super::wish::{Given, Omissions, Wish, WishedRuntime, WishedSettings, placed};
+use super::omissions::Omissions;
+use super::position::placed;
+use super::spec::{Given, ImportSpec, RuntimeSpec, SettingsSpec};
 use crate::models::{self, Layers};
 use crate::store::registry::{Registry, StoredRuntime};
 use llamactl_protocol::options::{Build, Settings, find, layers, rules, secret};
@@ -23,12 +25,16 @@ pub(super) struct Builds<'a> {
 
 impl<'a> Builds<'a> {
     /// `there` are the runtimes the registry has.
-    pub(super) fn new(registry: &'a Registry, wish: &Wish, there: &[StoredRuntime]) -> Builds<'a> {
-        let is_new = |runtime: &&WishedRuntime| {
+    pub(super) fn new(
+        registry: &'a Registry,
+        spec: &ImportSpec,
+        there: &[StoredRuntime],
+    ) -> Builds<'a> {
+        let is_new = |runtime: &&RuntimeSpec| {
             let mut there = there.iter();
             !there.any(|it| it.name == runtime.name && it.path == runtime.path)
         };
-        let coming: Vec<&WishedRuntime> = wish.runtimes.iter().filter(is_new).collect();
+        let coming: Vec<&RuntimeSpec> = spec.runtimes.iter().filter(is_new).collect();
         let default = coming.iter().find(|runtime| runtime.is_default);
         Builds {
             registry,
@@ -82,7 +88,7 @@ pub(super) struct Owner<'a> {
 
 /// Settings that were checked.
 #[derive(Debug, Default)]
-pub(super) struct Vetted {
+pub(super) struct Validated {
     /// All settings afterwards; secrets as they were given, or as they are stored.
     pub(super) after: Settings,
     /// What the caller should know.
@@ -90,18 +96,18 @@ pub(super) struct Vetted {
 }
 
 /// Checks the settings of one owner, which has `before` now and `defaults` below it.
-pub(super) async fn vet(
+pub(super) async fn validate(
     owner: &Owner<'_>,
-    wished: Option<&WishedSettings>,
+    requested: Option<&SettingsSpec>,
     before: &Settings,
     defaults: &Settings,
     builds: &mut Builds<'_>,
     left_out: &mut Omissions,
-) -> Result<Vetted, Failure> {
-    let mut vetted = Vetted { after: before.clone(), notes: vec![] };
-    let Some(wished) = wished else { return Ok(vetted) };
-    if wished.exact {
-        vetted.after.clear();
+) -> Result<Validated, Failure> {
+    let mut validated = Validated { after: before.clone(), notes: vec![] };
+    let Some(requested) = requested else { return Ok(validated) };
+    if requested.exact {
+        validated.after.clear();
     }
     let refuse = |key: &str, given: Option<&Given>, failure: Failure, left: &mut Omissions| {
         if owner.strict {
@@ -113,17 +119,17 @@ pub(super) async fn vet(
         Ok(())
     };
     // The build decides what else is known, so it comes first.
-    let runtime = wished.given.get(models::RUNTIME).map(|given| given.value.clone());
-    let runtime = runtime.or_else(|| vetted.after.get(models::RUNTIME).cloned());
+    let runtime = requested.given.get(models::RUNTIME).map(|given| given.value.clone());
+    let runtime = runtime.or_else(|| validated.after.get(models::RUNTIME).cloned());
     let runtime = runtime.or_else(|| defaults.get(models::RUNTIME).cloned());
     let mut naming: Settings =
         runtime.map(|value| (models::RUNTIME.to_owned(), value)).into_iter().collect();
-    let is_asked = !wished.given.keys().all(|key| models::needs_no_build(key));
+    let is_asked = !requested.given.keys().all(|key| models::needs_no_build(key));
     let found = if is_asked { builds.of(&naming).await } else { Ok((None, None)) };
     let (build, note) = match found {
         Ok(found) => found,
         Err(failure) => {
-            let given = wished.given.get(models::RUNTIME);
+            let given = requested.given.get(models::RUNTIME);
             refuse(models::RUNTIME, given, failure, left_out)?;
             naming.clear();
             builds.of(&naming).await?
@@ -131,7 +137,7 @@ pub(super) async fn vet(
     };
     let is_dropped = |key: &str| key == models::RUNTIME && naming.is_empty();
     let mut keys: BTreeMap<String, &str> = BTreeMap::new();
-    for (name, given) in &wished.given {
+    for (name, given) in &requested.given {
         if is_dropped(name) {
             continue;
         }
@@ -143,10 +149,10 @@ pub(super) async fn vet(
                     refuse(&key, Some(given), failure, left_out)?;
                     continue;
                 }
-                vetted.after.insert(key, value);
+                validated.after.insert(key, value);
             }
             Ok(One::SecretMissing(key)) => {
-                vetted.notes.push(format!(
+                validated.notes.push(format!(
                     "{key} is a secret that this machine does not have: give it again, {key}=@FILE"
                 ));
             }
@@ -157,7 +163,7 @@ pub(super) async fn vet(
     loop {
         let layers = Layers {
             defaults: if owner.is_defaults { Settings::new() } else { defaults.clone() },
-            model: vetted.after.clone(),
+            model: validated.after.clone(),
             run: Settings::new(),
         };
         let Err(failure) = layers.check() else { break };
@@ -165,31 +171,33 @@ pub(super) async fn vet(
         let name = key.as_ref().and_then(|key| keys.get(key)).copied();
         refuse(
             key.as_deref().unwrap_or("settings"),
-            name.and_then(|name| wished.given.get(name)),
+            name.and_then(|name| requested.given.get(name)),
             failure.clone(),
             left_out,
         )?;
         let Some(key) = key else { return Err(failure) };
         keys.remove(&key);
-        match before.get(&key).filter(|_| !wished.exact) {
-            Some(value) => vetted.after.insert(key, value.clone()),
-            None => vetted.after.remove(&key),
+        match before.get(&key).filter(|_| !requested.exact) {
+            Some(value) => validated.after.insert(key, value.clone()),
+            None => validated.after.remove(&key),
         };
     }
-    let set: Settings =
-        keys.keys().filter_map(|key| Some((key.clone(), vetted.after.get(key)?.clone()))).collect();
+    let set: Settings = keys
+        .keys()
+        .filter_map(|key| Some((key.clone(), validated.after.get(key)?.clone())))
+        .collect();
     if let Some(build) = build.as_ref().filter(|_| set.contains_key(models::RUNTIME)) {
         // On another build, what was set before must be right too.
-        let all = layers::over(defaults, &vetted.after);
+        let all = layers::over(defaults, &validated.after);
         if let Err(failure) = models::accepted(build, &all) {
-            vetted.notes.push(super::wish::sentence(&failure));
+            validated.notes.push(super::omissions::sentence(&failure));
         }
     }
-    vetted.notes.extend(rules::notes(&set));
-    vetted.notes.extend(note.filter(|_| !set.is_empty()));
+    validated.notes.extend(rules::notes(&set));
+    validated.notes.extend(note.filter(|_| !set.is_empty()));
     let missing = tokio::task::spawn_blocking(move || models::check_files(&set)).await;
-    vetted.notes.extend(missing.unwrap_or_default());
-    Ok(vetted)
+    validated.notes.extend(missing.unwrap_or_default());
+    Ok(validated)
 }
 
 /// Of the settings a refusal names, the last one that came in: the one to do without.

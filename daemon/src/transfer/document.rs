@@ -20,8 +20,9 @@
 //! What the file says of a model is exact: a setting that is not in `settings` is unset. What it
 //! does not mention, a table or a whole model, stays as it is.
 
+use super::position::{At, Lines, unreadable};
+use super::spec::{Given, ImportSpec, ModelSpec, RuntimeSpec, SettingsSpec};
 use super::toml_value::{self, key, write};
-use super::wish::{At, Given, Lines, Wish, WishedModel, WishedRuntime, WishedSettings, unreadable};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{Settings, VARIABLE_PREFIX, nearest};
 use llamactl_protocol::{Failure, WirePath};
@@ -39,9 +40,9 @@ pub const HEADER_START: &str = "# llamactl export ";
 /// A runtime as it is written down.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportedRuntime {
-    /// Its name.
+    /// The name by which models choose the runtime.
     pub name: String,
-    /// The executable.
+    /// The path of the llama-server, absolute.
     pub path: WirePath,
     /// Variables for its servers, secrets shown.
     pub environment: Settings,
@@ -85,7 +86,7 @@ fn settings(settings: &Settings) -> String {
 ///
 /// # Errors
 /// `Kind::Unreadable` with the line and column of the first thing that is not as it should be.
-pub fn read(text: &str, base: &Path) -> Result<Wish, Failure> {
+pub fn read(text: &str, base: &Path) -> Result<ImportSpec, Failure> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(version) = text.lines().next().and_then(|line| line.strip_prefix(HEADER_START))
         && version.trim() != "1"
@@ -98,28 +99,28 @@ pub fn read(text: &str, base: &Path) -> Result<Wish, Failure> {
     }
     let document = parse(text)?;
     let reader = Reader { text, lines: Lines::of(text), base };
-    let mut wish = Wish { strict: true, ..Wish::default() };
+    let mut spec = ImportSpec { strict: true, ..ImportSpec::default() };
     for (name, value) in in_order(document.get_ref()) {
         let table = reader.table(name.get_ref(), value)?;
         match name.get_ref().as_ref() {
             "defaults" => {
                 let given = reader.settings(table)?;
-                wish.defaults = Some(WishedSettings { given, exact: true });
+                spec.defaults = Some(SettingsSpec { given, exact: true });
             }
             "runtimes" => {
                 for (name, value) in in_order(table) {
-                    wish.runtimes.push(reader.runtime(name, value)?);
+                    spec.runtimes.push(reader.runtime(name, value)?);
                 }
             }
             "models" => {
                 for (name, value) in in_order(table) {
-                    wish.models.push(reader.model(name, value)?);
+                    spec.models.push(reader.model(name, value)?);
                 }
             }
             _ => return Err(reader.unknown(name, &["defaults", "runtimes", "models"], "")),
         }
     }
-    Ok(wish)
+    Ok(spec)
 }
 
 /// The table of a TOML text.
@@ -185,11 +186,11 @@ impl<'t> Reader<'t> {
         &self,
         name: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
-    ) -> Result<WishedModel, Failure> {
-        let mut model = WishedModel {
+    ) -> Result<ModelSpec, Failure> {
+        let mut model = ModelSpec {
             name: name.get_ref().clone().into_owned(),
             at: self.at(name),
-            ..WishedModel::default()
+            ..ModelSpec::default()
         };
         for (field, value) in in_order(self.table(&model.name, value)?) {
             match field.get_ref().as_ref() {
@@ -197,7 +198,7 @@ impl<'t> Reader<'t> {
                 "aliases" => model.aliases = Some(self.aliases(value)?),
                 "settings" => {
                     let given = self.settings(self.table("settings", value)?)?;
-                    model.settings = Some(WishedSettings { given, exact: true });
+                    model.settings = Some(SettingsSpec { given, exact: true });
                 }
                 _ => {
                     let below = format!(
@@ -215,7 +216,7 @@ impl<'t> Reader<'t> {
         &self,
         name: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
-    ) -> Result<WishedRuntime, Failure> {
+    ) -> Result<RuntimeSpec, Failure> {
         let mut path = None;
         let (mut environment, mut is_default) = (Settings::new(), false);
         for (field, value) in in_order(self.table(name.get_ref(), value)?) {
@@ -238,15 +239,15 @@ impl<'t> Reader<'t> {
         let at = self.at(name);
         let name = name.get_ref().clone().into_owned();
         let path = path.ok_or_else(|| unreadable(format!("the runtime {name} has no path"), at))?;
-        Ok(WishedRuntime { name, at, path, environment, is_default })
+        Ok(RuntimeSpec { name, at, path, environment, is_default })
     }
 
     /// The settings of a table. `env.NAME` may be written without quotes, as a table in it.
     pub(super) fn settings(
         &self,
         table: &DeTable<'_>,
-    ) -> Result<super::wish::GivenSettings, Failure> {
-        let mut given = super::wish::GivenSettings::new();
+    ) -> Result<super::spec::GivenSettings, Failure> {
+        let mut given = super::spec::GivenSettings::new();
         for (name, value) in in_order(table) {
             let variables = value.get_ref().as_table().filter(|_| name.get_ref() == "env");
             if let Some(variables) = variables {
@@ -306,8 +307,8 @@ mod tests {
         }
     }
 
-    fn values(wished: &WishedSettings) -> Settings {
-        wished.given.iter().map(|(key, given)| (key.clone(), given.value.clone())).collect()
+    fn values(requested: &SettingsSpec) -> Settings {
+        requested.given.iter().map(|(key, given)| (key.clone(), given.value.clone())).collect()
     }
 
     #[test]
@@ -332,11 +333,11 @@ mod tests {
             write_head(Some((&defaults, std::slice::from_ref(&runtime)))) + &write_model(&qwen);
         assert!(text.starts_with("# llamactl export 1\n\n[defaults]\nctx-size = 8192\n"), "{text}");
         assert!(text.contains("api-key = { secret = \"kept\" }"), "{text}");
-        let wish = read(&text, Path::new("/")).unwrap();
-        assert!(wish.strict);
-        assert_eq!(values(wish.defaults.as_ref().unwrap()), defaults);
-        assert_eq!(wish.runtimes[0].environment, runtime.environment);
-        let read = &wish.models[0];
+        let spec = read(&text, Path::new("/")).unwrap();
+        assert!(spec.strict);
+        assert_eq!(values(spec.defaults.as_ref().unwrap()), defaults);
+        assert_eq!(spec.runtimes[0].environment, runtime.environment);
+        let read = &spec.models[0];
         assert_eq!((&read.name, &read.path), (&"qwen3:8b".to_owned(), &Some(odd)));
         assert_eq!(read.aliases, Some(vec!["q".to_owned()]));
         assert_eq!(values(read.settings.as_ref().unwrap()), settings);
@@ -361,10 +362,10 @@ mod tests {
     #[test]
     fn people_may_leave_out_quotes_and_use_relative_paths() {
         let text = "[models.a]\npath = 'x.gguf'\n[models.a.settings]\nenv.X = '1'\n";
-        let wish = read(text, Path::new("/home/me")).unwrap();
-        assert_eq!(wish.models[0].path, Some(WirePath::from("/home/me/x.gguf")));
-        assert!(wish.models[0].settings.as_ref().unwrap().given.contains_key("env.X"));
-        assert_eq!(wish.models[0].aliases, None);
+        let spec = read(text, Path::new("/home/me")).unwrap();
+        assert_eq!(spec.models[0].path, Some(WirePath::from("/home/me/x.gguf")));
+        assert!(spec.models[0].settings.as_ref().unwrap().given.contains_key("env.X"));
+        assert_eq!(spec.models[0].aliases, None);
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! One model's file and settings as a text to edit. Pure.
 
 use super::document::{Reader, parse};
+use super::position::{At, Lines, placed, unreadable};
+use super::spec::Given;
 use super::toml_value::{key, write};
-use super::wish::{At, Given, Lines, placed, unreadable};
 use llamactl_protocol::model::{Model, SettingsChange};
 use llamactl_protocol::options::find;
 use llamactl_protocol::{Failure, WirePath};
@@ -38,7 +39,7 @@ pub fn write_document(model: &Model) -> String {
 /// What an edited text changes.
 #[derive(Debug)]
 pub struct Edited {
-    /// The change.
+    /// What is set and what is unset by the edited text.
     pub change: SettingsChange,
     /// Where each setting stands, by the key it is given under.
     places: BTreeMap<String, At>,

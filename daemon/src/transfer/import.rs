@@ -1,9 +1,11 @@
 //! An import from its source to its answer.
 
-use super::check::{Builds, Owner, Vetted, vet};
+use super::check::{Builds, Owner, Validated, validate};
 use super::locate::Locator;
+use super::omissions::sentence;
 use super::plan::{self, Desired, Settled};
-use super::wish::{Wish, WishedModel, placed, sentence};
+use super::position::placed;
+use super::spec::{ImportSpec, ModelSpec};
 use super::{dashboard, document, format, pasted, preset, source};
 use crate::models::{self, Models, check_with_defaults};
 use crate::runtime::SYSTEM;
@@ -53,22 +55,22 @@ pub async fn run(
         }
         ImportFormat::Auto | ImportFormat::Toml | ImportFormat::Dashboard => None,
     };
-    let mut wish = blocking(move || source.read(build.as_ref())).await??;
+    let mut spec = blocking(move || source.read(build.as_ref())).await??;
     let everything = registry.everything().await?;
-    for model in &mut wish.models {
+    for model in &mut spec.models {
         // A name may depend on where the file is.
         if let Some(path) = &mut model.path {
             let (found, note) = locate(&mut locator, path.0.clone()).await?;
             *path = WirePath(found);
-            wish.notes.extend(note.map(|note| format!("{}: {note}", model.name)));
+            spec.notes.extend(note.map(|note| format!("{}: {note}", model.name)));
         }
     }
-    let settled = plan::settle(&mut wish, &everything.models)?;
+    let settled = plan::settle(&mut spec, &everything.models)?;
     let planned = Planner { registry, everything: &everything, locator: &locator, base: &base }
-        .plan(settled, &mut wish)
+        .plan(settled, &mut spec)
         .await?;
     let Planned { items, import: mut stored } = planned;
-    let mut imported = plan::answer(items, wish);
+    let mut imported = plan::answer(items, spec);
     imported.format = format;
     if dry_run {
         return Ok(imported);
@@ -162,8 +164,8 @@ impl Opened {
         }
     }
 
-    /// Reads what it wishes for. Blocks.
-    fn read(self, build: Option<&Build>) -> Result<Wish, Failure> {
+    /// Reads what it asks for. Blocks.
+    fn read(self, build: Option<&Build>) -> Result<ImportSpec, Failure> {
         match self {
             Opened::Dashboard(path) => dashboard::read(&path),
             Opened::Text { text, format, base, home } => match format {
@@ -189,9 +191,9 @@ struct Planned {
 }
 
 impl Planner<'_> {
-    async fn plan(&self, settled: Vec<Settled>, wish: &mut Wish) -> Result<Planned, Failure> {
+    async fn plan(&self, settled: Vec<Settled>, spec: &mut ImportSpec) -> Result<Planned, Failure> {
         let there = self.everything;
-        let mut builds = Builds::new(self.registry, wish, &there.runtimes);
+        let mut builds = Builds::new(self.registry, spec, &there.runtimes);
         let mut import = Import {
             seen: settled
                 .iter()
@@ -202,28 +204,28 @@ impl Planner<'_> {
             ..Import::default()
         };
         let mut items = Vec::new();
-        for (item, runtime) in self.runtimes(wish).await? {
+        for (item, runtime) in self.runtimes(spec).await? {
             if item.action != ItemAction::Same {
                 import.runtimes.push(runtime);
             }
             items.push(item);
         }
-        let defaults = self.defaults(wish, &mut builds).await?;
-        if let Some(vetted) = &defaults {
+        let defaults = self.defaults(spec, &mut builds).await?;
+        if let Some(validated) = &defaults {
             let before = &there.defaults.settings;
-            let changes = plan::differences(before, &vetted.after);
-            let notes = vetted.notes.clone();
+            let changes = plan::differences(before, &validated.after);
+            let notes = validated.notes.clone();
             items.insert(0, plan::item(ItemKind::Defaults, "defaults", true, changes, notes));
-            import.defaults = Some(vetted.after.clone()).filter(|after| after != before);
+            import.defaults = Some(validated.after.clone()).filter(|after| after != before);
         }
         let defaults = defaults.map_or_else(|| there.defaults.settings.clone(), |it| it.after);
         let mut finished = BTreeSet::new();
-        for Settled { wished, before } in settled {
+        for Settled { requested, before } in settled {
             if let Some(model) = &before {
                 finished.insert(model.id);
             }
             let planned =
-                self.model(&wished, before.as_ref(), &defaults, &mut builds, wish).await?;
+                self.model(&requested, before.as_ref(), &defaults, &mut builds, spec).await?;
             let Some((desired, file)) = planned else { continue };
             let item = plan::model_item(before.as_ref(), &desired);
             match (before, item.action) {
@@ -260,47 +262,47 @@ impl Planner<'_> {
 
     async fn defaults(
         &self,
-        wish: &mut Wish,
+        spec: &mut ImportSpec,
         builds: &mut Builds<'_>,
-    ) -> Result<Option<Vetted>, Failure> {
-        let Some(wished) = wish.defaults.take() else { return Ok(None) };
+    ) -> Result<Option<Validated>, Failure> {
+        let Some(requested) = spec.defaults.take() else { return Ok(None) };
         let owner = Owner {
             name: "defaults",
             is_defaults: true,
-            strict: wish.strict,
+            strict: spec.strict,
             base: self.base,
             locator: self.locator,
         };
         let before = &self.everything.defaults.settings;
         let none = Settings::new();
-        let mut vetted =
-            vet(&owner, Some(&wished), before, &none, builds, &mut wish.left_out).await?;
-        self.resolve_secrets(&mut vetted.after, before).await?;
-        Ok(Some(vetted))
+        let mut validated =
+            validate(&owner, Some(&requested), before, &none, builds, &mut spec.left_out).await?;
+        self.resolve_secrets(&mut validated.after, before).await?;
+        Ok(Some(validated))
     }
 
     /// What a model will be, and its file where that is another; `None` when it is left out.
     async fn model(
         &self,
-        wished: &WishedModel,
+        requested: &ModelSpec,
         before: Option<&Model>,
         defaults: &Settings,
         builds: &mut Builds<'_>,
-        wish: &mut Wish,
+        spec: &mut ImportSpec,
     ) -> Result<Option<(Desired, Option<NewFile>)>, Failure> {
         let mut notes = Vec::new();
         let mut file = None;
         if let Some(path) =
-            wished.path.clone().filter(|path| before.is_none_or(|it| it.path != *path))
+            requested.path.clone().filter(|path| before.is_none_or(|it| it.path != *path))
         {
             match self.file(path, &mut notes).await {
                 Ok(read) => file = Some(read),
-                Err(failure) if wish.strict => {
-                    let message = format!("{}: {}", wished.name, failure.message);
-                    return Err(placed(Failure { message, ..failure }, wished.at));
+                Err(failure) if spec.strict => {
+                    let message = format!("{}: {}", requested.name, failure.message);
+                    return Err(placed(Failure { message, ..failure }, requested.at));
                 }
                 Err(failure) => {
-                    wish.left_out.add(format!("the model {}", wished.name), sentence(&failure));
+                    spec.left_out.add(format!("the model {}", requested.name), sentence(&failure));
                     return Ok(None);
                 }
             }
@@ -308,26 +310,27 @@ impl Planner<'_> {
         // Any part of a split model names it; it may be the one that is there.
         let file = file.filter(|file| before.is_none_or(|before| before.path != file.path));
         let owner = Owner {
-            name: &wished.name,
+            name: &requested.name,
             is_defaults: false,
-            strict: wish.strict,
+            strict: spec.strict,
             base: self.base,
             locator: self.locator,
         };
         let none = Settings::new();
         let settings = before.map_or(&none, |model| &model.settings);
-        let given = wished.settings.as_ref();
-        let mut vetted = vet(&owner, given, settings, defaults, builds, &mut wish.left_out).await?;
-        self.resolve_secrets(&mut vetted.after, settings).await?;
-        notes.extend(vetted.notes);
+        let given = requested.settings.as_ref();
+        let mut validated =
+            validate(&owner, given, settings, defaults, builds, &mut spec.left_out).await?;
+        self.resolve_secrets(&mut validated.after, settings).await?;
+        notes.extend(validated.notes);
         let path = file.as_ref().map(|file| file.path.clone());
         let path =
             path.or_else(|| before.map(|model| model.path.clone())).unwrap_or_else(|| "".into());
         let desired = Desired {
-            name: wished.name.clone(),
-            aliases: wished.aliases.clone().unwrap_or_default(),
+            name: requested.name.clone(),
+            aliases: requested.aliases.clone().unwrap_or_default(),
             path,
-            settings: vetted.after,
+            settings: validated.after,
             notes,
         };
         Ok(Some((desired, file)))
@@ -374,9 +377,12 @@ impl Planner<'_> {
         Ok(())
     }
 
-    async fn runtimes(&self, wish: &mut Wish) -> Result<Vec<(ImportItem, StoredRuntime)>, Failure> {
+    async fn runtimes(
+        &self,
+        spec: &mut ImportSpec,
+    ) -> Result<Vec<(ImportItem, StoredRuntime)>, Failure> {
         let mut planned = Vec::new();
-        for runtime in std::mem::take(&mut wish.runtimes) {
+        for runtime in std::mem::take(&mut spec.runtimes) {
             if !name::is_valid(&runtime.name) || runtime.name == SYSTEM {
                 let message = format!("{:?} cannot be the name of a runtime", runtime.name);
                 let failure = Failure::new(Kind::InvalidName, message)

@@ -1,6 +1,9 @@
-//! What an import would do, from what is wished for and what is there. Pure.
+//! What an import would do, from what is requested for and what is there. Pure.
 
-use super::wish::{Names, Omissions, Wish, WishedModel, placed};
+use super::names::Names;
+use super::omissions::Omissions;
+use super::position::placed;
+use super::spec::{ImportSpec, ModelSpec};
 use llamactl_protocol::exchange::{ImportItem, Imported, ItemAction, ItemKind};
 use llamactl_protocol::model::{Difference, Model};
 use llamactl_protocol::options::{Settings, layers, secret};
@@ -11,26 +14,26 @@ use std::collections::{BTreeMap, BTreeSet};
 /// An answer stays well below the longest message.
 const MAX_ITEMS_BYTES: usize = 512 << 10;
 
-/// A wished model that found its place.
+/// A requested model that found its place.
 #[derive(Clone, Debug)]
 pub(super) struct Settled {
-    /// What is wished, under the name it will have.
-    pub(super) wished: WishedModel,
+    /// What is requested, under the name it will have.
+    pub(super) requested: ModelSpec,
     /// The model of the registry that it changes; `None`: it is new.
     pub(super) before: Option<Model>,
 }
 
-/// Finds the name of each wished model, and the model of the registry it means.
+/// Finds the name of each requested model, and the model of the registry it means.
 ///
 /// # Errors
-/// Of a strict wish: names that are none, or another model's.
-pub(super) fn settle(wish: &mut Wish, models: &[Model]) -> Result<Vec<Settled>, Failure> {
+/// Of a strict spec: names that are none, or another model's.
+pub(super) fn settle(spec: &mut ImportSpec, models: &[Model]) -> Result<Vec<Settled>, Failure> {
     let there = There::of(models);
     let mut names = Names::default();
     let mut settled = Vec::new();
-    for mut model in std::mem::take(&mut wish.models) {
+    for mut model in std::mem::take(&mut spec.models) {
         let given = model.name.clone();
-        if wish.strict {
+        if spec.strict {
             if !name::is_valid(&given) {
                 return Err(placed(invalid(&given), model.at));
             }
@@ -38,18 +41,18 @@ pub(super) fn settle(wish: &mut Wish, models: &[Model]) -> Result<Vec<Settled>, 
             match name::from_text(&given) {
                 Some(name) => model.name = name,
                 None => {
-                    wish.left_out.add(format!("the model {given:?}"), "no name can be made of it");
+                    spec.left_out.add(format!("the model {given:?}"), "no name can be made of it");
                     continue;
                 }
             }
             model.name = there.name_for(&model, &mut names);
             if model.name != given {
-                wish.notes.push(format!("the model {given:?} is called {}", model.name));
+                spec.notes.push(format!("the model {given:?} is called {}", model.name));
             }
         }
         let before = there.by_name.get(model.name.as_str()).map(|model| (*model).clone());
         if before.is_none() && model.path.is_none() {
-            if wish.strict {
+            if spec.strict {
                 let failure = Failure::new(
                     Kind::InvalidValue,
                     format!("there is no model {}, and the file names no path for it", model.name),
@@ -58,12 +61,12 @@ pub(super) fn settle(wish: &mut Wish, models: &[Model]) -> Result<Vec<Settled>, 
                 return Err(placed(failure, model.at));
             }
             let reason = "there is no model of this name, and no file is named";
-            wish.left_out.add(format!("the model {given}"), reason);
+            spec.left_out.add(format!("the model {given}"), reason);
             continue;
         }
-        settled.push(Settled { wished: model, before });
+        settled.push(Settled { requested: model, before });
     }
-    check_names(wish.strict, &mut settled, models, &mut wish.left_out)?;
+    check_names(spec.strict, &mut settled, models, &mut spec.left_out)?;
     Ok(settled)
 }
 
@@ -76,7 +79,7 @@ fn invalid(given: &str) -> Failure {
     }
 }
 
-/// The models of the registry, by what a wished one may be known.
+/// The models of the registry, by what a requested one may be known.
 struct There<'m> {
     by_name: BTreeMap<&'m str, &'m Model>,
     aliases: BTreeSet<&'m str>,
@@ -96,9 +99,9 @@ impl<'m> There<'m> {
         }
     }
 
-    /// The name of a model of a lenient wish: its own, or the next free one where that is another
+    /// The name of a model of a lenient spec: its own, or the next free one where that is another
     /// model's.
-    fn name_for(&self, model: &WishedModel, names: &mut Names) -> String {
+    fn name_for(&self, model: &ModelSpec, names: &mut Names) -> String {
         let wanted = model.name.as_str();
         // What it may change: the model of its name, or one that was imported before as this.
         let same_file = model.path.as_ref().and_then(|path| self.by_path.get(path));
@@ -145,17 +148,17 @@ fn check_names(
         owners.extend(stay.map(|alias| (alias.clone(), model.name.clone())));
     }
     for model in settled.iter() {
-        let name = &model.wished.name;
+        let name = &model.requested.name;
         if let Some(owner) = owners.insert(name.clone(), name.clone()).filter(|it| it != name) {
-            return Err(placed(taken(name, &owner), model.wished.at));
+            return Err(placed(taken(name, &owner), model.requested.at));
         }
     }
     for model in settled.iter_mut() {
-        let name = model.wished.name.clone();
+        let name = model.requested.name.clone();
         let before = model.before.as_ref().map(|model| model.aliases.clone()).unwrap_or_default();
-        let wished = model.wished.aliases.clone().unwrap_or(before);
+        let requested = model.requested.aliases.clone().unwrap_or(before);
         let mut aliases: Vec<String> = Vec::new();
-        for alias in wished {
+        for alias in requested {
             let failure = match owners.get(&alias) {
                 _ if !name::is_valid(&alias) => invalid(&alias),
                 Some(owner) if *owner == name => continue,
@@ -167,12 +170,12 @@ fn check_names(
                 }
             };
             if strict {
-                return Err(placed(failure, model.wished.at));
+                return Err(placed(failure, model.requested.at));
             }
             left_out.refused(format!("{name}: the alias {alias}"), &failure);
         }
         aliases.sort();
-        model.wished.aliases = Some(aliases);
+        model.requested.aliases = Some(aliases);
     }
     Ok(())
 }
@@ -244,7 +247,7 @@ pub(super) fn differences(before: &Settings, after: &Settings) -> Vec<Difference
 }
 
 /// The answer: counts, and as many items as it has room for, those that do something first.
-pub(super) fn answer(mut items: Vec<ImportItem>, wish: Wish) -> Imported {
+pub(super) fn answer(mut items: Vec<ImportItem>, spec: ImportSpec) -> Imported {
     let count = |action| {
         let count = items.iter().filter(|item: &&ImportItem| item.action == action).count();
         u64::try_from(count).unwrap_or(u64::MAX)
@@ -263,7 +266,7 @@ pub(super) fn answer(mut items: Vec<ImportItem>, wish: Wish) -> Imported {
             shown.push(item);
         }
     }
-    let mut notes = wish.notes;
+    let mut notes = spec.notes;
     let too_many = notes.len().saturating_sub(MAX_NOTES);
     if too_many > 0 {
         notes.truncate(MAX_NOTES);
@@ -275,7 +278,7 @@ pub(super) fn answer(mut items: Vec<ImportItem>, wish: Wish) -> Imported {
         same,
         items: shown,
         items_not_shown: not_shown,
-        left_out: wish.left_out.into_list(),
+        left_out: spec.left_out.into_list(),
         notes,
         ..Imported::default()
     }
@@ -303,58 +306,60 @@ mod tests {
         }
     }
 
-    fn wished(name: &str, path: &str, apart: bool) -> WishedModel {
-        WishedModel {
+    fn requested(name: &str, path: &str, apart: bool) -> ModelSpec {
+        ModelSpec {
             name: name.to_owned(),
             path: Some(WirePath::from(path)),
             apart,
-            ..WishedModel::default()
+            ..ModelSpec::default()
         }
     }
 
-    fn names(wish: &mut Wish, models: &[Model]) -> Vec<(String, Option<i64>)> {
-        let settled = settle(wish, models).unwrap();
-        settled.into_iter().map(|it| (it.wished.name, it.before.map(|model| model.id))).collect()
+    fn names(spec: &mut ImportSpec, models: &[Model]) -> Vec<(String, Option<i64>)> {
+        let settled = settle(spec, models).unwrap();
+        settled.into_iter().map(|it| (it.requested.name, it.before.map(|model| model.id))).collect()
     }
 
     #[test]
     fn a_name_of_another_file_is_another_model_only_where_it_is_meant_so() {
         let there = [model(1, "a", "/a", &["b"]), model(2, "a-2", "/a2", &[])];
-        let mut wish = Wish {
+        let mut spec = ImportSpec {
             models: vec![
-                wished("a", "/a", true),
-                wished("a", "/a2", true),
-                wished("a", "/a3", true),
-                wished("b", "/b", true),
-                wished("é!", "/c", true),
+                requested("a", "/a", true),
+                requested("a", "/a2", true),
+                requested("a", "/a3", true),
+                requested("b", "/b", true),
+                requested("é!", "/c", true),
             ],
-            ..Wish::default()
+            ..ImportSpec::default()
         };
         let expected = [("a", Some(1)), ("a-2", Some(2)), ("a-3", None), ("b-2", None)];
         let expected: Vec<_> =
             expected.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect();
-        assert_eq!(names(&mut wish, &there), expected);
-        assert_eq!(wish.left_out.list().len(), 1);
-        let mut wish = Wish { models: vec![wished("a", "/new", false)], ..Wish::default() };
-        assert_eq!(names(&mut wish, &there), [("a".to_owned(), Some(1))]);
+        assert_eq!(names(&mut spec, &there), expected);
+        assert_eq!(spec.left_out.list().len(), 1);
+        let mut spec =
+            ImportSpec { models: vec![requested("a", "/new", false)], ..ImportSpec::default() };
+        assert_eq!(names(&mut spec, &there), [("a".to_owned(), Some(1))]);
     }
 
     #[test]
     fn aliases_may_move_and_may_not_clash() {
         let there = [model(1, "a", "/a", &["x"]), model(2, "b", "/b", &["y"])];
-        let with = |name: &str, aliases: &[&str]| WishedModel {
+        let with = |name: &str, aliases: &[&str]| ModelSpec {
             aliases: Some(aliases.iter().map(|alias| (*alias).to_owned()).collect()),
-            ..wished(name, "/n", false)
+            ..requested(name, "/n", false)
         };
-        let strict = |models| Wish { strict: true, models, ..Wish::default() };
+        let strict = |models| ImportSpec { strict: true, models, ..ImportSpec::default() };
         assert!(settle(&mut strict(vec![with("a", &[]), with("b", &["x"])]), &there).is_ok());
         assert!(settle(&mut strict(vec![with("a", &[]), with("x", &[])]), &there).is_ok());
         let taken = settle(&mut strict(vec![with("b", &["x"])]), &there).unwrap_err();
         assert_eq!(taken.kind, Kind::NameTaken);
         assert!(settle(&mut strict(vec![with("x", &[])]), &there).is_err());
-        let mut lenient = Wish { models: vec![with("b", &["x", "z"])], ..Wish::default() };
+        let mut lenient =
+            ImportSpec { models: vec![with("b", &["x", "z"])], ..ImportSpec::default() };
         let settled = settle(&mut lenient, &there).unwrap();
-        assert_eq!(settled[0].wished.aliases, Some(vec!["z".to_owned()]));
+        assert_eq!(settled[0].requested.aliases, Some(vec!["z".to_owned()]));
         assert_eq!(lenient.left_out.list().len(), 1);
     }
 
@@ -365,7 +370,7 @@ mod tests {
             let change = Difference { key: "grammar".to_owned(), from: None, to };
             item(ItemKind::Model, &index.to_string(), false, vec![change], vec![])
         };
-        let answer = answer((0..20).map(long).collect(), Wish::default());
+        let answer = answer((0..20).map(long).collect(), ImportSpec::default());
         assert_eq!(answer.added, 20);
         assert_eq!(answer.items.len() as u64 + answer.items_not_shown, 20);
         assert!(answer.items_not_shown > 0);

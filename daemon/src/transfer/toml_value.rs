@@ -3,7 +3,7 @@
 //! TOML knows no null and its numbers are those of a setting. An object is one of the few a
 //! setting's value can be: a path that is not UTF-8, or a secret.
 
-use super::wish::{At, unreadable};
+use super::position::{At, unreadable};
 use llamactl_protocol::Failure;
 use serde_json::{Number, Value};
 use std::fmt::Write as _;

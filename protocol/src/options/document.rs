@@ -1,7 +1,6 @@
 //! The catalogue for people and programs that read: a page, a JSON schema, help in a terminal.
 
-use super::old_dashboard::{self, Becomes, Reading};
-use super::{Group, Item, Setting, VARIABLE_PREFIX, Values, Words, catalogue, look_up, rules};
+use super::{Group, Item, Setting, VARIABLE_PREFIX, Values, Words, catalogue, rules};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
@@ -23,7 +22,7 @@ llamactl help settings KEY               # one of them, in the terminal
 ```
 
 A key is llama-server's own long flag without its dashes. Its other flags, its variable and what
-the old dashboard called it are accepted too. What nobody set is not passed on, so llama-server's
+[the old dashboard](old-dashboard.md) called it are accepted too. What nobody set is not passed on, so llama-server's
 defaults hold: they are what its version b10434 says.
 
 A build may lack an option, a name or a choice of those here; llamactl reads the build's own
@@ -75,42 +74,7 @@ pub fn markdown() -> String {
         };
         row(&mut page, &[&code(setting.key), &also.join(" "), &instead]);
     }
-    old_fields(&mut page);
     page
-}
-
-fn old_fields(page: &mut String) {
-    page.push_str(
-        "\n## The old dashboard's fields\n\nWhat its tables held and what that is now. A value \
-         that is the schema's default was nobody's\nchoice and is not carried over: many of those \
-         defaults switch off what llama-server does by\nitself.\n\n| Table | Field | Schema's \
-         default | Now |\n|---|---|---|---|\n",
-    );
-    for (table, fields) in old_dashboard::TABLES {
-        for field in *fields {
-            let name = match field.later {
-                "" => code(field.name),
-                later => format!("{} {}", code(field.name), code(later)),
-            };
-            let now = match field.becomes {
-                Becomes::Setting(key) => match field.reading {
-                    Reading::Plain => code(key),
-                    Reading::Inverted => format!("{}, on for off", code(key)),
-                    Reading::MinusOneIsUnset => format!("{}; -1 is unset", code(key)),
-                    Reading::OnIs(value) => code(&format!("{key}={value}")),
-                },
-                Becomes::Own("name") => "the model's name".to_owned(),
-                Becomes::Own(key) => code(key),
-                Becomes::Refused(key) => {
-                    let why = look_up(key, None).map_or("", |setting| setting.refused);
-                    format!("gone: {why}")
-                }
-                Becomes::Gone(why) => format!("gone: {why}"),
-            };
-            let default = Some(field.default).filter(|default| !default.is_empty());
-            row(page, &[table, &name, &default.map(code).unwrap_or_default(), &now]);
-        }
-    }
 }
 
 /// The settings of a group that can be set, in the order they are shown.
@@ -142,14 +106,17 @@ fn takes(setting: &Setting<'_>) -> String {
     }
 }
 
-fn row(page: &mut String, cells: &[&str]) {
+/// Adds a row of a Markdown table to a page.
+pub fn row(page: &mut String, cells: &[&str]) {
     for cell in cells {
         let _ = write!(page, "| {} ", cell.replace('|', "\\|"));
     }
     page.push_str("|\n");
 }
 
-fn code(text: &str) -> String {
+/// A text as Markdown shows code.
+#[must_use]
+pub fn code(text: &str) -> String {
     format!("`{text}`")
 }
 
@@ -390,7 +357,7 @@ fn wrapped(text: &str, first: &str, rest: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::find;
+    use crate::options::{find, look_up};
 
     #[test]
     fn every_setting_is_in_every_document() {
@@ -401,11 +368,6 @@ mod tests {
             let keys = list.lines().filter(|line| line.starts_with("  "));
             let listed = keys.flat_map(str::split_whitespace).any(|word| word == setting.key);
             assert_eq!(listed, setting.refused.is_empty(), "{}", setting.key);
-        }
-        for (_, fields) in old_dashboard::TABLES {
-            for field in *fields {
-                assert!(page.contains(&format!("`{}`", field.name)), "{}", field.name);
-            }
         }
     }
 

@@ -19,7 +19,6 @@ pub mod command_line;
 pub mod document;
 pub mod layers;
 mod nearest;
-pub mod old_dashboard;
 pub mod rules;
 pub mod secret;
 mod value;

@@ -2,6 +2,7 @@
 
 use llamactl_protocol::options::document;
 use llamactl_tests::{Home, artifacts};
+use llamactld::transfer::dashboard::page;
 use serde_json::json;
 use std::{env, fs};
 
@@ -17,6 +18,11 @@ fn the_openrpc_document_is_what_the_daemon_answers() {
 #[test]
 fn the_page_of_settings_is_what_the_catalogue_says() {
     check("options.md", &document::markdown());
+}
+
+#[test]
+fn the_page_of_the_old_dashboard_is_what_its_table_says() {
+    check("old-dashboard.md", &page::markdown());
 }
 
 #[test]

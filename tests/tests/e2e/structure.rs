@@ -5,6 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The root of each crate.
+const CRATES: [&str; 5] = [
+    "protocol/src/lib.rs",
+    "llama-http/src/lib.rs",
+    "daemon/src/lib.rs",
+    "cli/src/main.rs",
+    "tests/src/lib.rs",
+];
+
 /// For each folder of the daemon, and each file beside them, the others of ours it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["lifecycle", "config"]),
@@ -118,7 +127,9 @@ const PURE: &[&str] = &[
     "daemon/src/runtime/verdict.rs",
     "daemon/src/transfer/dashboard/files.rs",
     "daemon/src/transfer/dashboard/router.rs",
+    "daemon/src/transfer/dashboard/page.rs",
     "daemon/src/transfer/dashboard/schema.rs",
+    "daemon/src/transfer/dashboard/table.rs",
     "daemon/src/transfer/document.rs",
     "daemon/src/transfer/edit.rs",
     "daemon/src/transfer/format.rs",
@@ -129,7 +140,10 @@ const PURE: &[&str] = &[
     "daemon/src/transfer/preset/write.rs",
     "daemon/src/transfer/pasted/mod.rs",
     "daemon/src/transfer/pasted/shell.rs",
-    "daemon/src/transfer/wish.rs",
+    "daemon/src/transfer/names.rs",
+    "daemon/src/transfer/omissions.rs",
+    "daemon/src/transfer/position.rs",
+    "daemon/src/transfer/spec.rs",
     "daemon/src/library/naming.rs",
     "daemon/src/library/pair.rs",
     "daemon/src/library/places.rs",
@@ -140,7 +154,6 @@ const PURE: &[&str] = &[
     "protocol/src/options/rules.rs",
     "protocol/src/options/secret.rs",
     "protocol/src/options/document.rs",
-    "protocol/src/options/old_dashboard.rs",
     "protocol/src/name.rs",
 ];
 
@@ -160,6 +173,7 @@ const IMPURE: &[&str] = &[
     "rusqlite",
     "rustix",
     "hyper",
+    "llama_http",
     "crate::os",
     "crate::store",
     "crate::llama",
@@ -289,7 +303,7 @@ fn what_is_pure_does_nothing() {
 
 #[test]
 fn only_the_daemon_knows_the_database_and_only_it_is_the_daemon() {
-    for manifest in ["cli/Cargo.toml", "protocol/Cargo.toml"] {
+    for manifest in ["cli/Cargo.toml", "protocol/Cargo.toml", "llama-http/Cargo.toml"] {
         let text = fs::read_to_string(checkout().join(manifest)).unwrap();
         for forbidden in ["rusqlite", "llamactld"] {
             let named = text
@@ -314,7 +328,7 @@ fn only_the_daemon_knows_the_database_and_only_it_is_the_daemon() {
 #[test]
 fn unsafe_code_lies_in_one_place() {
     let mut unsafe_files = BTreeSet::new();
-    for part in ["protocol/src", "daemon/src", "cli/src", "tests/src"] {
+    for part in CRATES.map(|root| root.rsplit_once('/').unwrap().0) {
         for path in rust_files(&checkout().join(part)) {
             let code = code(&path);
             let mut words = code.split(|it: char| !it.is_alphanumeric() && it != '_');
@@ -327,9 +341,21 @@ fn unsafe_code_lies_in_one_place() {
 }
 
 #[test]
-fn every_crate_says_what_it_is() {
-    for root in ["protocol/src/lib.rs", "daemon/src/lib.rs", "cli/src/main.rs", "tests/src/lib.rs"]
-    {
+fn one_crate_knows_how_http_is_spoken() {
+    for root in CRATES.iter().filter(|root| !root.starts_with("llama-http/")) {
+        let crate_dir = root.split('/').next().unwrap();
+        let text = fs::read_to_string(checkout().join(crate_dir).join("Cargo.toml")).unwrap();
+        assert!(!text.lines().any(|line| line.starts_with("hyper")), "{crate_dir} names hyper");
+    }
+}
+
+#[test]
+fn every_crate_is_listed_and_says_what_it_is() {
+    let workspace = fs::read_to_string(checkout().join("Cargo.toml")).unwrap();
+    let members = workspace.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    assert_eq!(members, CRATES.map(|root| root.split('/').next().unwrap()));
+    for root in CRATES {
         let text = fs::read_to_string(checkout().join(root)).unwrap();
         assert!(text.starts_with("//! "), "{root} opens without a paragraph");
     }

@@ -36,8 +36,8 @@ fn a_user_socket_is_closed_to_others() {
     assert_eq!(mode(&lock), 0o600);
     assert_eq!(fs::read_to_string(&lock).unwrap().trim(), std::process::id().to_string());
     UnixStream::connect(place.path()).unwrap();
-    assert!(bound.claim.is_in_place());
-    bound.claim.release().unwrap();
+    assert!(bound.guard.is_in_place());
+    bound.guard.release().unwrap();
     assert!(!place.path().exists() && lock.exists(), "the lock file stays");
     bind(&place).unwrap();
 }
@@ -91,8 +91,8 @@ fn one_of_ten_gets_the_lock_and_the_others_its_pid() {
 fn a_stale_node_is_taken_over_and_a_live_one_is_not() {
     let home = scratch();
     let place = user(home.path());
-    let Bound { listener, claim } = bind(&place).unwrap();
-    drop((listener, claim)); // as after a SIGKILL: the node is left
+    let Bound { listener, guard } = bind(&place).unwrap();
+    drop((listener, guard)); // as after a SIGKILL: the node is left
     assert!(place.path().exists());
     drop(bind(&place).unwrap());
 
@@ -178,7 +178,7 @@ fn a_given_socket_may_lie_beside_others_things() {
         let bound = bind(&place).unwrap();
         assert_eq!(mode(place.path()), 0o600, "{open:o}");
         UnixStream::connect(place.path()).unwrap();
-        assert!(bound.claim.is_in_place());
+        assert!(bound.guard.is_in_place());
         let names: Vec<_> = fs::read_dir(shared.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -227,10 +227,10 @@ fn a_lock_file_must_be_a_file() {
 fn only_our_own_node_is_removed() {
     let home = scratch();
     let place = user(home.path());
-    let Bound { listener: _listener, claim } = bind(&place).unwrap();
+    let Bound { listener: _listener, guard } = bind(&place).unwrap();
     fs::remove_file(place.path()).unwrap();
     let _other = UnixListener::bind(place.path()).unwrap();
-    assert!(!claim.is_in_place());
-    claim.release().unwrap();
+    assert!(!guard.is_in_place());
+    guard.release().unwrap();
     assert!(place.path().exists());
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 /// Why the registry could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite refused.
+    /// SQLite refused a statement, or the disk refused SQLite.
     #[error("the registry database could not be used")]
     Sqlite(#[from] rusqlite::Error),
     /// A JSON column holds something else.
@@ -19,7 +19,7 @@ pub enum StoreError {
     /// The name belongs to another model.
     #[error("the name {name} is taken, by the model {by}")]
     NameTaken {
-        /// The name.
+        /// The name that was asked for.
         name: String,
         /// The model that has it as its name or alias.
         by: String,
@@ -49,7 +49,7 @@ pub enum StoreError {
     /// The runtime cannot be taken out while it is used.
     #[error("the runtime {name} is used: {by}")]
     RuntimeInUse {
-        /// Its name.
+        /// The name of the runtime.
         name: String,
         /// Who names it.
         by: String,

@@ -22,11 +22,11 @@ pub struct NewEvent {
     pub model: Option<(i64, String)>,
     /// The run it concerns.
     pub run_id: Option<String>,
-    /// Who asked.
+    /// The user, and the command, that asked for what happened; or the daemon itself.
     pub by: Actor,
-    /// One sentence.
+    /// What happened, as one sentence for people.
     pub message: String,
-    /// Particulars.
+    /// What programs want to know besides, by names that depend on the kind.
     pub details: Option<Value>,
 }
 

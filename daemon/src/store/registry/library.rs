@@ -30,7 +30,7 @@ pub struct FileStamp {
     pub device: i64,
     /// Its number there.
     pub inode: i64,
-    /// Its size.
+    /// The file's length in bytes.
     pub size_bytes: i64,
     /// When its contents were changed last, in nanoseconds since the Unix epoch.
     pub mtime_ns: i64,

@@ -37,7 +37,7 @@ pub struct NewFile {
 pub struct NewModel {
     /// Its name, already checked.
     pub name: String,
-    /// Its file.
+    /// The model's file and what its header says.
     pub file: NewFile,
     /// Settings, already checked.
     pub settings: Settings,
@@ -50,7 +50,7 @@ pub struct ModelChange {
     pub set: Settings,
     /// Keys to take back.
     pub unset: Vec<String>,
-    /// Another file.
+    /// The file the model has from now on; `None` leaves it the one it has.
     pub file: Option<NewFile>,
     /// What it is, in a few words, where its parts do not say it.
     pub what: Option<String>,

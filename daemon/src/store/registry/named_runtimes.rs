@@ -16,7 +16,7 @@ const KEY: &str = "runtime";
 /// A name for the llama-server at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedRuntime {
-    /// Its name.
+    /// The name by which models choose the runtime.
     pub name: String,
     /// The llama-server as it was named, links not resolved.
     pub path: WirePath,

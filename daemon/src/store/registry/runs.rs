@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 /// A run as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
-    /// Its id.
+    /// The run's id, a UUID that later ones sort behind.
     pub id: String,
-    /// The model.
+    /// The id of the run's model.
     pub model_id: i64,
     /// The model's name at the time.
     pub model: String,
@@ -66,7 +66,7 @@ pub struct RunRecord {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct RunEnd {
-    /// When.
+    /// When the run ended, in Unix milliseconds.
     pub at_ms: i64,
     /// Why, with exit code or signal.
     pub cause: Cause,

@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 pub struct NewRuntime {
     /// The executable, with links resolved.
     pub path: WirePath,
-    /// Its inode.
+    /// The executable's inode; with the device it tells one file from another in its place.
     pub inode: u64,
-    /// Its size.
+    /// The executable's length in bytes.
     pub size_bytes: u64,
     /// When it was written.
     pub mtime_ns: i64,
@@ -49,9 +49,9 @@ impl NewRuntime {
 pub struct RuntimeFile {
     /// The executable, with links resolved.
     pub path: WirePath,
-    /// Its inode.
+    /// The executable's inode; with the device it tells one file from another in its place.
     pub inode: u64,
-    /// Its size.
+    /// The executable's length in bytes.
     pub size_bytes: u64,
     /// When it was written.
     pub mtime_ns: i64,

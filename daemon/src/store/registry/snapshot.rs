@@ -25,7 +25,7 @@ pub struct ModelLayers {
 /// A model and what is written of its server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredServer {
-    /// The model.
+    /// The model as the registry has it.
     pub model: Model,
     /// The settings for all models.
     pub defaults: Settings,

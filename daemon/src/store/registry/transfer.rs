@@ -25,9 +25,9 @@ pub struct Everything {
 /// A build that somebody named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredRuntime {
-    /// Its name.
+    /// The name by which models choose the runtime.
     pub name: String,
-    /// The executable.
+    /// The path of the llama-server, absolute.
     pub path: WirePath,
     /// Variables for its servers; secrets by reference.
     pub environment: Settings,

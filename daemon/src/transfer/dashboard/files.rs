@@ -2,7 +2,7 @@
 
 use super::router::{ADDRESS, put};
 use super::schema::add_defaults;
-use crate::transfer::wish::{Given, Wish, WishedModel, WishedSettings};
+use crate::transfer::spec::{Given, ImportSpec, ModelSpec, SettingsSpec};
 use llamactl_protocol::name;
 use llamactl_protocol::options::Settings;
 use serde_json::Value;
@@ -86,42 +86,42 @@ pub(super) fn kind_of(value: &Value) -> Option<FileKind> {
     }
 }
 
-/// Reads one of the files into a wish.
-pub(super) fn read(kind: FileKind, value: &Value, wish: &mut Wish) {
+/// Reads one of the files into a spec.
+pub(super) fn read(kind: FileKind, value: &Value, spec: &mut ImportSpec) {
     match kind {
-        FileKind::Server => server(value, wish),
-        FileKind::App => app(value, wish),
-        FileKind::Templates => templates(value, wish),
+        FileKind::Server => server(value, spec),
+        FileKind::App => app(value, spec),
+        FileKind::Templates => templates(value, spec),
     }
 }
 
 const SERVER_FILE: &str = "llama-server-config.json";
 
-fn server(value: &Value, wish: &mut Wish) {
+fn server(value: &Value, spec: &mut ImportSpec) {
     let mut settings = Settings::new();
     for (field, value) in value.as_object().into_iter().flatten() {
         let what = format!("{SERVER_FILE}: {field}");
         if let Some((table, column, default)) = SERVER.iter().find(|(_, name, _)| name == field) {
             if value.as_i64() != Some(*default) {
-                put(SERVER_FILE, table, column, value, &mut settings, &mut wish.left_out);
+                put(SERVER_FILE, table, column, value, &mut settings, &mut spec.left_out);
             }
             continue;
         }
         match field.as_str() {
-            "host" | "port" => wish.left_out.add(what, ADDRESS),
+            "host" | "port" => spec.left_out.add(what, ADDRESS),
             "basePath" => {
-                wish.left_out.add(what, "llamactl model scan DIR looks through a directory");
+                spec.left_out.add(what, "llamactl model scan DIR looks through a directory");
             }
             "serverPath" => {
-                wish.left_out.add(what, "llamactl runtime add PATH adds a llama-server");
+                spec.left_out.add(what, "llamactl runtime add PATH adds a llama-server");
             }
-            _ => wish.left_out.add(what, "llamactl has no place for it"),
+            _ => spec.left_out.add(what, "llamactl has no place for it"),
         }
     }
-    add_defaults(wish, settings);
+    add_defaults(spec, settings);
 }
 
-fn app(value: &Value, wish: &mut Wish) {
+fn app(value: &Value, spec: &mut ImportSpec) {
     for (field, _) in value.as_object().into_iter().flatten() {
         let reason = match field.as_str() {
             "maxConcurrentModels" => "a model runs from llamactl start until llamactl stop",
@@ -130,20 +130,20 @@ fn app(value: &Value, wish: &mut Wish) {
             "notificationsEnabled" => "llamactl events --follow tells what happens",
             _ => "llamactl has no place for it",
         };
-        wish.left_out.add(format!("app-config.json: {field}"), reason);
+        spec.left_out.add(format!("app-config.json: {field}"), reason);
     }
 }
 
-fn templates(value: &Value, wish: &mut Wish) {
+fn templates(value: &Value, spec: &mut ImportSpec) {
     if value.get("default_model").is_some_and(Value::is_string) {
         let reason = "llamactl start NAME names the model";
-        wish.left_out.add("model-templates.json: default_model", reason);
+        spec.left_out.add("model-templates.json: default_model", reason);
     }
     let templates = value.get("model_templates").and_then(Value::as_object);
     for (model, template) in templates.into_iter().flatten() {
         let what = format!("model-templates.json: {model}");
         let Some(template) = template.as_str().filter(|text| !text.trim().is_empty()) else {
-            wish.left_out.add(what, "its template is no text");
+            spec.left_out.add(what, "its template is no text");
             continue;
         };
         let renamed = RENAMED.iter().find(|(old, _)| *old == template).map(|(_, new)| *new);
@@ -153,24 +153,24 @@ fn templates(value: &Value, wish: &mut Wish) {
             let reason = format!(
                 "llama-server has no template called {template:?}; chat-template-file takes a file"
             );
-            wish.left_out.add(what, reason);
+            spec.left_out.add(what, reason);
             continue;
         }
         let given = Given { value: Value::from(template), at: None };
         let name = name::from_text(model).unwrap_or_else(|| model.clone());
-        if let Some(there) = wish.models.iter_mut().find(|there| there.name == name) {
-            let settings = there.settings.get_or_insert_with(WishedSettings::default);
+        if let Some(there) = spec.models.iter_mut().find(|there| there.name == name) {
+            let settings = there.settings.get_or_insert_with(SettingsSpec::default);
             settings.given.insert("chat-template".to_owned(), given);
         } else {
             // A model of the registry: without a file it can be no new one.
-            wish.models.push(WishedModel {
+            spec.models.push(ModelSpec {
                 name,
-                settings: Some(WishedSettings {
+                settings: Some(SettingsSpec {
                     given: [("chat-template".to_owned(), given)].into(),
                     exact: false,
                 }),
                 apart: true,
-                ..WishedModel::default()
+                ..ModelSpec::default()
             });
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   llama-dashboard.db ─▶ database (bounded, read only) ─▶ Dump ─▶ schema ──╮
-//!   llama-server-config.json, app-config.json, model-templates.json ─▶ files ──▶ Wish
+//!   llama-server-config.json, app-config.json, model-templates.json ─▶ files ──▶ ImportSpec
 //! ```
 //!
 //! Many of its columns had defaults that nobody chose and that switch off what llama-server does
@@ -10,10 +10,13 @@
 
 mod database;
 mod files;
+pub mod page;
 mod router;
 mod schema;
+pub mod table;
 
-use super::wish::{Wish, unreadable};
+use super::position::unreadable;
+use super::spec::ImportSpec;
 use llamactl_protocol::options::{VARIABLE_PREFIX, find};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::Value;
@@ -46,8 +49,8 @@ pub fn is_file(text: &str) -> bool {
 ///
 /// # Errors
 /// `Kind::Unreadable` and those of the file system.
-pub fn read(path: &Path) -> Result<Wish, Failure> {
-    let mut wish = Wish::default();
+pub fn read(path: &Path) -> Result<ImportSpec, Failure> {
+    let mut spec = ImportSpec::default();
     let facts = path.metadata().map_err(|error| super::source::io_failure(path, &error))?;
     if facts.is_dir() {
         let there: Vec<PathBuf> =
@@ -58,32 +61,32 @@ pub fn read(path: &Path) -> Result<Wish, Failure> {
                 .hint(format!("it would have one of: {}", PLACES.join(", "))));
         }
         for file in there {
-            one_file(&file, &mut wish)?;
+            one_file(&file, &mut spec)?;
         }
     } else {
-        one_file(path, &mut wish)?;
+        one_file(path, &mut spec)?;
     }
-    Ok(wish)
+    Ok(spec)
 }
 
 /// Reads one of the dashboard's JSON files that came as a text.
 ///
 /// # Errors
 /// `Kind::Unreadable`.
-pub fn read_text(text: &str) -> Result<Wish, Failure> {
-    let mut wish = Wish::default();
-    json(text, &mut wish)?;
-    Ok(wish)
+pub fn read_text(text: &str) -> Result<ImportSpec, Failure> {
+    let mut spec = ImportSpec::default();
+    json(text, &mut spec)?;
+    Ok(spec)
 }
 
-fn one_file(path: &Path, wish: &mut Wish) -> Result<(), Failure> {
+fn one_file(path: &Path, spec: &mut ImportSpec) -> Result<(), Failure> {
     let head = super::source::head(path)?;
     if head.starts_with(MAGIC) {
         let dump = database::read(path)?;
-        wish.notes.extend(dump.notes.iter().cloned());
-        schema::read(&dump, &base_of(path), wish)
+        spec.notes.extend(dump.notes.iter().cloned());
+        schema::read(&dump, &base_of(path), spec)
     } else {
-        json(&super::source::text(path, MAX_JSON_BYTES)?, wish).map_err(|failure| Failure {
+        json(&super::source::text(path, MAX_JSON_BYTES)?, spec).map_err(|failure| Failure {
             message: format!("{}: {}", path.display(), failure.message),
             ..failure
         })
@@ -97,15 +100,15 @@ fn base_of(database: &Path) -> PathBuf {
     dir.parent().filter(|_| in_data).unwrap_or(dir).to_owned()
 }
 
-fn json(text: &str, wish: &mut Wish) -> Result<(), Failure> {
+fn json(text: &str, spec: &mut ImportSpec) -> Result<(), Failure> {
     let value: Value =
         serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
-            let at = super::wish::At { line: error.line(), column: error.column() };
+            let at = super::position::At { line: error.line(), column: error.column() };
             unreadable("this is no JSON", Some(at))
         })?;
     match files::kind_of(&value) {
         Some(kind) => {
-            files::read(kind, &value, wish);
+            files::read(kind, &value, spec);
             Ok(())
         }
         None => Err(unreadable("this is none of the old dashboard's files", None)),

@@ -4,9 +4,10 @@
 use super::by_name;
 use super::database::Row;
 use super::schema::{facts_of_file, is_something};
-use crate::transfer::wish::{Omissions, collect, sentence};
+use super::table::{Translation, translate};
+use crate::transfer::omissions::{Omissions, sentence};
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::options::old_dashboard::{Translation, translate};
+use llamactl_protocol::options::command_line::collect;
 use serde_json::Value;
 
 /// A model's columns that are settings, with the defaults its schema gave them.

@@ -2,11 +2,13 @@
 
 use super::database::{Dump, Row};
 use super::router;
-use crate::transfer::wish::{
-    Names, Omissions, Wish, WishedModel, WishedSettings, collect, unreadable,
-};
+use super::table::{Translation, translate};
+use crate::transfer::names::Names;
+use crate::transfer::omissions::Omissions;
+use crate::transfer::position::unreadable;
+use crate::transfer::spec::{ImportSpec, ModelSpec, SettingsSpec};
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::options::old_dashboard::{Translation, translate};
+use llamactl_protocol::options::command_line::collect;
 use llamactl_protocol::{Failure, WirePath, name};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,8 +41,8 @@ const FACTS: &[&str] = &[
     "file_type",
 ];
 
-/// Reads the tables into a wish. Relative paths are taken from `base`.
-pub(super) fn read(dump: &Dump, base: &Path, wish: &mut Wish) -> Result<(), Failure> {
+/// Reads the tables into a spec. Relative paths are taken from `base`.
+pub(super) fn read(dump: &Dump, base: &Path, spec: &mut ImportSpec) -> Result<(), Failure> {
     let Some(rows) = dump.tables.get("models") else {
         return Err(unreadable("the database has no table of models", None)
             .hint("the old dashboard kept its models in data/llama-dashboard.db"));
@@ -53,60 +55,60 @@ pub(super) fn read(dump: &Dump, base: &Path, wish: &mut Wish) -> Result<(), Fail
     let mut configs = BTreeMap::new();
     for table in CONFIGS {
         let rows = dump.tables.get(*table).map_or(&[][..], Vec::as_slice);
-        configs.insert(*table, newest(table, rows, &mut wish.left_out));
+        configs.insert(*table, newest(table, rows, &mut spec.left_out));
     }
     let mut rows: Vec<&Row> = rows.iter().collect();
     rows.sort_by_key(|row| (number(row, "created_at"), number(row, "id")));
     let mut names = Names::default();
-    wish.models.iter().for_each(|model| names.take(&model.name));
+    spec.models.iter().for_each(|model| names.take(&model.name));
     let mut ids = BTreeSet::new();
     for row in rows {
         ids.insert(id_of(row, "id"));
-        let Some(mut model) = model(row, base, is_last, &mut names, wish) else { continue };
+        let Some(mut model) = model(row, base, is_last, &mut names, spec) else { continue };
         let mut settings = Settings::new();
         if is_last {
-            router::model_settings(&model.name, row, &mut settings, &mut wish.left_out);
+            router::model_settings(&model.name, row, &mut settings, &mut spec.left_out);
         } else {
-            columns("models", &model.name, row, &mut settings, &mut wish.left_out);
+            columns("models", &model.name, row, &mut settings, &mut spec.left_out);
         }
         for (table, rows) in &configs {
             if let Some(row) = rows.get(&id_of(row, "id")) {
-                columns(table, &model.name, row, &mut settings, &mut wish.left_out);
+                columns(table, &model.name, row, &mut settings, &mut spec.left_out);
             }
         }
-        model.settings = Some(WishedSettings::merged(settings));
-        wish.models.push(model);
+        model.settings = Some(SettingsSpec::merged(settings));
+        spec.models.push(model);
     }
     for (table, rows) in &configs {
         let orphans = rows.keys().filter(|id| !ids.contains(*id)).count();
-        wish.left_out.add_many(*table, "they belong to no model", as_count(orphans));
+        spec.left_out.add_many(*table, "they belong to no model", as_count(orphans));
     }
     let mut defaults = Settings::new();
     let of_server = dump.tables.get("model_server_config").map_or(&[][..], Vec::as_slice);
-    if let Some(row) = newest_of_all("model_server_config", of_server, &mut wish.left_out) {
-        columns("server", "all models", row, &mut defaults, &mut wish.left_out);
+    if let Some(row) = newest_of_all("model_server_config", of_server, &mut spec.left_out) {
+        columns("server", "all models", row, &mut defaults, &mut spec.left_out);
     }
     for table in ["server_config", "router_config", "logging_config"] {
         let rows = dump.tables.get(table).map_or(&[][..], Vec::as_slice);
-        router::defaults(table, rows, &mut defaults, &mut wish.left_out);
+        router::defaults(table, rows, &mut defaults, &mut spec.left_out);
     }
-    add_defaults(wish, defaults);
+    add_defaults(spec, defaults);
     for (table, count) in &dump.others {
-        wish.left_out.add_many(format!("rows of {table}"), reason_of(table), *count);
+        spec.left_out.add_many(format!("rows of {table}"), reason_of(table), *count);
     }
     for (table, why) in &dump.broken {
-        wish.left_out.add(format!("the table {table}"), why.clone());
+        spec.left_out.add(format!("the table {table}"), why.clone());
     }
     Ok(())
 }
 
 /// Puts settings for all models beside those that another file gave.
-pub(super) fn add_defaults(wish: &mut Wish, defaults: Settings) {
+pub(super) fn add_defaults(spec: &mut ImportSpec, defaults: Settings) {
     if defaults.is_empty() {
         return;
     }
-    let more = WishedSettings::merged(defaults);
-    match &mut wish.defaults {
+    let more = SettingsSpec::merged(defaults);
+    match &mut spec.defaults {
         Some(there) => there.given.extend(more.given),
         none => *none = Some(more),
     }
@@ -128,8 +130,8 @@ fn model(
     base: &Path,
     is_last: bool,
     names: &mut Names,
-    wish: &mut Wish,
-) -> Option<WishedModel> {
+    spec: &mut ImportSpec,
+) -> Option<ModelSpec> {
     let text = |column: &str| {
         let text = row.get(column).and_then(Value::as_str).map(str::trim);
         text.filter(|text| !text.is_empty())
@@ -145,25 +147,25 @@ fn model(
             ),
             None => "it names no file".to_owned(),
         };
-        wish.left_out.add(format!("the model {shown}"), reason);
+        spec.left_out.add(format!("the model {shown}"), reason);
         return None;
     };
     let path = base.join(path);
     let stem = crate::gguf::split::stem(&path);
     let wanted = text("name").and_then(name::from_text).or_else(|| name::from_text(&stem));
     let Some(wanted) = wanted else {
-        wish.left_out.add(format!("the model {shown}"), "no name can be made of its name");
+        spec.left_out.add(format!("the model {shown}"), "no name can be made of its name");
         return None;
     };
     let name = names.take_free(&wanted, |_| true);
     if text("name").is_some_and(|text| text != name) {
-        wish.notes.push(format!("the model {shown:?} is called {name}"));
+        spec.notes.push(format!("the model {shown:?} is called {name}"));
     }
     if is_last && row.get("favorite").and_then(Value::as_i64).is_some_and(|it| it != 0) {
-        wish.left_out.add("models.favorite", "llamactl has no favourites; an alias can be short");
+        spec.left_out.add("models.favorite", "llamactl has no favourites; an alias can be short");
     }
     let path = Some(WirePath(path));
-    Some(WishedModel { name, path, apart: true, ..WishedModel::default() })
+    Some(ModelSpec { name, path, apart: true, ..ModelSpec::default() })
 }
 
 /// The columns of a row as settings.

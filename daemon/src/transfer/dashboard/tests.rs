@@ -1,5 +1,5 @@
 use super::*;
-use crate::transfer::wish::WishedModel;
+use crate::transfer::spec::ModelSpec;
 use rusqlite::Connection;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -36,13 +36,13 @@ fn database(statements: &[&str]) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-fn settings(model: &WishedModel) -> Value {
+fn settings(model: &ModelSpec) -> Value {
     let given = &model.settings.as_ref().unwrap().given;
     given.iter().map(|(key, given)| (key.clone(), given.value.clone())).collect()
 }
 
-fn left_out(wish: &Wish) -> BTreeMap<String, u64> {
-    wish.left_out.list().iter().map(|it| (it.what.clone(), it.count)).collect()
+fn left_out(spec: &ImportSpec) -> BTreeMap<String, u64> {
+    spec.left_out.list().iter().map(|it| (it.what.clone(), it.count)).collect()
 }
 
 #[test]
@@ -59,22 +59,22 @@ fn the_first_version() {
          INSERT INTO model_memory_config (model_id, mlock) VALUES (2, 1);
          INSERT INTO model_server_config (timeout, api_key) VALUES (30, 's3cret');",
     ]);
-    let wish = read(&path).unwrap();
-    let names: Vec<&str> = wish.models.iter().map(|model| model.name.as_str()).collect();
+    let spec = read(&path).unwrap();
+    let names: Vec<&str> = spec.models.iter().map(|model| model.name.as_str()).collect();
     assert_eq!(names, ["qwen", "qwen-2", "My-Model"]);
-    assert_eq!(settings(&wish.models[0]), json!({ "ctx-size": 8192, "temp": 0.2 }));
-    assert_eq!(settings(&wish.models[1]), json!({ "load-mode": "mlock" }));
-    assert_eq!(settings(&wish.models[2]), json!({}));
+    assert_eq!(settings(&spec.models[0]), json!({ "ctx-size": 8192, "temp": 0.2 }));
+    assert_eq!(settings(&spec.models[1]), json!({ "load-mode": "mlock" }));
+    assert_eq!(settings(&spec.models[2]), json!({}));
     let base = dir.path().canonicalize().unwrap();
-    let relative = wish.models[1].path.clone().unwrap().0;
+    let relative = spec.models[1].path.clone().unwrap().0;
     assert!(relative.ends_with("models/r.gguf") && relative.starts_with(&base));
-    let defaults = wish.defaults.as_ref().unwrap();
+    let defaults = spec.defaults.as_ref().unwrap();
     assert_eq!(defaults.given["timeout"].value, json!(30));
     assert_eq!(
         defaults.given["api-key"].value,
         llamactl_protocol::options::secret::given("s3cret")
     );
-    let left = left_out(&wish);
+    let left = left_out(&spec);
     assert_eq!(left["rows of model_sampling_config"], 2);
     assert_eq!(left["model_sampling_config"], 1, "{left:?}");
     assert_eq!(left["rows of metrics_history"], 2);
@@ -99,9 +99,9 @@ fn the_second_version_renamed_columns() {
             VALUES ('a', 'llama', 'stopped', '/a.gguf', 5);
          INSERT INTO model_sampling_config (model_id, mirostat_eta) VALUES (1, 0.5);",
     ]);
-    let wish = read(&path).unwrap();
-    assert_eq!(settings(&wish.models[0]), json!({ "mirostat-lr": 0.5 }));
-    let left = left_out(&wish);
+    let spec = read(&path).unwrap();
+    assert_eq!(settings(&spec.models[0]), json!({ "mirostat-lr": 0.5 }));
+    let left = left_out(&spec);
     assert_eq!(left["models.file_size_bytes"], 1);
     assert_eq!(left["rows of model_fit_params"], 1);
 }
@@ -124,13 +124,13 @@ fn the_third_version() {
             ('gpuLayers', '99', 0), ('port', '9000', 0), ('modelsPath', '\"/m\"', 0);
          INSERT INTO logs VALUES ('1', 'x');",
     ]);
-    let wish = read(&path).unwrap();
-    assert_eq!(settings(&wish.models[0]), json!({ "temp": 0.3, "ctx-size": 9 }));
-    assert_eq!(settings(&wish.models[1]), json!({ "ctx-size": 2048 }));
-    let defaults = wish.defaults.as_ref().unwrap();
+    let spec = read(&path).unwrap();
+    assert_eq!(settings(&spec.models[0]), json!({ "temp": 0.3, "ctx-size": 9 }));
+    assert_eq!(settings(&spec.models[1]), json!({ "ctx-size": 2048 }));
+    let defaults = spec.defaults.as_ref().unwrap();
     let given: Vec<&str> = defaults.given.keys().map(String::as_str).collect();
     assert_eq!(given, ["ctx-size", "gpu-layers"]);
-    let left = left_out(&wish);
+    let left = left_out(&spec);
     for what in [
         "a: models.parameters: n_draft",
         "b: models.parameters",
@@ -165,13 +165,13 @@ fn the_files_beside_it() {
           {\"a\": \"llama-2\", \"b\": \"chatml\", \"c\": \"alpaca\"}}",
     )
     .unwrap();
-    let wish = read(dir.path()).unwrap();
-    assert_eq!(settings(&wish.models[0]), json!({ "chat-template": "llama2" }));
-    assert_eq!((wish.models[1].name.as_str(), &wish.models[1].path), ("b", &None));
-    let defaults = wish.defaults.as_ref().unwrap();
+    let spec = read(dir.path()).unwrap();
+    assert_eq!(settings(&spec.models[0]), json!({ "chat-template": "llama2" }));
+    assert_eq!((spec.models[1].name.as_str(), &spec.models[1].path), ("b", &None));
+    let defaults = spec.defaults.as_ref().unwrap();
     let given: Vec<_> = defaults.given.iter().map(|(key, it)| (key.as_str(), &it.value)).collect();
     assert_eq!(given, [("ctx-size", &json!(4096)), ("gpu-layers", &json!(20))]);
-    let left = left_out(&wish);
+    let left = left_out(&spec);
     assert!(left.contains_key("app-config.json: maxConcurrentModels"));
     assert!(left.contains_key("model-templates.json: c"));
     assert!(read(&dir.path().join("src")).is_err());
@@ -220,6 +220,6 @@ fn what_is_damaged_or_made_to_hurt_is_refused_in_time() {
     // Values of other kinds than the columns were meant for.
     let (_dir, path) = database(&["CREATE TABLE models (id, name, model_path, ctx_size, threads);
         INSERT INTO models VALUES (x'00', 'a', '/a.gguf', x'ff', 'four'), (NULL, 5, 6, 7, 8);"]);
-    let wish = read(&path).unwrap();
-    assert_eq!((wish.models.len(), settings(&wish.models[0])), (1, json!({})));
+    let spec = read(&path).unwrap();
+    assert_eq!((spec.models.len(), settings(&spec.models[0])), (1, json!({})));
 }

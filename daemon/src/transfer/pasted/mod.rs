@@ -7,7 +7,9 @@
 
 mod shell;
 
-use super::wish::{Omissions, Wish, WishedModel, WishedSettings, sentence, unreadable};
+use super::omissions::{Omissions, sentence};
+use super::position::unreadable;
+use super::spec::{ImportSpec, ModelSpec, SettingsSpec};
 use llamactl_protocol::options::command_line::{self, Word};
 use llamactl_protocol::options::{Build, Settings, VARIABLE_PREFIX, catalogue, find};
 use llamactl_protocol::{Failure, WirePath, name};
@@ -44,32 +46,32 @@ pub fn read(
     build: Option<&Build>,
     base: &Path,
     home: Option<&Path>,
-) -> Result<Wish, Failure> {
+) -> Result<ImportSpec, Failure> {
     let tokens = shell::split(text, home)?;
-    let mut wish = Wish::default();
-    let words = one_command(tokens, &mut wish.left_out);
-    let (variables, arguments) = program(words, &mut wish.left_out)?;
+    let mut spec = ImportSpec::default();
+    let words = one_command(tokens, &mut spec.left_out);
+    let (variables, arguments) = program(words, &mut spec.left_out)?;
     let mut settings = Settings::new();
     for (name, value) in variables {
-        variable(&name, &value, build, base, &mut settings, &mut wish.left_out);
+        variable(&name, &value, build, base, &mut settings, &mut spec.left_out);
     }
     let (mut path, mut names) = (None, Vec::new());
     for word in command_line::read(&arguments, build, base) {
         match word {
             Word::Setting { key, .. } if key == "host" || key == "port" => {
-                wish.left_out.add(format!("--{key}"), ADDRESS);
+                spec.left_out.add(format!("--{key}"), ADDRESS);
             }
             Word::Setting { key, value, .. } => command_line::collect(&mut settings, key, value),
             Word::Path(file) => path = Some(file),
             Word::Alias(alias) => names = alias.split(',').map(|it| it.trim().to_owned()).collect(),
-            Word::Refused { flag, failure } => wish.left_out.refused(flag, &failure),
+            Word::Refused { flag, failure } => spec.left_out.refused(flag, &failure),
             Word::Unknown { flag, .. } if flag.starts_with('-') => {
                 let reason = find(&flag, build).err().map(|failure| sentence(&failure));
                 let reason = reason.unwrap_or_else(|| "it is no option of llama-server".to_owned());
-                wish.left_out.add(flag, reason);
+                spec.left_out.add(flag, reason);
             }
             Word::Unknown { flag, .. } => {
-                wish.left_out.add(flag, "it stands where an option should");
+                spec.left_out.add(flag, "it stands where an option should");
             }
         }
     }
@@ -84,15 +86,15 @@ pub fn read(
         unreadable(format!("no name can be made of {wanted:?}"), None)
             .hint("add --alias NAME to the command line")
     })?;
-    wish.models.push(WishedModel {
+    spec.models.push(ModelSpec {
         name,
         at: None,
         aliases: (!names.is_empty()).then_some(names),
         path: Some(path),
-        settings: Some(WishedSettings::merged(settings)),
+        settings: Some(SettingsSpec::merged(settings)),
         apart: true,
     });
-    Ok(wish)
+    Ok(spec)
 }
 
 const ADDRESS: &str = "each model listens on a socket of its own; llamactl model set NAME \
@@ -286,42 +288,42 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn wish(line: &str) -> Wish {
+    fn spec(line: &str) -> ImportSpec {
         read(line, None, Path::new("/w"), Some(Path::new("/home/me")))
             .unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
-    fn settings(wish: &Wish) -> serde_json::Value {
-        let given = &wish.models[0].settings.as_ref().unwrap().given;
+    fn settings(spec: &ImportSpec) -> serde_json::Value {
+        let given = &spec.models[0].settings.as_ref().unwrap().given;
         given.iter().map(|(key, given)| (key.clone(), given.value.clone())).collect()
     }
 
-    fn left_out(wish: &Wish) -> Vec<&str> {
-        wish.left_out.list().iter().map(|it| it.what.as_str()).collect()
+    fn left_out(spec: &ImportSpec) -> Vec<&str> {
+        spec.left_out.list().iter().map(|it| it.what.as_str()).collect()
     }
 
     #[test]
     fn a_line_from_a_script() {
-        let wish = wish(
+        let spec = spec(
             "CUDA_VISIBLE_DEVICES=1 LLAMA_ARG_CTX_SIZE=8192 LLAMA_ARG_NO_MMAP=1 nohup \\\n  \
              ./build/bin/llama-server -m ~/m/x-00001-of-00003.gguf \\\n -ngl 99 --no-jinja \
              --host 0.0.0.0 --port 8080 --api-key s3cret --nope 1 > log.txt 2>&1 &\n",
         );
-        let model = &wish.models[0];
+        let model = &spec.models[0];
         assert_eq!(model.name, "x");
         assert_eq!(model.path, Some(WirePath::from("/home/me/m/x-00001-of-00003.gguf")));
         assert_eq!(
-            settings(&wish),
+            settings(&spec),
             json!({
                 "ctx-size": 8192, "mmap": false, "gpu-layers": 99, "jinja": false,
                 "env.CUDA_VISIBLE_DEVICES": "1",
             })
         );
         assert_eq!(
-            left_out(&wish),
+            left_out(&spec),
             ["> log.txt", "2>&1", "--host", "--port", "--api-key", "--nope"]
         );
-        assert!(!format!("{wish:?}").contains("s3cret"));
+        assert!(!format!("{spec:?}").contains("s3cret"));
     }
 
     #[test]
@@ -334,22 +336,22 @@ mod tests {
             "cd /tmp && X=1 ./server -m /x.gguf -a n,o; echo done",
             "X=1 ./my-llama -m /x.gguf -a n,o",
         ] {
-            let wish = wish(line);
-            let model = &wish.models[0];
+            let spec = spec(line);
+            let model = &spec.models[0];
             assert_eq!((model.name.as_str(), &model.aliases), ("n", &Some(vec!["o".to_owned()])));
-            assert_eq!(settings(&wish), json!({ "env.X": "1" }), "{line}");
+            assert_eq!(settings(&spec), json!({ "env.X": "1" }), "{line}");
         }
     }
 
     #[test]
     fn quotes_and_signs_are_the_shells() {
-        let wish = wish(
+        let spec = spec(
             "llama-server -m 'a b.gguf' --grammar 'root ::= \"a\" | \"b\"' \
              --chat-template \"x;y & \\\"z\\\"\" -r a\\ b # a comment -c 5",
         );
-        assert_eq!(wish.models[0].path, Some(WirePath::from("/w/a b.gguf")));
+        assert_eq!(spec.models[0].path, Some(WirePath::from("/w/a b.gguf")));
         assert_eq!(
-            settings(&wish),
+            settings(&spec),
             json!({
                 "grammar": "root ::= \"a\" | \"b\"", "chat-template": "x;y & \"z\"",
                 "reverse-prompt": ["a b"],
@@ -359,10 +361,10 @@ mod tests {
 
     #[test]
     fn what_only_the_shell_knows_is_left_out() {
-        let wish = wish("llama-server -m $HOME/x.gguf -c $CTX --temp 1 --grammar '$x'");
-        assert_eq!(wish.models[0].path, Some(WirePath::from("/home/me/x.gguf")));
-        assert_eq!(settings(&wish), json!({ "temp": 1.0, "grammar": "$x" }));
-        assert_eq!(left_out(&wish), ["-c $CTX"]);
+        let spec = spec("llama-server -m $HOME/x.gguf -c $CTX --temp 1 --grammar '$x'");
+        assert_eq!(spec.models[0].path, Some(WirePath::from("/home/me/x.gguf")));
+        assert_eq!(settings(&spec), json!({ "temp": 1.0, "grammar": "$x" }));
+        assert_eq!(left_out(&spec), ["-c $CTX"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Words as a shell splits them: quotes, continuations, comments, operators. Nothing is expanded
 //! but `~` and `$HOME`. Pure.
 
-use crate::transfer::wish::{At, unreadable};
+use crate::transfer::position::{At, unreadable};
 use llamactl_protocol::Failure;
 use std::path::Path;
 

@@ -54,8 +54,8 @@ mod tests {
 
     /// The settings of the first model, as they come back.
     fn back(text: &str) -> Settings {
-        let wish = read(text, None, Path::new("/")).unwrap_or_else(|error| panic!("{error}"));
-        let settings = wish.models[0].settings.clone().unwrap();
+        let spec = read(text, None, Path::new("/")).unwrap_or_else(|error| panic!("{error}"));
+        let settings = spec.models[0].settings.clone().unwrap();
         settings.given.into_iter().map(|(key, given)| (key, given.value)).collect()
     }
 
@@ -94,10 +94,10 @@ mod tests {
     fn what_stands_behind_the_models_own_is_below_it() {
         let text = "[*]\ntemp = 0.5\nc = 512\nload-on-startup = true\n\n[a]\nmodel = x.gguf ; c\n\
                     temp = 0.7\nno-mmap = true\nno-such = 1\nslots = no\nhost = 0.0.0.0\n";
-        let wish = read(text, None, Path::new("/home/me")).unwrap();
-        assert_eq!(wish.models[0].path, Some(WirePath::from("/home/me/x.gguf")));
+        let spec = read(text, None, Path::new("/home/me")).unwrap();
+        assert_eq!(spec.models[0].path, Some(WirePath::from("/home/me/x.gguf")));
         assert_eq!(json!(back(text)), json!({ "ctx-size": 512, "temp": 0.7, "mmap": false }));
-        let what: Vec<&str> = wish.left_out.list().iter().map(|it| it.what.as_str()).collect();
+        let what: Vec<&str> = spec.left_out.list().iter().map(|it| it.what.as_str()).collect();
         assert_eq!(what, ["load-on-startup", "a: no-such", "a: slots", "a: host"]);
     }
 
@@ -113,9 +113,9 @@ mod tests {
             Settings::from([("api-key".to_owned(), llamactl_protocol::options::secret::shown())]);
         let written = write_model(&model("a", set), None);
         assert!(back(&written.text).is_empty() && written.text.contains("; api-key"));
-        let wish = read("[a]\nmodel = /x\nhf-token = s3cret\n", None, Path::new("/")).unwrap();
-        assert!(!format!("{:?}", wish.left_out).contains("s3cret"));
-        assert_eq!(wish.left_out.list().len(), 1);
+        let spec = read("[a]\nmodel = /x\nhf-token = s3cret\n", None, Path::new("/")).unwrap();
+        assert!(!format!("{:?}", spec.left_out).contains("s3cret"));
+        assert_eq!(spec.left_out.list().len(), 1);
     }
 
     /// Any settings of the catalogue at their examples.

@@ -1,9 +1,10 @@
 //! Reading a preset file.
 
 use super::{GLOBAL, OFF, ON};
-use crate::transfer::wish::{
-    At, Omissions, Wish, WishedModel, WishedSettings, collect, unreadable,
-};
+use crate::transfer::omissions::Omissions;
+use crate::transfer::position::{At, unreadable};
+use crate::transfer::spec::{ImportSpec, ModelSpec, SettingsSpec};
+use llamactl_protocol::options::command_line::collect;
 use llamactl_protocol::options::command_line::{self, Word};
 use llamactl_protocol::options::{Build, Settings, catalogue};
 use llamactl_protocol::{Failure, WirePath};
@@ -43,9 +44,9 @@ impl Section {
 ///
 /// # Errors
 /// `Kind::Unreadable`, with the line.
-pub fn read(text: &str, build: Option<&Build>, base: &Path) -> Result<Wish, Failure> {
-    let mut wish = Wish::default();
-    let sections = sections(text, &mut wish)?;
+pub fn read(text: &str, build: Option<&Build>, base: &Path) -> Result<ImportSpec, Failure> {
+    let mut spec = ImportSpec::default();
+    let sections = sections(text, &mut spec)?;
     let entry = |key: &str, value: &str| entry(key, value, build, base);
     let mut global = Settings::new();
     for section in sections.iter().filter(|section| section.name == GLOBAL) {
@@ -53,17 +54,17 @@ pub fn read(text: &str, build: Option<&Build>, base: &Path) -> Result<Wish, Fail
             match entry(key, value) {
                 Entry::Setting(key, value) => collect(&mut global, key, value),
                 Entry::Path(_) | Entry::Aliases(_) => {
-                    wish.left_out.add(key, "a model's own: it cannot hold for all models");
+                    spec.left_out.add(key, "a model's own: it cannot hold for all models");
                 }
-                Entry::LeftOut(reason) => wish.left_out.add(key, reason),
+                Entry::LeftOut(reason) => spec.left_out.add(key, reason),
             }
         }
     }
     for section in sections.iter().filter(|section| section.name != GLOBAL) {
-        let mut model = WishedModel {
+        let mut model = ModelSpec {
             name: section.name.clone(),
             at: Some(At { line: section.line, column: 1 }),
-            ..WishedModel::default()
+            ..ModelSpec::default()
         };
         let mut own = Settings::new();
         let mut left_out = Omissions::default();
@@ -75,22 +76,22 @@ pub fn read(text: &str, build: Option<&Build>, base: &Path) -> Result<Wish, Fail
                 Entry::LeftOut(reason) => left_out.add(format!("{}: {key}", section.name), reason),
             }
         }
-        wish.left_out.extend(left_out);
+        spec.left_out.extend(left_out);
         if model.path.is_none() {
             let reason = "it names no file of this machine (model = PATH), and llamactl downloads \
                           nothing";
-            wish.left_out.add(format!("the model {}", section.name), reason);
+            spec.left_out.add(format!("the model {}", section.name), reason);
             continue;
         }
         let mut settings = global.clone();
         settings.extend(own);
-        model.settings = Some(WishedSettings::merged(settings));
-        wish.models.push(model);
+        model.settings = Some(SettingsSpec::merged(settings));
+        spec.models.push(model);
     }
-    Ok(wish)
+    Ok(spec)
 }
 
-fn sections(text: &str, wish: &mut Wish) -> Result<Vec<Section>, Failure> {
+fn sections(text: &str, spec: &mut ImportSpec) -> Result<Vec<Section>, Failure> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut sections: Vec<Section> = Vec::new();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
@@ -106,7 +107,7 @@ fn sections(text: &str, wish: &mut Wish) -> Result<Vec<Section>, Failure> {
         if let Some(name) = line.strip_prefix('[') {
             let name = name.strip_suffix(']').map(str::trim).filter(|name| !name.is_empty());
             let name = name.ok_or_else(|| unreadable("this is no [name] of a section", at))?;
-            current = Some(open(name, number, &mut sections, &mut seen, wish));
+            current = Some(open(name, number, &mut sections, &mut seen, spec));
             continue;
         }
         let Some((key, value)) = line.split_once('=') else {
@@ -122,7 +123,7 @@ fn sections(text: &str, wish: &mut Wish) -> Result<Vec<Section>, Failure> {
         }
         // llama-server takes what stands before all sections for a model of this name.
         let section =
-            current.unwrap_or_else(|| open("default", number, &mut sections, &mut seen, wish));
+            current.unwrap_or_else(|| open("default", number, &mut sections, &mut seen, spec));
         current = Some(section);
         if let Some(section) = sections.get_mut(section) {
             if !section.entries.contains_key(key) {
@@ -140,11 +141,11 @@ fn open(
     line: usize,
     sections: &mut Vec<Section>,
     seen: &mut BTreeMap<String, usize>,
-    wish: &mut Wish,
+    spec: &mut ImportSpec,
 ) -> usize {
     let new = Section { name: name.to_owned(), line, ..Section::default() };
     if let Some(there) = seen.get(name) {
-        wish.notes.push(format!("line {line}: [{name}] again: only this one counts"));
+        spec.notes.push(format!("line {line}: [{name}] again: only this one counts"));
         if let Some(section) = sections.get_mut(*there) {
             *section = new;
         }
@@ -195,14 +196,14 @@ fn entry(key: &str, value: &str, build: Option<&Build>, base: &Path) -> Entry {
                 return Entry::Aliases(names.filter(|name| !name.is_empty()).collect());
             }
             Some(Word::Refused { failure, .. }) => {
-                return Entry::LeftOut(crate::transfer::wish::sentence(&failure));
+                return Entry::LeftOut(crate::transfer::omissions::sentence(&failure));
             }
         }
     }
     let known = llamactl_protocol::options::find(key, build).err();
     let reason = known.map_or_else(
         || "llama-server does not know this key in a preset".to_owned(),
-        |failure| crate::transfer::wish::sentence(&failure),
+        |failure| crate::transfer::omissions::sentence(&failure),
     );
     Entry::LeftOut(reason)
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 /// A piece of a preset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
-    /// The text.
+    /// The preset, as an INI text.
     pub text: String,
     /// What could not be told.
     pub notes: Vec<String>,

@@ -1,24 +1,54 @@
 //! Server-sent events, from bytes in whatever pieces they come.
 
+use crate::{Answer, HttpError};
+use std::collections::VecDeque;
+
 /// The longest line taken. llama-server's chunks have a few hundred bytes.
-const MAX_LINE_BYTES: usize = 4 << 20;
+pub(crate) const MAX_LINE_BYTES: usize = 4 << 20;
 
 /// One event.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Event {
+pub struct Event {
     /// Whether llama-server sent it as `error:` instead of `data:`.
-    pub(crate) is_error: bool,
-    /// Its data, lines joined.
-    pub(crate) data: String,
+    pub is_error: bool,
+    /// What it carries: the text behind `data:` or `error:`, several lines joined by line breaks.
+    pub data: String,
 }
 
-/// The line is longer than any a server means to send.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooLong;
+/// A line is longer than any a server means to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineTooLong;
 
-/// Bytes that do not make a whole event yet.
-#[derive(Default)]
-pub(crate) struct Parser {
+/// The events of an answer.
+pub struct Events {
+    answer: Answer,
+    parser: EventParser,
+    /// Events that came with a piece whose first one was already given out.
+    ready: VecDeque<Event>,
+}
+
+impl Events {
+    pub(crate) fn of(answer: Answer) -> Events {
+        Events { answer, parser: EventParser::default(), ready: VecDeque::new() }
+    }
+
+    /// The next event; `None` at the proper end of the body. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`HttpError::Broken`] when the connection broke first, [`HttpError::TooLong`] for a line
+    /// that is too long to be meant.
+    pub async fn next(&mut self) -> Result<Option<Event>, HttpError> {
+        while self.ready.is_empty() {
+            let Some(bytes) = self.answer.piece().await? else { return Ok(None) };
+            self.ready.extend(self.parser.push(&bytes)?);
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+/// Makes events of bytes, and keeps the bytes that do not make a whole one yet.
+#[derive(Debug, Default)]
+pub struct EventParser {
     line: Vec<u8>,
     /// The last line ended with CR; an LF that follows belongs to it.
     after_return: bool,
@@ -26,12 +56,12 @@ pub(crate) struct Parser {
     is_error: bool,
 }
 
-impl Parser {
+impl EventParser {
     /// Takes bytes; the events that are whole with them.
     ///
     /// # Errors
-    /// A line that is too long to be meant.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLong> {
+    /// [`LineTooLong`] when a line goes on for more than 4 MiB.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, LineTooLong> {
         let mut events = Vec::new();
         for &byte in bytes {
             let after_return = std::mem::take(&mut self.after_return);
@@ -42,7 +72,7 @@ impl Parser {
                     let line = std::mem::take(&mut self.line);
                     events.extend(self.end_of_line(&line));
                 }
-                _ if self.line.len() >= MAX_LINE_BYTES => return Err(TooLong),
+                _ if self.line.len() >= MAX_LINE_BYTES => return Err(LineTooLong),
                 _ => self.line.push(byte),
             }
         }
@@ -77,7 +107,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn events(text: &str) -> Vec<(bool, String)> {
-        let mut parser = Parser::default();
+        let mut parser = EventParser::default();
         let events = parser.push(text.as_bytes()).unwrap();
         events.into_iter().map(|event| (event.is_error, event.data)).collect()
     }
@@ -95,9 +125,12 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_refused() {
-        let mut parser = Parser::default();
+        let mut parser = EventParser::default();
         let block = vec![b'x'; 1 << 20];
-        assert_eq!((0..5).map(|_| parser.push(&block)).find(Result::is_err), Some(Err(TooLong)));
+        assert_eq!(
+            (0..5).map(|_| parser.push(&block)).find(Result::is_err),
+            Some(Err(LineTooLong))
+        );
     }
 
     proptest! {
@@ -109,7 +142,7 @@ mod tests {
         ) {
             let wire: String =
                 texts.iter().map(|text| format!("data: {text}{line_end}{line_end}")).collect();
-            let mut parser = Parser::default();
+            let mut parser = EventParser::default();
             let mut rest = wire.as_bytes();
             let mut found = Vec::new();
             for cut in cuts.iter().cycle() {

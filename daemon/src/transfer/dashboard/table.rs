@@ -4,17 +4,16 @@
 //! would not be mapped, the KV cache would leave the GPU, answers would never end. A value that is
 //! the schema's default is therefore nobody's choice, and is not carried over.
 
-use super::{Setting, Values, find, look_up, secret};
-use crate::WirePath;
-use crate::failure::Failure;
 use Becomes::{Gone, Own, Refused, Setting as To};
 use Reading::{Inverted, MinusOneIsUnset, OnIs, Plain};
+use llamactl_protocol::options::{self, Setting, Values, find, look_up, secret};
+use llamactl_protocol::{Failure, WirePath};
 use serde_json::{Value, json};
 
-/// One field.
+/// A column of one of the dashboard's tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Its column.
+    /// The name of the column.
     pub name: &'static str,
     /// What a later version of the dashboard called it; empty where it kept the name.
     pub later: &'static str,
@@ -55,9 +54,9 @@ pub enum Reading {
 /// What a field's value is now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Translation {
-    /// A setting.
+    /// A setting of the catalogue that takes this value.
     Setting {
-        /// Its key.
+        /// The setting's key.
         key: &'static str,
         /// Its value as it is stored; a secret as it is given.
         value: Value,
@@ -390,7 +389,7 @@ impl Field {
 /// The dashboard kept further arguments as JSON: a list of them, or flags with their values.
 fn arguments(text: &str) -> Value {
     match serde_json::from_str(text) {
-        Ok(Value::Array(list)) => list.iter().map(|it| json!(super::text(it))).collect(),
+        Ok(Value::Array(list)) => list.iter().map(|it| json!(options::text(it))).collect(),
         Ok(Value::Object(flags)) => {
             let mut list = Vec::new();
             for (flag, value) in &flags {
@@ -398,7 +397,7 @@ fn arguments(text: &str) -> Value {
                 match value {
                     Value::Bool(false) | Value::Null => continue,
                     Value::Bool(true) => list.push(format!("{dashes}{flag}")),
-                    value => list.extend([format!("{dashes}{flag}"), super::text(value)]),
+                    value => list.extend([format!("{dashes}{flag}"), options::text(value)]),
                 }
             }
             json!(list)

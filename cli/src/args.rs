@@ -311,6 +311,7 @@ pub(crate) enum DaemonCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::{COLUMNS, assert_screen, assert_text};
     use clap::CommandFactory as _;
 
     /// Every command that does something, with its full name.
@@ -381,5 +382,35 @@ mod tests {
         }
         let cli = Cli::try_parse_from(["llamactl", "--socket=", "model", "list", "-q"]).unwrap();
         assert_eq!((cli.global.reach().socket, cli.global.format().quiet), (None, true));
+    }
+
+    #[test]
+    fn help_of_every_command() {
+        let mut command = Cli::command();
+        command.build();
+        let mut found = vec![("llamactl".to_owned(), command.clone())];
+        nodes(&command, "", &mut found);
+        for (name, command) in &found {
+            let help = command.clone().term_width(COLUMNS).render_long_help().to_string();
+            assert_text(&format!("help-{}", name.replace(' ', "-")), &help);
+        }
+        // A command that is gone leaves no snapshot behind.
+        let kept = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots")).unwrap();
+        let kept = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(kept.filter(|name| name.starts_with("help-")).count(), found.len());
+    }
+
+    /// Every command below this one, those that only group others too.
+    fn nodes(command: &clap::Command, name: &str, found: &mut Vec<(String, clap::Command)>) {
+        for sub in command.get_subcommands() {
+            let name = format!("{name} {}", sub.get_name());
+            found.push((name.trim().to_owned(), sub.clone()));
+            nodes(sub, &name, found);
+        }
+    }
+
+    #[test]
+    fn the_list_of_commands() {
+        assert_screen("help", |output| help::run(output, help::Help { command: vec![] }));
     }
 }

@@ -38,7 +38,8 @@ impl Drop for Held {
 }
 
 impl Source {
-    /// A text.
+    /// What was typed or pasted, under the name that messages call it by; paths in it are taken
+    /// from `directory`.
     pub(crate) fn of_text(text: String, label: &str, directory: WirePath) -> Source {
         let source = ImportSource::Text(text);
         Source { source, label: label.to_owned(), directory, held: None }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// The longest line taken. llama-server's chunks have a few hundred bytes.
 pub(crate) const MAX_LINE_BYTES: usize = 4 << 20;
 
-/// One event.
+/// One event of a stream of server-sent events.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event {
     /// Whether llama-server sent it as `error:` instead of `data:`.

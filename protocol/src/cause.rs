@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Cause {
     /// The word that programs match.
     pub code: CauseCode,
-    /// One sentence.
+    /// What happened, in one sentence for people; it may change.
     pub message: String,
     /// What to do about it.
     #[serde(flatten)]

@@ -25,7 +25,7 @@ pub struct DaemonHello {
     pub command: Option<String>,
 }
 
-/// Who answers.
+/// The daemon that answers, and what the caller may do there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hello {
     /// The daemon's version.
@@ -93,7 +93,7 @@ pub struct DaemonReport {
     /// What its configuration file says; `None` from a daemon that reads none.
     #[serde(default)]
     pub config: Option<ConfigReport>,
-    /// Models registered.
+    /// How many models are registered.
     pub models: u64,
     /// Servers that are not stopped or failed.
     pub servers_active: u64,
@@ -198,7 +198,7 @@ pub struct Runtime {
     pub id: i64,
     /// The runtime's name.
     pub name: String,
-    /// The executable.
+    /// Where its llama-server lies.
     pub path: WirePath,
     /// What it says of its version.
     pub version: Option<String>,

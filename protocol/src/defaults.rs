@@ -37,7 +37,7 @@ pub struct DefaultsSet {
 /// The defaults after a change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DefaultsChanged {
-    /// The defaults.
+    /// The defaults as they are after the change.
     pub defaults: Defaults,
     /// `false` when they were like this already.
     pub changed: bool,

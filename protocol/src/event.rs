@@ -25,7 +25,7 @@ pub struct Event {
     pub run_id: Option<String>,
     /// Who asked for it.
     pub by: Actor,
-    /// One sentence.
+    /// What happened, in one sentence for people; it may change.
     pub message: String,
     /// Particulars, by kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ pub struct EventList {
 /// A page of events.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventPage {
-    /// The events.
+    /// The events of this page, oldest first.
     pub items: Vec<Event>,
     /// Pass as `after` for the next page; `null` on the last.
     pub next: Option<i64>,

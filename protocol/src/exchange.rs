@@ -38,7 +38,7 @@ pub struct ModelExport {
 /// A piece of an export. The pieces one behind the other are the whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExportPage {
-    /// The text.
+    /// What the file says from where the last piece ended.
     pub text: String,
     /// Pass as `after` for the next piece; `null` on the last.
     pub next: Option<String>,
@@ -125,7 +125,7 @@ pub enum ItemKind {
     Defaults,
     /// A llama-server build.
     Runtime,
-    /// A model.
+    /// A registered model with its settings.
     Model,
 }
 
@@ -164,7 +164,7 @@ pub struct LeftOut {
     pub what: String,
     /// Why, and what to do instead.
     pub reason: String,
-    /// How often.
+    /// How many of what was read it concerns.
     pub count: u64,
 }
 

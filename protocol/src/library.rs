@@ -39,7 +39,7 @@ pub struct ScanFollow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum ScanItem {
-    /// A model.
+    /// A model that can be used, registered or not.
     Found(Box<FoundModel>),
     /// Something that cannot be used, and why.
     Skipped(Skipped),
@@ -166,16 +166,16 @@ pub struct LibraryPlaces {
 /// A remembered directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LibraryDirectory {
-    /// The directory.
+    /// The directory, absolute.
     pub path: WirePath,
-    /// Since when.
+    /// When it was first remembered.
     pub added_at_ms: UnixMs,
 }
 
 /// A cache of another program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LibraryCache {
-    /// The directory.
+    /// The directory the cache lies in.
     pub path: WirePath,
     /// Whose it is.
     pub source: ScanSource,
@@ -194,7 +194,7 @@ pub struct LibraryForget {
 /// The directory that was forgotten.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Forgotten {
-    /// The directory.
+    /// The directory that is looked through no more.
     pub path: WirePath,
 }
 

@@ -56,7 +56,7 @@ impl LogStream {
     }
 }
 
-/// One line.
+/// One line that a run wrote, with what is known of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// The run that wrote it.

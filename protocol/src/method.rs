@@ -41,7 +41,7 @@ pub trait Method: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'sta
     const NAME: &'static str;
     /// Who may call it.
     const ACCESS: Access;
-    /// The answer.
+    /// What it answers when it succeeds; a failure is a [`Failure`](crate::Failure).
     type Output: Serialize + DeserializeOwned + JsonSchema + Send + 'static;
 }
 

@@ -16,7 +16,7 @@ pub struct Sample {
     pub seq: u64,
     /// When it was taken.
     pub at_ms: UnixMs,
-    /// The machine.
+    /// What was measured of the machine.
     pub host: Host,
     /// The GPUs; `null` where there is no way to ask (no NVML), empty where there are none.
     pub gpus: Option<Vec<Gpu>>,
@@ -26,10 +26,10 @@ pub struct Sample {
     pub daemon: ProcessSample,
 }
 
-/// The machine.
+/// What was measured of the machine as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
-    /// Processors online.
+    /// How many processors are online.
     pub cpus: Option<u32>,
     /// Busy share of all processors since the last sample, 0..1.
     pub cpu_busy_ratio: Option<f64>,
@@ -59,14 +59,14 @@ pub struct Host {
     pub uptime_ms: Option<u64>,
 }
 
-/// One GPU.
+/// What was measured of one GPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gpu {
     /// Its UUID: the id that stays.
     pub uuid: String,
     /// Its number in the driver's order, which may change at boot.
     pub index: u32,
-    /// Its name.
+    /// What the driver calls it: `NVIDIA A10`.
     pub name: Option<String>,
     /// Share of time a kernel ran, 0..1.
     pub busy_ratio: Option<f64>,
@@ -76,9 +76,9 @@ pub struct Gpu {
     pub memory_total_bytes: Option<u64>,
     /// Memory in use.
     pub memory_used_bytes: Option<u64>,
-    /// Core temperature.
+    /// Temperature of the core.
     pub temperature_celsius: Option<f64>,
-    /// Power drawn.
+    /// Power it draws now.
     pub power_watts: Option<f64>,
     /// Power it may draw.
     pub power_limit_watts: Option<f64>,
@@ -93,15 +93,15 @@ pub struct Gpu {
 /// One llama-server, from outside and from inside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerSample {
-    /// The model.
+    /// The id of its model.
     pub model_id: i64,
     /// The model's name.
     pub model: String,
-    /// The run.
+    /// The id of the run that was measured.
     pub run_id: String,
-    /// Its state.
+    /// The state its server was in.
     pub state: State,
-    /// Its process.
+    /// What the kernel says of its process.
     pub process: ProcessSample,
     /// What it says of itself; `null` until it answers.
     pub llama: Option<LlamaSample>,
@@ -118,7 +118,7 @@ pub struct ProcessSample {
     pub memory_anonymous_bytes: Option<u64>,
     /// Resident memory that is a file's: mapped weights, which the kernel can take back.
     pub memory_file_bytes: Option<u64>,
-    /// Threads.
+    /// How many threads it has.
     pub threads: Option<u64>,
     /// Read from storage since the last sample.
     pub disk_read_bytes_per_second: Option<f64>,

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub struct Model {
     /// Its id, never reused. The name is a label.
     pub id: i64,
-    /// Its name.
+    /// What commands call it by: unique among names and aliases.
     pub name: String,
     /// Other names it answers to.
     pub aliases: Vec<String>,
@@ -68,9 +68,9 @@ pub struct ModelFile {
     pub quantization: Option<String>,
     /// The context the model was trained with, in tokens.
     pub context_length: Option<u64>,
-    /// Layers.
+    /// How many layers it has.
     pub layers: Option<u64>,
-    /// Attention heads.
+    /// How many attention heads a layer has.
     pub heads: Option<u64>,
     /// Key and value heads.
     pub kv_heads: Option<u64>,
@@ -103,7 +103,7 @@ pub struct ModelAdd {
 /// The model, and whether it is new.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Added {
-    /// The model.
+    /// The model as it is registered now.
     pub model: Model,
     /// `false` when the same file was there under the same name already.
     pub added: bool,
@@ -128,7 +128,7 @@ pub struct ModelList {
 /// A page of models.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ModelPage {
-    /// The models.
+    /// The models of this page, by name.
     pub items: Vec<Model>,
     /// Pass as `after` for the next page; `null` on the last.
     pub next: Option<String>,
@@ -167,9 +167,9 @@ pub enum SettingSource {
 /// One setting of a model, and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResolvedSetting {
-    /// Its key.
+    /// The key, as `model.set` takes it.
     pub key: String,
-    /// Its group.
+    /// The group that help and `model.show` put it in.
     pub group: String,
     /// The value the next start would use; `null` where nobody set one.
     pub value: Option<Value>,
@@ -189,12 +189,12 @@ pub struct ResolvedSetting {
 /// One model with everything known of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelDetail {
-    /// The model.
+    /// What the list of models says of it.
     #[serde(flatten)]
     pub model: Model,
     /// The chat template of the file, at most 64 KiB of it.
     pub chat_template: Option<String>,
-    /// Its server.
+    /// What its server is doing.
     pub server: crate::server::Server,
     /// Its settings, one by one, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,7 +238,7 @@ pub struct SettingsChange {
 /// The model after a change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
-    /// The model.
+    /// The model as it is after the change.
     pub model: Model,
     /// `false` when it was like this already.
     pub changed: bool,
@@ -330,9 +330,9 @@ pub struct ModelRemove {
 /// The model that was removed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Removed {
-    /// Its id.
+    /// The id it had, which no other will get.
     pub id: i64,
-    /// Its name.
+    /// The name it had, which is free now.
     pub name: String,
 }
 
@@ -363,13 +363,13 @@ pub struct Revision {
     pub by: Actor,
     /// What it changed, in one line; empty for one an earlier version wrote.
     pub what: String,
-    /// The name.
+    /// The name it had then.
     pub name: String,
-    /// The aliases.
+    /// The aliases it had then.
     pub aliases: Vec<String>,
-    /// The file.
+    /// The file it was made from then; of a split model the first part.
     pub path: WirePath,
-    /// The settings.
+    /// The settings it had then; a secret is shown as `{"secret": "kept"}`.
     pub settings: Settings,
 }
 
@@ -412,7 +412,7 @@ pub struct Difference {
 /// What changed from one revision to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RevisionDiff {
-    /// The model.
+    /// The model's name.
     pub model: String,
     /// The earlier revision.
     pub from: i64,
@@ -449,7 +449,7 @@ pub struct ModelKey {
     pub model: String,
 }
 
-/// A key.
+/// A key that clients of a server must give.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Key {
     /// The text clients send as `Authorization: Bearer …`.

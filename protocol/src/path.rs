@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct WirePath(pub PathBuf);
 
 impl WirePath {
-    /// The path.
+    /// The path as the standard library takes it.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         &self.0

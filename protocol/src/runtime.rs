@@ -20,7 +20,7 @@ pub struct Device {
     pub name: String,
     /// What it is.
     pub description: String,
-    /// Its memory.
+    /// All of its memory, where the build tells.
     pub memory_total_bytes: Option<u64>,
     /// What of it was free when the build was asked.
     pub memory_free_bytes: Option<u64>,
@@ -29,7 +29,7 @@ pub struct Device {
 /// A runtime: what it is, and who uses it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimeEntry {
-    /// Its name.
+    /// What models name it by: unique, `system` for the one that needs no adding.
     pub name: String,
     /// The llama-server as it was named; `null` when the one without being told is not found.
     pub path: Option<WirePath>,
@@ -39,7 +39,7 @@ pub struct RuntimeEntry {
     pub is_default: bool,
     /// Whether the file is there and may be run.
     pub found: bool,
-    /// Why not.
+    /// Why it cannot be used; `null` when it can.
     pub problem: Option<Failure>,
     /// Whether the file was replaced since it was looked at.
     pub changed: bool,
@@ -66,11 +66,11 @@ pub struct RuntimeEntry {
 /// A setting of a model that a build does not take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedSetting {
-    /// The model.
+    /// The name of the model that has it.
     pub model: String,
     /// The setting's key.
     pub key: String,
-    /// Why.
+    /// Why the build does not take it, and what to set instead.
     pub failure: Failure,
 }
 
@@ -92,7 +92,7 @@ pub struct RuntimeAdd {
 /// The runtime, and whether it is new.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimeAdded {
-    /// The runtime.
+    /// The runtime as it is registered now.
     pub runtime: RuntimeEntry,
     /// `false` when the same path was there under the same name already.
     pub added: bool,
@@ -117,7 +117,7 @@ pub struct RuntimeList {
 /// A page of runtimes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimePage {
-    /// The runtimes.
+    /// The runtimes of this page.
     pub items: Vec<RuntimeEntry>,
     /// Pass as `after` for the next page; `null` on the last.
     pub next: Option<String>,
@@ -129,7 +129,7 @@ method!(RuntimeList, "runtime.list", Observe -> RuntimePage);
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeShow {
-    /// Its name.
+    /// The name of the runtime to show.
     pub name: String,
 }
 
@@ -147,7 +147,7 @@ pub struct RuntimeOption {
 /// A runtime with all its options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimeDetail {
-    /// The runtime.
+    /// What the list of runtimes says of it.
     #[serde(flatten)]
     pub runtime: RuntimeEntry,
     /// Its options, in the order of its help.
@@ -161,14 +161,14 @@ method!(RuntimeShow, "runtime.show", Observe -> RuntimeDetail);
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeUse {
-    /// Its name.
+    /// The name of the runtime that shall be the default.
     pub name: String,
 }
 
 /// The default runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimeUsed {
-    /// The runtime.
+    /// The runtime that is the default now.
     pub runtime: RuntimeEntry,
     /// `false` when it was the default already.
     pub changed: bool,
@@ -182,7 +182,7 @@ method!(RuntimeUse, "runtime.use", Admin -> RuntimeUsed);
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeSet {
-    /// Its name.
+    /// The name of the runtime to change.
     pub name: String,
     /// Values by key, `env.` and the variable's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -198,7 +198,7 @@ pub struct RuntimeSet {
 /// A runtime after a change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimeChanged {
-    /// The runtime.
+    /// The runtime with its variables of now.
     pub runtime: RuntimeEntry,
     /// `false` when it was like this already. Servers take a change on restart.
     pub changed: bool,
@@ -210,14 +210,14 @@ method!(RuntimeSet, "runtime.set", Admin -> RuntimeChanged);
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeRemove {
-    /// Its name.
+    /// The name of the runtime to take out.
     pub name: String,
 }
 
 /// A runtime that is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuntimeRemoved {
-    /// Its name.
+    /// The name it had.
     pub name: String,
     /// Where its llama-server is.
     pub path: WirePath,

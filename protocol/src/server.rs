@@ -10,6 +10,7 @@ use crate::warning::Warning;
 use crate::{UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -157,7 +158,7 @@ pub struct Endpoint {
 pub struct InForce {
     /// Context of one slot, in tokens.
     pub context_tokens: Option<u64>,
-    /// Slots.
+    /// How many requests it answers at once.
     pub slots: Option<u32>,
     /// What the process calls its build.
     pub build: Option<String>,
@@ -178,7 +179,7 @@ pub enum QueueReason {
 /// Waiting to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Queue {
-    /// For what.
+    /// What it waits for.
     pub reason: QueueReason,
     /// How many are to start before it, and itself: 1 is next.
     pub position: u32,
@@ -189,7 +190,7 @@ pub struct Queue {
 pub struct Run {
     /// Its id, never reused.
     pub id: String,
-    /// The process.
+    /// The process id; `null` while there is no process yet, and where it is not known.
     pub pid: Option<u32>,
     /// When it was started.
     pub started_at_ms: UnixMs,
@@ -206,13 +207,13 @@ pub struct Run {
 /// The server of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Server {
-    /// The model.
+    /// The id of its model.
     pub model_id: i64,
     /// The model's name.
     pub model: String,
     /// What it is doing.
     pub state: State,
-    /// Since when.
+    /// When it came into this state.
     pub since_ms: UnixMs,
     /// What is wanted of it; `null` when nobody ever said.
     pub desired: Option<Desired>,
@@ -278,7 +279,7 @@ pub struct ServerList {
 /// A page of servers.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ServerPage {
-    /// The servers.
+    /// The servers of this page, by model name.
     pub items: Vec<Server>,
     /// Pass as `after` for the next page; `null` on the last.
     pub next: Option<String>,
@@ -366,6 +367,9 @@ pub struct ServerWhy {
     /// By name, alias or id.
     pub model: String,
 }
+
+/// Ready for so long, a server has recovered: a later failure is the first of a new row.
+pub const HEALTHY: Duration = Duration::from_secs(60);
 
 /// Why a server is as it is. The sentences are for people and may change; programs read `server`
 /// and `events`.

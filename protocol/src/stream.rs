@@ -24,7 +24,7 @@ pub enum Item<T> {
         at_ms: UnixMs,
         /// Where a later subscription can go on.
         cursor: Option<String>,
-        /// The state.
+        /// The state, or a piece of it.
         data: T,
     },
     /// Something that happened since.
@@ -42,7 +42,7 @@ pub enum Item<T> {
         at_ms: UnixMs,
         /// Where a later subscription can go on.
         cursor: Option<String>,
-        /// How much.
+        /// How much was left out.
         data: Missed,
     },
     /// Nothing more will come.
@@ -51,7 +51,7 @@ pub enum Item<T> {
         at_ms: UnixMs,
         /// Where a later subscription can go on.
         cursor: Option<String>,
-        /// Why.
+        /// Why the stream ends.
         data: End,
     },
 }

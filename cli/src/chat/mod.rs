@@ -23,9 +23,9 @@ use serde_json::{Value, json};
 pub(crate) struct SamplingOptions {
     /// At most this many tokens.
     pub(crate) max_tokens: Option<u32>,
-    /// The temperature.
+    /// How freely tokens are sampled, from 0; `None` leaves it to the server.
     pub(crate) temperature: Option<f64>,
-    /// The seed.
+    /// What sampling begins from, to get an answer again; `None` leaves it to the server.
     pub(crate) seed: Option<i64>,
 }
 

@@ -7,8 +7,8 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::Hint;
-use llamactl_protocol::daemon::{DaemonHello, DaemonRestart, DaemonStatus, RestartBegun};
-use llamactl_protocol::{Failure, Kind, place};
+use llamactl_protocol::daemon::{DaemonHello, DaemonRestart, DaemonStatus, Hello, RestartBegun};
+use llamactl_protocol::{Failure, Kind, WirePath, place};
 use std::time::Duration;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, sleep};
@@ -62,13 +62,23 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     if output.quiet {
         return Ok(());
     }
-    let servers = match daemon.call(&DaemonStatus {}).await?.servers_active {
+    let servers = daemon.call(&DaemonStatus {}).await?.servers_active;
+    took_over(output, &hello, servers, begun.registry_copy.as_ref())
+}
+
+fn took_over(
+    output: &mut Output,
+    hello: &Hello,
+    servers: u64,
+    registry_copy: Option<&WirePath>,
+) -> Outcome {
+    let servers = match servers {
         0 => String::new(),
         1 => "; its server runs on".to_owned(),
         n => format!("; its {n} servers run on"),
     };
     output.line(format!("llamactld {} took over (pid {}){servers}", hello.version, hello.pid))?;
-    match begun.registry_copy {
+    match registry_copy {
         Some(copy) => {
             output.line(format!("the registry was upgraded; as it was it lies at {copy}"))
         }
@@ -107,4 +117,32 @@ async fn replace_old(output: &mut Output, reach: &Reach, daemon: Daemon) -> Outc
     }
     daemon_stop::stop(output, daemon, true, LIMIT).await?;
     daemon_start::run(output, reach).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::Access;
+
+    #[test]
+    fn the_new_daemon_took_over() {
+        let hello = Hello {
+            version: "0.2.0".into(),
+            protocol: 1,
+            pid: 700,
+            uid: 1000,
+            started_at_ms: 0,
+            state_dir: "/s".into(),
+            registry_id: "r".into(),
+            access: Access::Admin,
+            capabilities: vec![],
+        };
+        let copy = WirePath::from("/s/registry.db.before-4");
+        assert_screen("daemon-restart", |output| {
+            took_over(output, &hello, 0, None)?;
+            took_over(output, &hello, 1, None)?;
+            took_over(output, &hello, 3, Some(&copy))
+        });
+    }
 }

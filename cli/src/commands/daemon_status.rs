@@ -31,10 +31,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     if output.quiet {
         return Ok(());
     }
-    for line in facts(&report, now_ms()).lines() {
-        output.line_unflushed(line)?;
-    }
-    output.flush()
+    output.lines(facts(&report, now_ms()).lines())
 }
 
 fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
@@ -82,52 +79,22 @@ pub(crate) fn runtime(report: &DaemonReport) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use llamactl_protocol::daemon::Runtime;
-
-    /// A daemon that is well.
-    pub(crate) fn report() -> DaemonReport {
-        DaemonReport {
-            version: "0.1.0".into(),
-            pid: 7,
-            started_at_ms: 0,
-            socket: "/s/run/llamactld.sock".into(),
-            state_dir: "/s".into(),
-            log: None,
-            config: None,
-            models: 2,
-            servers_active: 1,
-            runtime: Some(Runtime {
-                id: 1,
-                name: "system".into(),
-                path: "/usr/bin/llama-server".into(),
-                version: Some("b10434".into()),
-                reports_progress: true,
-            }),
-            runtime_problem: None,
-            connections: 3,
-            connections_refused_total: 0,
-            memory_bytes: Some(12 << 20),
-        }
-    }
+    use crate::commands::scene;
+    use crate::output::screen::{NOW_MS, assert_screen};
 
     #[test]
-    fn the_daemon_on_a_screen() {
-        let lines: Vec<String> = facts(&report(), 7_500_000)
-            .lines()
-            .iter()
-            .map(|line| line.render(false, false))
-            .collect();
-        assert_eq!(lines[0], "daemon        llamactld 0.1.0, pid 7, up 2h 5m");
-        assert_eq!(lines[3], "llama-server  /usr/bin/llama-server (b10434)");
+    fn how_the_daemon_is() {
+        let well = scene::report();
         let broken = DaemonReport {
+            config: Some(ConfigReport::default()),
             runtime: None,
-            runtime_problem: Some("not found".into()),
-            connections_refused_total: 5,
-            ..report()
+            runtime_problem: Some("there is no llama-server in PATH".into()),
+            ..scene::report()
         };
-        assert_eq!(runtime(&broken), "none: not found");
-        assert_eq!(connections(&broken), "3, 5 refused");
+        for (name, report) in [("daemon-status", well), ("daemon-status-no-runtime", broken)] {
+            assert_screen(name, |output| output.lines(facts(&report, NOW_MS).lines()));
+        }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Set {
     if_revision: Option<i64>,
 }
 
-/// Changes defaults.
+/// Changes the settings for all models in one step and says whose server must be restarted.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
     let change = SettingsChange { if_revision: args.if_revision, ..args.settings.change()? };
     let daemon = reach.daemon(Autostart::Always).await?;
@@ -55,4 +55,29 @@ pub(crate) fn tell(output: &mut Output, changed: &DefaultsChanged) -> Outcome {
         output.hint(&Hint::run(hint, argv.chain(waiting.iter().cloned())));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::defaults::Defaults;
+
+    #[test]
+    fn whose_server_must_be_restarted_is_said() {
+        let with = |changed, takes_effect_on_restart: &[&str]| DefaultsChanged {
+            defaults: Defaults { revision: 4, ..Defaults::default() },
+            changed,
+            takes_effect_on_restart: takes_effect_on_restart
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            notes: vec![],
+        };
+        assert_screen("defaults-set", |output| {
+            tell(output, &with(true, &[]))?;
+            tell(output, &with(false, &[]))?;
+            tell(output, &with(true, &["gemma", "qwen3-8b"]))
+        });
+    }
 }

@@ -6,7 +6,7 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use crate::view::assignment;
 use clap::Args;
-use llamactl_protocol::defaults::DefaultsShow;
+use llamactl_protocol::defaults::{Defaults, DefaultsShow};
 
 /// Show the settings for all models
 #[derive(Args, Debug)]
@@ -17,7 +17,7 @@ use llamactl_protocol::defaults::DefaultsShow;
 ))]
 pub(crate) struct Show {}
 
-/// Shows defaults.
+/// Prints the settings for all models, one on a line.
 pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let defaults = daemon.call(&DefaultsShow {}).await?;
@@ -27,8 +27,27 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     if output.quiet {
         return output.names(defaults.settings.keys());
     }
-    for (key, value) in &defaults.settings {
-        output.line_unflushed(assignment(key, value))?;
+    output.lines(lines(&defaults))
+}
+
+fn lines(defaults: &Defaults) -> impl Iterator<Item = String> {
+    defaults.settings.iter().map(|(key, value)| assignment(key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::screen::assert_screen;
+    use serde_json::json;
+
+    #[test]
+    fn a_setting_is_a_line() {
+        let settings = [
+            ("api-key".to_owned(), json!({ "secret": "kept" })),
+            ("grammar".to_owned(), json!("root ::= x\nx ::= y")),
+            ("threads".to_owned(), json!(8)),
+        ];
+        let defaults = Defaults { settings: settings.into(), ..Defaults::default() };
+        assert_screen("defaults-show", |output| output.lines(lines(&defaults)));
     }
-    output.flush()
 }

@@ -48,7 +48,7 @@ pub(crate) struct Events {
     kinds: Vec<String>,
 }
 
-/// Shows events.
+/// Prints what happened as a table, or follows it line by line.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let clock = Clock::local();
@@ -136,6 +136,8 @@ fn line(event: &Event, clock: &Clock) -> Styled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
     use llamactl_protocol::Actor;
     use llamactl_protocol::event::EventKind;
 
@@ -160,5 +162,21 @@ mod tests {
         let mut table = table();
         row(&mut table, &event, &clock);
         assert!(table.render(false, None).ends_with("llamactld  ready after 2 s\n"));
+    }
+
+    #[test]
+    fn what_happened() {
+        assert_screen("events", |output| {
+            let mut table = table();
+            scene::events().iter().for_each(|event| row(&mut table, event, &Clock::utc()));
+            output.table(&table)
+        });
+    }
+
+    #[test]
+    fn what_happens() {
+        assert_screen("events-follow", |output| {
+            output.lines(scene::events().iter().map(|event| line(event, &Clock::utc())))
+        });
     }
 }

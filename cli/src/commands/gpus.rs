@@ -18,14 +18,18 @@ use llamactl_protocol::metrics::{Gpu, MetricsSample};
 ))]
 pub(crate) struct Gpus {}
 
-/// Lists GPUs.
+/// Prints the GPUs; that there is none is said on stderr.
 pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let gpus = daemon.call(&MetricsSample {}).await?.gpus;
+    show(output, gpus.as_deref())
+}
+
+fn show(output: &mut Output, gpus: Option<&[Gpu]>) -> Outcome {
     if output.json {
-        return output.json_lines(gpus.as_deref().unwrap_or_default());
+        return output.json_lines(gpus.unwrap_or_default());
     }
-    match gpus.as_deref() {
+    match gpus {
         None => output.note("no GPU is known: there is no way to ask on this machine (no NVML)"),
         Some([]) => output.note("no GPU is known: the driver reports none"),
         Some(gpus) if output.quiet => return output.names(gpus.iter().map(|gpu| &gpu.uuid)),
@@ -82,35 +86,21 @@ pub(crate) fn line(gpu: &Gpu) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
 
-    /// A card of which little is known.
-    pub(crate) fn gpu() -> Gpu {
-        Gpu {
-            uuid: "GPU-1".into(),
-            index: 0,
-            name: Some("A10".into()),
-            busy_ratio: Some(0.3),
-            memory_busy_ratio: None,
-            memory_total_bytes: Some(24 << 30),
-            memory_used_bytes: Some(2 << 30),
-            temperature_celsius: Some(61.0),
-            power_watts: None,
-            power_limit_watts: Some(150.0),
-            fan_ratio: None,
-            core_clock_hertz: None,
-            memory_clock_hertz: None,
-        }
+    #[test]
+    fn cards_that_say_much_or_little() {
+        let mut silent = Gpu { uuid: "GPU-2".into(), index: 1, name: None, ..scene::gpu() };
+        (silent.busy_ratio, silent.power_watts, silent.power_limit_watts) = (None, None, None);
+        let gpus = [scene::gpu(), silent];
+        assert_screen("gpus", |output| show(output, Some(&gpus)));
     }
 
     #[test]
-    fn what_a_card_does_not_say_is_a_dash() {
-        assert_eq!(
-            table(&[gpu()]).render(false, None),
-            "GPU  NAME  BUSY      MEM     TOTAL   TEMP  POWER  LIMIT  FAN  UUID\n  \
-             0  A10   30 %  2.0 GiB  24.0 GiB  61 °C      -  150 W    -  GPU-1\n"
-        );
-        assert_eq!(line(&gpu()), "A10, 30 % busy, 2.0 GiB of 24.0 GiB, 61 °C");
+    fn no_card_and_no_way_to_ask() {
+        assert_screen("gpus-none", |output| show(output, Some(&[])).and(show(output, None)));
     }
 }

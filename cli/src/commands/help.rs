@@ -24,10 +24,10 @@ use llamactl_protocol::{Failure, Hint, Kind};
 pub(crate) struct Help {
     /// A command; or settings, and a group or a key of them
     #[arg(value_name = "COMMAND", add = help_topics())]
-    command: Vec<String>,
+    pub(crate) command: Vec<String>,
 }
 
-/// Shows help.
+/// Prints the list of commands, the help of one, or what the settings are.
 pub(crate) fn run(output: &mut Output, args: Help) -> Outcome {
     if args.command.is_empty() {
         let note =

@@ -3,7 +3,7 @@
 use crate::args::more;
 use crate::complete::series;
 use crate::connection::{Autostart, Daemon, Reach};
-use crate::exit::{Outcome, Quit};
+use crate::exit::Outcome;
 use crate::follow;
 use crate::output::Output;
 use crate::output::styled::{BOLD, DIM, Styled};
@@ -56,7 +56,7 @@ enum What {
     Series,
 }
 
-/// Shows measurements.
+/// Prints the names of the series, the latest sample, or each as it is taken.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     match args.what {
@@ -86,11 +86,15 @@ async fn latest(output: &mut Output, daemon: &Daemon, wanted: &[String]) -> Outc
     if output.quiet {
         return output.names(readings.iter().map(|reading| &reading.series));
     }
+    output.table(&table(&readings, output.terminal))
+}
+
+fn table(readings: &[Reading], humane: bool) -> Table {
     let mut table = Table::new([Column("SERIES", Align::Left), Column("VALUE", Align::Right)]);
-    for reading in &readings {
-        table.row([Cell::from(&reading.series), Cell::from(value(reading, output.terminal))]);
+    for reading in readings {
+        table.row([Cell::from(&reading.series), Cell::from(value(reading, humane))]);
     }
-    output.table(&table)
+    table
 }
 
 /// A value: with its unit for a person, as a bare number for a program.
@@ -143,26 +147,35 @@ async fn live(output: &mut Output, daemon: Daemon, wanted: Vec<String>) -> Outco
         let narrow = |item: &RawValue| narrowed(item, &wanted);
         return follow::to_stdout_as_json(output, &mut stream, narrow).await;
     }
-    let clock = Clock::local();
-    let mut heading = Vec::new();
-    let print = |output: &mut Output, sample: Sample| -> Result<(), Quit> {
-        let cells = if wanted.is_empty() {
-            summary(&sample)
+    let mut live = Live { wanted, clock: Clock::local(), heading: Vec::new() };
+    follow::to_stdout(output, &mut stream, |output, sample| live.print(output, &sample)).await
+}
+
+/// Samples as they come, a row for each, under a heading that is said again when it changes.
+struct Live {
+    wanted: Vec<String>,
+    clock: Clock,
+    heading: Vec<String>,
+}
+
+impl Live {
+    fn print(&mut self, output: &mut Output, sample: &Sample) -> Outcome {
+        let cells = if self.wanted.is_empty() {
+            summary(sample)
         } else {
-            chosen(&sample, &wanted, output.terminal)
+            chosen(sample, &self.wanted, output.terminal)
         };
         let names: Vec<String> = cells.iter().map(|(name, _)| name.clone()).collect();
-        if names != heading {
+        if names != self.heading {
             let line = row("TIME", names.iter().map(|name| (name.as_str(), name.as_str())));
             output.line_unflushed(Styled::new().with(BOLD, line))?;
-            heading = names;
+            self.heading = names;
         }
         let cells = cells.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let line = row("", cells);
-        let time = clock.time(sample.at_ms);
+        let time = self.clock.time(sample.at_ms);
         output.line_unflushed(Styled::new().with(DIM, time).plain(line.get(8..).unwrap_or("")))
-    };
-    follow::to_stdout(output, &mut stream, print).await
+    }
 }
 
 /// An item of the stream with no more than the chosen readings in its data; items without a
@@ -233,6 +246,8 @@ fn row<'a>(first: &str, cells: impl Iterator<Item = (&'a str, &'a str)>) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
     use llamactl_protocol::metrics::{Host, ProcessSample};
 
     fn sample() -> Sample {
@@ -268,15 +283,6 @@ mod tests {
     }
 
     #[test]
-    fn a_followed_sample_is_one_row_under_its_heading() {
-        let cells = summary(&sample());
-        let heading = row("TIME", cells.iter().map(|(name, _)| (name.as_str(), name.as_str())));
-        let line = row("", cells.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        assert_eq!(heading, "TIME            CPU        MEM");
-        assert_eq!(line, "               25 %    3.0 GiB");
-    }
-
-    #[test]
     fn chosen_series_go_by_name_in_json() {
         let item = json!({ "kind": "snapshot", "at_ms": 1, "cursor": "c", "data": sample() });
         let item = RawValue::from_string(item.to_string()).unwrap();
@@ -285,5 +291,36 @@ mod tests {
         assert_eq!((&narrow["kind"], &narrow["cursor"]), (&json!("snapshot"), &json!("c")));
         let missed = RawValue::from_string(json!({ "kind": "missed", "data": {} }).to_string());
         assert_eq!(narrowed(&missed.unwrap(), &["host".into()]), None);
+    }
+
+    #[test]
+    fn every_series() {
+        let readings = scene::sample().readings();
+        assert_screen("metrics", |output| output.table(&table(&readings, output.terminal)));
+    }
+
+    #[test]
+    fn one_sample_after_another() {
+        let mut later = scene::sample();
+        later.at_ms += 1000;
+        let mut stopped = later.clone();
+        stopped.servers.clear();
+        let samples = [scene::sample(), later, stopped];
+        for (name, wanted) in [
+            ("metrics-follow", vec![]),
+            ("metrics-follow-series", vec!["host.cpu_busy_ratio".into(), "gpu.0.memory".into()]),
+        ] {
+            assert_screen(name, |output| {
+                let wanted = wanted.clone();
+                let mut live = Live { wanted, clock: Clock::utc(), heading: vec![] };
+                samples.iter().try_for_each(|sample| live.print(output, sample))
+            });
+        }
+    }
+
+    #[test]
+    fn a_series_nobody_knows() {
+        let unknown = || pick(vec![], &["host.nonsense".to_owned()]).unwrap_err();
+        assert_screen("metrics-unknown", |output| scene::told(output, unknown()));
     }
 }

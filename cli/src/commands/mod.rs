@@ -46,6 +46,8 @@ pub(crate) mod runtime_set;
 pub(crate) mod runtime_show;
 pub(crate) mod runtime_unset;
 pub(crate) mod runtime_use;
+#[cfg(test)]
+pub(crate) mod scene;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod status_one;

@@ -39,7 +39,7 @@ pub(crate) struct Add {
     name: Option<String>,
 }
 
-/// Registers models.
+/// Registers each file and prints the name it got.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcome {
     let (paths, settings) = settings::behind_paths(&args.paths, Path::exists)?;
     if paths.len() > 1 && args.name.is_some() {
@@ -100,13 +100,16 @@ fn line(added: &Added) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::model_list::tests::model;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
 
     #[test]
     fn what_was_added_is_said_in_a_line() {
-        let mut added = Added { model: model("m"), added: true, notes: vec![] };
-        assert_eq!(line(&added), "added m (qwen3, 8.2B, Q4_K_M, 4.7 GiB)");
-        added.added = false;
-        assert_eq!(line(&added), "m is there already");
+        let with = |added, notes| Added { model: scene::model("qwen3-8b"), added, notes };
+        let note = "the projector /home/anna/models/mmproj.gguf goes with it".to_owned();
+        assert_screen("model-add", |output| {
+            tell(output, &with(true, vec![note.clone()]))?;
+            tell(output, &with(false, vec![]))
+        });
     }
 }

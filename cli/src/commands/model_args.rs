@@ -6,7 +6,7 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
-use llamactl_protocol::model::ModelArgs;
+use llamactl_protocol::model::{CommandLine as ModelCommandLine, ModelArgs};
 
 /// Show the command line a start would use now
 ///
@@ -27,5 +27,26 @@ pub(crate) struct CommandLine {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: CommandLine) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let line = daemon.call(&ModelArgs { model: args.name }).await?;
-    if output.json { output.json(&line) } else { output.line(line.shell) }
+    show(output, &line)
+}
+
+fn show(output: &mut Output, line: &ModelCommandLine) -> Outcome {
+    if output.json { output.json(line) } else { output.line(line.shell.as_str()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn it_is_one_line_for_a_shell() {
+        let shell = "CUDA_VISIBLE_DEVICES=0 /usr/bin/llama-server -m '/m/a b.gguf' --ctx-size 8192";
+        let line = ModelCommandLine {
+            argv: vec![],
+            environment: Default::default(),
+            shell: shell.to_owned(),
+        };
+        assert_screen("model-args", |output| show(output, &line));
+    }
 }

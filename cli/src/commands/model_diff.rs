@@ -30,7 +30,7 @@ pub(crate) struct Diff {
     to: Option<i64>,
 }
 
-/// Compares revisions.
+/// Prints what differs, as lines that go and lines that come.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Diff) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let params = ModelDiff { model: args.name, from: args.from, to: args.to };
@@ -41,12 +41,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Diff) -> Outco
     if output.quiet {
         return output.names(diff.changes.iter().map(|change| &change.key));
     }
-    for change in &diff.changes {
-        for line in lines(change) {
-            output.line_unflushed(line)?;
-        }
-    }
-    output.flush()
+    output.lines(diff.changes.iter().flat_map(lines))
 }
 
 /// `-key=before` and `+key=after`.
@@ -62,15 +57,17 @@ pub(crate) fn lines(change: &Difference) -> Vec<Styled> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::assert_screen;
     use serde_json::json;
 
     #[test]
     fn a_change_is_a_line_out_and_a_line_in() {
-        let change = |from, to| {
-            let lines = lines(&Difference { key: "temp".into(), from, to });
-            lines.iter().map(|line| line.render(false, false)).collect::<Vec<_>>()
-        };
-        assert_eq!(change(Some(json!(0.8)), Some(json!(0.2))), ["-temp=0.8", "+temp=0.2"]);
-        assert_eq!(change(None, Some(json!(0.2))), ["+temp=0.2"]);
+        let change = |key: &str, from, to| Difference { key: key.into(), from, to };
+        let changes = [
+            change("temp", Some(json!(0.8)), Some(json!(0.2))),
+            change("port", None, Some(json!("auto"))),
+            change("ctx-size", Some(json!(8192)), None),
+        ];
+        assert_screen("model-diff", |output| output.lines(changes.iter().flat_map(lines)));
     }
 }

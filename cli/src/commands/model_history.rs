@@ -29,7 +29,7 @@ pub(crate) struct History {
     limit: Option<usize>,
 }
 
-/// Lists revisions.
+/// Prints the revisions of a model, page by page until there are enough.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: History) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let wanted = args.limit.unwrap_or(usize::MAX);
@@ -70,4 +70,31 @@ fn table(revisions: &[Revision], clock: &Clock) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::{NOW_MS, assert_screen};
+
+    #[test]
+    fn the_newest_comes_first() {
+        let revision = |revision: i64, command: &str, what: &str| Revision {
+            revision,
+            at_ms: NOW_MS - 3_600_000 * (10 - revision),
+            by: scene::anna(command),
+            what: what.into(),
+            name: "qwen3-8b".into(),
+            aliases: vec![],
+            path: "/m.gguf".into(),
+            settings: Default::default(),
+        };
+        let revisions = [
+            revision(3, "llamactl model set qwen3-8b ctx-size=8192", "ctx-size=8192"),
+            revision(2, "llamactl model set qwen3-8b port=auto temp=", "port=auto, temp unset"),
+            revision(1, "llamactl model add /home/anna/models/qwen3-8b.gguf", ""),
+        ];
+        assert_screen("model-history", |output| output.table(&table(&revisions, &Clock::utc())));
+    }
 }

@@ -23,7 +23,7 @@ use llamactl_protocol::server::Server;
 ))]
 pub(crate) struct List {}
 
-/// Lists models.
+/// Prints the models, for people with the states of their servers.
 pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     if !output.for_people() {
@@ -76,54 +76,22 @@ fn state(server: Option<&Server>, file: Option<FileState>) -> Cell {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::view::tests::server;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
     use llamactl_protocol::model::ModelFile;
     use llamactl_protocol::server::State;
 
-    /// A model with the usual facts.
-    pub(crate) fn model(name: &str) -> Model {
-        Model {
-            id: 1,
-            name: name.into(),
-            aliases: vec![],
-            path: "/m/a.gguf".into(),
-            file: ModelFile {
-                size_bytes: 5_046_586_573,
-                parts: vec!["/m/a.gguf".into()],
-                architecture: Some("qwen3".into()),
-                parameters: Some(8_190_735_360),
-                quantization: Some("Q4_K_M".into()),
-                context_length: Some(40_960),
-                ..ModelFile::default()
-            },
-            file_state: Some(FileState::Present),
-            settings: [("ctx-size".to_owned(), 8192.into())].into(),
-            revision: 3,
-            added_at_ms: 1,
-            changed_at_ms: 2,
-        }
-    }
-
     #[test]
-    fn a_model_is_a_row() {
-        let mut bare = model("b");
-        bare.id = 2;
-        bare.file = ModelFile::default();
-        assert_eq!(
-            table(&[model("a"), bare], &[server("a", State::Ready)]).render(false, None),
-            "NAME  ARCH   PARAMS  QUANT     CTX     SIZE  STATE  PATH\n\
-             a     qwen3    8.2B  Q4_K_M  40960  4.7 GiB  ready  /m/a.gguf\n\
-             b     -           -  -           -      0 B  -      /m/a.gguf\n"
-        );
-    }
-
-    #[test]
-    fn what_is_amiss_with_a_file_stands_with_the_state() {
-        let mut gone = model("a");
-        gone.file_state = Some(FileState::Missing);
-        let text = table(&[gone], &[server("a", State::Stopped)]).render(false, None);
-        assert!(text.contains("  stopped, file missing  /m/a.gguf"), "{text}");
+    fn models_with_a_server_or_without_and_with_a_file_that_is_gone() {
+        let (mut gone, mut bare) = (scene::model("gone"), scene::model("never-read"));
+        (gone.id, gone.file_state) = (2, Some(FileState::Missing));
+        (bare.id, bare.file) = (3, ModelFile::default());
+        let models = [scene::model("qwen3-8b"), gone, bare];
+        let mut stopped = scene::server("gone", State::Stopped);
+        stopped.model_id = 2;
+        let servers = [scene::server("qwen3-8b", State::Ready), stopped];
+        assert_screen("model-list", |output| output.table(&table(&models, &servers)));
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Remove {
     stop: bool,
 }
 
-/// Removes models.
+/// Takes each model out of the registry; its files stay.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Remove) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut tally = Tally::default();

@@ -15,7 +15,7 @@ use crate::settings;
 use clap::Args;
 use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 use llamactl_protocol::library::{
-    FoundModel, LibraryForget, LibraryList, ScanFollow, ScanItem, Skipped, Summary,
+    FoundModel, LibraryForget, LibraryList, LibraryPlaces, ScanFollow, ScanItem, Skipped, Summary,
 };
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use std::ffi::OsString;
@@ -262,7 +262,10 @@ async fn list(output: &mut Output, daemon: &Daemon) -> Outcome {
     if output.quiet {
         return output.names(places.directories.iter().map(|place| place.path.to_string()));
     }
-    let clock = Clock::local();
+    output.table(&places_table(&places, &Clock::local()))
+}
+
+fn places_table(places: &LibraryPlaces, clock: &Clock) -> Table {
     let mut table = Table::new([
         Column("DIRECTORY", Align::Left),
         Column("KIND", Align::Left),
@@ -282,7 +285,7 @@ async fn list(output: &mut Output, daemon: &Daemon) -> Outcome {
             known(None::<&str>),
         ]);
     }
-    output.table(&table)
+    table
 }
 
 async fn forget(output: &mut Output, daemon: &Daemon, directory: &Path) -> Outcome {
@@ -300,7 +303,9 @@ async fn forget(output: &mut Output, daemon: &Daemon, directory: &Path) -> Outco
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::{NOW_MS, assert_screen};
     use llamactl_protocol::library::ScanSource;
+    use llamactl_protocol::library::{LibraryCache, LibraryDirectory};
 
     #[test]
     fn what_a_scan_came_to_is_one_line() {
@@ -323,32 +328,66 @@ mod tests {
     }
 
     #[test]
-    fn a_found_model_is_a_row() {
-        let found = FoundModel {
-            path: "/m/a.gguf".into(),
-            name: "a".into(),
-            size_bytes: 1 << 20,
-            architecture: Some("llama".into()),
-            parameters: Some(840_000),
-            quantization: Some("F16".into()),
+    fn of_a_long_path_the_end_is_shown() {
+        assert_eq!(end_of("/m"), "/m");
+        let shown = end_of(&format!("/{}/end", "x".repeat(90)));
+        assert!(shown.starts_with('…') && shown.ends_with("x/end"), "{shown}");
+    }
+
+    fn found(name: &str) -> FoundModel {
+        FoundModel {
+            path: format!("/home/anna/models/{name}.gguf").as_str().into(),
+            name: name.into(),
+            size_bytes: 5_027_783_488,
+            architecture: Some("qwen3".into()),
+            parameters: Some(8_190_735_360),
+            quantization: Some("Q4_K_M".into()),
             parts: 1,
             mmproj: None,
             source: ScanSource::Directory,
             model: None,
             added: false,
             notes: vec![],
-        };
-        assert_eq!(
-            table(&[found]).render(false, None),
-            "NAME  SOURCE     ARCH   PARAMS  QUANT     SIZE  STATUS  PATH\n\
-             a     directory  llama    840k  F16    1.0 MiB  new     /m/a.gguf\n"
-        );
+        }
     }
 
     #[test]
-    fn of_a_long_path_the_end_is_shown() {
-        assert_eq!(end_of("/m"), "/m");
-        let shown = end_of(&format!("/{}/end", "x".repeat(90)));
-        assert!(shown.starts_with('…') && shown.ends_with("x/end"), "{shown}");
+    fn what_a_scan_found() {
+        let known = FoundModel { model: Some("gemma".into()), ..found("gemma") };
+        let mut noted = FoundModel { architecture: None, parameters: None, ..found("phi-4") };
+        noted.source = ScanSource::Ollama;
+        noted.notes = vec!["mmproj.gguf beside it is no projector".into()];
+        let skipped = |number: usize| Skipped {
+            path: format!("/home/anna/models/half-{number}.gguf").as_str().into(),
+            kind: "gguf_truncated".into(),
+            reason: "it ends early: 3.1 GiB of 8.4 GiB are there".into(),
+        };
+        let summary = Summary { found: 3, new: 2, known: 1, skipped: 12, ..Summary::default() };
+        let mut told = Told {
+            found: vec![found("qwen3-8b"), known, noted],
+            skipped: (1..=12).map(skipped).collect(),
+            summary: Some(Summary { elapsed_ms: 240, ..summary }),
+        };
+        let mut params = ScanFollow { caches: true, ..ScanFollow::default() };
+        assert_screen("model-scan", |output| conclude(output, &told, &params));
+        told.skipped.clear();
+        told.found.truncate(1);
+        told.found[0].added = true;
+        told.summary = Some(Summary { found: 1, new: 1, added: 1, ..Summary::default() });
+        params.add = true;
+        assert_screen("model-scan-add", |output| conclude(output, &told, &params));
+    }
+
+    #[test]
+    fn where_models_are_looked_for() {
+        let directory = LibraryDirectory { path: "/home/anna/models".into(), added_at_ms: NOW_MS };
+        let cache = LibraryCache {
+            path: "/home/anna/.cache/huggingface/hub".into(),
+            source: ScanSource::Huggingface,
+        };
+        let places = LibraryPlaces { directories: vec![directory], caches: vec![cache] };
+        assert_screen("model-scan-list-dirs", |output| {
+            output.table(&places_table(&places, &Clock::utc()))
+        });
     }
 }

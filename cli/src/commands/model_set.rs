@@ -76,7 +76,7 @@ impl Assignments {
     }
 }
 
-/// Changes settings.
+/// Changes a model's settings in one step and says whether a restart is needed.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
     let change = SettingsChange { if_revision: args.if_revision, ..args.settings.change()? };
     let daemon = reach.daemon(Autostart::Always).await?;
@@ -143,15 +143,22 @@ fn line(changed: &Changed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::model_list::tests::model;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
 
     #[test]
     fn a_change_says_when_it_counts() {
-        let told = |changed, takes_effect_on_restart| {
-            line(&Changed { model: model("m"), changed, takes_effect_on_restart, notes: vec![] })
+        let with = |changed, takes_effect_on_restart, notes| Changed {
+            model: scene::model("qwen3-8b"),
+            changed,
+            takes_effect_on_restart,
+            notes,
         };
-        assert_eq!(told(true, false), "m changed (revision 3)");
-        assert_eq!(told(true, true), "m changed (revision 3); takes effect on restart");
-        assert_eq!(told(false, false), "m was like this already");
+        let note = "the file /home/anna/chat.jinja is not there yet".to_owned();
+        assert_screen("model-set", |output| {
+            tell(output, &with(true, false, vec![note.clone()]))?;
+            tell(output, &with(false, false, vec![]))?;
+            tell(output, &with(true, true, vec![]))
+        });
     }
 }

@@ -48,8 +48,8 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
     let only_settings = args.resolved || args.group.is_some();
     // For a person the settings are always told with what became of them.
     let resolved = args.resolved || output.for_people();
-    let show = ModelShow { model: args.name, resolved, group: args.group };
-    let detail = daemon.call(&show).await?;
+    let params = ModelShow { model: args.name, resolved, group: args.group };
+    let detail = daemon.call(&params).await?;
     if output.json {
         return match &detail.resolved {
             Some(resolved) if only_settings => output.json_lines(resolved),
@@ -62,16 +62,16 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
     if only_settings {
         return output.table(&settings_table(detail.resolved.as_deref().unwrap_or_default()));
     }
-    for line in facts(&detail, &Clock::local()).lines() {
-        output.line_unflushed(line)?;
-    }
+    show(output, &detail, &Clock::local())
+}
+
+fn show(output: &mut Output, detail: &ModelDetail, clock: &Clock) -> Outcome {
+    output.lines(facts(detail, clock).lines())?;
     if let Some(template) = &detail.chat_template {
         output.line_unflushed("")?;
         output.line_unflushed(heading("Chat template"))?;
         let shown = if output.terminal { TEMPLATE_LINES } else { usize::MAX };
-        for line in template.lines().take(shown) {
-            output.line_unflushed(line)?;
-        }
+        output.lines(template.lines().take(shown))?;
         let hidden = template.lines().count().saturating_sub(shown);
         if hidden > 0 {
             output.line_unflushed(format!("… {hidden} more lines: --json shows them"))?;
@@ -182,25 +182,59 @@ fn some(text: String) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::model_list::tests::model;
-    use crate::view::tests::server;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::model::FileState;
     use llamactl_protocol::server::State;
+    use serde_json::{Value, json};
+
+    fn resolved(key: &str, source: SettingSource, value: Option<Value>) -> ResolvedSetting {
+        ResolvedSetting {
+            key: key.into(),
+            group: "memory".into(),
+            value,
+            source,
+            default: Some("0".into()),
+            in_force: Some(json!(4096)),
+            pending: key == "ctx-size",
+            inferred: key == "new-option",
+        }
+    }
+
+    fn settings() -> Vec<ResolvedSetting> {
+        vec![
+            resolved("ctx-size", SettingSource::Model, Some(json!(8192))),
+            resolved("temp", SettingSource::Run, Some(json!(0.2))),
+            resolved("threads", SettingSource::Defaults, Some(json!(8))),
+            resolved("new-option", SettingSource::Model, Some(json!("on"))),
+            ResolvedSetting {
+                default: None,
+                in_force: None,
+                ..resolved("parallel", SettingSource::LlamaServer, None)
+            },
+        ]
+    }
+
+    #[test]
+    fn everything_known_of_a_model() {
+        let mut detail = scene::detail(scene::remarkable());
+        detail.model.file_state = Some(FileState::Changed);
+        detail.resolved = Some(settings());
+        let template: Vec<String> = (1..10).map(|line| format!("{{% line {line} %}}")).collect();
+        detail.chat_template = Some(template.join("\n"));
+        assert_screen("model-show", |output| show(output, &detail, &Clock::utc()));
+    }
 
     #[test]
     fn what_is_unknown_is_left_out() {
-        let detail = ModelDetail {
-            model: model("m"),
-            chat_template: None,
-            server: server("m", State::Ready),
-            resolved: None,
-        };
-        let lines: Vec<String> = facts(&detail, &Clock::local())
-            .lines()
-            .iter()
-            .map(|line| line.render(false, false))
-            .collect();
-        assert!(lines.contains(&"settings         ctx-size=8192".to_owned()), "{lines:#?}");
-        assert!(lines.contains(&"server           ready".to_owned()), "{lines:#?}");
-        assert!(!lines.iter().any(|line| line.starts_with("experts")), "{lines:#?}");
+        let mut detail = scene::detail(scene::server("qwen3-8b", State::Stopped));
+        detail.model.file = Default::default();
+        detail.model.aliases = vec![];
+        assert_screen("model-show-unknown", |output| show(output, &detail, &Clock::utc()));
+    }
+
+    #[test]
+    fn settings_one_by_one() {
+        assert_screen("model-show-resolved", |output| output.table(&settings_table(&settings())));
     }
 }

@@ -42,19 +42,24 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Verify) -> Out
     for model in names {
         let verified = daemon.call(&ModelVerify { model }).await;
         let Some(verified) = tally.take(output, verified.map_err(Quit::from))? else { continue };
-        if output.json {
-            output.json(&verified)?;
-        } else if output.quiet {
-            output.names(verified.ok.then_some(&verified.model))?;
-        } else if let Some(line) = line(&verified) {
-            output.line(line)?;
-        }
-        for mut problem in verified.problems {
-            problem.message = format!("{}: {}", verified.model, problem.message);
-            tally.take(output, Err::<(), _>(problem.into()))?;
-        }
+        show(output, verified, &mut tally)?;
     }
     tally.end()
+}
+
+fn show(output: &mut Output, verified: Verified, tally: &mut Tally) -> Outcome {
+    if output.json {
+        output.json(&verified)?;
+    } else if output.quiet {
+        output.names(verified.ok.then_some(&verified.model))?;
+    } else if let Some(line) = line(&verified) {
+        output.line(line)?;
+    }
+    for mut problem in verified.problems {
+        problem.message = format!("{}: {}", verified.model, problem.message);
+        tally.take(output, Err::<(), _>(problem.into()))?;
+    }
+    Ok(())
 }
 
 /// What there is to say beside the problems.
@@ -83,29 +88,44 @@ fn difference(difference: &Difference) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::{Failure, Kind};
 
     #[test]
-    fn what_changed_is_said_in_a_line() {
+    fn sound_changed_and_damaged() {
         let changed = |what: &str, was: Option<&str>, is: &str| Difference {
             what: what.into(),
             was: was.map(str::to_owned),
             is: Some(is.into()),
         };
-        let mut verified = Verified {
-            model: "m".into(),
+        let sound = |model: &str| Verified {
+            model: model.into(),
             ok: true,
             problems: vec![],
             changed: vec![],
             refreshed: false,
         };
-        assert_eq!(line(&verified).unwrap(), "m is sound");
-        verified.changed =
-            vec![changed("quantization", None, "F16"), changed("modified_at_ms", Some("1"), "2")];
-        assert_eq!(
-            line(&verified).unwrap(),
-            "m is sound, and has changed: quantization - → F16, written to since"
-        );
-        verified.ok = false;
-        assert_eq!(line(&verified), None);
+        let mut other = sound("gemma");
+        other.changed = vec![
+            changed("quantization", None, "F16"),
+            changed("modified_at_ms", Some("1"), "2"),
+            changed("inode", Some("1"), "2"),
+        ];
+        let mut damaged = sound("phi-4");
+        damaged.ok = false;
+        damaged.problems = vec![
+            Failure::new(
+                Kind::GgufInvalid,
+                "/m/phi-4.gguf ends early: 3.1 GiB of 8.4 GiB are there",
+            )
+            .hint("download it again"),
+        ];
+        assert_screen("model-verify", |output| {
+            let mut tally = Tally::default();
+            for verified in [sound("qwen3-8b"), other.clone(), damaged.clone()] {
+                show(output, verified, &mut tally)?;
+            }
+            tally.end()
+        });
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Ps {
     all: bool,
 }
 
-/// Lists servers.
+/// Prints the servers, for people with what was measured of them.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Ps) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     if !output.for_people() {
@@ -124,61 +124,21 @@ fn cause(server: &Server) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::tests::server;
-    use llamactl_protocol::metrics::{Host, LlamaSample, ProcessSample, ServerSample};
-    use llamactl_protocol::warning::{Warning, WarningCode};
+    use crate::commands::scene;
+    use crate::output::screen::{NOW_MS, assert_screen};
 
     #[test]
-    fn a_row_says_what_is_known_and_no_more() {
-        let mut failed = server("b", State::Failed);
-        failed.model_id = 2;
-        failed.cause.as_mut().unwrap().message = "the file ends early".into();
-        let sample = Sample {
-            seq: 1,
-            at_ms: 0,
-            host: Host::default(),
-            gpus: None,
-            servers: vec![ServerSample {
-                model_id: 1,
-                model: "a".into(),
-                run_id: "r".into(),
-                state: State::Ready,
-                process: ProcessSample {
-                    memory_anonymous_bytes: Some(1 << 30),
-                    gpu_memory_bytes: Some(2 << 30),
-                    ..ProcessSample::default()
-                },
-                llama: Some(LlamaSample {
-                    slots: Some(4),
-                    slots_busy: Some(1),
-                    generated_tokens_per_second: Some(42.05),
-                    ..LlamaSample::default()
-                }),
-            }],
-            daemon: ProcessSample::default(),
-        };
-        let mut again = server("c", State::Backoff);
-        (again.model_id, again.restarts, again.restart_at_ms) = (3, 2, Some(1_203_000));
-        again.cause.as_mut().unwrap().message = "it was killed".into();
-        let servers = [server("a", State::Ready), failed, again];
-        assert_eq!(
-            table(&servers, Some(&sample), 1_200_000, false).render(false, None),
-            "NAME  STATE              UP  RESTARTS  ENDPOINT                  DEVICE        CTX  SLOTS  TOK/S      MEM   PID  CAUSE\n\
-             a     ready          3m 20s         0  http://127.0.0.1:8101/v1  gpu 2.0 GiB  4096    1/4   42.0  1.0 GiB  4711  -\n\
-             b     failed         3m 20s         0  -                         -               -      -      -        -     -  the file ends early\n\
-             c     backoff 3.0 s  3m 20s         2  -                         -               -      -      -        -     -  it was killed\n"
-        );
-        let narrow = table(&servers, Some(&sample), 1_200_000, true).render(false, None);
-        assert!(narrow.contains("  127.0.0.1:8101  gpu 2.0 GiB  "), "{narrow}");
+    fn servers_in_every_state_a_person_meets() {
+        let (servers, sample) = (scene::servers(), scene::sample());
+        assert_screen("ps", |output| {
+            output.table(&table(&servers, Some(&sample), NOW_MS, output.terminal))
+        });
     }
 
     #[test]
-    fn what_runs_on_the_cpu_against_its_wish_is_said() {
-        let mut server = server("a", State::Ready);
-        let message = "on the CPU, although a GPU was asked for";
-        server.warnings = vec![Warning::new(WarningCode::OnCpu, message)];
-        server.device = Some("cpu".into());
-        let text = table(&[server], None, 1_200_000, false).render(false, None);
-        assert!(text.contains("  cpu  ") && text.contains(message), "{text}");
+    fn without_a_sample_what_it_would_say_is_unknown() {
+        let servers = [scene::server("m", State::Ready)];
+        let text = table(&servers, None, NOW_MS, false).render(false, None);
+        assert!(text.contains("    -/4      -    -  4711  -"), "{text}");
     }
 }

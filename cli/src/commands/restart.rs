@@ -36,7 +36,7 @@ pub(crate) struct Restart {
     patience: Patience,
 }
 
-/// Restarts servers.
+/// Asks for every restart first and waits then, so that they go on side by side.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Outcome {
     let deadline = args.patience.deadline();
     let set = settings::parse(&args.set)?;
@@ -60,4 +60,23 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Ou
 pub(crate) async fn last_event(daemon: &Daemon) -> Option<i64> {
     let last = EventList { after: Some(i64::MAX), limit: Some(1), ..EventList::default() };
     daemon.call(&last).await.ok().map(|page| page.last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene;
+    use super::super::start::{told_stop, up};
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::server::State;
+
+    #[test]
+    fn what_the_stop_took_comes_before_the_start() {
+        let server = scene::server("qwen3-8b", State::Ready);
+        let cause = scene::server("qwen3-8b", State::Stopped).cause;
+        assert_screen("restart", |output| {
+            told_stop(output, &server.model, cause.as_ref())?;
+            told_stop(output, &server.model, None)?;
+            up(output, &server, true, false)
+        });
+    }
 }

@@ -23,7 +23,7 @@ use llamactl_protocol::runtime::RuntimeEntry;
 ))]
 pub(crate) struct List {}
 
-/// Lists runtimes.
+/// Prints the runtimes, the default one marked.
 pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let runtimes = pages::runtimes(&daemon).await?;
@@ -89,6 +89,7 @@ fn state_cell(runtime: &RuntimeEntry) -> Cell {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::output::screen::assert_screen;
     use llamactl_protocol::runtime::Device;
     use llamactl_protocol::{Failure, Kind};
     use std::collections::BTreeMap;
@@ -120,24 +121,21 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_runtime_is_a_row() {
+    fn builds_that_are_well_changed_unusable_and_gone() {
+        let mut system = runtime("system");
+        (system.is_default, system.named_by_defaults) = (true, true);
+        system.devices = Some(vec![]);
+        let mut changed = runtime("changed");
+        changed.changed = true;
+        let mut unusable = runtime("unusable");
+        let why = "others could replace it";
+        unusable.problem = Some(Failure::new(Kind::RuntimeRefused, why));
         let mut gone = runtime("gone");
         gone.found = false;
         gone.problem = Some(Failure::new(Kind::RuntimeNotFound, "gone"));
-        gone.version = None;
-        gone.options_total = None;
-        gone.devices = None;
+        (gone.version, gone.options_total, gone.devices) = (None, None, None);
         gone.models = vec!["a".into(), "b".into()];
-        let mut system = runtime("system");
-        system.is_default = true;
-        system.changed = true;
-        system.devices = Some(vec![]);
-        assert_eq!(
-            table(&[system, runtime("cuda"), gone]).render(false, None),
-            "NAME      VERSION          STATE    OPTIONS  DEVICES  MODELS  PATH\n\
-             system *  0.1.0 (build 1)  changed      243  none     -       /opt/cuda/llama-server\n\
-             cuda      0.1.0 (build 1)  ok           243  CUDA0    -       /opt/cuda/llama-server\n\
-             gone      -                missing        -  -        a,b     /opt/cuda/llama-server\n"
-        );
+        let runtimes = [system, runtime("cuda"), changed, unusable, gone];
+        assert_screen("runtime-list", |output| output.table(&table(&runtimes)));
     }
 }

@@ -24,21 +24,23 @@ pub(crate) struct Refresh {
     name: Option<String>,
 }
 
-/// Looks anew.
+/// Has one runtime or all looked at anew and says what is different.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Refresh) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let refreshed = daemon.call(&RuntimeRefresh { name: args.name }).await?.items;
+    show(output, &refreshed)
+}
+
+fn show(output: &mut Output, refreshed: &[RuntimeRefreshed]) -> Outcome {
     if output.json {
-        return output.json_lines(&refreshed);
+        return output.json_lines(refreshed);
     }
     if output.quiet {
         let changed = refreshed.iter().filter(|it| it.changed);
         return output.names(changed.map(|it| &it.runtime.name));
     }
-    for one in &refreshed {
-        for line in lines(one) {
-            output.line(line)?;
-        }
+    for one in refreshed {
+        output.lines(lines(one))?;
         tell_refused(output, &one.runtime.name, &one.refused);
     }
     Ok(())
@@ -82,20 +84,33 @@ fn lines(refreshed: &RuntimeRefreshed) -> Vec<String> {
 mod tests {
     use super::super::runtime_list::tests::runtime;
     use super::*;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::{Failure, Kind};
 
     #[test]
-    fn what_a_build_gained_and_lost_is_said() {
-        let mut refreshed = RuntimeRefreshed {
-            runtime: runtime("cuda"),
-            changed: true,
-            old_version: Some("1".into()),
-            new_version: Some("2".into()),
-            gained: vec!["a".into(), "b".into()],
+    fn what_a_build_gained_and_lost_and_whom_it_does_not_serve() {
+        let with = |name: &str, versions: Option<[&str; 2]>| RuntimeRefreshed {
+            runtime: runtime(name),
+            changed: versions.is_some(),
+            old_version: versions.map(|[old, _]| old.into()),
+            new_version: versions.map(|[_, new]| new.into()),
+            gained: vec![],
             lost: vec![],
             refused: vec![],
         };
-        assert_eq!(lines(&refreshed), ["cuda is 2 now; it was 1", "  gained: a, b"]);
-        refreshed.changed = false;
-        assert_eq!(lines(&refreshed), ["cuda is what it was"]);
+        let mut other = with("cuda", Some(["b10433", "b10434"]));
+        other.gained = vec!["alpha".into(), "beta".into()];
+        other.lost = vec!["gamma".into()];
+        other.refused = vec![RefusedSetting {
+            model: "qwen3-8b".into(),
+            key: "gamma".into(),
+            failure: Failure::new(Kind::UnknownOption, "b10434 has no such option")
+                .hint("unset it, or use another runtime"),
+        }];
+        let mut gone = with("gone", None);
+        gone.runtime.problem = Some(Failure::new(Kind::RuntimeNotFound, "there is no file"));
+        let refreshed =
+            [with("system", None), with("vulkan", Some(["b10434", "b10434"])), other, gone];
+        assert_screen("runtime-refresh", |output| show(output, &refreshed));
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Remove {
     names: Vec<String>,
 }
 
-/// Removes runtimes.
+/// Takes each runtime out of the registry; its files stay.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Remove) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut tally = Tally::default();

@@ -30,7 +30,7 @@ pub(crate) struct Set {
     if_revision: Option<i64>,
 }
 
-/// Sets variables.
+/// Sets variables for the servers of a runtime.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
     let set = settings::parse(&args.settings)?;
     let daemon = reach.daemon(Autostart::Always).await?;

@@ -40,9 +40,11 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
     if output.quiet {
         return output.names([&detail.runtime.name]);
     }
-    for line in facts(&detail).lines() {
-        output.line_unflushed(line)?;
-    }
+    show(output, &detail)
+}
+
+fn show(output: &mut Output, detail: &RuntimeDetail) -> Outcome {
+    output.lines(facts(detail).lines())?;
     if !detail.options.is_empty() {
         output.line_unflushed("")?;
         output.line_unflushed(heading("Options"))?;
@@ -127,37 +129,45 @@ fn table(options: &[RuntimeOption]) -> Table {
 mod tests {
     use super::super::runtime_list::tests::runtime;
     use super::*;
+    use crate::output::screen::assert_screen;
     use llamactl_protocol::options::BuildOption;
+    use llamactl_protocol::{Failure, Kind};
 
     #[test]
-    fn devices_come_with_their_memory() {
-        let detail = RuntimeDetail { runtime: runtime("cuda"), options: vec![] };
-        let lines: Vec<String> =
-            facts(&detail).lines().iter().map(|line| line.render(false, false)).collect();
-        let line = "devices  CUDA0: NVIDIA H100, 79.0 GiB of 80.0 GiB free";
-        assert!(lines.contains(&line.to_owned()), "{lines:#?}");
-        assert!(lines.contains(&"state    ok".to_owned()), "{lines:#?}");
-    }
-
-    #[test]
-    fn options_are_marked() {
-        let option = |key: &str, removed, in_catalogue| RuntimeOption {
+    fn a_build_with_its_options() {
+        let option = |key: &str, removed, in_catalogue: bool| RuntimeOption {
             option: BuildOption {
                 key: key.into(),
                 flags: vec![format!("--{key}")],
+                negations: vec![format!("--no-{key}")],
                 choices: vec!["a".into(), "b".into()],
+                default: in_catalogue.then(|| "a".into()),
                 removed,
-                help: "help".into(),
+                help: "what the help says of it, which is a sentence of some length".into(),
                 ..BuildOption::default()
             },
             in_catalogue,
         };
-        let options = [option("old", true, false), option("new", false, false)];
-        assert_eq!(
-            table(&options).render(false, None),
-            "   FLAGS  VALUE  DEFAULT  HELP\n\
-             -  --old  a|b    -        help\n\
-             +  --new  a|b    -        help\n"
-        );
+        let mut cuda = runtime("cuda");
+        (cuda.is_default, cuda.changed) = (true, true);
+        cuda.models = vec!["qwen3-8b".into()];
+        cuda.environment = [("env.CUDA_VISIBLE_DEVICES".to_owned(), "0".into())].into();
+        let options = vec![
+            option("known", false, true),
+            option("old", true, false),
+            option("new", false, false),
+        ];
+        let detail = RuntimeDetail { runtime: cuda, options };
+        assert_screen("runtime-show", |output| show(output, &detail));
+    }
+
+    #[test]
+    fn a_build_that_is_gone() {
+        let mut gone = runtime("gone");
+        gone.found = false;
+        gone.problem = Some(Failure::new(Kind::RuntimeNotFound, "there is no file"));
+        (gone.version, gone.devices) = (None, Some(vec![]));
+        let detail = RuntimeDetail { runtime: gone, options: vec![] };
+        assert_screen("runtime-show-gone", |output| show(output, &detail));
     }
 }

@@ -68,7 +68,7 @@ impl Patience {
     }
 }
 
-/// Starts servers.
+/// Asks for every start first and waits then, so that models load side by side.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Start) -> Outcome {
     let deadline = args.patience.deadline();
     let set = settings::parse(&args.set)?;
@@ -109,7 +109,8 @@ pub(crate) async fn bring_up(
             until(output, daemon, model, Goal::Ready, Some(&request), deadline).await
         };
         if let Some(after) = stopped_after.filter(|_| output.for_people()) {
-            told_stop(output, daemon, &accepted.server, after).await?;
+            let model = &accepted.server.model;
+            told_stop(output, model, stop_since(daemon, model, after).await.as_ref())?;
         }
         if let Some(server) = tally.take(output, result)? {
             up(output, &server, accepted.changed, already)?;
@@ -118,19 +119,23 @@ pub(crate) async fn bring_up(
     Ok(())
 }
 
-/// Says what it took to stop the run before, where that was more than asking.
-async fn told_stop(output: &mut Output, daemon: &Daemon, server: &Server, after: i64) -> Outcome {
+/// Why a model's server last stopped, since this event. What cannot be had is left out: what became
+/// of the start is told in any case.
+async fn stop_since(daemon: &Daemon, model: &str, after: i64) -> Option<Cause> {
     let stops = EventList {
         after: Some(after),
-        model: Some(server.model.clone()),
+        model: Some(model.to_owned()),
         kinds: vec![EventKind::ServerStopped.to_string()],
         ..EventList::default()
     };
-    // Beside the point: what became of the start is told in any case.
-    let Ok(page) = daemon.call(&stops).await else { return Ok(()) };
-    let cause = page.items.last().and_then(|event| cause_of(event.details.as_ref()?));
-    match cause.as_ref().and_then(stop::how) {
-        Some(how) => output.line(stop::stopped_line(&server.model, "stopped", Some(how))),
+    let page = daemon.call(&stops).await.ok()?;
+    cause_of(page.items.last()?.details.as_ref()?)
+}
+
+/// Says what it took to stop the run before, where that was more than asking.
+pub(super) fn told_stop(output: &mut Output, model: &str, cause: Option<&Cause>) -> Outcome {
+    match cause.and_then(stop::how) {
+        Some(how) => output.line(stop::stopped_line(model, "stopped", Some(how))),
         None => Ok(()),
     }
 }
@@ -160,7 +165,7 @@ fn under_way(output: &mut Output, accepted: &Accepted) -> Outcome {
     }
 }
 
-fn up(output: &mut Output, server: &Server, changed: bool, already: bool) -> Outcome {
+pub(super) fn up(output: &mut Output, server: &Server, changed: bool, already: bool) -> Outcome {
     if output.json {
         return output.json(server);
     }
@@ -175,4 +180,65 @@ fn up(output: &mut Output, server: &Server, changed: bool, already: bool) -> Out
         output.hint(&hint);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::{NOW_MS, assert_screen};
+    use crate::waiting::failed;
+    use llamactl_protocol::{Failure, Hint, Kind};
+    use serde_json::json;
+
+    #[test]
+    fn what_becomes_of_a_start() {
+        let server = scene::server("qwen3-8b", State::Ready);
+        assert_screen("start", |output| {
+            up(output, &server, true, false)?;
+            up(output, &server, false, true)?;
+            up(output, &scene::remarkable(), true, false)?;
+            up(output, &scene::without_port(), true, false)
+        });
+    }
+
+    #[test]
+    fn what_is_said_without_waiting() {
+        let states = [State::Ready, State::Queued, State::Starting];
+        assert_screen("start-no-wait", |output| {
+            states.iter().try_for_each(|&state| {
+                under_way(output, &scene::accepted(scene::server("qwen3-8b", state), true))
+            })
+        });
+    }
+
+    #[test]
+    fn why_it_is_not_ready() {
+        let states = [State::Failed, State::Backoff, State::Stuck, State::Stopped];
+        assert_screen("start-failed", |output| {
+            let mut tally = Tally::default();
+            for state in states {
+                let failure = failed(&scene::server("qwen3-8b", state), NOW_MS);
+                tally.take(output, Err::<(), _>(failure.into()))?;
+            }
+            tally.end()
+        });
+    }
+
+    #[test]
+    fn requests_that_are_refused() {
+        let refused = [
+            Failure::new(Kind::ModelNotFound, "there is no model named qwen")
+                .hint(Hint::run("see which there are", ["llamactl", "model", "list"])),
+            Failure::new(Kind::TooManyRunning, "2 servers run, and no more may (max_running)")
+                .hint(Hint::run("stop one", ["llamactl", "stop", "gemma"]))
+                .details(json!({ "running": ["gemma", "phi-4"] })),
+            Failure::new(Kind::DaemonUnreachable, "the daemon was stopped")
+                .hint(Hint::run("start it", ["llamactl", "daemon", "start"])),
+        ];
+        for failure in refused {
+            let name = format!("start-{}", failure.kind.name().replace('_', "-"));
+            assert_screen(&name, |output| scene::told(output, failure.clone()));
+        }
+    }
 }

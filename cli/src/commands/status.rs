@@ -14,6 +14,7 @@ use crate::pages;
 use clap::Args;
 use llamactl_protocol::daemon::{DaemonReport, DaemonStatus};
 use llamactl_protocol::metrics::{Host, MetricsSample, Sample};
+use llamactl_protocol::server::Server;
 use serde_json::json;
 
 /// Show how everything is, or how one model's server is and why
@@ -51,13 +52,20 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Status) -> Out
     if output.quiet {
         return output.names(servers.iter().map(|server| &server.model));
     }
-    let now = now_ms();
-    for line in facts(&report, sample.as_ref(), now).lines() {
-        output.line_unflushed(line)?;
-    }
+    show(output, &report, &servers, sample.as_ref(), now_ms())
+}
+
+fn show(
+    output: &mut Output,
+    report: &DaemonReport,
+    servers: &[Server],
+    sample: Option<&Sample>,
+    now_ms: i64,
+) -> Outcome {
+    output.lines(facts(report, sample, now_ms).lines())?;
     output.line_unflushed("")?;
     match (servers.is_empty(), report.models) {
-        (false, _) => output.table(&ps::table(&servers, sample.as_ref(), now, output.terminal)),
+        (false, _) => output.table(&ps::table(servers, sample, now_ms, output.terminal)),
         (true, 0) => output.line("No models yet: llamactl model add PATH registers one."),
         (true, 1) => output.line("No server runs; 1 model is registered."),
         (true, n) => output.line(format!("No server runs; {n} models are registered.")),
@@ -92,41 +100,21 @@ fn host(host: &Host) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::daemon_status::tests::report;
-    use super::super::gpus::tests::gpu;
     use super::*;
-    use llamactl_protocol::metrics::ProcessSample;
+    use crate::commands::scene;
+    use crate::output::screen::{NOW_MS, assert_screen};
 
     #[test]
     fn one_screen() {
-        let sample = Sample {
-            seq: 1,
-            at_ms: 0,
-            host: Host {
-                cpus: Some(8),
-                cpu_busy_ratio: Some(0.12),
-                memory_total_bytes: Some(16 << 30),
-                memory_available_bytes: Some(12 << 30),
-                ..Host::default()
-            },
-            gpus: Some(vec![gpu()]),
-            servers: vec![],
-            daemon: ProcessSample::default(),
-        };
-        let lines: Vec<String> = facts(&report(), Some(&sample), 60_000)
-            .lines()
-            .iter()
-            .map(|line| line.render(false, false))
-            .collect();
-        assert_eq!(
-            lines,
-            [
-                "daemon        llamactld 0.1.0, pid 7, up 1m 0s",
-                "socket        /s/run/llamactld.sock",
-                "llama-server  /usr/bin/llama-server (b10434)",
-                "host          12 % of 8 CPUs busy, 4.0 GiB of 16.0 GiB memory",
-                "GPU 0         A10, 30 % busy, 2.0 GiB of 24.0 GiB, 61 °C",
-            ]
-        );
+        let (report, servers, sample) = (scene::report(), scene::servers(), scene::sample());
+        assert_screen("status", |output| show(output, &report, &servers, Some(&sample), NOW_MS));
+    }
+
+    #[test]
+    fn nothing_runs() {
+        let idle = |models| DaemonReport { models, servers_active: 0, ..scene::report() };
+        assert_screen("status-idle", |output| {
+            (0..3).try_for_each(|models| show(output, &idle(models), &[], None, NOW_MS))
+        });
     }
 }

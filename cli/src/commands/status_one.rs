@@ -31,20 +31,26 @@ pub(super) async fn run(output: &mut Output, daemon: &Daemon, name: String) -> O
     let (detail, sample, log) =
         tokio::join!(daemon.call(&show), daemon.call(&MetricsSample {}), last_lines(daemon, name),);
     let (detail, sample) = (detail?, sample.ok());
-    let server = &detail.server;
-    let process = sample_of(sample.as_ref(), server).map(|sample| &sample.process);
-    let (clock, now) = (Clock::local(), now_ms());
-    output.line_unflushed(title(server, &clock, now))?;
-    for line in facts(&detail, process, &clock).lines() {
-        output.line_unflushed(line)?;
-    }
+    let process = sample_of(sample.as_ref(), &detail.server).map(|sample| &sample.process);
     // A server that never ran has no log; its state says so already.
     let log = log.unwrap_or_default();
+    output.lines(lines(&detail, process, log, &Clock::local(), now_ms()))
+}
+
+fn lines(
+    detail: &ModelDetail,
+    process: Option<&ProcessSample>,
+    log: Vec<LogLine>,
+    clock: &Clock,
+    now_ms: i64,
+) -> Vec<Styled> {
+    let mut lines = vec![title(&detail.server, clock, now_ms)];
+    lines.extend(facts(detail, process, clock).lines());
     if !log.is_empty() {
-        output.line_unflushed("")?;
-        log.into_iter().try_for_each(|line| output.line_unflushed(logs::styled(line)))?;
+        lines.push(Styled::new());
+        lines.extend(log.into_iter().map(logs::styled));
     }
-    output.flush()
+    lines
 }
 
 async fn last_lines(daemon: &Daemon, model: String) -> Result<Vec<LogLine>, Failure> {
@@ -159,44 +165,39 @@ fn memory(process: &ProcessSample) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::model_list::tests::model;
-    use crate::view::tests::server;
-    use llamactl_protocol::server::{Queue, QueueReason, State};
-    use llamactl_protocol::warning::{Warning, WarningCode};
+    use crate::commands::scene;
+    use crate::output::screen::{NOW_MS, assert_screen};
+    use llamactl_protocol::log::{LogLevel, LogStream};
 
     #[test]
-    fn a_server_that_waits_for_a_restart() {
-        let mut server = server("m", State::Ready);
-        server.pending = vec!["ctx-size".into()];
-        server.restarts = 2;
-        server.device = Some("cpu".into());
-        let on_cpu = "on the CPU, although a GPU was asked for";
-        server.warnings = vec![Warning::new(WarningCode::OnCpu, on_cpu)];
-        server.queue = Some(Queue { reason: QueueReason::Memory, position: 3 });
-        let detail = ModelDetail { model: model("m"), chat_template: None, server, resolved: None };
-        let process =
-            ProcessSample { memory_anonymous_bytes: Some(1 << 30), ..ProcessSample::default() };
-        let clock = Clock::local();
-        let lines: Vec<String> = facts(&detail, Some(&process), &clock)
-            .lines()
-            .iter()
-            .map(|line| line.render(false, false))
-            .collect();
-        for wanted in [
-            "    cause  started by request (requested)",
-            " endpoint  http://127.0.0.1:8101/v1",
-            " in force  4096 tokens of context per slot, 4 slots",
-            "    asked  ctx-size=8192",
-            "  pending  ctx-size: takes effect on restart",
-            " restarts  2 since it was started by request",
-            "   device  cpu",
-            "    queue  3rd in line: others hold the memory it needs",
-            "  warning  on the CPU, although a GPU was asked for",
-            "   memory  1.0 GiB own",
-        ] {
-            assert!(lines.contains(&wanted.to_owned()), "{wanted:?} in {lines:#?}");
+    fn each_state() {
+        for state in scene::STATES {
+            let detail = scene::detail(scene::server("qwen3-8b", state));
+            assert_screen(&format!("status-name-{}", state.as_str()), |output| {
+                output.lines(lines(&detail, None, vec![], &Clock::utc(), NOW_MS))
+            });
         }
-        let title = title(&detail.server, &clock, 1_200_000).render(false, false);
-        assert!(title.starts_with("● m: ready since ") && title.ends_with("(3m 20s)"), "{title}");
+    }
+
+    #[test]
+    fn a_server_with_everything_to_remark_on_and_its_log() {
+        let detail = scene::detail(scene::remarkable());
+        let line = |level, text: &str| LogLine {
+            run_id: "r".into(),
+            stream: LogStream::Stderr,
+            level: Some(level),
+            text: text.into(),
+            cut: false,
+        };
+        let log = || {
+            vec![
+                line(LogLevel::Info, "I srv  main: loading model"),
+                line(LogLevel::Warning, "W load_backend: no GPU \u{1b}[31mfound\u{1b}[0m"),
+            ]
+        };
+        assert_screen("status-name", |output| {
+            let process = scene::process();
+            output.lines(lines(&detail, Some(&process), log(), &Clock::utc(), NOW_MS))
+        });
     }
 }

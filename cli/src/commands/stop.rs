@@ -36,7 +36,7 @@ pub(crate) struct Stop {
     patience: Patience,
 }
 
-/// Stops servers.
+/// Asks for every stop first and waits then, so that servers end side by side.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outcome {
     let deadline = args.patience.deadline();
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
@@ -118,6 +118,8 @@ const PLAINLY: &str = "it ended when asked";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
     use crate::view::tests::server;
 
     #[test]
@@ -145,5 +147,26 @@ mod tests {
         cause.code = CauseCode::Killed;
         cause.message = "ended: killed".into();
         assert_eq!(how(&cause), None);
+    }
+
+    #[test]
+    fn what_becomes_of_a_stop() {
+        let stopped = server_that_took("it ended when asked");
+        let killed = server_that_took("it did not end when asked and was killed");
+        assert_screen("stop", |output| {
+            let running = scene::accepted(scene::server("qwen3-8b", State::Stopping), true);
+            down(output, &running, &stopped, "stopped")?;
+            down(output, &running, &scene::server("qwen3-8b", State::Stopped), "stopped")?;
+            down(output, &running, &killed, "stopped")?;
+            down(output, &running, &running.server, "stopping")?;
+            down(output, &scene::accepted(stopped.clone(), false), &stopped, "stopped")
+        });
+    }
+
+    fn server_that_took(how: &str) -> Server {
+        let mut server = scene::server("qwen3-8b", State::Stopped);
+        let cause = server.cause.take().unwrap();
+        server.cause = Some(Cause { message: format!("stopped as asked: {how}"), ..cause });
+        server
     }
 }

@@ -19,7 +19,7 @@ use serde_json::json;
 ))]
 pub(crate) struct Version {}
 
-/// Shows versions.
+/// Prints this program's version, and the daemon's if one answers.
 pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     let daemon = match reach.daemon(Autostart::Never).await {
         Ok(daemon) => {

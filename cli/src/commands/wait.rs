@@ -66,3 +66,26 @@ fn reached(output: &mut Output, goal: Goal, server: &Server) -> Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::server::State;
+
+    #[test]
+    fn what_was_waited_for_is_so() {
+        let goals = [
+            (Goal::Ready, State::Ready),
+            (Goal::Idle, State::Ready),
+            (Goal::Stopped, State::Stopped),
+            (Goal::Failed, State::Failed),
+        ];
+        assert_screen("wait", |output| {
+            goals.iter().try_for_each(|&(goal, state)| {
+                reached(output, goal, &scene::server("qwen3-8b", state))
+            })
+        });
+    }
+}

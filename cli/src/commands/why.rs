@@ -35,7 +35,7 @@ pub(crate) struct Why {
     name: String,
 }
 
-/// Says why.
+/// Prints the daemon's answer; with `-q` only the word of the cause.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Why) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let why = daemon.call(&ServerWhy { model: args.name }).await?;
@@ -46,10 +46,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Why) -> Outcom
         let code = why.server.cause.as_ref().map(|cause| cause.code.as_str());
         return output.names(code);
     }
-    for line in lines(&why, &Clock::local(), now_ms()) {
-        output.line_unflushed(line)?;
-    }
-    output.flush()
+    output.lines(lines(&why, &Clock::local(), now_ms()))
 }
 
 fn lines(why: &Answer, clock: &Clock, now_ms: i64) -> Vec<Styled> {
@@ -103,60 +100,115 @@ fn line(event: &Event, clock: &Clock) -> Styled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::tests::server;
+    use crate::commands::scene;
+    use crate::output::screen::{NOW_MS, assert_screen};
     use llamactl_protocol::Hint;
-    use llamactl_protocol::event::EventKind;
     use llamactl_protocol::server::State;
 
-    fn event(number: usize) -> Event {
-        Event {
-            seq: 1,
-            at_ms: i64::MAX,
-            kind: EventKind::ServerFailed,
-            model_id: Some(1),
-            model: Some("m".into()),
-            run_id: None,
-            by: Actor::Process,
-            message: format!("{number}\nended"),
-            details: None,
+    /// What the daemon says of a server in this state.
+    fn why(state: State) -> Answer {
+        let name = "qwen3-8b";
+        let command = |text: &str, verb: &str| Hint::run(text, ["llamactl", verb, name]);
+        let (summary, next, hints): (&str, Option<&str>, Vec<Hint>) = match state {
+            State::Stopped => (
+                "was stopped as asked 2 hours ago; 2 requests were cut.",
+                None,
+                vec![command("start it", "start")],
+            ),
+            State::Queued => (
+                "waits for its turn to start, as the 2nd in line: other models are being loaded first.",
+                None,
+                vec![],
+            ),
+            State::Starting => ("is being started, for 2 s now.", None, vec![]),
+            State::Loading => ("is loading its model, for 5 s now, 42 % done.", None, vec![]),
+            State::Ready => ("has been ready for 2 hours.", None, vec![]),
+            State::Sleeping => (
+                "unloaded its model 2 hours ago because nobody used it; the next request loads it again.",
+                None,
+                vec![],
+            ),
+            State::Stopping => ("is being stopped, for 2 s now.", None, vec![]),
+            State::Backoff => (
+                "failed 5 s ago: The model file is incomplete. It had not been ready yet.",
+                Some("It will be started again in 3 s. It has failed 2 times in a row."),
+                vec![
+                    Hint::to("download it again"),
+                    command("see all it said", "logs"),
+                    command("try at once", "start"),
+                    command("give up", "stop"),
+                ],
+            ),
+            State::Failed => (
+                "failed 2 hours ago: The model file is incomplete. It had not been ready yet.",
+                Some("It will not be started again until someone does."),
+                vec![
+                    Hint::to("download it again"),
+                    command("see all it said", "logs"),
+                    command("try again", "start"),
+                ],
+            ),
+            State::Stuck => (
+                "does not end even when killed: the kernel has been holding process 4711 for 2 hours.",
+                None,
+                vec![
+                    Hint::run("see what it waits for", ["cat", "/proc/4711/stack"]),
+                    Hint::to(
+                        "such a process waits for a disk, a network file system or a GPU driver: see \
+                         dmesg; it ends when that answers, or at the next boot",
+                    ),
+                ],
+            ),
+            State::Adopting => (
+                "was left running by an earlier daemon; this one is looking whether it answers.",
+                None,
+                vec![],
+            ),
+        };
+        let server = scene::server(name, state);
+        let failed = matches!(state, State::Failed | State::Backoff);
+        Answer {
+            summary: format!("{name} {summary}"),
+            at_ms: server.since_ms,
+            by: server.desired.as_ref().map(|desired| desired.by.clone()),
+            evidence: server.cause.as_ref().map(|cause| cause.evidence.clone()).unwrap_or_default(),
+            hints,
+            next: next.map(str::to_owned),
+            failures: u32::from(failed),
+            remarks: vec![],
+            events: vec![],
+            server,
+        }
+    }
+
+    fn assert_answer(name: &str, why: &Answer) {
+        assert_screen(name, |output| output.lines(lines(why, &Clock::utc(), NOW_MS)));
+    }
+
+    #[test]
+    fn each_state() {
+        for state in scene::STATES {
+            assert_answer(&format!("why-{}", state.as_str()), &why(state));
         }
     }
 
     #[test]
     fn the_answer_comes_first_and_the_story_last() {
-        let why = Answer {
-            summary: "m failed 5 s ago: The model file is incomplete.".into(),
-            at_ms: 0,
-            by: Some(Actor::Process),
-            evidence: vec!["E tensor out of bounds".into()],
-            hints: vec![
-                Hint::to("Download it again."),
-                Hint::run("see all it said", ["llamactl", "logs", "m"]),
-            ],
-            next: Some("It will not be started again until someone does.".into()),
-            failures: 1,
-            remarks: vec!["It computes on the CPU.".into()],
-            events: (0..20).map(event).collect(),
-            server: server("m", State::Failed),
-        };
-        let lines = lines(&why, &Clock::local(), 1_200_000);
-        let text: Vec<String> = lines.iter().map(|line| line.render(false, false)).collect();
-        assert!(text[0].starts_with("● m: failed since "), "{text:#?}");
-        assert_eq!(
-            text[1..10],
-            [
-                "  m failed 5 s ago: The model file is incomplete.",
-                "  It will not be started again until someone does.",
-                "",
-                "  note      It computes on the CPU.",
-                "  it said   E tensor out of bounds",
-                "  to do     Download it again.",
-                "            see all it said: llamactl logs m",
-                "  asked by  nobody: it ended by itself",
-                "",
-            ]
-        );
-        assert_eq!(text[10], "  -  server.failed    12 ended");
-        assert_eq!(text.len(), 10 + EVENTS);
+        let mut why = why(State::Ready);
+        why.by = Some(Actor::Policy);
+        why.remarks = vec!["On the CPU, although a GPU was asked for.".into()];
+        // More than are shown.
+        why.events = scene::events();
+        why.events.iter_mut().for_each(|event| event.at_ms -= 7 * 86_400_000);
+        why.events.extend(scene::events());
+        assert_answer("why", &why);
+    }
+
+    #[test]
+    fn whoever_asked_is_named() {
+        let signal = Actor::Signal { signal: "SIGTERM".into() };
+        let actors =
+            [scene::anna("llamactl stop a"), signal, Actor::Boot, Actor::Policy, Actor::Process];
+        assert_screen("why-by", |output| output.lines(actors.iter().map(asked_by)));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A connection to the daemon.
 pub(crate) struct Daemon {
-    /// Its socket.
+    /// The socket it was reached by.
     pub(crate) socket: PathBuf,
     client: Client,
     hello: Cell<Option<Hello>>,
@@ -124,7 +124,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Who answers.
+    /// Asks who answers, once: what was heard is kept.
     ///
     /// # Errors
     /// As [`Daemon::call`].

@@ -45,7 +45,7 @@ pub(crate) enum Autostart {
 pub(crate) struct Reach {
     /// The socket that was named.
     pub(crate) socket: Option<PathBuf>,
-    /// Start nothing.
+    /// Whether no daemon may be started (`--no-autostart`).
     pub(crate) no_autostart: bool,
 }
 

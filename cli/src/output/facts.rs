@@ -24,7 +24,7 @@ impl Facts {
         }
     }
 
-    /// The lines.
+    /// The facts as lines, a name that stands above left out.
     pub(crate) fn lines(self) -> Vec<Styled> {
         let width = self.0.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let mut before = String::new();
@@ -40,7 +40,7 @@ impl Facts {
     }
 }
 
-/// A heading.
+/// The line above a block of its own.
 pub(crate) fn heading(text: &str) -> Styled {
     Styled::new().with(BOLD, text)
 }

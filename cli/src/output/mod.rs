@@ -11,6 +11,8 @@
 pub(crate) mod facts;
 pub(crate) mod hangup;
 pub(crate) mod sanitize;
+#[cfg(test)]
+pub(crate) mod screen;
 pub(crate) mod styled;
 pub(crate) mod table;
 pub(crate) mod time;
@@ -20,7 +22,8 @@ use crate::exit::Quit;
 use llamactl_protocol::{Failure, Hint};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
-use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
+use std::cell::RefCell;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use styled::{DIM, RED, Styled, YELLOW};
 use table::Table;
 
@@ -30,53 +33,59 @@ pub(crate) enum ColourChoice {
     /// At a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
-    /// Always.
+    /// In a pipe too, whatever NO_COLOR says.
     Always,
-    /// Never.
+    /// Not even at a terminal.
     Never,
 }
 
 /// How the command line asked for output.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Format {
-    /// One JSON object per line.
+    /// `--json`: one JSON object per line.
     pub(crate) json: bool,
-    /// Names only.
+    /// `-q`: names and nothing else, one per line.
     pub(crate) quiet: bool,
-    /// When to paint.
+    /// `--color`: when to paint.
     pub(crate) colour: ColourChoice,
 }
 
-/// Stdout, and what is known of it and of stderr.
+/// Stdout and stderr, and what is known of them.
 pub(crate) struct Output {
-    /// One JSON object per line.
+    /// Whether programs are to get one JSON object per line (`--json`).
     pub(crate) json: bool,
-    /// Names only.
+    /// Whether only names are wanted (`-q`).
     pub(crate) quiet: bool,
     /// Whether a person reads stdout.
     pub(crate) terminal: bool,
+    /// The columns of the terminal on stdout; `None` for a pipe, and where it does not tell.
+    columns: Option<usize>,
     colour: bool,
-    stdout: BufWriter<Stdout>,
+    stdout: BufWriter<Box<dyn Write>>,
     stderr: Stderr,
 }
 
-/// What is known of stderr.
-#[derive(Clone, Copy)]
+/// Stderr, and what is known of it.
 struct Stderr {
     terminal: bool,
     colour: bool,
+    sink: RefCell<Box<dyn Write>>,
 }
 
 impl Stderr {
     fn of(choice: ColourChoice) -> Self {
         let terminal = io::stderr().is_terminal();
-        Stderr { terminal, colour: paints(choice, terminal) }
+        let sink = RefCell::new(Box::new(io::stderr()) as Box<dyn Write>);
+        Stderr { terminal, colour: paints(choice, terminal), sink }
     }
 
-    fn write(self, text: &Styled) {
-        let line = text.render(self.terminal, self.colour) + "\n";
+    fn line(&self, text: &Styled) {
+        self.text(&(text.render(self.terminal, self.colour) + "\n"));
+    }
+
+    fn text(&self, text: &str) {
         // Nobody is left to tell when stderr is gone.
-        let _ = io::stderr().write_all(line.as_bytes());
+        let _ = self.sink.borrow_mut().write_all(text.as_bytes());
     }
 }
 
@@ -93,7 +102,7 @@ fn paints(choice: ColourChoice, terminal: bool) -> bool {
 
 /// Says something on stderr that is not what was asked for.
 pub(crate) fn note(text: impl Into<Styled>) {
-    Stderr::of(ColourChoice::Auto).write(&Styled::from("llamactl: ").append(text.into()));
+    Stderr::of(ColourChoice::Auto).line(&Styled::from("llamactl: ").append(text.into()));
 }
 
 impl Output {
@@ -104,8 +113,9 @@ impl Output {
             json: format.json,
             quiet: format.quiet,
             terminal,
+            columns: columns().filter(|_| terminal),
             colour: paints(format.colour, terminal),
-            stdout: BufWriter::with_capacity(64 * 1024, io::stdout()),
+            stdout: BufWriter::with_capacity(64 * 1024, Box::new(io::stdout())),
             stderr: Stderr::of(format.colour),
         }
     }
@@ -130,6 +140,15 @@ impl Output {
     pub(crate) fn line_unflushed(&mut self, text: impl Into<Styled>) -> Result<(), Quit> {
         let line = text.into().render(self.terminal, self.colour) + "\n";
         Ok(self.stdout.write_all(line.as_bytes())?)
+    }
+
+    /// Prints lines and flushes behind the last.
+    pub(crate) fn lines<T: Into<Styled>>(
+        &mut self,
+        lines: impl IntoIterator<Item = T>,
+    ) -> Result<(), Quit> {
+        lines.into_iter().try_for_each(|line| self.line_unflushed(line))?;
+        self.flush()
     }
 
     /// Prints a piece of text without a line end and flushes.
@@ -178,15 +197,13 @@ impl Output {
         &mut self,
         names: impl IntoIterator<Item = T>,
     ) -> Result<(), Quit> {
-        for name in names {
-            self.line_unflushed(name.as_ref())?;
-        }
+        names.into_iter().try_for_each(|name| self.line_unflushed(name.as_ref()))?;
         self.flush()
     }
 
     /// Prints a table; one without rows prints nothing.
     pub(crate) fn table(&mut self, table: &Table) -> Result<(), Quit> {
-        let text = table.render(self.colour, self.width());
+        let text = table.render(self.colour, self.columns);
         self.bytes(text.as_bytes())
     }
 
@@ -195,53 +212,43 @@ impl Output {
         Ok(self.stdout.flush()?)
     }
 
-    /// The columns of the terminal on stdout.
-    fn width(&self) -> Option<usize> {
-        if !self.terminal {
-            return None;
-        }
-        tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&w| w > 0)
-    }
-
     /// Says something on stderr that is not what was asked for.
     pub(crate) fn note(&self, text: impl Into<Styled>) {
-        self.stderr.write(&Styled::from("llamactl: ").append(text.into()));
+        self.stderr.line(&Styled::from("llamactl: ").append(text.into()));
     }
 
     /// Says on stderr what a person should know although all went well.
     pub(crate) fn warning(&self, text: &str) {
         if !self.json {
-            self.stderr.write(&Styled::new().with(YELLOW, "warning:").plain(format!(" {text}")));
+            self.stderr.line(&Styled::new().with(YELLOW, "warning:").plain(format!(" {text}")));
         }
     }
 
     /// Says on stderr what to do next.
     pub(crate) fn hint(&self, hint: &Hint) {
         if self.for_people() {
-            self.stderr.write(&Styled::new().with(DIM, "hint:").plain(format!(" {hint}")));
+            self.stderr.line(&Styled::new().with(DIM, "hint:").plain(format!(" {hint}")));
         }
     }
 
     /// Says on stderr, without flourish, what belongs beside the answer.
     pub(crate) fn aside(&self, text: impl Into<Styled>) {
         if self.for_people() {
-            self.stderr.write(&text.into());
+            self.stderr.line(&text.into());
         }
     }
 
     /// Writes a dimmed piece of text to a terminal on stderr; elsewhere nothing.
     pub(crate) fn aside_piece(&self, text: &str) {
         if self.shows_progress() {
-            let text = Styled::new().with(DIM, text).render(true, self.stderr.colour);
-            let _ = io::stderr().write_all(text.as_bytes());
+            self.stderr.text(&Styled::new().with(DIM, text).render(true, self.stderr.colour));
         }
     }
 
     /// Rewrites the progress line on stderr; an empty text removes it.
     pub(crate) fn progress(&self, text: &str) {
         if self.shows_progress() {
-            let line = format!("\r\u{1b}[K{}", sanitize::one_line(text));
-            let _ = io::stderr().write_all(line.as_bytes());
+            self.stderr.text(&format!("\r\u{1b}[K{}", sanitize::one_line(text)));
         }
     }
 
@@ -253,13 +260,18 @@ impl Output {
                 // JSON lets the eight-bit control characters and the bidi marks through.
                 line = sanitize::one_line(&line);
             }
-            let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+            self.stderr.text(&format!("{line}\n"));
             return;
         }
         for line in describe(failure) {
-            self.stderr.write(&line);
+            self.stderr.line(&line);
         }
     }
+}
+
+/// What the terminal on stdout says of its width.
+fn columns() -> Option<usize> {
+    tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&w| w > 0)
 }
 
 /// A failure as lines for people: what and why, what to do, the evidence.
@@ -302,13 +314,10 @@ fn escape_for_terminal(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::screen::assert_screen;
     use super::*;
     use llamactl_protocol::Kind;
     use serde_json::json;
-
-    fn plain(failure: &Failure) -> Vec<String> {
-        describe(failure).iter().map(|line| line.render(true, false)).collect()
-    }
 
     #[test]
     fn a_failure_reads_what_why_and_what_to_do() {
@@ -316,23 +325,7 @@ mod tests {
             .hint("download it again")
             .hint(Hint::run("or see which there are", ["llamactl", "model", "list"]))
             .details(json!({ "cause": { "evidence": ["E tensor \u{1b}[31mtoo big", "E bye"] } }));
-        assert_eq!(
-            plain(&failure),
-            [
-                "llamactl: m failed: the file ends early",
-                "hint: download it again",
-                "hint: or see which there are: llamactl model list",
-                "  E tensor too big",
-                "  E bye",
-            ]
-        );
-    }
-
-    #[test]
-    fn what_runs_instead_is_named() {
-        let failure = Failure::new(Kind::TooManyRunning, "2 servers run, and no more may")
-            .details(json!({ "running": ["a", "b"] }));
-        assert_eq!(plain(&failure), ["llamactl: 2 servers run, and no more may", "  a", "  b"]);
+        assert_screen("failure", |_| Err(failure.clone().into()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ const fn colour(colour: AnsiColor) -> Style {
 pub(crate) const GREEN: Style = colour(AnsiColor::Green);
 /// On its way, or worth a look.
 pub(crate) const YELLOW: Style = colour(AnsiColor::Yellow);
-/// Failed.
+/// Failed, and what says why.
 pub(crate) const RED: Style = colour(AnsiColor::Red);
 /// Beside the point: times, hints, what is off.
 pub(crate) const DIM: Style = Style::new().dimmed();

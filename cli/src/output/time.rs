@@ -67,9 +67,15 @@ pub(crate) fn now_ms() -> i64 {
 pub(crate) struct Clock(TimeZone);
 
 impl Clock {
-    /// Local time.
+    /// In the time zone of this machine.
     pub(crate) fn local() -> Self {
         Clock(TimeZone::system())
+    }
+
+    /// In UTC, for what must look the same on every machine.
+    #[cfg(test)]
+    pub(crate) fn utc() -> Self {
+        Clock(TimeZone::UTC)
     }
 
     /// `2026-01-31 12:00:05`

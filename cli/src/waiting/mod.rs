@@ -12,6 +12,8 @@
 
 mod verdict;
 
+#[cfg(test)]
+pub(crate) use verdict::failed;
 pub(crate) use verdict::{Goal, Request, Verdict, is_idle, verdict};
 
 use crate::connection::Daemon;
@@ -224,6 +226,9 @@ fn progress(server: &Server, goal: Goal, waited: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::scene;
+    use crate::exit::Tally;
+    use crate::output::screen::assert_screen;
     use crate::view::tests::server;
     use llamactl_protocol::server::{Queue, QueueReason};
 
@@ -261,5 +266,25 @@ mod tests {
             told(Kind::Interrupted, None),
             ("stopped waiting for m: it is loading, and goes on".to_owned(), 130)
         );
+    }
+
+    #[test]
+    fn what_a_person_is_told_who_waited_in_vain() {
+        let server = scene::server("qwen3-8b", State::Loading);
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let vain = |goal, kind, given| {
+            abandoned("qwen3-8b", Some(&server), goal, kind, Deadline::after(given))
+        };
+        assert_screen("wait-in-vain", |output| {
+            let mut tally = Tally::default();
+            for quit in [
+                vain(Goal::Ready, Kind::TimedOut, seconds(5)),
+                vain(Goal::Idle, Kind::TimedOut, seconds(300)),
+                vain(Goal::Ready, Kind::TimedOut, seconds(0)),
+            ] {
+                tally.take(output, Err::<(), _>(quit))?;
+            }
+            tally.take(output, Err::<(), _>(vain(Goal::Ready, Kind::Interrupted, None))).map(|_| ())
+        });
     }
 }

@@ -64,7 +64,7 @@ impl Request {
 /// Where a wait stands.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
-    /// Not yet.
+    /// It is not so yet, and may become so.
     Pending,
     /// It is so.
     Reached,
@@ -162,6 +162,8 @@ fn not_running(server: &Server) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
     use crate::view::tests::server;
     use llamactl_protocol::metrics::{Host, LlamaSample, ProcessSample, ServerSample};
     use llamactl_protocol::server::DesiredState;
@@ -296,5 +298,19 @@ mod tests {
         assert_eq!(stop(State::Failed, DesiredState::Stopped), Verdict::Reached);
         assert_eq!(kind(stop(State::Stuck, DesiredState::Stopped)), Some(Kind::ServerFailed));
         assert_eq!(kind(stop(State::Loading, DesiredState::Running)), Some(Kind::Superseded));
+    }
+
+    #[test]
+    fn what_a_person_is_told_of_a_wait_that_cannot_end_well() {
+        let mut again = scene::server("qwen3-8b", State::Loading);
+        again.desired.as_mut().unwrap().state = DesiredState::Running;
+        let stopped = scene::server("qwen3-8b", State::Stopped);
+        for (name, verdict) in [
+            ("wait-stopped", verdict(Goal::Ready, &stopped, None)),
+            ("stop-superseded", verdict(Goal::Stopped, &again, Some(&request()))),
+        ] {
+            let Verdict::Lost(failure) = verdict else { panic!("{verdict:?}") };
+            assert_screen(name, |output| scene::told(output, (*failure).clone()));
+        }
     }
 }

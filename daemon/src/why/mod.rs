@@ -12,12 +12,9 @@
 
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::event::{Event, EventKind, Subject};
-use llamactl_protocol::server::{QueueReason, Server, State, Why};
+use llamactl_protocol::server::{HEALTHY, QueueReason, Server, State, Why};
 use llamactl_protocol::{Actor, Hint};
 use serde_json::Value;
-
-/// Health for this long ends a row of failures.
-const HEALTHY_MS: i64 = 60_000;
 
 /// Why `server` is as it is. `events` are its last ones, oldest first, with the daemon's among
 /// them; `now_ms` is the time of the question.
@@ -253,6 +250,7 @@ impl Scene<'_> {
 
     /// The same by the events: as the daemon counted them, or else counted here.
     fn failures_told(&self) -> u32 {
+        let healthy_ms = i64::try_from(HEALTHY.as_millis()).unwrap_or(i64::MAX);
         let mut count = 0;
         let mut later_ms = self.now_ms;
         for event in self.events.iter().rev() {
@@ -267,7 +265,7 @@ impl Scene<'_> {
                     later_ms = event.at_ms;
                 }
                 EventKind::ServerReady | EventKind::ServerAdopted
-                    if later_ms.saturating_sub(event.at_ms) >= HEALTHY_MS =>
+                    if later_ms.saturating_sub(event.at_ms) >= healthy_ms =>
                 {
                     return count;
                 }

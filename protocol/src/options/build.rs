@@ -61,7 +61,7 @@ impl Build {
         &self.name
     }
 
-    /// Its options.
+    /// Every option of the build, in the order of its help.
     #[must_use]
     pub fn options(&self) -> &[BuildOption] {
         &self.options

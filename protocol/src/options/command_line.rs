@@ -20,7 +20,7 @@ pub enum Word {
         key: String,
         /// The flag as it stood there.
         flag: String,
-        /// The value.
+        /// What the flag gave it.
         value: Value,
     },
     /// The model's file.
@@ -31,7 +31,7 @@ pub enum Word {
     Refused {
         /// The flag as it stood there.
         flag: String,
-        /// Why.
+        /// Why it is refused.
         failure: Failure,
     },
     /// An option nobody knows, with what seems to be its value.

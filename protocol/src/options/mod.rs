@@ -39,7 +39,7 @@ pub type Settings = BTreeMap<String, Value>;
 /// Settings for a variable of the server's environment have this before the variable's name.
 pub const VARIABLE_PREFIX: &str = "env.";
 
-/// One setting.
+/// One setting: what it is called, what it takes and how llama-server is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
     /// The key: llama-server's long flag without its dashes, or llamactl's own name.
@@ -106,7 +106,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// Every group.
+    /// Every group, in the order of help and documents.
     pub const ALL: &'static [Group] = &[
         Group::Llamactl,
         Group::Model,
@@ -183,7 +183,7 @@ pub enum Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// The words.
+    /// The words one by one, in the order they are listed in.
     pub fn iter(self) -> impl Iterator<Item = &'a str> {
         let (these, listed): (&[&str], &[String]) = match self {
             Words::These(these) => (these, &[]),
@@ -230,7 +230,7 @@ pub enum Values<'a> {
     Switch,
     /// One of some words.
     Choice(Words<'a>),
-    /// Several values.
+    /// Several values in an order.
     List {
         /// What each is.
         of: Item<'a>,
@@ -252,7 +252,7 @@ pub enum Values<'a> {
         /// Whether it must be an object.
         object: bool,
     },
-    /// Any text.
+    /// Text of any kind, as it stands.
     Text,
     /// A text that is kept apart and never shown.
     Secret,
@@ -316,7 +316,7 @@ pub enum Told<'a> {
     Own,
 }
 
-/// No words.
+/// No words at all: for a setting that takes any value.
 pub const NO_WORDS: Words<'static> = Words::These(&[]);
 
 /// The setting of this key, alias, flag or variable: of the catalogue, else of the build.

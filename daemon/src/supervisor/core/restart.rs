@@ -9,10 +9,9 @@
 //! ```
 
 use super::machine::Moment;
+use llamactl_protocol::server::HEALTHY;
 use std::time::Duration;
 
-/// Health for so long ends a row of failures.
-pub const HEALTHY: Duration = Duration::from_secs(60);
 /// The wait before the second restart; each after it is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// No wait is longer, but for the quarter that jitter adds.

@@ -3,10 +3,11 @@
 use crate::model::{Model, Promise};
 use crate::process::Ms;
 use crate::world::{Flow, World, broken, milliseconds};
+use llamactl_protocol::server::HEALTHY;
 use llamactld::supervisor::core::driver::State;
 use llamactld::supervisor::core::limits::Limits;
 use llamactld::supervisor::core::machine::Phase;
-use llamactld::supervisor::core::restart::{Curable, Ended, HEALTHY, Mode};
+use llamactld::supervisor::core::restart::{Curable, Ended, Mode};
 
 /// The world's own account of a model's failures, kept beside the machine's.
 #[derive(Clone, Copy, Debug, Default)]

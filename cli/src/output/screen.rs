@@ -1,0 +1,104 @@
+//! What a command prints, kept and compared: a snapshot test of a screen.
+//!
+//! ```text
+//!   a function that prints an answer ─▶ at a terminal of 80 columns ─╮
+//!                                    ╰▶ in a pipe ───────────────────┴▶ cli/snapshots/NAME.snap
+//! ```
+//!
+//! The answer is a value the test made, times are in UTC and nothing is painted, so that a screen
+//! depends on nothing but the code. What a terminal mixes is kept mixed: stderr stands between the
+//! lines of stdout where a person would see it.
+
+use super::{Output, Stderr};
+use crate::exit::{Outcome, conclude};
+use std::cell::RefCell;
+use std::io::{self, BufWriter, Write};
+use std::rc::Rc;
+
+/// The columns of the terminal.
+pub(crate) const COLUMNS: usize = 80;
+
+/// The moment of every screen, in Unix milliseconds: 2026-01-31 12:00:00 UTC.
+pub(crate) const NOW_MS: i64 = 1_769_860_800_000;
+
+/// Fails unless `show` prints what the snapshot `name` says it prints.
+pub(crate) fn assert_screen(name: &str, show: impl Fn(&mut Output) -> Outcome) {
+    let terminal = at_terminal(&show);
+    let piped = in_pipe(&show);
+    let text = if terminal == piped {
+        piped
+    } else {
+        format!("== at a terminal of {COLUMNS} columns\n{terminal}\n== in a pipe\n{piped}")
+    };
+    assert_text(name, &text);
+}
+
+/// Fails unless the snapshot `name` says `text`.
+pub(crate) fn assert_text(name: &str, text: &str) {
+    let mut settings = insta::Settings::new();
+    settings.set_snapshot_path("../../snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+/// What is seen where both streams are the terminal.
+fn at_terminal(show: &impl Fn(&mut Output) -> Outcome) -> String {
+    let both = Kept::default();
+    let status = print(show, Some(COLUMNS), &both, &both);
+    both.text() + &ended(status)
+}
+
+/// What a pipe gets, and behind it what stderr got where that is none either.
+fn in_pipe(show: &impl Fn(&mut Output) -> Outcome) -> String {
+    let (stdout, stderr) = (Kept::default(), Kept::default());
+    let status = print(show, None, &stdout, &stderr);
+    let said = stderr.text();
+    let heading = if said.is_empty() || stdout.text().is_empty() { "" } else { "-- stderr\n" };
+    stdout.text() + heading + &said + &ended(status)
+}
+
+fn ended(status: u8) -> String {
+    if status == 0 { String::new() } else { format!("-- exit {status}\n") }
+}
+
+fn print(
+    show: &impl Fn(&mut Output) -> Outcome,
+    columns: Option<usize>,
+    stdout: &Kept,
+    stderr: &Kept,
+) -> u8 {
+    let terminal = columns.is_some();
+    let sink = RefCell::new(Box::new(stderr.clone()) as Box<dyn Write>);
+    let mut output = Output {
+        json: false,
+        quiet: false,
+        terminal,
+        columns,
+        colour: false,
+        stdout: BufWriter::new(Box::new(stdout.clone())),
+        stderr: Stderr { terminal, colour: false, sink },
+    };
+    let outcome = show(&mut output);
+    conclude(&mut output, outcome)
+}
+
+/// What was written, for whoever holds a clone.
+#[derive(Clone, Default)]
+struct Kept(Rc<RefCell<Vec<u8>>>);
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.borrow()).into_owned()
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,8 +1,11 @@
 //! llamactld, as a library with a thin `main`.
 //!
 //! ```text
-//!   main ─▶ daemon ─▶ rpc ─▶ supervisor ─▶ llama, logs, runtime ─▶ store
-//!                      ╰──▶ metrics
+//!   main ─▶ lifecycle ─▶ rpc, the wire
+//!               ╰──────▶ api ─▶ supervisor ─▶ arbiter, llama, logs
+//!                         │         ▼
+//!                         ├─▶ transfer, library ─▶ models ─▶ runtime ─▶ store
+//!                         ╰─▶ metrics, why
 //! ```
 //!
 //! It owns the registry, the llama-server processes, the metrics loop and the logs, and serves

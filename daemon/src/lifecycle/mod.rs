@@ -1,4 +1,14 @@
 //! One life of the daemon, from its arguments to its end or the exec of the next program.
+//!
+//! ```text
+//!   args ─▶ prepare ─▶ detach ─▶ own_log ─▶ serve ── an order ─▶ end
+//!             │ lock, program, handover      │ parts, signals     ╰▶ handover ─▶ exec
+//!             ╰ or why not, in the foreground╰ watchdog, record, notify
+//! ```
+//!
+//! What can be refused is refused in `prepare`, before the fork, the log and the first thread. Here the
+//! parts are joined; what a part does, it does in its own room, and nothing about a server is decided
+//! here.
 
 pub mod args;
 pub mod check_state;

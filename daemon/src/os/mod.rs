@@ -9,7 +9,7 @@
 //! rpc        ──> peer         the groups of the process at the other end of a socket
 //!            ──> user         names of users, numbers of groups
 //! supervisor ──> descriptors  what a child must not inherit, limits
-//! takeover   ──> signals      what survives the execution of another program
+//! lifecycle  ──> signals      what survives the execution of another program
 //! logs       ──> hole         freeing the head of a file that another process appends to
 //! ```
 //!

@@ -173,8 +173,8 @@ impl Supervisor {
             max_loading: config.max_loading.get(),
         };
         let (arbiter, deciding) = Arbiter::new(bounds);
-        let tasks = TaskTracker::new();
-        tasks.spawn(deciding);
+        // It ends with its last handle, so it is none of those that are waited for.
+        tokio::spawn(deciding);
         let context = Arc::new(Context {
             watcher,
             logs_dir: state_dir.join("logs"),
@@ -183,7 +183,7 @@ impl Supervisor {
             running: watch::Sender::new(vec![]),
             changes: watch::Sender::new(0),
             defaults: watch::Sender::default(),
-            tasks,
+            tasks: TaskTracker::new(),
             arbiter,
             lifelines: Lifelines::new(!config.keeps_servers(), lifelines),
             replace: !config.keeps_servers() && start != Start::InPlace,

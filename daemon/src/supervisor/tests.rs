@@ -247,4 +247,5 @@ async fn a_daemon_that_ends_starts_nothing_more() {
     assert_eq!(refused.kind, Kind::Stopping);
     supervisor.stop_all(&somebody()).await;
     supervisor.end().await;
+    assert!(supervisor.context.tasks.is_empty(), "something is waited for in vain");
 }

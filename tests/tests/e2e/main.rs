@@ -21,6 +21,7 @@ mod kills;
 mod library;
 mod logs;
 mod metrics;
+mod pages;
 mod pipes;
 mod queue;
 mod records;

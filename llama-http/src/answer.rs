@@ -16,8 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
+/// What hyper makes of a stream: it reads and writes while it is polled.
+type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
+
 /// The half of a connection that reads and writes; `None` once it has ended.
-struct Connection(Option<Pin<Box<http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>>>>);
+struct Connection(Option<Pin<Box<Driver>>>);
 
 impl Connection {
     /// Awaits what the other half promises, while this one is driven. It is driven here and not in

@@ -6,7 +6,7 @@
 //!            ╰─read───▶ reader of the daemon   starts, adoption
 //! ```
 //!
-//! What is generic (this folder) knows no table. A database is a [`Schema`](database::Schema), and a
+//! What is generic (this folder) knows no table. A database is a `database::Schema`, and a
 //! folder with one file per subject whose functions hand closures to it. Nothing outside this folder
 //! opens a database of ours, and nothing inside decides what is done.
 

@@ -134,10 +134,7 @@ pub(super) fn choose(
 /// How to reach a server by its recorded endpoint.
 #[must_use]
 pub(super) fn target(endpoint: &Endpoint) -> Option<Target> {
-    Target::of_endpoint(
-        endpoint.socket.as_ref().map(|socket| socket.as_path()),
-        endpoint.url.as_deref(),
-    )
+    Target::of_endpoint(endpoint.socket.as_ref().map(WirePath::as_path), endpoint.url.as_deref())
 }
 
 /// The TCP port of an endpoint.

@@ -133,6 +133,8 @@ fn a_restart_in_place_cuts_nothing_and_keeps_everything() {
     let (restarts, streams, calls) = thread::scope(|scope| {
         let streams = scope.spawn(|| keep_streaming(&socket, &over));
         let calls: Vec<_> = (0..2).map(|_| scope.spawn(|| keep_calling(&control, &over))).collect();
+        // Also when something below is not as it should be: the threads are waited for.
+        let ends = EndsOnDrop(&over);
         let restarts: Vec<_> = (0..3)
             .map(|_| {
                 let life = started_at(&home);
@@ -147,7 +149,7 @@ fn a_restart_in_place_cuts_nothing_and_keeps_everything() {
                 (began, Instant::now())
             })
             .collect();
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         let calls: Vec<_> = calls.into_iter().map(|calls| calls.join().unwrap()).collect();
         (restarts, streams.join().unwrap(), calls)
     });
@@ -175,6 +177,15 @@ fn a_restart_in_place_cuts_nothing_and_keeps_everything() {
     let _ = home.cli(["stop", "m"]).ok();
     assert!(home.llama_servers().is_empty(), "an adopted child can be stopped");
     assert!(home.cli(["daemon", "restart", "--json"]).ok().json()["started_at_ms"].is_i64());
+}
+
+/// Ends what goes on until it is over.
+struct EndsOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndsOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The device and inode of a file.

@@ -254,7 +254,7 @@ impl Registry {
         .await
     }
 
-    /// Takes a model out, with its names, settings, revisions and wish. Its runs and events stay.
+    /// Takes a model out, with its names, settings, revisions and what is desired of it. Its runs and events stay.
     ///
     /// # Errors
     /// [`StoreError::ModelNotFound`].

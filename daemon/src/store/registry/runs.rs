@@ -80,7 +80,7 @@ pub struct RunEnd {
 
 impl Registry {
     /// Writes a run that is about to be made. A refusal of the model's last start is over with it, a
-    /// wish for a new process fulfilled; of the model's earlier runs those long over are forgotten.
+    /// request for a new process fulfilled; of the model's earlier runs those long over are forgotten.
     ///
     /// # Errors
     /// What SQLite reports.

@@ -212,7 +212,7 @@ impl Supervisor {
                 if !limits::autostart(&layers.effective()) {
                     continue;
                 }
-                let desired = registry.desired(model.id).await?.map(|it| recovery::Wanted {
+                let desired = registry.desired(model.id).await?.map(|it| recovery::Desired {
                     state: it.desired.state,
                     at_ms: it.desired.at_ms,
                     restart_requested: it.restart_requested,

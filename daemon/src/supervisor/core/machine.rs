@@ -89,6 +89,8 @@ pub struct Life {
     pub streak: Streak,
     /// The daemon stops: nothing is started any more.
     pub closing: bool,
+    /// Until when the requests at work are waited for, once that has begun.
+    pub drains_until: Option<Moment>,
 }
 
 /// Where a server is in its life.
@@ -450,6 +452,13 @@ pub fn step(mut life: Life, event: Event, context: &Context) -> (Life, Vec<Effec
         }
     };
     life.phase = phase;
+    life.drains_until = match (&life.phase, &effects[..]) {
+        (Phase::Stopping { stage: StopStage::Draining, .. }, [.., Effect::Timer(wait)]) => {
+            Some(context.at.saturating_add(*wait))
+        }
+        (Phase::Stopping { stage: StopStage::Draining, .. }, _) => life.drains_until,
+        _ => None,
+    };
     if effects.contains(&Effect::BecameReady) {
         // One that was taken over has been ready for longer.
         life.streak.ready_at.get_or_insert(context.at);
@@ -735,8 +744,10 @@ fn stopping(
             end(run, Some(stage), fault, then)
         }
         Event::Shutdown => {
-            let shorter =
-                if drains { vec![Effect::Timer(drain_at_shutdown(context))] } else { vec![] };
+            // Never longer than was left of it.
+            let left = life.drains_until.map(|until| until.saturating_sub(context.at));
+            let wait = drain_at_shutdown(context).min(left.unwrap_or(Duration::MAX));
+            let shorter = if drains { vec![Effect::Timer(wait)] } else { vec![] };
             (Phase::Stopping { run, stage, then: Then::Rest }, shorter)
         }
         Event::Start(_) | Event::Restart(_) | Event::Stop => {
@@ -1062,10 +1073,10 @@ mod tests {
         }
 
         #[test]
-        fn the_last_wish_wins(history in events(), start in any::<bool>()) {
+        fn what_was_asked_for_last_wins(history in events(), start in any::<bool>()) {
             let (life, mut world) = play(&history);
-            let wish = if start { Event::Start("last".to_owned()) } else { Event::Stop };
-            let life = take(&mut world, life, wish);
+            let asked = if start { Event::Start("last".to_owned()) } else { Event::Stop };
+            let life = take(&mut world, life, asked);
             prop_assert_eq!(life.phase.wanted_run().is_some(), start);
         }
 
@@ -1225,9 +1236,13 @@ mod tests {
         ]);
         let (draining, effects) = step(ready, Event::Stop, &patient);
         assert_eq!(effects, [Effect::Timer(limits.drain)]);
-        let (life, effects) = step(draining, Event::Shutdown, &patient);
+        let (life, effects) = step(draining.clone(), Event::Shutdown, &patient);
         assert_eq!(life.phase.stage(), Some(StopStage::Draining));
         assert_eq!(effects, [Effect::Timer(LONGEST_DRAIN_AT_SHUTDOWN)]);
+        // One that is nearly over is not made longer.
+        let late = Context { at: patient.at + limits.drain - Duration::from_secs(1), ..patient };
+        let (_, effects) = step(draining, Event::Shutdown, &late);
+        assert_eq!(effects, [Effect::Timer(Duration::from_secs(1))]);
     }
 
     #[test]

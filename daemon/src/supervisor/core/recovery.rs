@@ -20,7 +20,7 @@ use llamactl_protocol::server::DesiredState;
 
 /// What is desired, as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Desired {
     /// What.
     pub state: DesiredState,
     /// When it was written.
@@ -75,7 +75,7 @@ pub enum Next {
 /// process is there for certain.
 #[must_use]
 pub fn decide(
-    wanted: Option<Wanted>,
+    wanted: Option<Desired>,
     last: Option<LastRun>,
     refused: bool,
     found: bool,
@@ -122,7 +122,7 @@ pub fn decide(
 /// Whether a model that is started at boot is to be started now: not if somebody stopped it since
 /// the boot.
 #[must_use]
-pub fn starts_by_itself(wanted: Option<Wanted>, booted_at_ms: i64) -> bool {
+pub fn starts_by_itself(wanted: Option<Desired>, booted_at_ms: i64) -> bool {
     !wanted.is_some_and(|it| it.state == DesiredState::Stopped && it.at_ms >= booted_at_ms)
 }
 
@@ -132,62 +132,62 @@ mod tests {
 
     const BOOT: i64 = 1000;
 
-    fn wish(state: DesiredState, at_ms: i64) -> Option<Wanted> {
-        Some(Wanted { state, at_ms, restart_requested: false })
+    fn desired(state: DesiredState, at_ms: i64) -> Option<Desired> {
+        Some(Desired { state, at_ms, restart_requested: false })
     }
 
     fn run(started_at_ms: i64, ended_at_ms: Option<i64>) -> LastRun {
         LastRun { started_at_ms, was_made: true, ended_at_ms, restart_at_ms: None }
     }
 
-    fn decided(wanted: Option<Wanted>, last: LastRun, found: bool) -> Recovery {
+    fn decided(wanted: Option<Desired>, last: LastRun, found: bool) -> Recovery {
         decide(wanted, Some(last), false, found, BOOT)
     }
 
     #[test]
     fn what_runs_is_taken_over_and_what_was_asked_of_it_is_done() {
-        let running = wish(DesiredState::Running, 1100);
+        let running = desired(DesiredState::Running, 1100);
         assert_eq!(decided(running, run(1101, None), true), Recovery::Adopt(Next::Keep));
-        let stopped = wish(DesiredState::Stopped, 1200);
+        let stopped = desired(DesiredState::Stopped, 1200);
         assert_eq!(decided(stopped, run(1101, None), true), Recovery::Adopt(Next::Stop));
         let renewed =
-            running.map(|wanted| Wanted { at_ms: 1200, restart_requested: true, ..wanted });
+            running.map(|wanted| Desired { at_ms: 1200, restart_requested: true, ..wanted });
         assert_eq!(decided(renewed, run(1101, None), true), Recovery::Adopt(Next::Restart));
     }
 
     #[test]
     fn what_died_unasked_is_for_the_policy_and_what_was_never_made_is_made() {
-        let running = wish(DesiredState::Running, 1100);
+        let running = desired(DesiredState::Running, 1100);
         assert_eq!(decided(running, run(1101, None), false), Recovery::Died);
         let never_made = LastRun { was_made: false, ..run(1101, None) };
         assert_eq!(decided(running, never_made, false), Recovery::Start);
         assert_eq!(
-            decided(wish(DesiredState::Stopped, 1200), run(1101, None), false),
+            decided(desired(DesiredState::Stopped, 1200), run(1101, None), false),
             Recovery::Ended
         );
     }
 
     #[test]
     fn a_restart_of_what_ended_meanwhile_is_begun_whatever_the_policy_would_say() {
-        let renewed = wish(DesiredState::Running, 1200)
-            .map(|wanted| Wanted { restart_requested: true, ..wanted });
+        let renewed = desired(DesiredState::Running, 1200)
+            .map(|wanted| Desired { restart_requested: true, ..wanted });
         assert_eq!(decided(renewed, run(1101, None), false), Recovery::Start);
         assert_eq!(decided(renewed, run(1101, Some(1300)), false), Recovery::Start);
     }
 
     #[test]
     fn of_two_things_in_one_millisecond_the_wish_is_taken_for_the_later() {
-        let running = wish(DesiredState::Running, 1200);
+        let running = desired(DesiredState::Running, 1200);
         assert_eq!(decided(running, run(1101, Some(1200)), false), Recovery::Start);
     }
 
     #[test]
     fn what_a_daemon_that_stopped_had_stopped_stays_stopped() {
-        let running = wish(DesiredState::Running, 1100);
+        let running = desired(DesiredState::Running, 1100);
         assert_eq!(decided(running, run(1101, Some(1200)), false), Recovery::Leave);
         // A start that came after the end was accepted and not begun.
         assert_eq!(
-            decided(wish(DesiredState::Running, 1300), run(1101, Some(1200)), false),
+            decided(desired(DesiredState::Running, 1300), run(1101, Some(1200)), false),
             Recovery::Start
         );
         assert_eq!(decide(running, None, false, false, BOOT), Recovery::Start);
@@ -197,20 +197,23 @@ mod tests {
     #[test]
     fn a_restart_that_was_decided_is_gone_on_with() {
         let last = LastRun { restart_at_ms: Some(1300), ..run(1101, Some(1200)) };
-        assert_eq!(decided(wish(DesiredState::Running, 1100), last, false), Recovery::Resume(1300));
-        assert_eq!(decided(wish(DesiredState::Stopped, 1250), last, false), Recovery::Leave);
+        assert_eq!(
+            decided(desired(DesiredState::Running, 1100), last, false),
+            Recovery::Resume(1300)
+        );
+        assert_eq!(decided(desired(DesiredState::Stopped, 1250), last, false), Recovery::Leave);
     }
 
     #[test]
     fn a_stop_does_not_end_a_run_that_was_begun_after_it() {
-        let stopped = wish(DesiredState::Stopped, 1100);
+        let stopped = desired(DesiredState::Stopped, 1100);
         assert_eq!(decided(stopped, run(1200, None), true), Recovery::Adopt(Next::Keep));
         assert_eq!(decided(stopped, run(1200, None), false), Recovery::Died);
     }
 
     #[test]
     fn a_start_that_was_refused_is_not_tried_again_by_itself() {
-        let running = wish(DesiredState::Running, 1300);
+        let running = desired(DesiredState::Running, 1300);
         let last = Some(run(1101, Some(1200)));
         assert_eq!(decide(running, last, true, false, BOOT), Recovery::Leave);
         assert_eq!(decide(running, None, true, false, BOOT), Recovery::Leave);
@@ -218,16 +221,16 @@ mod tests {
 
     #[test]
     fn what_was_before_the_boot_is_history() {
-        let running = wish(DesiredState::Running, 900);
+        let running = desired(DesiredState::Running, 900);
         assert_eq!(decided(running, run(901, None), false), Recovery::Ended);
         // A start that was accepted since, though the end of that run could not be written.
-        let started = wish(DesiredState::Running, 1100);
+        let started = desired(DesiredState::Running, 1100);
         assert_eq!(decided(started, run(901, None), false), Recovery::Start);
         let last = LastRun { restart_at_ms: Some(1300), ..run(901, Some(950)) };
         assert_eq!(decided(running, last, false), Recovery::Leave);
         assert_eq!(decide(running, None, false, false, BOOT), Recovery::Leave);
         assert!(starts_by_itself(running, BOOT));
-        assert!(starts_by_itself(wish(DesiredState::Stopped, 900), BOOT));
-        assert!(!starts_by_itself(wish(DesiredState::Stopped, 1100), BOOT));
+        assert!(starts_by_itself(desired(DesiredState::Stopped, 900), BOOT));
+        assert!(!starts_by_itself(desired(DesiredState::Stopped, 1100), BOOT));
     }
 }

@@ -103,14 +103,16 @@ impl ServerTask {
             let event = tokio::select! {
                 () = abandon.cancelled() => return,
                 command = self.commands.recv() => match command {
-                    Some(Command::Recover { reply }) => {
-                        if !self.begin(false).await {
-                            return;
+                    Some(command) => match self.event_of(command) {
+                        Ok(event) => event,
+                        Err(Recover(reply)) => {
+                            if !self.begin(false).await {
+                                return;
+                            }
+                            let _ = reply.send(());
+                            continue;
                         }
-                        let _ = reply.send(());
-                        continue;
-                    }
-                    Some(command) => self.event_of(command),
+                    },
                     None => return,
                 },
                 changed = self.orders.changed() => match changed {
@@ -171,10 +173,10 @@ impl ServerTask {
         true
     }
 
-    fn event_of(&mut self, command: Command) -> Event {
+    fn event_of(&mut self, command: Command) -> Result<Event, Recover> {
         failpoint::hit("command");
         let hands = &mut self.hands;
-        match command {
+        Ok(match command {
             Command::Start { overrides, by, plan, reply } => {
                 let (request, checked) = start(hands, plan, reply);
                 Event::Start { request, overrides, by, checked }
@@ -193,12 +195,13 @@ impl ServerTask {
             Command::Shutdown { by, reply } => {
                 Event::Shutdown { request: hands.expect(Replies::Begun(reply)), by }
             }
-            Command::Recover { reply } => {
-                Event::Shutdown { request: hands.expect(Replies::Begun(reply)), by: Actor::Policy }
-            }
-        }
+            Command::Recover { reply } => return Err(Recover(reply)),
+        })
     }
 }
+
+/// What is no event: the task is to begin anew, and to answer then.
+struct Recover(oneshot::Sender<()>);
 
 fn start(hands: &mut TaskHands, plan: Planned, reply: Reply<Accepted>) -> (RequestId, Checked) {
     let request = hands.expect(Replies::Accepted(reply));

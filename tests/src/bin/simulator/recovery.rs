@@ -14,7 +14,7 @@ use llamactld::arbiter::ToArbiter;
 use llamactld::supervisor::core::driver::Beginning;
 use llamactld::supervisor::core::limits::autostart;
 use llamactld::supervisor::core::machine::{Phase, Then};
-use llamactld::supervisor::core::recovery::{self, Wanted};
+use llamactld::supervisor::core::recovery::{self, Desired};
 
 impl World {
     /// A new daemon comes up. Its socket is served at once.
@@ -76,7 +76,7 @@ impl World {
         }
         for at in 0..self.models.len() {
             let model = &self.models[at];
-            let desired = model.registry.desired.as_ref().map(|row| Wanted {
+            let desired = model.registry.desired.as_ref().map(|row| Desired {
                 state: row.desired.state,
                 at_ms: row.desired.at_ms,
                 restart_requested: row.restart_requested,

@@ -156,7 +156,7 @@ impl Written {
 impl Beginning {
     fn recovery(&self) -> Recovery {
         let written = &self.written;
-        let desired = written.desired.as_ref().map(|desired| recovery::Wanted {
+        let desired = written.desired.as_ref().map(|desired| recovery::Desired {
             state: desired.state,
             at_ms: desired.at_ms,
             restart_requested: written.restart_requested,

@@ -271,11 +271,11 @@ impl Small {
     }
 }
 
-/// Goes through every state that can be reached: 2 models with 2 runs each, and 3 models with one,
-/// where one and where two may load.
+/// Goes through every state that can be reached, some 200,000: 2 models with 4 runs each, and 3 models
+/// with 2, where one and where two may load.
 #[test]
 fn in_no_order_of_messages_does_anybody_wait_for_ever_or_a_place_get_lost() {
-    for (models, runs_each, max_loading) in [(2, 2, 1), (3, 1, 1), (3, 1, 2)] {
+    for (models, runs_each, max_loading) in [(2, 4, 1), (3, 2, 1), (3, 2, 2)] {
         let ledger = ledger(None, max_loading);
         let first = Small {
             servers: vec![Server::Rests; models],

@@ -199,9 +199,10 @@ async fn a_wait_that_was_decided_goes_on_and_a_stop_ends_it() {
     let now_ms = crate::clock::now_ms();
     scene.desire(&model, DesiredState::Running, now_ms - 10).await;
     scene.run(&model, "r1").await;
-    let cause = Cause::new(CauseCode::Killed, "it was killed", now_ms + 10);
+    let ended_ms = crate::clock::now_ms();
+    let cause = Cause::new(CauseCode::Killed, "it was killed", ended_ms);
     let end = RunEnd {
-        at_ms: now_ms + 10,
+        at_ms: ended_ms,
         cause,
         failures: 2,
         restarts: 2,

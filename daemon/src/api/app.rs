@@ -20,7 +20,7 @@ pub struct App {
     /// Changing models, defaults and runtimes.
     pub models: Models,
     /// Finding models, and looking after their files.
-    pub library: Library,
+    pub model_files: Library,
     /// Starts, stops and watches the servers.
     pub supervisor: Supervisor,
     /// The metrics loop.

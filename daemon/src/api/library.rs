@@ -38,7 +38,7 @@ pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<
         add: scan.add,
         settings: checked.set,
     };
-    Ok(Scanning { begun: false, scan: app.library.scan(request, by) })
+    Ok(Scanning { begun: false, scan: app.model_files.scan(request, by) })
 }
 
 /// The directories that were named, if they can be looked through.
@@ -109,7 +109,7 @@ impl Source for Scanning {
 
 pub(super) async fn list(app: &App, _: Caller, _: LibraryList) -> Result<LibraryPlaces, Failure> {
     let directories = app.registry.remembered_dirs().await?;
-    let caches: Vec<_> = app.library.caches().to_vec();
+    let caches: Vec<_> = app.model_files.caches().to_vec();
     let there = spawn_blocking(move || {
         caches.into_iter().filter(|cache| cache.path.is_dir()).collect::<Vec<_>>()
     });
@@ -145,5 +145,5 @@ pub(super) async fn verify(
     verify: ModelVerify,
 ) -> Result<Verified, Failure> {
     let model = app.registry.model(&verify.model).await?;
-    app.library.verify(&model, caller.actor).await
+    app.model_files.verify(&model, caller.actor).await
 }

@@ -20,7 +20,7 @@ pub(super) async fn add(app: &App, caller: Caller, add: ModelAdd) -> Result<Adde
 pub(super) async fn list(app: &App, _: Caller, list: ModelList) -> Result<ModelPage, Failure> {
     let limit = page::limit(list.limit, 200);
     let (mut items, more) = page::cut(app.registry.models(list.after, limit + 1).await?, limit);
-    app.library.look_at(&mut items).await?;
+    app.model_files.look_at(&mut items).await?;
     let next = items.last().filter(|_| more).map(|model: &Model| model.name.clone());
     Ok(ModelPage { items: items.into_iter().map(shown).collect(), next })
 }
@@ -29,7 +29,7 @@ pub(super) async fn show(app: &App, _: Caller, show: ModelShow) -> Result<ModelD
     let group = show.group.as_deref().map(Group::find).transpose()?;
     // Read at one moment: no revision is shown with the settings of another.
     let ModelLayers { mut record, defaults, .. } = app.registry.model_layers(&show.model).await?;
-    app.library.look_at(std::slice::from_mut(&mut record.model)).await?;
+    app.model_files.look_at(std::slice::from_mut(&mut record.model)).await?;
     let mut server = app.supervisor.server(&record.model).await?;
     running::complete(app, std::slice::from_mut(&mut server)).await;
     let resolved = if show.resolved || group.is_some() {

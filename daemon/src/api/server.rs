@@ -87,9 +87,9 @@ pub(super) async fn restart(
 /// loaded, llama-server will say.
 async fn read_anew(app: &App, model: &Model, by: Actor) -> Result<(), Failure> {
     let mut looked_at = [model.clone()];
-    app.library.look_at(&mut looked_at).await?;
+    app.model_files.look_at(&mut looked_at).await?;
     if looked_at[0].file_state == Some(FileState::Changed) {
-        app.library.verify(model, by).await?;
+        app.model_files.verify(model, by).await?;
     }
     Ok(())
 }

@@ -117,7 +117,7 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     let app = App {
         registry: registry.for_the_wire(),
         models: Models::new(registry.for_the_wire()),
-        library: library.clone(),
+        model_files: library.clone(),
         supervisor: supervisor.clone(),
         metrics,
         counters: Arc::clone(&counters),

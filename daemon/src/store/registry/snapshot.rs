@@ -105,29 +105,4 @@ impl Registry {
         })
         .await
     }
-
-    /// What is written of the servers of models by name behind `after`, at most `limit`.
-    ///
-    /// # Errors
-    /// What SQLite reports.
-    pub async fn stored_servers(
-        &self,
-        after: Option<String>,
-        limit: u32,
-    ) -> Result<Vec<StoredServer>> {
-        self.read(move |connection| {
-            let models = models::page(connection, after.as_deref().unwrap_or_default(), limit)?;
-            let defaults = defaults::get(connection)?.settings;
-            let server = |model: Model| {
-                Ok(StoredServer {
-                    desired: desired::get(connection, model.id)?,
-                    last_run: runs::last(connection, model.id)?,
-                    defaults: defaults.clone(),
-                    model,
-                })
-            };
-            models.into_iter().map(server).collect()
-        })
-        .await
-    }
 }

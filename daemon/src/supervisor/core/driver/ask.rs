@@ -44,7 +44,7 @@ impl Turn<'_> {
         }
         // The process that is there is not what is desired, though a daemon after us finds it. Where
         // there is none, the one to come is.
-        let restart_requested = phase_has_run(phase) && (anew || ends(phase));
+        let restart_requested = phase.run().is_some() && (anew || ends(phase));
         self.desire(DesiredState::Running, by.clone(), restart_requested);
         let by_before = std::mem::replace(&mut self.state.by, by);
         let next = self.context.next_run.clone();
@@ -177,10 +177,6 @@ impl Turn<'_> {
         Failure::new(Kind::ModelRunning, format!("the server of {name} is {state}"))
             .hint(Hint::run("stop it first", ["llamactl", "stop", name]))
     }
-}
-
-fn phase_has_run(phase: &Phase) -> bool {
-    phase.run().is_some()
 }
 
 /// Whether the process that is there is ending, or has ended.

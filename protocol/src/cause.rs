@@ -113,6 +113,7 @@ words! {
     WakeFailed "wake_failed" "The model could not be loaded again after it had slept",
     FileNotFound "file_not_found" "A file of the model is not there",
     FileUnreadable "file_unreadable" "A file of the model may not be read",
+    NotAFile "not_a_file" "Something else lies where a file of the model belongs",
     InvalidValue "invalid_value" "A setting has a value that cannot be",
     OptionRefused "option_refused" "A setting cannot be set by hand",
     UnknownOption "unknown_option" "The build has no such setting",

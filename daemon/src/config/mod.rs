@@ -12,14 +12,14 @@
 
 pub use llamactl_protocol::daemon::Config;
 
+use crate::os::file;
 use llamactl_protocol::daemon::ConfigReport;
 use llamactl_protocol::options::nearest;
 use llamactl_protocol::place::{CONFIG_VARIABLE, SYSTEM_CONFIG};
 use llamactl_protocol::{Failure, Kind, WirePath};
 use serde::Deserialize as _;
 use serde_json::json;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue, Deserializer};
@@ -81,17 +81,7 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    // A pipe in its place must not hold the start up.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a plain file"));
-    }
-    let mut text = String::new();
-    if file.take(MAX_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_BYTES {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(text)
+    String::from_utf8(file::read(path, MAX_BYTES)?).map_err(io::Error::other)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
@@ -230,6 +220,6 @@ mod tests {
         let absent = load(Some(&dir.path().join("none.toml")), false).unwrap_err();
         assert!(absent.message.contains("it is not there"), "{absent}");
         let directory = load(Some(dir.path()), false).unwrap_err();
-        assert!(directory.message.contains("not a plain file"), "{directory}");
+        assert!(directory.message.contains("not a file"), "{directory}");
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::lookalike::Lookalike;
+use crate::os::file::OpenError;
 
 /// Why a path is not a usable GGUF file: the path and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +171,15 @@ impl From<io::Error> for Problem {
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::PermissionDenied => Self::PermissionDenied,
             _ => Self::Unreadable(error),
+        }
+    }
+}
+
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NotAFile(what) => Self::NotAFile { what },
+            OpenError::Io(error) => error.into(),
         }
     }
 }

@@ -1,20 +1,16 @@
 //! From a path to [`Facts`]: the only file of this module that opens anything.
-//!
-//! A path may name anything at all: a FIFO nobody writes to, a device, a directory. It is looked at before it is opened,
-//! opened without waiting, and looked at again.
 
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::error::{GgufError, Problem};
 use super::facts::{Assembly, Facts, Part};
 use super::header::{self, Header};
 use super::projector;
 use super::split;
+use crate::os::file;
 
 /// The largest split models have some two hundred parts.
 const MAX_PARTS: u64 = 1024;
@@ -105,7 +101,7 @@ fn check_place(header: &Header, number: u64, count: u64) -> Result<(), Problem> 
 
 fn read_part(path: &Path, budget_bytes: &mut u64) -> Result<(Header, Part), GgufError> {
     let mut read = || {
-        let (file, metadata) = open(path)?;
+        let (file, metadata) = file::open(path)?;
         let bytes = metadata.len();
         let header = header::read_header_within(file, bytes, budget_bytes)?;
         let part = Part {
@@ -123,40 +119,6 @@ fn read_part(path: &Path, budget_bytes: &mut u64) -> Result<(Header, Part), Gguf
 /// When a file's contents were changed last, in nanoseconds since the Unix epoch.
 fn modified_ns(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
-}
-
-/// Opens a regular file and tells which it is.
-fn open(path: &Path) -> Result<(File, Metadata), Problem> {
-    // Opening some devices has effects, and opening a socket fails without saying what it is.
-    check_regular(&fs::metadata(path)?)?;
-    // The path may have come to name something else since: never wait, never become our terminal.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    let metadata = file.metadata()?;
-    check_regular(&metadata)?;
-    Ok((file, metadata))
-}
-
-fn check_regular(metadata: &Metadata) -> Result<(), Problem> {
-    let file_type = metadata.file_type();
-    if file_type.is_file() {
-        return Ok(());
-    }
-    Err(Problem::NotAFile { what: describe(file_type) })
-}
-
-fn describe(file_type: FileType) -> &'static str {
-    if file_type.is_dir() {
-        "a directory"
-    } else if file_type.is_fifo() {
-        "a named pipe"
-    } else if file_type.is_socket() {
-        "a socket"
-    } else if file_type.is_char_device() || file_type.is_block_device() {
-        "a device"
-    } else {
-        "something else"
-    }
 }
 
 /// A projector in the directory of `model`. A directory we may enter but not list has none.

@@ -13,8 +13,8 @@ use super::group::{self, Site};
 use super::naming::Naming;
 use super::pair;
 use super::sink::{Sink, Stopped};
-use super::small;
 use super::walk::{self, Listing};
+use crate::os::file;
 use llamactl_protocol::library::ScanSource;
 use std::collections::HashSet;
 use std::fs;
@@ -91,7 +91,7 @@ pub(super) fn repository(directory: &Path, sink: &mut Sink) -> Result<(), Stoppe
 /// The snapshots: the one last asked for first, then the others, the newest first.
 fn snapshots(repository: &Path, sink: &mut Sink) -> Result<Vec<PathBuf>, Stopped> {
     let directory = repository.join("snapshots");
-    let main = small::read(&repository.join("refs/main"), MAX_REVISION_BYTES).ok();
+    let main = file::read(&repository.join("refs/main"), MAX_REVISION_BYTES).ok();
     let main = main.and_then(|text| String::from_utf8(text).ok());
     let main = main.as_deref().map(str::trim);
     let entries = match fs::read_dir(&directory) {

@@ -25,7 +25,6 @@ mod pair;
 pub mod places;
 mod scan;
 mod sink;
-mod small;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@
 use super::group;
 use super::naming::Naming;
 use super::sink::{Candidate, Sink, Stopped};
-use super::small;
+use crate::os::file;
 use llamactl_protocol::library::ScanSource;
 use serde::Deserialize;
 use std::fs;
@@ -89,12 +89,12 @@ fn entries(directory: &Path, sink: &mut Sink) -> Result<Vec<(PathBuf, String, bo
 
 /// Hands on the model of a manifest.
 fn manifest(root: &Path, path: &Path, names: &[String], sink: &mut Sink) -> Result<(), Stopped> {
-    let manifest: Manifest = match small::read(path, MAX_MANIFEST_BYTES) {
+    let manifest: Manifest = match file::read(path, MAX_MANIFEST_BYTES) {
         Ok(bytes) => match serde_json::from_slice(&bytes) {
             Ok(manifest) => manifest,
             Err(_) => return sink.skip(path, "ollama_manifest", "not a manifest of Ollama"),
         },
-        Err(error) => return sink.failed(path, &error),
+        Err(error) => return sink.failed(path, &error.into()),
     };
     let layer = |kind: &str| {
         let media_type = format!("application/vnd.ollama.image.{kind}");

@@ -2,10 +2,10 @@
 
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::command_line::{self, Word};
-use llamactl_protocol::options::{Build, Item, Settings, Values, find, rules};
+use llamactl_protocol::options::{Build, Settings, find, rules};
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use serde_json::json;
+use std::path::Path;
 
 /// A change whose keys and values are the catalogue's.
 #[derive(Clone, Debug, Default)]
@@ -64,9 +64,10 @@ pub(super) fn check(change: &SettingsChange, build: Option<&Build>) -> Result<Ch
         }
     }
     for key in &change.unset {
-        // What no build knows any more can still be taken back.
+        // What no build knows any more, or is refused by now, can still be taken back.
         let key = find(key, build).map(|setting| setting.key.to_owned()).or_else(|failure| {
-            if failure.kind == Kind::UnknownOption { Ok(key.clone()) } else { Err(failure) }
+            let was_taken = matches!(failure.kind, Kind::UnknownOption | Kind::OptionRefused);
+            if was_taken { Ok(key.clone()) } else { Err(failure) }
         })?;
         if key == "path" {
             return Err(Failure::new(
@@ -99,49 +100,10 @@ fn not_a_setting() -> Failure {
     Failure::new(Kind::UnknownOption, "this argument is no setting")
 }
 
-/// Notes on files and directories that settings name and that are not there. Blocks.
-#[must_use]
-pub fn check_files(settings: &Settings) -> Vec<String> {
-    let mut notes = Vec::new();
-    for (key, value) in settings {
-        let Ok(setting) = find(key, None) else { continue };
-        for path in paths_in(&setting.values, value) {
-            let what = match path.metadata() {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist",
-                Err(_) => "cannot be looked at",
-                Ok(facts) => match setting.values {
-                    Values::Directory if !facts.is_dir() => "is no directory",
-                    Values::Directory => continue,
-                    _ if facts.is_dir() => "is a directory",
-                    _ => continue,
-                },
-            };
-            notes.push(format!("{key}: {} {what}; a start would fail", path.display()));
-        }
-    }
-    notes
-}
-
-fn paths_in(values: &Values<'_>, value: &Value) -> Vec<PathBuf> {
-    let one = |value: &Value| serde_json::from_value::<WirePath>(value.clone()).ok();
-    match (values, value) {
-        (Values::File | Values::Directory, value) => {
-            one(value).map(|path| path.0).into_iter().collect()
-        }
-        (Values::List { of: Item::File, .. }, Value::Array(items)) => {
-            items.iter().filter_map(|item| Some(one(item)?.0)).collect()
-        }
-        (Values::List { of: Item::ScaledFile, .. }, Value::Array(items)) => {
-            let texts = items.iter().filter_map(Value::as_str);
-            texts.filter_map(|text| Some(PathBuf::from(text.rsplit_once(':')?.0))).collect()
-        }
-        _ => vec![],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn change(set: Value, unset: &[&str], arguments: &[&str]) -> SettingsChange {
         SettingsChange {

@@ -1,12 +1,16 @@
 //! Secrets on their way into the registry, and out of it.
 
 use super::Models;
+use crate::os::file;
 use crate::store::registry::{Registry, Secrets};
 use llamactl_protocol::options::rules::API_KEY;
 use llamactl_protocol::options::{Settings, secret};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+/// The longest file of keys, in bytes.
+const MAX_KEYS_BYTES: u64 = 1 << 20;
 
 /// The files of secrets that a change makes: they stay when the change is stored, and go when it is
 /// not.
@@ -162,7 +166,10 @@ pub fn key_of(secrets: &Secrets, settings: &Settings) -> Result<Option<String>, 
         return secrets.read(id).map(|text| first(&text));
     }
     let Some(path) = settings.get("api-key-file").and_then(Value::as_str) else { return Ok(None) };
-    std::fs::read_to_string(path).map(|text| first(&text)).map_err(|error| {
-        Failure::new(Kind::FileUnreadable, format!("api-key-file {path} cannot be read: {error}"))
-    })
+    match file::read(path.as_ref(), MAX_KEYS_BYTES) {
+        Ok(bytes) => Ok(first(&String::from_utf8_lossy(&bytes))),
+        Err(error) => {
+            Err(Failure::new(Kind::FileUnreadable, format!("api-key-file {path} {error}")))
+        }
+    }
 }

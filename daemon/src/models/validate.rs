@@ -1,11 +1,12 @@
 //! A change of settings against everything it must agree with.
 
-use super::change::{Checked, check, check_files};
+use super::change::{Checked, check};
+use super::files::check_files;
 use super::{Layers, Models, RUNTIME, accepted, build_of};
-use llamactl_protocol::Failure;
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::rules::EXTRA_ARGS;
 use llamactl_protocol::options::{Setting, Settings, find, rules};
+use llamactl_protocol::{Failure, Kind};
 use serde_json::Value;
 
 impl Models {
@@ -52,8 +53,10 @@ impl Models {
             }
         }
         let files = checked.set.clone();
-        let missing = tokio::task::spawn_blocking(move || check_files(&files)).await;
-        checked.notes.extend(missing.unwrap_or_default());
+        let missing = tokio::task::spawn_blocking(move || check_files(&files, build.as_ref()));
+        let missing =
+            missing.await.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
+        checked.notes.extend(missing?);
         checked.notes.extend(note.filter(|_| !checked.set.is_empty()));
         Ok(checked)
     }

@@ -8,6 +8,7 @@
 //! llama      ──> listener     which process listens on a port
 //! rpc        ──> peer         the groups of the process at the other end of a socket
 //!            ──> user         names of users, numbers of groups
+//! gguf, transfer, models ──> file   what others named, opened as a file or not at all
 //! supervisor ──> descriptors  what a child must not inherit, limits
 //! lifecycle  ──> signals      what survives the execution of another program
 //! logs       ──> hole         freeing the head of a file that another process appends to
@@ -18,6 +19,7 @@
 
 pub mod cgroup;
 pub mod descriptors;
+pub mod file;
 pub mod hole;
 pub mod listener;
 pub mod peer;

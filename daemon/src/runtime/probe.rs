@@ -4,12 +4,12 @@ use super::devices::devices_in;
 use super::find::library_path;
 use super::help::options_in;
 use super::inspect::Found;
+use crate::os::file;
 use crate::os::process::{Signal, signal_group};
 use crate::store::registry::NewRuntime;
 use llamactl_protocol::environment::DEVICE_VARIABLES;
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use memchr::memmem;
-use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -153,7 +153,7 @@ fn reports_progress(path: &Path) -> bool {
 /// Whether a file holds some bytes. Reads it piece by piece: a build with GPU code in it can be
 /// hundreds of megabytes.
 fn holds(path: &Path, wanted: &[u8]) -> std::io::Result<bool> {
-    let mut file = File::open(path)?;
+    let (mut file, _) = file::open(path)?;
     let mut piece = vec![0; 1 << 20];
     let mut kept = 0;
     loop {

@@ -311,6 +311,7 @@ impl Supervisor {
     async fn plan(&self, model: &Model, overrides: &Settings) -> Planned {
         let planned = async {
             let plan = self.context.plan(model, overrides.clone()).await?;
+            self.context.check_files(model, &plan).await?;
             self.context.key_of(plan.layers.effective()).await?;
             Ok(Box::new(plan))
         };

@@ -8,10 +8,11 @@ use super::{Context, endpoint};
 use crate::clock::now_ms;
 use crate::llama::{ApiKey, Client, Target};
 use crate::models::{self, Layers};
+use crate::runtime;
 use crate::store::registry::{RunRecord, RuntimeRecord};
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::model::Model;
-use llamactl_protocol::options::{Settings, layers};
+use llamactl_protocol::options::{Settings, find, layers};
 use llamactl_protocol::server::Endpoint;
 use llamactl_protocol::{Failure, Hint, Kind};
 use std::collections::{BTreeSet, HashMap};
@@ -118,6 +119,25 @@ impl Context {
             endpoint::choose(&listen, &self.servers_dir, model.id, last.as_ref(), held, &taken)?;
         let line = command_line::build(model, &settings, &runtime, &target);
         Ok(Plan { runtime, line, endpoint, target, layers, revision: model.revision })
+    }
+
+    /// Whether what a start hands to llama-server is still what it may be given: the build, and the
+    /// files. A plan may be older than what lies there now.
+    ///
+    /// # Errors
+    /// What is not, and why.
+    pub(super) async fn check_files(&self, model: &Model, plan: &Plan) -> Result<(), Failure> {
+        let (model, settings) = (model.clone(), plan.layers.effective());
+        let executable = plan.runtime.found.path.clone();
+        // Which options take a file the build must say only where the catalogue cannot.
+        let is_known = |key: &String| find(key, None).is_ok();
+        let build = (!settings.keys().all(is_known)).then(|| plan.runtime.build());
+        let check = move || {
+            runtime::inspect(executable.as_path())?;
+            models::check_before_start(&model, &settings, build.as_ref())
+        };
+        let checked = tokio::task::spawn_blocking(check).await;
+        checked.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?
     }
 
     /// The key that a server with these settings asks its clients for.

@@ -1,6 +1,7 @@
 //! Checking what is requested for as `model set` does: by the catalogue, by the build the model runs
 //! on, and all together with the defaults below.
 
+use super::import::blocking;
 use super::locate::Locator;
 use super::omissions::Omissions;
 use super::position::placed;
@@ -159,14 +160,26 @@ pub(super) async fn validate(
             Err(failure) => refuse(name, Some(given), failure, left_out)?,
         }
     }
-    // What only makes sense together. Each round leaves out one setting, so it ends.
-    loop {
+    // What only makes sense together, and files that are none. Each round leaves out one setting, so
+    // it ends.
+    let (set, missing) = loop {
         let layers = Layers {
             defaults: if owner.is_defaults { Settings::new() } else { defaults.clone() },
             model: validated.after.clone(),
             run: Settings::new(),
         };
-        let Err(failure) = layers.check() else { break };
+        let set: Settings = keys
+            .keys()
+            .filter_map(|key| Some((key.clone(), validated.after.get(key)?.clone())))
+            .collect();
+        let named = set.clone();
+        let failure = match layers.check() {
+            Ok(()) => match blocking(move || models::check_files(&named, None)).await? {
+                Ok(missing) => break (set, missing),
+                Err(failure) => failure,
+            },
+            Err(failure) => failure,
+        };
         let key = together(&failure, &keys).or_else(|| keys.keys().next_back().cloned());
         let name = key.as_ref().and_then(|key| keys.get(key)).copied();
         refuse(
@@ -181,11 +194,7 @@ pub(super) async fn validate(
             Some(value) => validated.after.insert(key, value.clone()),
             None => validated.after.remove(&key),
         };
-    }
-    let set: Settings = keys
-        .keys()
-        .filter_map(|key| Some((key.clone(), validated.after.get(key)?.clone())))
-        .collect();
+    };
     if let Some(build) = build.as_ref().filter(|_| set.contains_key(models::RUNTIME)) {
         // On another build, what was set before must be right too.
         let all = layers::over(defaults, &validated.after);
@@ -195,8 +204,7 @@ pub(super) async fn validate(
     }
     validated.notes.extend(rules::notes(&set));
     validated.notes.extend(note.filter(|_| !set.is_empty()));
-    let missing = tokio::task::spawn_blocking(move || models::check_files(&set)).await;
-    validated.notes.extend(missing.unwrap_or_default());
+    validated.notes.extend(missing);
     Ok(validated)
 }
 

@@ -98,7 +98,7 @@ fn label_of(import: &ModelImport) -> String {
     label.chars().filter(|it| !it.is_control()).take(200).collect()
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -1,5 +1,6 @@
 //! Reading what is to be imported, bounded.
 
+use crate::os::file::{self, OpenError};
 use llamactl_protocol::{Failure, Kind};
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -23,14 +24,16 @@ pub(super) fn io_failure(path: &Path, error: &io::Error) -> Failure {
     Failure::new(kind, format!("{} {why}", path.display()))
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
-    // Opening a pipe would wait for a writer.
-    let facts = path.metadata().map_err(|error| io_failure(path, &error))?;
-    if !facts.is_file() {
-        let message = format!("{} is not a file", path.display());
-        return Err(Failure::new(Kind::NotAFile, message));
+/// Opens a file to read it. Blocks.
+pub(super) fn open(path: &Path) -> Result<File, Failure> {
+    match file::open(path) {
+        Ok((file, _)) => Ok(file),
+        Err(OpenError::Io(error)) => Err(io_failure(path, &error)),
+        Err(OpenError::NotAFile(what)) => {
+            let message = format!("{} is {what}, not a file", path.display());
+            Err(Failure::new(Kind::NotAFile, message))
+        }
     }
-    File::open(path).map_err(|error| io_failure(path, &error))
 }
 
 /// The first bytes of a file. Blocks.

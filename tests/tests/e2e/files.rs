@@ -40,6 +40,60 @@ fn what_is_no_file_is_refused_at_once() {
 }
 
 #[test]
+fn a_setting_names_no_pipe_and_no_device() {
+    let (home, _daemon) = Home::with_tiny();
+    let fifo = home.path().join("pipe");
+    mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+    let fifo = fifo.to_str().unwrap();
+    for key in [
+        "mmproj",
+        "lora",
+        "control-vector",
+        "spec-draft-model",
+        "grammar-file",
+        "json-schema-file",
+        "chat-template-file",
+        "api-key-file",
+        "lookup-cache-static",
+        "lookup-cache-dynamic",
+    ] {
+        for path in [fifo, "/dev/zero"] {
+            let setting = format!("{key}={path}");
+            let failure = home.cli(["--json", "model", "set", "tiny", &setting]).code(5).failure();
+            assert_eq!(failure["kind"], "not_a_file", "{failure}");
+            assert!(failure["message"].as_str().unwrap().contains(path), "{failure}");
+        }
+    }
+    let mmproj = format!("mmproj={fifo}");
+    let scaled = format!("lora-scaled={fifo}:0.5");
+    for refused in [
+        &["model", "set", "tiny", &scaled][..],
+        &["model", "set", "tiny", "--", "--mmproj", fifo],
+        &["defaults", "set", &mmproj],
+        &["start", "tiny", "--set", &mmproj],
+        &["model", "add", home.model(TestModel::Split).to_str().unwrap(), &mmproj],
+    ] {
+        let failure = home.llamactl(["--json"]).args(refused).run().code(5).failure();
+        assert_eq!(failure["kind"], "not_a_file", "{refused:?}: {failure}");
+    }
+    assert_eq!(home.call("model.show", json!({ "model": "tiny" }))["settings"], json!({}));
+    assert!(home.llama_servers().is_empty());
+
+    let model = home.model(TestModel::Split);
+    let document =
+        format!("[models.other]\npath = {model:?}\nsettings = {{ mmproj = {fifo:?} }}\n");
+    let import = |text: &str| json!({ "source": { "text": text }, "directory": home.path() });
+    let refused = home.connect().try_call("model.import", import(&document)).unwrap_err();
+    assert_eq!(refused.kind, "not_a_file", "{refused:?}");
+    assert!(refused.message.contains("other"), "{refused:?}");
+    let line = format!("llama-server -m {} --mmproj {fifo} -c 512", model.display());
+    let taken = home.call("model.import", import(&line));
+    assert!(taken["left_out"].to_string().contains("a named pipe, not a file"), "{taken}");
+    let split = home.call("model.show", json!({ "model": "split" }));
+    assert_eq!(split["settings"], json!({ "ctx-size": 512 }), "{split}");
+}
+
+#[test]
 fn what_is_not_gguf_says_what_it_looks_like() {
     let home = Home::new();
     let _daemon = home.daemon();

@@ -18,6 +18,7 @@ mod histories;
 mod hostile;
 mod instance;
 mod kills;
+mod libraries;
 mod library;
 mod logs;
 mod metrics;

@@ -2,6 +2,7 @@
 //! its cause is kept and told, and an event says so. The exit status is the one of what is wrong.
 
 use llamactl_tests::{Build, Home, artifacts};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -103,6 +104,58 @@ fn a_build_that_was_named_and_is_gone() {
         || fs::rename(build.path(), &away).unwrap(),
         || fs::rename(&away, build.path()).unwrap(),
     );
+}
+
+#[test]
+fn a_model_file_that_a_pipe_took_the_place_of() {
+    let home = Home::with_fake_llama_server();
+    let file = home.path().join("models/m.gguf");
+    let away = home.path().join("away.gguf");
+    Refusal { status: 5, says: "m.gguf is a named pipe, not a file" }.holds(
+        &home,
+        &[],
+        || {
+            fs::rename(&file, &away).unwrap();
+            mkfifoat(CWD, &file, Mode::RUSR).unwrap();
+        },
+        || fs::rename(&away, &file).unwrap(),
+    );
+}
+
+#[test]
+fn a_file_of_a_setting_that_a_pipe_took_the_place_of() {
+    let home = Home::with_fake_llama_server();
+    let file = home.path().join("projector");
+    fs::write(&file, "").unwrap();
+    let setting = format!("mmproj={}", file.display());
+    Refusal { status: 5, says: "projector: it is a named pipe, not a file" }.holds(
+        &home,
+        &[setting.as_str()],
+        || {
+            fs::remove_file(&file).unwrap();
+            mkfifoat(CWD, &file, Mode::RUSR).unwrap();
+        },
+        || {
+            fs::remove_file(&file).unwrap();
+            fs::write(&file, "").unwrap();
+        },
+    );
+}
+
+/// Nobody asks for the start that follows a crash.
+#[test]
+fn a_restart_gives_llama_server_no_pipe() {
+    let home = Home::with_fake_llama_server();
+    let _daemon = home.daemon();
+    let file = home.fake_model("m", &json!({}));
+    home.cli(["start", "m"]).ok();
+    let mut states = home.follow("server.follow", json!({ "model": "m" }));
+    fs::rename(&file, home.path().join("away.gguf")).unwrap();
+    mkfifoat(CWD, &file, Mode::RUSR).unwrap();
+    home.llama_servers()[0].signal(rustix::process::Signal::KILL);
+    let failed = states.until_state("failed");
+    assert_eq!(failed["cause"]["code"], "not_a_file", "{failed}");
+    assert!(home.llama_servers().is_empty());
 }
 
 #[test]

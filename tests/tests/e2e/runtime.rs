@@ -394,6 +394,7 @@ fn what_is_no_llama_server_or_could_be_replaced_by_others_is_refused() {
     let build = StandIn::new(&home, "b1", "1", &[]);
     let refused =
         |status: i32| home.cli(["--json", "runtime", "add", build.path()]).code(status).failure();
+    std::os::unix::fs::chown(&build.path, None, Some(llamactl_tests::user::NOBODY)).unwrap();
     mode(&build.path, 0o775);
     let failure = refused(5);
     assert_eq!(failure["kind"], "runtime_refused");

@@ -42,6 +42,7 @@ impl Context {
             Some(plan) => plan,
             None => Box::new(self.plan(&model, overrides).await.map_err(by_failure)?),
         };
+        self.check_files(&model, &plan).await.map_err(by_failure)?;
         let log = self.log_of(run).map_err(|error| process::not_made(&error))?;
         plan.clear_way().await?;
         let key = self.key_of(plan.layers.effective()).await.map_err(by_failure)?;

@@ -1,7 +1,8 @@
 //! The old dashboard's database, read without trusting it: never written, nothing created beside
 //! it, real tables only, everything bounded. The one place outside the store that knows SQLite.
 
-use crate::transfer::source::io_failure;
+use crate::os::file;
+use crate::transfer::source;
 use llamactl_protocol::{Failure, Kind};
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
@@ -9,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -112,8 +114,11 @@ fn copied(path: &Path, log: &Path) -> Result<Copy, String> {
     // While the dashboard runs, its files change under the copy's hands.
     for _ in 0..3 {
         let before = (facts(path), facts(log));
-        let copied =
-            fs::copy(path, &copy.file).and_then(|_| fs::copy(log, with_suffix(&copy.file, "-wal")));
+        let copy_one = |from: &Path, to: &Path| -> io::Result<u64> {
+            io::copy(&mut file::open(from)?.0.take(MAX_COPY_BYTES), &mut fs::File::create(to)?)
+        };
+        let copied = copy_one(path, &copy.file)
+            .and_then(|_| copy_one(log, &with_suffix(&copy.file, "-wal")));
         copied.map_err(|error| error.to_string())?;
         if before == (facts(path), facts(log)) {
             return Ok(copy);
@@ -139,7 +144,7 @@ fn open(path: &Path, immutable: bool) -> Result<Connection, Failure> {
         OpenFlags::SQLITE_OPEN_READ_WRITE
     };
     let flags = access | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    fs::File::open(path).map_err(|error| io_failure(path, &error))?;
+    source::open(path)?;
     let prepared = || -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_with_flags(&uri, flags)?;
         let pragmas =

@@ -1,0 +1,128 @@
+//! The files that a model and its settings name: there, and files.
+//!
+//! llama-server opens what it is given as it is: a pipe that nobody writes to holds it for ever, and so
+//! it is never given one. What is only missing may come yet, and llama-server says so by itself.
+
+use crate::os::file::no_file;
+use llamactl_protocol::model::Model;
+use llamactl_protocol::options::{Build, Item, Settings, Values, find, rules};
+use llamactl_protocol::{Failure, Kind, WirePath};
+use serde_json::{Value, json};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// Notes on files and directories that settings name and that are not there. Blocks.
+///
+/// # Errors
+/// [`Kind::NotAFile`] for something else where a file belongs, [`Kind::InvalidValue`] where a
+/// directory does; the details name the setting.
+pub fn check_files(settings: &Settings, build: Option<&Build>) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    for (key, value) in rules::with_extra(settings) {
+        let Ok(setting) = find(&key, build) else { continue };
+        let is_directory = matches!(setting.values, Values::Directory);
+        for path in paths_in(&setting.values, &value) {
+            let shown = path.display();
+            let refuse = |kind: Kind, problem: String| {
+                Err(Failure::new(kind, format!("{key} cannot be {shown}: it is {problem}"))
+                    .hint(format!("give another, or none: {key} is {}", setting.allowed()))
+                    .details(json!({ "key": key, "keys": [key] })))
+            };
+            let missing = match fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist",
+                Err(_) => "cannot be looked at",
+                Ok(facts) => match no_file(&facts) {
+                    Some("a directory") if is_directory => continue,
+                    what if is_directory => {
+                        let what = what.unwrap_or("a file");
+                        return refuse(Kind::InvalidValue, format!("{what}, not a directory"));
+                    }
+                    Some(what) => return refuse(Kind::NotAFile, format!("{what}, not a file")),
+                    None => continue,
+                },
+            };
+            notes.push(format!("{key}: {shown} {missing}; a start would fail"));
+        }
+    }
+    Ok(notes)
+}
+
+/// Refuses to hand anything but files to a llama-server that is about to be started: what is there may
+/// be another thing than when it was set. Blocks.
+///
+/// # Errors
+/// As [`check_files`].
+pub fn check_before_start(
+    model: &Model,
+    settings: &Settings,
+    build: Option<&Build>,
+) -> Result<(), Failure> {
+    for path in std::iter::once(&model.path).chain(&model.file.parts) {
+        let what = fs::metadata(path.as_path()).ok().as_ref().and_then(no_file);
+        if let Some(what) = what {
+            return Err(Failure::new(Kind::NotAFile, format!("{path} is {what}, not a file"))
+                .hint("put the model's file back, or remove the model"));
+        }
+    }
+    check_files(settings, build).map(drop)
+}
+
+fn paths_in(values: &Values<'_>, value: &Value) -> Vec<PathBuf> {
+    let one = |value: &Value| serde_json::from_value::<WirePath>(value.clone()).ok();
+    match (values, value) {
+        (Values::File | Values::Directory, value) => {
+            one(value).map(|path| path.0).into_iter().collect()
+        }
+        (Values::List { of: Item::File, .. }, Value::Array(items)) => {
+            items.iter().filter_map(|item| Some(one(item)?.0)).collect()
+        }
+        (Values::List { of: Item::ScaledFile, .. }, Value::Array(items)) => {
+            let texts = items.iter().filter_map(Value::as_str);
+            texts.filter_map(|text| Some(PathBuf::from(text.rsplit_once(':')?.0))).collect()
+        }
+        _ => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    #[test]
+    fn what_is_missing_is_noted_and_what_is_no_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, pipe) = (dir.path().join("file"), dir.path().join("pipe"));
+        fs::write(&file, "").unwrap();
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let checked = |key: &str, value: Value| {
+            let settings = Settings::from([(key.to_owned(), value)]);
+            check_files(&settings, None).map_err(|failure| (failure.kind, failure.message))
+        };
+        assert_eq!(checked("mmproj", json!(file)), Ok(vec![]));
+        let missing = dir.path().join("x");
+        assert!(checked("mmproj", json!(missing)).unwrap()[0].ends_with("a start would fail"));
+        for (key, value) in [
+            ("mmproj", json!(pipe)),
+            ("lora", json!([file, pipe])),
+            ("lora-scaled", json!([format!("{}:0.5", pipe.display())])),
+            ("control-vector", json!([pipe])),
+            ("spec-draft-model", json!(pipe)),
+            ("chat-template-file", json!("/dev/zero")),
+            ("grammar-file", json!(dir.path())),
+            ("json-schema-file", json!(pipe)),
+            ("api-key-file", json!(pipe)),
+            ("lookup-cache-dynamic", json!(pipe)),
+            ("extra-args", json!(["--mmproj", pipe])),
+        ] {
+            let (kind, message) = checked(key, value).unwrap_err();
+            assert_eq!(kind, Kind::NotAFile, "{key}");
+            assert!(message.ends_with(", not a file"), "{message}");
+        }
+        let (kind, message) = checked("slot-save-path", json!(pipe)).unwrap_err();
+        assert_eq!(kind, Kind::InvalidValue);
+        assert!(message.ends_with("it is a named pipe, not a directory"), "{message}");
+        assert_eq!(checked("slot-save-path", json!(dir.path())), Ok(vec![]));
+    }
+}

@@ -1,0 +1,187 @@
+//! Libraries that others could put beside a llama-server are never loaded.
+
+use llamactl_tests::user::{NOBODY, act_as};
+use llamactl_tests::{Home, TestModel, llama, need};
+use serde_json::json;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A copy of the real llama-server in `DIR/bin`, and a library that says so when it is loaded.
+struct Planting {
+    home: Home,
+    bin: PathBuf,
+    library: PathBuf,
+    told: PathBuf,
+}
+
+/// A library of this name is looked for by every llama-server, and no test's has one.
+const PLANTED: &str = "libggml-cuda.so";
+
+impl Planting {
+    fn new() -> Planting {
+        let home = Home::without_llama_server();
+        let bin = home.path().join("build/bin");
+        fs::create_dir_all(&bin).unwrap();
+        for file in fs::read_dir(llama::real().parent().unwrap()).unwrap() {
+            let file = file.unwrap();
+            // On one file system nothing needs to be copied.
+            let to = bin.join(file.file_name());
+            fs::hard_link(file.path(), &to)
+                .or_else(|_| fs::copy(file.path(), &to).map(drop))
+                .unwrap();
+        }
+        let told = home.path().join("told");
+        let source = home.path().join("planted.c");
+        let code = format!(
+            "#include <stdio.h>\n\
+             __attribute__((constructor)) static void told(void) {{\n\
+             FILE *file = fopen(\"{}\", \"a\"); if (file) fclose(file); }}\n",
+            told.display()
+        );
+        fs::write(&source, code).unwrap();
+        let library = home.path().join("planted.so");
+        let mut cc = Command::new("cc");
+        let built = cc.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+        assert!(built.unwrap().success());
+        mode(&library, 0o755);
+        Planting { home, bin, library, told }
+    }
+
+    fn executable(&self) -> PathBuf {
+        self.bin.join("llama-server")
+    }
+
+    /// Puts the library there as another user.
+    fn plant(&self) {
+        let (from, to) = (self.library.clone(), self.bin.join(PLANTED));
+        act_as(NOBODY, move || fs::copy(from, to)).unwrap();
+    }
+
+    fn add(&self) -> llamactl_tests::Output {
+        let executable = self.executable();
+        self.home.cli(["--json", "runtime", "add", executable.to_str().unwrap(), "--name", "b1"])
+    }
+
+    fn is_refused(&self, output: &llamactl_tests::Output, says: &str) {
+        let failure = output.failure();
+        assert!(failure["message"].as_str().unwrap().contains(says), "{failure}");
+        assert!(!failure["hint"].as_str().unwrap_or_default().is_empty(), "{failure}");
+        assert!(!self.told.exists(), "the library was loaded");
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+type Spoil = fn(&Planting);
+
+/// How another user comes to have a library beside a llama-server, and what is said of it.
+const WAYS: [(Spoil, &str); 4] = [
+    (
+        |planting| {
+            mode(&planting.bin, 0o1777);
+            planting.plant();
+        },
+        "build/bin can be written by everybody",
+    ),
+    (
+        |planting| {
+            chown(&planting.bin, Some(NOBODY), None).unwrap();
+            planting.plant();
+        },
+        "build/bin belongs to the user 65534",
+    ),
+    (
+        |planting| {
+            chown(&planting.bin, None, Some(NOBODY)).unwrap();
+            mode(&planting.bin, 0o775);
+            planting.plant();
+        },
+        "build/bin can be written by its group",
+    ),
+    (
+        |planting| {
+            let there = planting.bin.join(PLANTED);
+            fs::copy(&planting.library, &there).unwrap();
+            chown(&there, Some(NOBODY), None).unwrap();
+            mode(&there, 0o666);
+        },
+        "libggml-cuda.so belongs to the user 65534",
+    ),
+];
+
+#[test]
+fn a_library_of_ones_own_is_loaded_so_the_planted_one_would_be() {
+    need!("root", "cc");
+    let planting = Planting::new();
+    let _daemon = planting.home.daemon();
+    fs::copy(&planting.library, planting.bin.join(PLANTED)).unwrap();
+    planting.add().ok();
+    assert!(planting.told.exists());
+}
+
+#[test]
+fn a_library_that_others_planted_is_not_loaded_when_its_build_is_added() {
+    need!("root", "cc");
+    for (spoil, says) in WAYS {
+        let planting = Planting::new();
+        let _daemon = planting.home.daemon();
+        spoil(&planting);
+        let refused = planting.add();
+        assert!(!refused.status.success(), "{says}");
+        planting.is_refused(&refused, says);
+    }
+}
+
+#[test]
+fn a_library_that_others_planted_later_is_not_loaded_at_a_start() {
+    need!("root", "cc");
+    for (spoil, says) in WAYS {
+        let planting = Planting::new();
+        let home = &planting.home;
+        let _daemon = home.daemon();
+        planting.add().ok();
+        home.cli(["model", "add", home.model(TestModel::Tiny).to_str().unwrap()]).ok();
+        home.cli(["model", "set", "tiny", "runtime=b1"]).ok();
+        spoil(&planting);
+        let refused = home.cli(["--json", "start", "tiny"]);
+        assert!(!refused.status.success(), "{says}");
+        planting.is_refused(&refused, says);
+        let failed = home.call("server.show", json!({ "model": "tiny" }));
+        assert_eq!(failed["state"], "failed", "{failed}");
+        // Nor by anything that only looks.
+        home.cli(["runtime", "list"]).ok();
+        let _ = home.cli(["runtime", "refresh"]);
+        assert!(!planting.told.exists(), "{says}");
+    }
+}
+
+#[test]
+fn a_directory_above_that_others_can_rename_in_is_refused() {
+    need!("root", "cc");
+    let planting = Planting::new();
+    let _daemon = planting.home.daemon();
+    mode(&planting.home.path().join("build"), 0o777);
+    planting.is_refused(&planting.add().code(5), "/build can be written by everybody");
+    // As in /tmp: nobody renames what is another's.
+    mode(&planting.home.path().join("build"), 0o1777);
+    planting.add().ok();
+}
+
+#[test]
+fn what_is_found_on_the_path_is_held_to_the_same() {
+    need!("root", "cc");
+    let planting = Planting::new();
+    let path = format!("{}:{}", planting.bin.display(), llamactl_tests::skip::PATH);
+    let command = planting.home.llamactld(std::iter::empty::<&str>()).env("PATH", path);
+    let _daemon = planting.home.daemon_by(command);
+    mode(&planting.bin, 0o1777);
+    planting.plant();
+    let model = planting.home.model(TestModel::Tiny);
+    planting.home.cli(["model", "add", model.to_str().unwrap()]).ok();
+    let refused = planting.home.cli(["--json", "start", "tiny"]);
+    planting.is_refused(&refused, "build/bin can be written by everybody");
+}

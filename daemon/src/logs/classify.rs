@@ -51,6 +51,8 @@ pub struct Context {
     pub oom_kill_counted: Option<bool>,
     /// It had loaded its model and answered.
     pub was_ready: bool,
+    /// Another program listens where it was to.
+    pub address_taken: bool,
 }
 
 /// The kind of cause.
@@ -280,6 +282,13 @@ fn by_exit(exit: Exit, context: Context) -> Verdict {
             (CauseCode::ExecutableNotAllowed, Class::Spawn, Retry::No),
             "The llama-server file may not be executed.".into(),
             Some("Make it executable, and check the permissions of its directories."),
+        ),
+        // llama-server's log is written by a thread of its own, which an early end can outrun: then
+        // the line that says so is lost.
+        Exit::Code(_) if context.address_taken && !context.was_ready => (
+            (CauseCode::BindFailed, Class::Network, Retry::OtherPort),
+            "It exited without a word of why, and another program listens on its address.".into(),
+            Some("Set another port, or port=auto; ss -ltnp shows who has this one."),
         ),
         Exit::Code(code) => (
             (CauseCode::UnknownError, Class::Unknown, Retry::Limited),

@@ -137,6 +137,13 @@ pub(super) fn target(endpoint: &Endpoint) -> Option<Target> {
     Target::of_endpoint(endpoint.socket.as_ref().map(WirePath::as_path), endpoint.url.as_deref())
 }
 
+/// Whether a program listens at the address of a server that has ended.
+pub(super) fn is_taken(endpoint: &Endpoint) -> bool {
+    let Some(Target::Address(address)) = target(endpoint) else { return false };
+    std::net::TcpListener::bind(address)
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
 /// The TCP port of an endpoint.
 #[must_use]
 pub(super) fn port_of(endpoint: &Endpoint) -> Option<u16> {

@@ -397,6 +397,24 @@ fn a_stranger_with_the_number_of_a_server_is_neither_taken_over_nor_touched() {
     assert!(stranger.is_alive());
 }
 
+/// 31: a server that ends so early that its log loses the line that says why
+#[test]
+fn a_port_that_was_stolen_is_given_up_for_another_although_the_server_does_not_say_so() {
+    let home = Home::with_wrapped_llama_server();
+    let _daemon = home.daemon();
+    let once = "[ -e \"$model.ended\" ] || { : > \"$model.ended\"; exit 1; }";
+    let gate = Gate::before(&home, &json!({ "port": "auto" }), once);
+    let mut seen = states(&home, "m");
+    start(&home, "m");
+    let port = port_of(&mut seen);
+    let _thief = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    gate.open();
+    let ready = seen.until_state("ready");
+    let url = ready["endpoint"]["url"].as_str().unwrap();
+    assert!(!url.contains(&format!(":{port}/")), "{url}");
+    assert!(until_event(&home, "m", "server.backoff").to_string().contains("bind_failed"));
+}
+
 /// 34
 #[test]
 fn the_end_of_one_that_was_taken_over_is_told_as_far_as_it_can_be_known() {

@@ -288,7 +288,7 @@ fn what_was_asked_for_is_no_crash() {
 #[test]
 fn an_out_of_memory_kill_is_told_from_another() {
     let killed = |oom_kill_counted, was_ready| {
-        let context = Context { asked_to_stop: false, oom_kill_counted, was_ready };
+        let context = Context { oom_kill_counted, was_ready, ..Context::default() };
         let verdict = classify(Exit::Signal(libc::SIGKILL), &[], context);
         (verdict.code, verdict.retry)
     };
@@ -318,6 +318,10 @@ fn history_in_the_log_is_not_the_cause() {
 #[test]
 fn evidence_is_near_the_end_short_and_without_repeats() {
     let mut lines: Vec<String> = (0..50).map(|n| format!("0.00.000.000 E error {n}")).collect();
+    let taken = Context { address_taken: true, ..Context::default() };
+    assert_eq!(classify(FAILED, &[], taken).code, CauseCode::BindFailed);
+    let later = Context { was_ready: true, ..taken };
+    assert_eq!(classify(FAILED, &[], later).code, CauseCode::UnknownError);
     let unknown = classify(FAILED, &lines, Context::default());
     assert_eq!(unknown.evidence, ["error 47", "error 48", "error 49"]);
 

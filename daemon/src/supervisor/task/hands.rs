@@ -455,8 +455,10 @@ impl Hands for TaskHands {
                 let process = self.live.take().map(|live| (live.process, live.oom));
                 let pid = state.run.as_ref().and_then(|facts| facts.pid);
                 let (context, run) = (Arc::clone(&self.context), run.clone());
+                let endpoint = state.endpoint.clone();
                 self.run_job(async move {
-                    Done { event: context.explain(run, process, pid).await, ready: None }
+                    let event = context.explain(run, process, pid, endpoint).await;
+                    Done { event, ready: None }
                 });
             }
             Action::Timer(after) => {

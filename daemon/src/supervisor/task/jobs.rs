@@ -3,6 +3,7 @@
 
 use super::super::core::driver::{Event, Explanation, Prepared};
 use super::super::core::machine::RunId;
+use super::super::endpoint::is_taken;
 use super::super::plan::{NotMade, Plan};
 use super::super::process::{Output, Process, exit_of, marker};
 use super::super::{Context, process};
@@ -13,6 +14,7 @@ use crate::logs::last_lines::tail_lines;
 use crate::os::cgroup::OomWatch;
 use crate::os::process::reap;
 use llamactl_protocol::options::Settings;
+use llamactl_protocol::server::Endpoint;
 use llamactl_protocol::{Failure, Kind};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -65,6 +67,7 @@ impl Context {
         run: RunId,
         process: Option<(Process, OomWatch)>,
         pid: Option<u32>,
+        endpoint: Option<Endpoint>,
     ) -> Event {
         let mut explanation = Explanation::default();
         match process {
@@ -84,6 +87,7 @@ impl Context {
                 explanation.exit = pid.and_then(reap).map_or(Exit::Unknown, exit_of);
             }
         }
+        explanation.address_taken = endpoint.is_some_and(|endpoint| is_taken(&endpoint));
         self.lifelines.cut(&run);
         if let Ok(log) = self.log_of(&run) {
             let read =

@@ -74,6 +74,7 @@ impl End {
             tail,
             oom_kill_counted: child.then_some(end.says == Says::OutOfMemory),
             last_written_ms: None,
+            address_taken: false,
         }
     }
 

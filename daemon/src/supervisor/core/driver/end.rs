@@ -65,6 +65,7 @@ impl Turn<'_> {
             asked_to_stop: stage.is_some(),
             oom_kill_counted: explanation.oom_kill_counted.filter(|_| killed),
             was_ready: self.state.run.as_ref().is_some_and(|run| run.ready_at_ms.is_some()),
+            address_taken: explanation.address_taken,
         };
         classify(explanation.exit, &explanation.tail, context)
     }

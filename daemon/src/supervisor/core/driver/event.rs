@@ -187,6 +187,8 @@ pub struct Explanation {
     pub oom_kill_counted: Option<bool>,
     /// When it last wrote anything; it lived then.
     pub last_written_ms: Option<i64>,
+    /// Whether another program listens at its address.
+    pub address_taken: bool,
 }
 
 /// An action that could not be done.

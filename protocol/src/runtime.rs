@@ -202,6 +202,9 @@ pub struct RuntimeChanged {
     pub runtime: RuntimeEntry,
     /// `false` when it was like this already. Servers take a change on restart.
     pub changed: bool,
+    /// What the caller should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 method!(RuntimeSet, "runtime.set", Admin -> RuntimeChanged);

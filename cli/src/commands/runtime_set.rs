@@ -42,6 +42,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcom
 /// Says what a change came to.
 pub(crate) fn tell(output: &mut Output, changed: &RuntimeChanged) -> Outcome {
     let name = &changed.runtime.name;
+    changed.notes.iter().for_each(|note| output.note(note.as_str()));
     if output.json {
         return output.json(changed);
     }

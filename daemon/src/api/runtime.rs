@@ -65,9 +65,9 @@ pub(super) async fn set(
     caller: Caller,
     set: RuntimeSet,
 ) -> Result<RuntimeChanged, Failure> {
-    let Outcome { now, changed, .. } = app.models.change_runtime(set, caller.actor).await?;
+    let Outcome { now, changed, notes } = app.models.change_runtime(set, caller.actor).await?;
     let runtime = runtime::entry(&app.registry, &now.name).await?;
-    Ok(RuntimeChanged { runtime, changed })
+    Ok(RuntimeChanged { runtime, changed, notes })
 }
 
 pub(super) async fn remove(

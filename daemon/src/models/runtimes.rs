@@ -28,7 +28,7 @@ impl Models {
         let environment = secrets.put_away(variables(asked.clone())?, &Settings::new()).await?;
         let added = runtime::add(&self.registry, add.path, add.name, environment, &by).await;
         let (now, changed) = secrets.settle(added, |(_, added)| *added).await?;
-        let mut notes = Vec::new();
+        let mut notes = notes(&asked);
         if !changed && asked.iter().any(|(name, value)| now.environment.get(name) != Some(value)) {
             notes.push(format!(
                 "its environment was left as it is; llamactl runtime set {} changes it",
@@ -72,6 +72,7 @@ impl Models {
         let RuntimeSet { name, set, unset, if_revision } = change;
         let named = |(key, value): (String, Value)| Ok((variable(&key)?.to_owned(), value));
         let put = variables(set.into_iter().map(named).collect::<Result<_, Failure>>()?)?;
+        let notes = notes(&put);
         let unset = unset.iter().map(|key| variable(key).map(str::to_owned));
         let unset = unset.collect::<Result<Vec<_>, _>>()?;
         if let Some(name) = unset.iter().find(|name| put.contains_key(*name)) {
@@ -103,7 +104,7 @@ impl Models {
             match secrets.settle(changed, |_| true).await {
                 Err(error) if attempts.another(&error).await => {}
                 Err(error) => return Err(error.into()),
-                Ok((now, changed)) => return Ok(Outcome { now, changed, notes: vec![] }),
+                Ok((now, changed)) => return Ok(Outcome { now, changed, notes }),
             }
         }
     }
@@ -128,6 +129,12 @@ impl Models {
 fn variables(environment: BTreeMap<String, Value>) -> Result<Settings, Failure> {
     rules::check_given(&environment)?;
     runtime::variables(environment)
+}
+
+/// What somebody who gives these variables should know.
+fn notes(environment: &Settings) -> Vec<String> {
+    let variables = environment.iter().map(|(name, value)| (name.as_str(), value));
+    rules::notes_on_variables(variables).collect()
 }
 
 /// The variable a key means.

@@ -6,7 +6,7 @@
 use crate::llama::Target;
 use crate::runtime::library_path;
 use crate::store::registry::RuntimeRecord;
-use llamactl_protocol::environment::DEVICE_VARIABLES;
+use llamactl_protocol::environment::{DEVICE_VARIABLES, SERVER_VARIABLES};
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::{
     Settings, Told, VARIABLE_PREFIX, arguments, catalogue, find, rules, secret,
@@ -23,21 +23,6 @@ pub const MARKER: &str = "LLAMACTL_RUN";
 /// With this set a build that [reports progress](crate::store::registry::NewRuntime::reports_progress) prints what it
 /// loads on stdout. The value means nothing to such a build.
 pub(super) const PROGRESS_VARIABLE: &str = "LLAMA_SERVER_ROUTER_PORT";
-
-/// Variables of the daemon that a server inherits beside [`DEVICE_VARIABLES`]: what programs need
-/// everywhere. Everything else stays out, above all `LLAMA_ARG_*`, which would change settings.
-const INHERITED: &[&str] = &[
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "XDG_CACHE_HOME",
-];
 
 /// What a process is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,13 +139,14 @@ fn environment(runtime: &RuntimeRecord) -> Settings {
     environment
 }
 
-/// The variables inherited from `source`, by [`INHERITED`] and [`DEVICE_VARIABLES`].
+/// The variables inherited from `source`, by [`SERVER_VARIABLES`] and [`DEVICE_VARIABLES`].
 pub(super) fn inherited(
     source: impl Iterator<Item = (OsString, OsString)>,
 ) -> impl Iterator<Item = (OsString, OsString)> {
     source.filter(|(name, _)| {
-        name.to_str()
-            .is_some_and(|name| INHERITED.contains(&name) || DEVICE_VARIABLES.contains(&name))
+        name.to_str().is_some_and(|name| {
+            SERVER_VARIABLES.contains(&name) || DEVICE_VARIABLES.contains(&name)
+        })
     })
 }
 

@@ -12,7 +12,7 @@ use crate::runtime;
 use crate::store::registry::{RunRecord, RuntimeRecord};
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::model::Model;
-use llamactl_protocol::options::{Settings, find, layers};
+use llamactl_protocol::options::{Settings, find, layers, rules};
 use llamactl_protocol::server::Endpoint;
 use llamactl_protocol::{Failure, Hint, Kind};
 use std::collections::{BTreeSet, HashMap};
@@ -107,6 +107,13 @@ impl Context {
         let settings = layers.effective();
         let runtime = models::runtime_of(&self.registry, &settings).await?;
         layers.check()?;
+        // What is refused now may have been taken by a version before.
+        for name in runtime.environment.keys() {
+            rules::check_variable(name).map_err(|failure| {
+                let unset = ["llamactl", "runtime", "unset", &runtime.name, &format!("env.{name}")];
+                failure.hint(Hint::run("take it out of the runtime", unset))
+            })?;
+        }
         // The build may be another than the one they were set for.
         models::accepted(&runtime.build(), &settings)?;
         let listen = endpoint::asked(&settings)?;

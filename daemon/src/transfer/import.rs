@@ -8,7 +8,7 @@ use super::position::placed;
 use super::spec::{ImportSpec, ModelSpec};
 use super::{dashboard, document, format, pasted, preset, source};
 use crate::models::{self, Models, check_with_defaults};
-use crate::runtime::SYSTEM;
+use crate::runtime::{self, SYSTEM};
 use crate::store::registry::{
     Everything, Import, ImportedChange, ModelChange, NewFile, NewModel, Registry, StoredRuntime,
 };
@@ -401,7 +401,6 @@ impl Planner<'_> {
             }
             let mut environment = Settings::new();
             for (variable, value) in runtime.environment {
-                rules::check_variable(&variable).map_err(|failure| placed(failure, runtime.at))?;
                 let stored = before.and_then(|before| before.environment.get(&variable));
                 let is_text = value.is_string() || secret::text_of(&value).is_some();
                 let value = if secret::is_shown(&value) {
@@ -418,6 +417,10 @@ impl Planner<'_> {
                 };
                 environment.insert(variable, value);
             }
+            let environment = runtime::variables(environment);
+            let mut environment = environment.map_err(|failure| placed(failure, runtime.at))?;
+            let variables = environment.iter().map(|(name, value)| (name.as_str(), value));
+            notes.extend(rules::notes_on_variables(variables));
             let empty = Settings::new();
             let old = before.map_or(&empty, |before| &before.environment);
             self.resolve_secrets(&mut environment, old).await?;

@@ -1,7 +1,8 @@
 //! What is refused whatever the catalogue says, and what only makes sense together.
 
 use super::command_line::{self, Word};
-use super::{Settings, secret};
+use super::{Settings, VARIABLE_PREFIX, secret};
+use crate::environment::{DEVICE_VARIABLES, SERVER_VARIABLES, loads_code, names_secret};
 use crate::failure::{Failure, Kind};
 use crate::{Hint, WirePath};
 use serde_json::{Value, json};
@@ -40,18 +41,19 @@ pub fn check_variable(name: &str) -> Result<(), Failure> {
         .hint("for example env.CUDA_VISIBLE_DEVICES=1"));
     }
     let instead = if name.starts_with("LLAMA_") {
-        "set the option itself"
+        "set the option itself".to_owned()
     } else if name.starts_with("LLAMACTL_") {
-        "llamactl marks its servers with variables of this name"
-    } else if ["LD_", "DYLD_"].iter().any(|prefix| name.starts_with(prefix))
-        || ["GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH", "GGML_BACKEND_PATH", "GGML_BACKEND_DIR"]
-            .contains(&name)
-    {
-        "it would load code into the server; llamactl finds a build's own libraries by itself"
+        "llamactl marks its servers with variables of this name".to_owned()
+    } else if let Some(who) = loads_code(name) {
+        let instead = match DEVICE_VARIABLES.contains(&name) || SERVER_VARIABLES.contains(&name) {
+            true => "servers get the daemon's: start it with another",
+            false => "llamactl finds a build's own libraries by itself",
+        };
+        format!("{who} would load code into the server by it; {instead}")
     } else if name == "GGML_NO_BACKTRACE" {
-        "llamactl sets it, so that a crash is reported at once"
+        "llamactl sets it, so that a crash is reported at once".to_owned()
     } else if name == "HF_TOKEN" {
-        "use the setting hf-token, which is kept secret"
+        "use the setting hf-token, which is kept secret".to_owned()
     } else {
         return Ok(());
     };
@@ -221,7 +223,23 @@ pub fn notes(set: &Settings) -> Vec<String> {
     {
         notes.push(format!("{key}: whoever reaches the server can act on this machine through it"));
     }
+    let variables =
+        set.iter().filter_map(|(key, value)| Some((key.strip_prefix(VARIABLE_PREFIX)?, value)));
+    notes.extend(notes_on_variables(variables));
     notes
+}
+
+/// What somebody who sets these variables should know although it is allowed.
+pub fn notes_on_variables<'a>(
+    variables: impl Iterator<Item = (&'a str, &'a Value)>,
+) -> impl Iterator<Item = String> {
+    let in_clear = variables.filter(|(name, value)| value.is_string() && names_secret(name));
+    in_clear.map(|(name, _)| {
+        format!(
+            "env.{name} is kept and shown as it was given, although its name says that it is a \
+             secret: env.{name}=@FILE keeps it apart"
+        )
+    })
 }
 
 /// Whether any value is a secret that is being given, so that it must be put away first.
@@ -252,7 +270,7 @@ mod tests {
 
     #[test]
     fn variables_that_load_code_or_change_settings_are_refused() {
-        for bad in ["LLAMA_ARG_CTX_SIZE", "LD_PRELOAD", "LD_LIBRARY_PATH", "GGML_BACKEND_PATH"] {
+        for bad in ["LLAMA_ARG_CTX_SIZE", "LD_PRELOAD", "LD_LIBRARY_PATH", "VK_ADD_DRIVER_FILES"] {
             assert_eq!(check_variable(bad).unwrap_err().kind, Kind::OptionRefused, "{bad}");
         }
         for bad in ["", "1A", "A B", "A=B"] {

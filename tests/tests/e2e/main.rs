@@ -38,4 +38,5 @@ mod socket;
 mod start;
 mod structure;
 mod supervision;
+mod variables;
 mod why;

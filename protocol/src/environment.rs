@@ -181,7 +181,7 @@ pub fn loads_code(name: &str) -> Option<&'static str> {
         Some(beginning) => name.starts_with(beginning),
         None => name == *pattern,
     };
-    LOADS_CODE.iter().find(|(_, names)| names.iter().any(|it| is_meant(&it))).map(|(who, _)| *who)
+    LOADS_CODE.iter().find(|(_, names)| names.iter().any(is_meant)).map(|(who, _)| *who)
 }
 
 /// Whether the name of a variable says that its value is nobody's business.

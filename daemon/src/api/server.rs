@@ -109,15 +109,15 @@ async fn overrides(
         return Err(Failure::new(Kind::NotAllowed, "settings for one run need admin access")
             .hint("start it without --set, or ask the daemon's owner"));
     }
-    if rules::gives_secret(&set) {
+    let change = SettingsChange { set, ..SettingsChange::default() };
+    let checked = app.models.validate(&change, &model.settings).await?;
+    if checked.set.iter().any(|(key, value)| rules::is_secret(key, value)) {
         return Err(Failure::new(Kind::InvalidValue, "a secret cannot be set for one run alone")
             .hint(Hint::run(
                 "set it for all its runs",
                 ["llamactl", "model", "set", &model.name, "KEY=-"],
             )));
     }
-    let change = SettingsChange { set, ..SettingsChange::default() };
-    let checked = app.models.validate(&change, &model.settings).await?;
     if checked.path.is_some() {
         return Err(Failure::new(Kind::InvalidValue, "one run cannot have another file").hint(
             Hint::run(

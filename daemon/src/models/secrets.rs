@@ -3,7 +3,7 @@
 use super::Models;
 use crate::os::file;
 use crate::store::registry::{Registry, Secrets};
-use llamactl_protocol::options::rules::API_KEY;
+use llamactl_protocol::options::rules::{self, API_KEY};
 use llamactl_protocol::options::{Settings, secret};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ impl NewSecrets {
         settings: Settings,
         before: &Settings,
     ) -> Result<Settings, Failure> {
-        if !settings.iter().any(|(key, value)| needs_care(key, value)) {
+        if !settings.iter().any(|(key, value)| rules::is_secret(key, value)) {
             return Ok(settings);
         }
         let (secrets, before) = (self.secrets.clone(), before.clone());
@@ -91,10 +91,6 @@ impl Models {
         self.registry.secrets().remove(used_before.difference(&used).cloned().collect()).await;
         Ok(removed)
     }
-}
-
-fn needs_care(key: &str, value: &Value) -> bool {
-    secret::is_secret(value) || (key == API_KEY && value.is_string())
 }
 
 fn kept(

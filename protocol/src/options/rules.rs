@@ -242,10 +242,11 @@ pub fn notes_on_variables<'a>(
     })
 }
 
-/// Whether any value is a secret that is being given, so that it must be put away first.
+/// Whether this is a secret that is given, kept or to be made, so that it is in a file of its own before
+/// anything is started with it.
 #[must_use]
-pub fn gives_secret(settings: &Settings) -> bool {
-    settings.values().any(|value| secret::text_of(value).is_some())
+pub fn is_secret(key: &str, value: &Value) -> bool {
+    secret::is_secret(value) || (key == API_KEY && value.is_string())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod desired;
 mod error;
 mod events;
 mod feed;
+mod in_clear;
 mod library;
 mod models;
 mod named_runtimes;
@@ -84,6 +85,9 @@ impl Registry {
         let secrets = Secrets::open(dir).map_err(StoreError::Secrets)?;
         let opened = Opened::open(&REGISTRY, dir)?;
         let id = registry_id(&opened.connection)?;
+        if let Err(error) = in_clear::put_apart(&opened.connection, dir, &secrets) {
+            tracing::error!(%error, "secrets in clear could not be looked for, or put away");
+        }
         let last_event = watch::Sender::new(events::last(&opened.connection)?);
         let told = last_event.clone();
         let database = opened.start(move |connection| match events::last(connection) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::MigrateError;
+use llamactl_protocol::options::secret;
 use llamactl_protocol::server::DesiredState;
 
 /// A registry as version `version` made it, with rows.
@@ -130,6 +131,8 @@ async fn what_the_third_version_wrote_is_there_after_the_upgrade() {
     // What could only be started by a request has no row; everything else is there.
     let desired = before.remove("wishes").unwrap() - 1;
     before.insert("desired".to_owned(), desired);
+    // That no secret lies in clear any more is written too.
+    *before.get_mut("registry").unwrap() += 1;
     assert_eq!(counts(&database), before);
 
     assert_eq!(registry.id().to_string(), "5f1b7a52-5d6f-4a27-9a51-0c7c3a2f9a11");
@@ -170,4 +173,43 @@ fn an_upgrade_that_would_fail_is_known_before() {
         matches!(refused, StoreError::Migrate(MigrateError::Newer { found: 99, .. })),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn a_secret_that_a_version_before_kept_in_clear_goes_into_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let canary = "canary-7f3a";
+    let old = written_by(3, dir.path(), THIRD);
+    let clear = format!(r#"{{"A":"1","TOK":{{"secret_text":"{canary}"}}}}"#);
+    old.execute("UPDATE runs SET environment = ?1", [&clear]).unwrap();
+    old.execute(
+        "INSERT INTO named_runtimes (name, path, environment, added_at_ms)
+         VALUES ('rt', CAST('/llama-server' AS BLOB), ?1, 1)",
+        [&clear],
+    )
+    .unwrap();
+    drop(old);
+
+    let registry = Registry::open(dir.path()).unwrap();
+
+    let runtime = registry.named_runtime("rt").await.unwrap().unwrap();
+    let id = secret::id_of(&runtime.environment["TOK"]).unwrap();
+    assert_eq!(registry.secrets().read(id).unwrap(), canary);
+    assert_eq!(runtime.environment["A"], "1");
+    let run = registry.last_run(3).await.unwrap().unwrap();
+    assert_eq!(secret::id_of(&run.environment["TOK"]), Some(id));
+    let holds = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes.windows(canary.len()).any(|window| window == canary.as_bytes())
+    };
+    let files: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let copy = dir.path().join("registry.db.v3");
+    assert!(files.contains(&copy), "{files:?}");
+    for file in files.iter().filter(|path| path.is_file()) {
+        assert!(!holds(file), "{}", file.display());
+    }
+    drop(registry);
+    // It is done once.
+    Registry::open(dir.path()).unwrap();
 }

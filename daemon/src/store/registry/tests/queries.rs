@@ -11,7 +11,7 @@ const GROWS: [&str; 6] =
     ["runs", "events", "model_revisions", "default_revisions", "model_settings", "model_names"];
 
 /// Statements that are to read all there is: what they are for, and how they begin.
-const READS_ALL: [(&str, &str); 7] = [
+const READS_ALL: [(&str, &str); 8] = [
     (
         "which secrets are used, at the start and when a model goes",
         "SELECT value FROM model_settings",
@@ -21,6 +21,7 @@ const READS_ALL: [(&str, &str); 7] = [
     ("an export", "SELECT model_id FROM model_names WHERE is_alias = 0 ORDER BY name"),
     ("who uses which runtime", "SELECT own.name, model_settings.key, model_settings.value"),
     ("who uses a runtime that is to go", "SELECT own.name FROM model_settings"),
+    ("secrets in clear, once in a registry's life", "SELECT id, environment FROM runs"),
     ("a scan for new models", "SELECT own.name, models.path FROM models"),
 ];
 

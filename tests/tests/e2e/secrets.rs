@@ -1,7 +1,8 @@
 //! Secrets: they work, and nobody sees them.
 
 use llamactl_tests::http::Endpoint;
-use llamactl_tests::{Home, TestModel, artifacts};
+use llamactl_tests::user::{NOBODY, act_as_member};
+use llamactl_tests::{Home, Rpc, TestModel, artifacts, need};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -225,4 +226,171 @@ fn a_change_that_is_not_made_leaves_no_secret_behind() {
     let models = home.call("model.list", json!({}))["items"].as_array().unwrap().len();
     assert_eq!(files_below(&secrets).len(), models);
     assert!(models > 0);
+}
+
+/// Everything a test looks at must not hold the canary; what gives it is named.
+const CANARY: &str = "canary-c0ffee-2f1d";
+
+#[test]
+fn a_canary_given_in_every_place_is_seen_in_none() {
+    need!("root");
+    let home = Home::without_llama_server();
+    let (name, gid) = group_of_nobody();
+    let (state_dir, socket) = (home.state_dir(), home.socket());
+    let home = home.env("LLAMACTL_STATE_DIR", &state_dir).env("LLAMACTL_SOCKET", &socket);
+    let build = artifacts::fake_llama_server();
+    let command =
+        home.llamactld(["--system", "--group", name.as_str()]).env("LLAMACTL_LLAMA_SERVER", &build);
+    let daemon = home.daemon_by(command);
+    let mut number = 0;
+    let mut canary = || {
+        number += 1;
+        format!("{CANARY}-{number}")
+    };
+    let mut given = || json!({ "secret_text": canary() });
+
+    home.fake_model("m", &json!({}));
+    home.fake_model("other", &json!({}));
+    let second = home.own_model(TestModel::Tiny, "second.gguf");
+    let third = home.own_model(TestModel::Tiny, "third.gguf");
+    home.call(
+        "model.set",
+        json!({ "model": "m", "set": { "api-key": given(), "env.A": given() } }),
+    );
+    let add = json!({ "path": second, "name": "added", "settings": { "env.B": given() } });
+    home.call("model.add", add);
+    home.call("defaults.set", json!({ "set": { "env.C": given() } }));
+    let environment = json!({ "D": given() });
+    home.call("runtime.add", json!({ "path": build, "name": "rt", "environment": environment }));
+    home.call("runtime.set", json!({ "name": "rt", "set": { "env.E": given() } }));
+    home.call("model.set", json!({ "model": "m", "set": { "runtime": "rt" } }));
+    let document = format!(
+        "[models.imported]\npath = {third:?}\nsettings = {{ \"env.F\" = {{ secret_text = \"{}\" }} }}\n\
+         [runtimes.rt2]\npath = {build:?}\nenv = {{ G = {{ secret_text = \"{}\" }} }}\n",
+        canary(),
+        canary()
+    );
+    home.call("model.import", json!({ "source": { "text": document } }));
+    // What is no place for a secret is refused or left out, and not repeated.
+    let file = home.path().join("given");
+    fs::write(&file, canary()).unwrap();
+    let line = format!(
+        "LLAMA_API_KEY={} HF_TOKEN={} llama-server -m {} --api-key {} -a pasted",
+        canary(),
+        canary(),
+        second.display(),
+        canary()
+    );
+    let answer = home.call("model.import", json!({ "source": { "text": line } }));
+    assert!(!answer.to_string().contains(CANARY), "{answer}");
+    let preset = format!("[p]\nmodel = {}\napi-key = {}\n", second.display(), canary());
+    let answer = home.call("model.import", json!({ "source": { "text": preset } }));
+    assert!(!answer.to_string().contains(CANARY), "{answer}");
+    for command in ["start", "restart"] {
+        for set in [format!("env.H=@{}", file.display()), format!("api-key=@{}", file.display())] {
+            let refused = home.cli(["--json", command, "m", "--set", &set]).code(5);
+            assert!(!refused.stderr().contains(CANARY), "{}", refused.stderr());
+        }
+    }
+    for set in [json!("generate"), json!({ "secret": "kept" })] {
+        let start = json!({ "model": "other", "set": { "api-key": set } });
+        home.connect().expect_refusal("server.start", start, "invalid_value");
+    }
+
+    home.cli(["start", "m"]).ok();
+    home.cli(["start", "other"]).ok();
+    let of = |model: &str| {
+        let socket = format!("/m{}.sock", home.call("model.show", json!({ "model": model }))["id"]);
+        let servers = home.llama_servers();
+        let found =
+            servers.into_iter().find(|it| it.command.iter().any(|word| word.ends_with(&socket)));
+        found.unwrap()
+    };
+    let server = of("m");
+    for name in ["LLAMA_API_KEY", "A", "C", "D", "E"] {
+        let value = server.variable(name).unwrap_or_default();
+        assert!(value.starts_with(CANARY), "{name}={value}");
+    }
+    let other = of("other");
+    for name in ["LLAMA_API_KEY", "A", "D", "E"] {
+        assert_eq!(other.variable(name), None, "{name} is not for it");
+    }
+    for process in home.processes() {
+        let line = String::from_utf8_lossy(&process.command_line()).into_owned();
+        assert!(!line.contains(CANARY), "{line}");
+    }
+
+    // Every method that only looks, with whatever parameters it takes, asked by the owner and a member.
+    for dir in state_dir.ancestors().take_while(|dir| *dir != home.path()) {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    let discovered = home.call("rpc.discover", json!({}));
+    let methods: Vec<String> = discovered["methods"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|method| method["x-access"] == "observe")
+        .map(|method| method["name"].as_str().unwrap().to_owned())
+        .collect();
+    let ask = || {
+        let mut answered = Vec::new();
+        for method in &methods {
+            for params in [
+                json!({}),
+                json!({ "model": "m" }),
+                json!({ "model": "added" }),
+                json!({ "model": "imported" }),
+                json!({ "model": "m", "resolved": true }),
+                json!({ "model": "m", "from": 1, "to": 2 }),
+                json!({ "name": "rt" }),
+                json!({ "name": "rt2" }),
+                json!({ "models": ["m", "added", "imported"] }),
+                json!({ "all": true }),
+                json!({ "resolved": true }),
+            ] {
+                let answer = Rpc::connect(&socket).try_call(method, params);
+                let text = format!("{answer:?}");
+                assert!(!text.contains(CANARY) && !text.contains("secret_ref"), "{method}: {text}");
+                if answer.is_ok() && !answered.contains(method) {
+                    answered.push(method.clone());
+                }
+            }
+        }
+        answered
+    };
+    let answered = ask();
+    for method in ["model.show", "model.args", "model.history", "model.export", "runtime.show"] {
+        assert!(answered.iter().any(|it| it == method), "{method} was not asked: {answered:?}");
+    }
+    assert_eq!(act_as_member(NOBODY, &[gid], ask), answered);
+    for arguments in [
+        &["status"][..],
+        &["status", "m"],
+        &["why", "m"],
+        &["ps", "--json"],
+        &["events", "--json"],
+        &["logs", "m"],
+        &["model", "args", "m"],
+        &["model", "export"],
+        &["runtime", "show", "rt", "--json"],
+        &["defaults", "show", "--json"],
+    ] {
+        let output = home.cli(arguments).ok();
+        assert!(!output.stdout().contains(CANARY), "{arguments:?}");
+    }
+    assert!(!daemon.stderr().contains(CANARY));
+    let secrets = state_dir.join("secrets");
+    for path in files_below(&state_dir) {
+        assert_eq!(holds(&path, CANARY), path.starts_with(&secrets), "{}", path.display());
+    }
+}
+
+/// A group that no test's user is in.
+fn group_of_nobody() -> (String, u32) {
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    let mut entries = groups.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        Some((fields.next()?.to_owned(), fields.nth(1)?.parse::<u32>().ok()?))
+    });
+    entries.find(|(_, gid)| ![0, NOBODY].contains(gid)).unwrap()
 }

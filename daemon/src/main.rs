@@ -1,6 +1,5 @@
 //! `llamactld`: reads the command line and runs the daemon.
 
-use clap::Parser as _;
 use llamactl_protocol::{Failure, Kind};
 use llamactld::config;
 use llamactld::lifecycle::args::Args;
@@ -12,7 +11,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let outcome = run(&Args::parse());
+    let outcome = run(&Args::of_this_process());
     own_log::flush();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

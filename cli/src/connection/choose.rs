@@ -57,10 +57,13 @@ pub(crate) async fn choose<S>(
         return match probe(named).await {
             Ok(stream) => Choice::Connected(named.clone(), stream),
             Err(error) => {
-                let hint = Hint::run(
-                    "start one there",
-                    ["llamactl", "--socket", &named.to_string_lossy(), "daemon", "start"],
-                );
+                let hint = match error.kind() {
+                    io::ErrorKind::PermissionDenied => not_ours_hint(named),
+                    _ => Hint::run(
+                        "start one there",
+                        ["llamactl", "--socket", &named.to_string_lossy(), "daemon", "start"],
+                    ),
+                };
                 let tried = Tried { path: named.clone(), error };
                 Choice::Unreachable(unreachable(&[tried]).hint(hint))
             }
@@ -127,6 +130,16 @@ fn reason(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::WouldBlock => "the daemon takes no more connections".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+/// Who may connect to a socket that was named: the group of a daemon that serves one, or its owner.
+fn not_ours_hint(named: &Path) -> Hint {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = named.parent().and_then(|dir| dir.metadata().ok());
+    match directory.is_some_and(|facts| facts.gid() != 0 && facts.mode() & 0o070 != 0) {
+        true => group_hint(named),
+        false => Hint::to("it is another user's daemon, which only that user may use"),
     }
 }
 

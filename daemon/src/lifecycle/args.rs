@@ -2,6 +2,7 @@
 
 use crate::lifecycle::handover::Handover;
 use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use llamactl_protocol::place::{CONFIG_VARIABLE, SOCKET_VARIABLE, STATE_DIR_VARIABLE};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -29,11 +30,11 @@ pub struct Args {
     pub detach: bool,
 
     /// Databases, logs and sockets (default: ~/.local/state/llamactl)
-    #[arg(long, value_name = "DIR", env = STATE_DIR_VARIABLE)]
+    #[arg(long, value_name = "DIR", env = STATE_DIR_VARIABLE, value_parser = path())]
     pub state_dir: Option<PathBuf>,
 
     /// Listen on this socket (default: run/llamactld.sock in the state directory)
-    #[arg(long, value_name = "PATH", env = SOCKET_VARIABLE)]
+    #[arg(long, value_name = "PATH", env = SOCKET_VARIABLE, value_parser = path())]
     pub socket: Option<PathBuf>,
 
     /// Serve all members of a group: listen on /run/llamactl/llamactld.sock, keep state in
@@ -47,7 +48,7 @@ pub struct Args {
 
     /// Read this configuration (default: ~/.config/llamactl/llamactld.toml, with --system
     /// /etc/llamactl/llamactld.toml)
-    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, value_parser = path())]
     pub config: Option<PathBuf>,
 
     /// Say what the configuration comes to, or what is wrong with it, and start nothing
@@ -80,4 +81,24 @@ pub struct Args {
     /// What the program before, in this same process, left for this one
     #[arg(long, hide = true, value_name = "DESCRIPTORS")]
     pub inherit: Option<Handover<RawFd>>,
+}
+
+/// A path that may be empty: a variable that is set to nothing counts as not set.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+impl Args {
+    /// The arguments of this process. Ends it, with a message, where they are wrong.
+    #[must_use]
+    pub fn of_this_process() -> Args {
+        let args = Args::parse();
+        let named = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+        Args {
+            state_dir: named(args.state_dir),
+            socket: named(args.socket),
+            config: named(args.config),
+            ..args
+        }
+    }
 }

@@ -66,6 +66,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         None => place::state_dir()?,
     })?;
     make_private(&state_dir, uid)?;
+    make_contents_private(&state_dir, uid)?;
     let (place, authority) = socket_place(args, &state_dir, uid)?;
     let stop = handed_over.as_ref().and_then(|left| left.stop);
     let lifelines = handed_over.as_mut().map(|left| std::mem::take(&mut left.lifelines));
@@ -177,7 +178,7 @@ pub(super) fn make_private(dir: &Path, uid: u32) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(
             Kind::IoFailed,
-            format!("the state directory {} cannot be used: {error}", dir.display()),
+            format!("the directory {} cannot be used: {error}", dir.display()),
         )
         .hint("name another one with --state-dir or LLAMACTL_STATE_DIR")
     };
@@ -187,7 +188,7 @@ pub(super) fn make_private(dir: &Path, uid: u32) -> Result<(), Failure> {
         return Err(Failure::new(
             Kind::IoFailed,
             format!(
-                "the state directory {} belongs to uid {}, not to uid {uid}",
+                "the directory {} belongs to uid {}, not to uid {uid}",
                 dir.display(),
                 facts.uid()
             ),
@@ -196,6 +197,30 @@ pub(super) fn make_private(dir: &Path, uid: u32) -> Result<(), Failure> {
     }
     if facts.mode() & 0o077 != 0 {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Sees to it that what lies in a state directory is ours alone too, whatever became of its mode: the
+/// directory's own is not the only guard. A link of the owner's to another place is left, and what it leads
+/// to is held to the same.
+fn make_contents_private(state_dir: &Path, uid: u32) -> Result<(), Failure> {
+    for dir in ["secrets", "logs", "log"] {
+        make_private(&state_dir.join(dir), uid)?;
+    }
+    for file in ["registry.db", "registry.db-wal", "registry.db-shm"] {
+        let file = state_dir.join(file);
+        // Looked at and never opened: to close it again would give up SQLite's locks.
+        let Ok(facts) = fs::symlink_metadata(&file) else { continue };
+        if facts.is_file() && facts.mode() & 0o077 != 0 {
+            let shown = file.display();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(|error| {
+                let message =
+                    format!("others may read {shown}, and that cannot be changed: {error}");
+                Failure::new(Kind::IoFailed, message)
+            })?;
+            tracing::warn!(file = %shown, "others could read it: its mode is 600 again");
+        }
     }
     Ok(())
 }

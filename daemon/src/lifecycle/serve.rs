@@ -132,7 +132,10 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     };
     let _ = fs::remove_file(places.stopped_mark());
     let renewed = start_connections(&mut parts, app, authority, counters, listener);
-    let guard = start_socket(&mut parts, Keeper { place, guard, servers_dir, renewed });
+    let guard = start_socket(
+        &mut parts,
+        Keeper { place, guard, servers_dir, state_dir: places.state_dir.clone(), renewed },
+    );
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, pid = std::process::id(), socket = %places.socket.display(), "ready");
     readiness.tell(None);

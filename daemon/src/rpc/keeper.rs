@@ -10,9 +10,9 @@
 use super::socket::{Place, SocketError, SocketGuard};
 use futures_util::StreamExt as _;
 use inotify::{EventStream, Inotify, WatchMask, Watches};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::future::pending;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct Keeper {
     pub guard: SocketGuard,
     /// The directory of the servers' sockets, which lies in a run directory too.
     pub servers_dir: PathBuf,
+    /// The state directory, which nobody else may write to.
+    pub state_dir: PathBuf,
     /// Where a new listener goes.
     pub renewed: mpsc::Sender<UnixListener>,
 }
@@ -56,7 +58,9 @@ impl Keeper {
                     }
                 }
             }
-            let watched = watch.as_mut().is_some_and(|watch| watch.renew(&self.directories()));
+            let watched = watch
+                .as_mut()
+                .is_some_and(|watch| watch.renew(&self.directories(), &self.state_dir));
             let retry = async {
                 // Something may have gone before the watch was there.
                 if watched && problem.is_none() && !self.guard.is_whole() {
@@ -92,6 +96,17 @@ impl Keeper {
                 // The other end goes when the daemon stops.
                 let _ = self.renewed.send(listener).await;
             }
+        }
+        let mode = fs::metadata(&self.state_dir).map_or(0, |facts| facts.mode());
+        if mode & 0o022 != 0 {
+            let path = &self.state_dir;
+            let closed = fs::set_permissions(path, Permissions::from_mode(0o700));
+            closed.map_err(|source| SocketError::Io {
+                deed: "close to others",
+                path: path.clone(),
+                source,
+            })?;
+            tracing::warn!(directory = %path.display(), "others could write to it: it is closed again");
         }
         if !self.servers_dir.is_dir() {
             let path = &self.servers_dir;
@@ -135,13 +150,15 @@ impl Watch {
 
     /// Watches these directories, which may be other ones of the same names by now. False when one
     /// cannot be watched.
-    fn renew(&mut self, directories: &[PathBuf]) -> bool {
+    fn renew(&mut self, directories: &[PathBuf], state_dir: &Path) -> bool {
         let mask = WatchMask::DELETE
             | WatchMask::MOVED_FROM
             | WatchMask::MOVED_TO
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
+        let modes = WatchMask::ATTRIB | WatchMask::ONLYDIR;
         directories.iter().all(|directory| self.watches.add(directory, mask).is_ok())
+            && self.watches.add(state_dir, modes).is_ok()
     }
 }

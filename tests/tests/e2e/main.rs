@@ -24,6 +24,7 @@ mod logs;
 mod metrics;
 mod pages;
 mod pipes;
+mod private;
 mod queue;
 mod records;
 mod refused_starts;

@@ -26,6 +26,9 @@ use llamactl_protocol::options::Settings;
 use llamactl_protocol::{Actor, Failure};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 use tokio::sync::oneshot;
 
 /// Who starts the daemon.
@@ -82,6 +85,11 @@ impl Supervisor {
             let _ = recovered.wait_for(|recovered| *recovered).await;
         }
         self.end_strays().await?;
+        let directory = self.context.servers_dir.clone();
+        let removed = tokio::task::spawn_blocking(move || remove_dead_sockets(&directory)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "sockets of servers that are no more cannot be removed");
+        }
         self.context.arbiter.tell(ToArbiter::Recovered).await;
         if start == Start::Fresh {
             self.autostart().await?;
@@ -278,4 +286,21 @@ async fn end_politely(id: ProcessId) {
         }
     }
     tracing::error!(pid = id.pid, "a stray does not end even when killed");
+}
+
+/// Removes the sockets that nobody listens on: llama-server leaves its own behind when it is killed. Only
+/// while nothing is admitted, because one that is just being made refuses too. Blocks.
+fn remove_dead_sockets(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_socket() {
+            continue;
+        }
+        let path = entry.path();
+        let answer = std::os::unix::net::UnixStream::connect(&path);
+        if answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }

@@ -230,10 +230,23 @@ fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
     connection.query_row(&format!("SELECT count(*) FROM {}", quoted(table)), [], |row| row.get(0))
 }
 
+/// The names of a table's columns in their order. The statement that reads them would panic where one is
+/// no UTF-8.
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection
+        .prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid")?;
+    let names = statement.query_map([table], |row| match row.get_ref(0)? {
+        ValueRef::Text(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        _ => Ok(String::new()),
+    })?;
+    names.collect()
+}
+
 fn rows(connection: &Connection, table: &str) -> rusqlite::Result<(Vec<Row>, bool)> {
     let mut statement = connection.prepare(&format!("SELECT * FROM {}", quoted(table)))?;
-    let columns: Vec<String> =
-        statement.column_names().take(MAX_COLUMNS).map(str::to_owned).collect();
+    let columns = columns(connection, table)?;
+    let columns = columns.into_iter().take(statement.column_count().min(MAX_COLUMNS));
+    let columns: Vec<String> = columns.collect();
     let mut found = statement.query([])?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {

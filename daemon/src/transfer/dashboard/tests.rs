@@ -223,3 +223,19 @@ fn what_is_damaged_or_made_to_hurt_is_refused_in_time() {
     let spec = read(&path).unwrap();
     assert_eq!((spec.models.len(), settings(&spec.models[0])), (1, json!({})));
 }
+
+#[test]
+fn a_column_whose_name_is_no_text_is_read_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("old.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute_batch("CREATE TABLE models (id, name, path, config)").unwrap();
+    database.execute_batch("INSERT INTO models VALUES (1, 'a', '/a.gguf', '{}')").unwrap();
+    drop(database);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(6).position(|it| it == b"config").unwrap();
+    bytes[at] = 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    // Whatever comes of it, it does not panic.
+    let _ = read(&path);
+}

@@ -3,13 +3,13 @@
 //! Each command's own arguments stand with the command, in `commands/`.
 
 use crate::commands::{
-    completions, daemon_check_config, daemon_logs, daemon_restart, daemon_start, daemon_status,
-    daemon_stop, defaults_set, defaults_show, defaults_unset, events, gpus, help, logs, metrics,
-    model_add, model_alias, model_args, model_copy, model_diff, model_edit, model_export,
-    model_history, model_import, model_key, model_list, model_remove, model_rename, model_rollback,
-    model_scan, model_set, model_show, model_unset, model_verify, ps, restart, rpc, run,
-    runtime_add, runtime_list, runtime_refresh, runtime_remove, runtime_set, runtime_show,
-    runtime_unset, runtime_use, start, status, stop, version, wait, why,
+    completions, daemon_backup, daemon_check_config, daemon_logs, daemon_restart, daemon_restore,
+    daemon_start, daemon_status, daemon_stop, defaults_set, defaults_show, defaults_unset, events,
+    gpus, help, logs, metrics, model_add, model_alias, model_args, model_copy, model_diff,
+    model_edit, model_export, model_history, model_import, model_key, model_list, model_remove,
+    model_rename, model_rollback, model_scan, model_set, model_show, model_unset, model_verify, ps,
+    restart, rpc, run, runtime_add, runtime_list, runtime_refresh, runtime_remove, runtime_set,
+    runtime_show, runtime_unset, runtime_use, start, status, stop, version, wait, why,
 };
 use crate::connection::Reach;
 use crate::output::{ColourChoice, Format};
@@ -71,7 +71,7 @@ The machine:
   events               What happened and why
 
 The daemon:
-  daemon start, stop, restart, status, logs, check-config
+  daemon start, stop, restart, status, logs, backup, restore, check-config
   version              Versions of llamactl and of the daemon
   rpc METHOD [JSON]    Call the daemon's API directly
   completions SHELL    Shell completion
@@ -199,7 +199,7 @@ pub(crate) enum Command {
     Gpus(gpus::Gpus),
     Metrics(metrics::Metrics),
     Events(events::Events),
-    /// The daemon itself: start, stop, restart, status, logs, check-config
+    /// The daemon itself: start, stop, restart, status, logs, backup, restore, check-config
     #[command(subcommand)]
     Daemon(DaemonCommand),
     Version(version::Version),
@@ -304,6 +304,10 @@ pub(crate) enum DaemonCommand {
     Status(daemon_status::Status),
     /// Show the daemon's own log
     Logs(daemon_logs::Logs),
+    /// Copy the registry to a file
+    Backup(daemon_backup::Backup),
+    /// Go back to a copy of the registry
+    Restore(daemon_restore::Restore),
     /// Check the daemon's configuration file
     CheckConfig(daemon_check_config::CheckConfig),
 }

@@ -6,6 +6,7 @@ use llamactl_protocol::event::{EventList, EventPage};
 use llamactl_protocol::model::{Model, ModelList};
 use llamactl_protocol::runtime::{RuntimeEntry, RuntimeList};
 use llamactl_protocol::server::{Server, ServerList};
+use llamactl_protocol::warning::Warning;
 
 /// The largest page of models, servers or runtimes.
 const PAGE: u32 = 200;
@@ -34,6 +35,17 @@ pub(crate) async fn models(daemon: &Daemon) -> Result<Vec<Model>, Failure> {
 /// # Errors
 /// The daemon's.
 pub(crate) async fn servers(daemon: &Daemon, all: bool) -> Result<Vec<Server>, Failure> {
+    Ok(servers_and_warnings(daemon, all).await?.0)
+}
+
+/// The same, with what a person should know of the daemon.
+///
+/// # Errors
+/// The daemon's.
+pub(crate) async fn servers_and_warnings(
+    daemon: &Daemon,
+    all: bool,
+) -> Result<(Vec<Server>, Vec<Warning>), Failure> {
     let mut servers = Vec::new();
     let mut after = None;
     loop {
@@ -41,7 +53,7 @@ pub(crate) async fn servers(daemon: &Daemon, all: bool) -> Result<Vec<Server>, F
         servers.extend(page.items);
         after = page.next;
         if after.is_none() {
-            return Ok(servers);
+            return Ok((servers, page.warnings));
         }
     }
 }

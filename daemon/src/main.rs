@@ -6,6 +6,7 @@ use llamactld::lifecycle::args::Args;
 use llamactld::lifecycle::check_state::check_state;
 use llamactld::lifecycle::detach::{Readiness, Side, detach};
 use llamactld::lifecycle::prepare::prepare;
+use llamactld::lifecycle::restore::restore;
 use llamactld::lifecycle::{own_log, serve};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -33,6 +34,11 @@ fn run(args: &Args) -> Result<(), Failure> {
     if let Some(state_dir) = &args.check_state {
         let report = check_state(state_dir)?;
         say(&(serde_json::to_string(&report).unwrap_or_default() + "\n"));
+        return Ok(());
+    }
+    if let Some(file) = &args.restore {
+        let restored = restore(args, file.as_deref())?;
+        say(&(serde_json::to_string(&restored).unwrap_or_default() + "\n"));
         return Ok(());
     }
     // In this order: what can be refused is refused in the foreground; the fork comes before the

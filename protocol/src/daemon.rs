@@ -1,6 +1,7 @@
 //! `daemon.*` and `rpc.*`: the daemon itself.
 
 use crate::method::method;
+use crate::warning::Warning;
 use crate::{Access, UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,25 @@ pub struct DaemonReport {
     pub connections_refused_total: u64,
     /// Resident memory of the daemon.
     pub memory_bytes: Option<u64>,
+    /// How the registry is kept; `None` from a daemon that does not say.
+    #[serde(default)]
+    pub registry: Option<RegistryReport>,
+    /// What a person should know although it runs, the worst first.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
+}
+
+/// How the registry is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegistryReport {
+    /// The longest that one write held up all others since the daemon started.
+    pub longest_write_ms: u64,
+    /// How many records of what happened wait to be written, because the disk does not let them.
+    pub waiting_records: u64,
+    /// The newest copy of it; `None` where there is none yet.
+    pub copy: Option<WirePath>,
+    /// When that was made.
+    pub copied_at_ms: Option<UnixMs>,
 }
 
 /// What the daemon was configured to do, and by which file.
@@ -252,6 +272,40 @@ pub struct RestartBegun {
 }
 
 method!(DaemonRestart, "daemon.restart", Admin -> RestartBegun);
+
+/// Copies the registry to a file that is not there yet, and looks the copy through.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DaemonBackup {
+    /// The file, absolute; the daemon's user writes it.
+    pub path: WirePath,
+}
+
+/// There is a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BackedUp {
+    /// The file.
+    pub path: WirePath,
+    /// How long it is.
+    pub size_bytes: u64,
+}
+
+method!(DaemonBackup, "daemon.backup", Admin -> BackedUp);
+
+/// Puts the registry that the daemon has open back into its place, where another file was put while it
+/// ran. To go back to a copy the daemon must not run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DaemonRestore {}
+
+/// It is back in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PutBack {
+    /// Where the file is now that lay there.
+    pub aside: WirePath,
+}
+
+method!(DaemonRestore, "daemon.restore", Admin -> PutBack);
 
 /// The OpenRPC document of this daemon.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

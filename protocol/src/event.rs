@@ -108,6 +108,8 @@ words! {
     ModelRemoved "model.removed" "A model was taken out of the registry",
     ModelRenamed "model.renamed" "A model got another name",
     ModelSet "model.set" "A model's settings were changed",
+    RegistryRestored "registry.restored" "The registry's file was deleted, and put back",
+    RegistryUnwritten "registry.unwritten" "Records of what happened could not be written",
     RuntimeAdded "runtime.added" "A llama-server build was named",
     RuntimeChanged "runtime.changed" "A llama-server build was changed or replaced",
     RuntimeRemoved "runtime.removed" "A llama-server build was taken out of the registry",
@@ -149,9 +151,11 @@ impl EventKind {
     #[must_use]
     pub fn subject(&self) -> Subject {
         match self {
-            EventKind::DaemonRestarted | EventKind::DaemonStarted | EventKind::DaemonStopped => {
-                Subject::Daemon
-            }
+            EventKind::DaemonRestarted
+            | EventKind::DaemonStarted
+            | EventKind::DaemonStopped
+            | EventKind::RegistryRestored
+            | EventKind::RegistryUnwritten => Subject::Daemon,
             EventKind::LibraryForgotten | EventKind::LibraryRemembered => Subject::Library,
             EventKind::DefaultsSet
             | EventKind::ModelAdded

@@ -194,6 +194,12 @@ kinds! {
     StoreFailed "store_failed" 1051 1,
     /// A file could not be read or written.
     IoFailed "io_failed" 1052 1,
+    /// The registry's file was deleted while the daemon ran, and cannot be put back yet.
+    RegistryGone "registry_gone" 1053 1,
+    /// Another file was put into the place of the registry while the daemon ran.
+    RegistryReplaced "registry_replaced" 1054 1,
+    /// Another program holds the registry locked.
+    RegistryBusy "registry_busy" 1055 1,
 
     // The daemon and the client.
     /// The daemon is stopping.

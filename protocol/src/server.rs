@@ -283,6 +283,9 @@ pub struct ServerPage {
     pub items: Vec<Server>,
     /// Pass as `after` for the next page; `null` on the last.
     pub next: Option<String>,
+    /// What a person should know of the daemon, the worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
 }
 
 method!(ServerList, "server.list", Observe -> ServerPage);
@@ -316,7 +319,7 @@ pub struct Accepted {
     pub run_id: Option<String>,
     /// `false` when it was so already and nothing was done.
     pub changed: bool,
-    /// `false` when it is being carried out but could not be written: the disk is full.
+    /// `false` when it is being carried out but could not be written yet: the disk is full.
     pub durable: bool,
     /// The server as it is now.
     pub server: Server,

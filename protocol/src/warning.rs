@@ -1,11 +1,11 @@
-//! What a person should know of a server that runs.
+//! What a person should know of a server, or a daemon, that runs.
 
 use crate::UnixMs;
 use crate::word::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Something a person should know of a server although it runs. Warnings come worst first: in the
+/// Something a person should know of a server, or of the daemon, although it runs. Warnings come worst first: in the
 /// order of [`WarningCode::ALL`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {
@@ -36,12 +36,16 @@ pub enum Level {
 words! {
     /// What a warning is about, the worst first.
     WarningCode, "WarningCode":
+    RegistryReplaced "registry_replaced" "Another file lies in the place of the registry",
+    RegistryGone "registry_gone" "The registry was deleted, and could not be put back",
+    DiskFull "disk_full" "The disk is full",
     NotAnswering "not_answering" "It does not answer `/health`",
     FileGone "file_gone" "Its model file is gone, replaced or damaged",
     OnCpu "on_cpu" "It was to use a GPU and does not",
     OtherPort "other_port" "It listens on another port than before",
     NotRecorded "not_recorded" "Something about it could not be written: the disk is full",
     OldBuild "old_build" "Its llama-server was replaced on disk",
+    NoCopy "no_copy" "No copy of the registry could be made today",
     Pending "pending" "Settings wait for a restart",
     RunSettings "run_settings" "It runs with settings of this run alone",
     NoApiKey "no_api_key" "Every program on this machine can use it",

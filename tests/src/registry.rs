@@ -25,6 +25,16 @@ impl Home {
         self.registry().query_row(sql, [model], |row| row.get(0)).unwrap()
     }
 
+    /// How many rows a table of the registry has.
+    ///
+    /// # Panics
+    /// When a daemon runs.
+    #[must_use]
+    pub fn count_in_registry(&self, table: &str) -> usize {
+        let sql = format!("SELECT count(*) FROM {table}");
+        self.registry().query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+
     /// Makes what is wanted of every model's server a stop that was asked for so long ago.
     ///
     /// # Panics

@@ -1,7 +1,7 @@
 //! `llamactl daemon check-config`
 
 use crate::args::more;
-use crate::connection::check_config;
+use crate::connection::ask_program;
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
@@ -31,7 +31,7 @@ pub(crate) struct CheckConfig {
 
 /// Checks the file.
 pub(crate) async fn run(output: &mut Output, args: CheckConfig) -> Outcome {
-    let mut arguments = Vec::new();
+    let mut arguments = vec![OsString::from("--check-config")];
     if let Some(config) = args.config {
         arguments.extend([OsString::from("--config"), config.into()]);
     }
@@ -41,7 +41,7 @@ pub(crate) async fn run(output: &mut Output, args: CheckConfig) -> Outcome {
     if output.json {
         arguments.push("--json".into());
     }
-    let said = check_config(arguments).await?;
+    let said = ask_program(arguments).await?;
     if output.json {
         let report: ConfigReport = serde_json::from_str(&said).map_err(|error| {
             Failure::new(Kind::Internal, format!("llamactld said something else: {error}"))

@@ -1,5 +1,6 @@
 //! `llamactl daemon status`
 
+use super::status;
 use crate::args::more;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
@@ -8,7 +9,7 @@ use crate::output::facts::{Facts, listed};
 use crate::output::time::now_ms;
 use crate::output::units;
 use clap::Args;
-use llamactl_protocol::daemon::{ConfigReport, DaemonReport, DaemonStatus};
+use llamactl_protocol::daemon::{ConfigReport, DaemonReport, DaemonStatus, RegistryReport};
 
 /// Show how the daemon is
 ///
@@ -46,7 +47,16 @@ fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
     facts.add("models", format!("{}, servers active: {}", report.models, report.servers_active));
     facts.add("connections", connections(report));
     facts.add_known("memory", report.memory_bytes.map(units::bytes));
+    let registry = report.registry.as_ref();
+    facts.add_known("last copy", registry.and_then(|registry| copy(registry, now_ms)));
+    status::warnings(&mut facts, &report.warnings);
     facts
+}
+
+/// Where the newest copy of the registry lies, and how old it is.
+fn copy(registry: &RegistryReport, now_ms: i64) -> Option<String> {
+    let (path, at_ms) = registry.copy.as_ref().zip(registry.copied_at_ms)?;
+    Some(format!("{path}, {} ago", units::between(at_ms, now_ms)))
 }
 
 /// The configuration's file, and what holds.
@@ -83,6 +93,7 @@ mod tests {
     use super::*;
     use crate::commands::scene;
     use crate::output::screen::{NOW_MS, assert_screen};
+    use llamactl_protocol::warning::{Warning, WarningCode};
 
     #[test]
     fn how_the_daemon_is() {
@@ -91,6 +102,12 @@ mod tests {
             config: Some(ConfigReport::default()),
             runtime: None,
             runtime_problem: Some("there is no llama-server in PATH".into()),
+            warnings: vec![
+                Warning::new(WarningCode::RegistryReplaced, "another file lies in its place")
+                    .command(["llamactl", "daemon", "restore", "--running"])
+                    .command(["llamactl", "daemon", "restart"]),
+                Warning::new(WarningCode::DiskFull, "the disk of /home is full"),
+            ],
             ..scene::report()
         };
         for (name, report) in [("daemon-status", well), ("daemon-status-no-runtime", broken)] {

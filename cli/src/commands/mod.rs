@@ -1,9 +1,11 @@
 //! The commands, one file each: its arguments, its help, what it does.
 
 pub(crate) mod completions;
+pub(crate) mod daemon_backup;
 pub(crate) mod daemon_check_config;
 pub(crate) mod daemon_logs;
 pub(crate) mod daemon_restart;
+pub(crate) mod daemon_restore;
 pub(crate) mod daemon_start;
 pub(crate) mod daemon_status;
 pub(crate) mod daemon_stop;
@@ -127,6 +129,12 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) ->
         Command::Daemon(DaemonCommand::Restart(_)) => daemon_restart::run(output, reach).await,
         Command::Daemon(DaemonCommand::Status(_)) => daemon_status::run(output, reach).await,
         Command::Daemon(DaemonCommand::Logs(args)) => daemon_logs::run(output, reach, args).await,
+        Command::Daemon(DaemonCommand::Backup(args)) => {
+            daemon_backup::run(output, reach, args).await
+        }
+        Command::Daemon(DaemonCommand::Restore(args)) => {
+            daemon_restore::run(output, reach, args).await
+        }
         Command::Daemon(DaemonCommand::CheckConfig(args)) => {
             daemon_check_config::run(output, args).await
         }

@@ -44,9 +44,12 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Ps) -> Outcome
             output.names(servers.iter().map(|server| &server.model))
         };
     }
-    let (servers, sample) =
-        tokio::join!(pages::servers(&daemon, args.all), daemon.call(&MetricsSample {}));
-    let (servers, sample) = (servers?, sample.ok());
+    let (servers, sample) = tokio::join!(
+        pages::servers_and_warnings(&daemon, args.all),
+        daemon.call(&MetricsSample {})
+    );
+    let ((servers, warnings), sample) = (servers?, sample.ok());
+    output.warnings(&warnings);
     output.table(&table(&servers, sample.as_ref(), now_ms(), output.terminal))
 }
 

@@ -5,7 +5,7 @@ use crate::exit::{Outcome, Tally};
 use crate::output::Output;
 use crate::output::screen::NOW_MS;
 use llamactl_protocol::cause::{Cause, CauseCode};
-use llamactl_protocol::daemon::{Config, ConfigReport, DaemonReport, Runtime};
+use llamactl_protocol::daemon::{Config, ConfigReport, DaemonReport, RegistryReport, Runtime};
 use llamactl_protocol::event::{Event, EventKind};
 use llamactl_protocol::metrics::{Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
 use llamactl_protocol::model::{FileState, Model, ModelDetail, ModelFile};
@@ -294,6 +294,13 @@ pub(crate) fn report() -> DaemonReport {
         connections: 3,
         connections_refused_total: 5,
         memory_bytes: Some(12 << 20),
+        registry: Some(RegistryReport {
+            longest_write_ms: 7,
+            waiting_records: 0,
+            copy: Some(format!("{state}/copies/registry-2026-11-28.db").as_str().into()),
+            copied_at_ms: Some(NOW_MS - 4 * HOUR_MS),
+        }),
+        warnings: vec![],
     }
 }
 

@@ -15,6 +15,7 @@ use clap::Args;
 use llamactl_protocol::daemon::{DaemonReport, DaemonStatus};
 use llamactl_protocol::metrics::{Host, MetricsSample, Sample};
 use llamactl_protocol::server::Server;
+use llamactl_protocol::warning::Warning;
 use serde_json::json;
 
 /// Show how everything is, or how one model's server is and why
@@ -82,7 +83,18 @@ fn facts(report: &DaemonReport, sample: Option<&Sample>, now_ms: i64) -> Facts {
     for gpu in sample.and_then(|sample| sample.gpus.as_deref()).unwrap_or_default() {
         facts.add(format!("GPU {}", gpu.index), gpus::line(gpu));
     }
+    warnings(&mut facts, &report.warnings);
     facts
+}
+
+/// What a person should know of the daemon, each with what to do beneath.
+pub(crate) fn warnings(facts: &mut Facts, warnings: &[Warning]) {
+    for warning in warnings {
+        facts.add("warning", warning.message.clone());
+        for command in &warning.commands {
+            facts.add("", command.join(" "));
+        }
+    }
 }
 
 fn host(host: &Host) -> Option<String> {

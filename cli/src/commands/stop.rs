@@ -11,13 +11,17 @@ use crate::waiting::{Goal, Request, until};
 use clap::Args;
 use llamactl_protocol::Failure;
 use llamactl_protocol::cause::{Cause, CauseCode};
+use llamactl_protocol::daemon::DaemonStatus;
 use llamactl_protocol::server::{Accepted, Server, ServerStop, State};
+use llamactl_protocol::warning::WarningCode;
+use serde::Serialize;
 
 /// Stop models' servers and wait until they have ended
 ///
 /// Requests at work are given a moment to end (drain-timeout); how many were cut is said, and so is
 /// a server that had to be killed. Stopping one that is stopped is done already. With -q the names of those that were running are
-/// printed, so that `llamactl start` can bring them back.
+/// printed, so that `llamactl start` can bring them back. A stop that could not be written down, because
+/// the disk is full, is carried out and said (`durable` in --json).
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl stop qwen3",
@@ -50,6 +54,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outco
         let answer = daemon.call(&ServerStop { model }).await.map_err(Quit::from);
         accepted.extend(tally.take(output, answer)?);
     }
+    let is_unrecorded = |accepted: &&Accepted| !accepted.durable;
+    let unrecorded: Vec<String> =
+        accepted.iter().filter(is_unrecorded).map(|it| it.server.model.clone()).collect();
     for accepted in accepted {
         if !args.patience.waits() {
             down(output, &accepted, &accepted.server, "stopping")?;
@@ -66,7 +73,20 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outco
             down(output, &accepted, &server, "stopped")?;
         }
     }
+    if !unrecorded.is_empty() {
+        // Why, the daemon knows.
+        let report = daemon.call(&DaemonStatus {}).await.ok();
+        let codes = report.iter().flat_map(|report| &report.warnings).map(|it| &it.code);
+        let is_full = codes.into_iter().any(|code| *code == WarningCode::DiskFull);
+        unrecorded.iter().for_each(|model| output.warning(&not_recorded(model, is_full)));
+    }
     tally.end()
+}
+
+/// That a stop would be undone.
+fn not_recorded(model: &str, disk_is_full: bool) -> String {
+    let why = if disk_is_full { "the disk is full and " } else { "" };
+    format!("{model}: {why}this stop is not recorded: a restart of the daemon would start it again")
 }
 
 /// The models whose servers run or are about to.
@@ -79,9 +99,18 @@ pub(crate) async fn running(daemon: &Daemon) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
+/// A server that was stopped, as a script reads it.
+#[derive(Serialize)]
+struct Down<'a> {
+    #[serde(flatten)]
+    server: &'a Server,
+    /// Whether the stop is on disk.
+    durable: bool,
+}
+
 fn down(output: &mut Output, accepted: &Accepted, server: &Server, word: &str) -> Outcome {
     if output.json {
-        output.json(server)
+        output.json(&Down { server, durable: accepted.durable })
     } else if output.quiet {
         output.names(accepted.changed.then_some(&server.model))
     } else if !accepted.changed && accepted.server.state.is_settled_down() {

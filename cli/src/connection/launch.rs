@@ -83,15 +83,14 @@ pub(crate) async fn launch(by_client: bool, socket: Option<&Path>) -> Result<Lau
     }
 }
 
-/// Asks the installed `llamactld` what its configuration comes to; what it printed.
+/// Runs the installed `llamactld` for something it does without serving anybody; what it printed.
 ///
 /// # Errors
-/// What is wrong with the configuration, in its words; [`Kind::DaemonUnreachable`] where there is no
-/// `llamactld`.
-pub(crate) async fn check_config(arguments: Vec<OsString>) -> Result<String, Failure> {
+/// What it refused, in its words; [`Kind::DaemonUnreachable`] where there is no `llamactld`.
+pub(crate) async fn ask_program(arguments: Vec<OsString>) -> Result<String, Failure> {
     let program = program();
     let mut command = Command::new(&program);
-    command.arg("--check-config").args(arguments).stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null());
     let ran = tokio::task::spawn_blocking(move || command.output()).await;
     let ran = ran.map_err(io::Error::other).and_then(|ran| ran).map_err(|error| {
         let why = format!("{} cannot be run: {error}", program.display());
@@ -103,7 +102,13 @@ pub(crate) async fn check_config(arguments: Vec<OsString>) -> Result<String, Fai
     }
     let said = String::from_utf8_lossy(&ran.stderr);
     let first = said.lines().next().unwrap_or("llamactld said nothing");
-    let failure = Failure::new(Kind::InvalidValue, first.trim_start_matches("llamactld: "));
+    // Its exit status is that of the kind.
+    let kind = match ran.status.code() {
+        Some(LOST_THE_RACE) => Kind::AlreadyRunning,
+        Some(5) => Kind::InvalidValue,
+        _ => Kind::StoreFailed,
+    };
+    let failure = Failure::new(kind, first.trim_start_matches("llamactld: "));
     Err(Failure { hints: hints_in(&said), ..failure })
 }
 

@@ -11,7 +11,7 @@ mod daemon;
 mod launch;
 
 pub(crate) use daemon::{Daemon, VERSION};
-pub(crate) use launch::check_config;
+pub(crate) use launch::ask_program;
 
 use crate::output;
 use choose::{Choice, Places, Tried, choose, field_of, name_of_id, unreachable};

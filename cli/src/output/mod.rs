@@ -19,6 +19,7 @@ pub(crate) mod time;
 pub(crate) mod units;
 
 use crate::exit::Quit;
+use llamactl_protocol::warning::Warning;
 use llamactl_protocol::{Failure, Hint};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
@@ -221,6 +222,16 @@ impl Output {
     pub(crate) fn warning(&self, text: &str) {
         if !self.json {
             self.stderr.line(&Styled::new().with(YELLOW, "warning:").plain(format!(" {text}")));
+        }
+    }
+
+    /// Says on stderr what a person should know of the daemon, each with what to do.
+    pub(crate) fn warnings(&self, warnings: &[Warning]) {
+        for warning in warnings {
+            self.warning(&warning.message);
+            for command in &warning.commands {
+                self.hint(&Hint::run("one way out", command));
+            }
         }
     }
 

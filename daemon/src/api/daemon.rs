@@ -5,10 +5,13 @@ use super::sampling_stopped;
 use crate::api::app::App;
 use crate::clock::now_ms;
 use crate::runtime;
+use crate::store::registry::{save_it, ways_out};
 use llamactl_protocol::daemon::{
-    DaemonHello, DaemonPing, DaemonReport, DaemonRestart, DaemonStatus, DaemonStop, Hello, Pong,
-    RestartBegun, Runtime, StopBegun,
+    BackedUp, DaemonBackup, DaemonHello, DaemonPing, DaemonReport, DaemonRestart, DaemonRestore,
+    DaemonStatus, DaemonStop, Hello, Pong, PutBack, RegistryReport, RestartBegun, Runtime,
+    StopBegun,
 };
+use llamactl_protocol::warning::{Warning, WarningCode};
 use llamactl_protocol::{Failure, Kind, PROTOCOL, WirePath};
 use std::sync::Arc;
 
@@ -77,7 +80,96 @@ pub(super) async fn status(app: &App, _: Caller, _: DaemonStatus) -> Result<Daem
             .memory_anonymous_bytes
             .zip(memory.memory_file_bytes)
             .and_then(|(anonymous, file)| anonymous.checked_add(file)),
+        registry: Some(registry_report(app).await),
+        warnings: {
+            let mut warnings = warnings(app);
+            warnings.extend(app.registry.copy_problem().map(|why| {
+                let message = format!("no copy of the registry was made today: {why}");
+                Warning::new(WarningCode::NoCopy, message)
+            }));
+            warnings
+        },
     })
+}
+
+async fn registry_report(app: &App) -> RegistryReport {
+    let registry = app.registry.clone();
+    let newest = tokio::task::spawn_blocking(move || registry.newest_copy()).await;
+    let (copied_at_ms, copy) = newest.ok().flatten().unzip();
+    RegistryReport {
+        longest_write_ms: u64::try_from(app.registry.longest_write().as_millis())
+            .unwrap_or(u64::MAX),
+        waiting_records: app.registry.health().waiting as u64,
+        copy: copy.map(WirePath),
+        copied_at_ms,
+    }
+}
+
+/// What a person should know of the daemon wherever he looks.
+pub(super) fn warnings(app: &App) -> Vec<Warning> {
+    let health = app.registry.health();
+    let path = app.places.state_dir.join("registry.db");
+    let mut warnings = Vec::new();
+    if health.replaced {
+        let message = format!(
+            "another file lies in the place of the registry {}: changes are refused",
+            path.display()
+        );
+        let ways = ways_out().into_iter().chain([save_it()]).map(|hint| hint.argv);
+        warnings.push(
+            ways.fold(Warning::new(WarningCode::RegistryReplaced, message), Warning::command),
+        );
+    }
+    if let Some(why) = &health.gone {
+        let message = format!(
+            "the registry {} was deleted and cannot be put back ({why}): changes are refused",
+            path.display()
+        );
+        let warning = Warning::new(WarningCode::RegistryGone, message);
+        warnings.push(warning.command(save_it().argv));
+    }
+    let waiting = match health.waiting {
+        0 => None,
+        1 => Some("one record of what happened is".to_owned()),
+        n => Some(format!("{n} records of what happened are")),
+    };
+    match (health.disk_full, waiting) {
+        (true, waiting) => {
+            let waiting = waiting.map(|what| format!(", and {what} not written yet"));
+            let dir = app.places.state_dir.display();
+            let message = format!(
+                "the disk of {dir} is full: changes are refused{}",
+                waiting.unwrap_or_default()
+            );
+            warnings.push(Warning::new(WarningCode::DiskFull, message));
+        }
+        (false, Some(waiting)) => {
+            let message = format!("{waiting} not written yet");
+            warnings.push(Warning::new(WarningCode::NotRecorded, message));
+        }
+        (false, None) => {}
+    }
+    warnings
+}
+
+pub(super) async fn backup(
+    app: &App,
+    _: Caller,
+    backup: DaemonBackup,
+) -> Result<BackedUp, Failure> {
+    let path = backup.path;
+    if !path.as_path().is_absolute() {
+        return Err(Failure::new(Kind::InvalidValue, format!("the path {path} is not absolute")));
+    }
+    app.registry.back_up(path.0.clone()).await?;
+    let file = path.0.clone();
+    let facts = tokio::task::spawn_blocking(move || file.metadata()).await;
+    let size_bytes = facts.ok().and_then(Result::ok).map_or(0, |facts| facts.len());
+    Ok(BackedUp { path, size_bytes })
+}
+
+pub(super) async fn restore(app: &App, _: Caller, _: DaemonRestore) -> Result<PutBack, Failure> {
+    Ok(PutBack { aside: WirePath(app.registry.put_back().await?) })
 }
 
 pub(super) async fn stop(

@@ -30,6 +30,8 @@ pub fn routes(app: Arc<App>) -> Arc<Routes> {
         .on(daemon::status)
         .on(daemon::stop)
         .on(daemon::restart)
+        .on(daemon::backup)
+        .on(daemon::restore)
         .on(model::add)
         .on(model::list)
         .on(model::show)

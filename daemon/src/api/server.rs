@@ -1,5 +1,6 @@
 //! `server.*`
 
+use super::daemon::warnings;
 use super::registration::{Caller, Emission, Latest, Source};
 use super::{page, running};
 use crate::api::app::App;
@@ -35,7 +36,7 @@ pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<Serve
     let (mut items, more) = page::cut(servers, limit);
     let next = items.last().filter(|_| more).map(|server| server.model.clone());
     running::complete(app, &mut items).await;
-    Ok(ServerPage { items, next })
+    Ok(ServerPage { items, next, warnings: warnings(app) })
 }
 
 pub(super) async fn show(app: &App, _: Caller, show: ServerShow) -> Result<Server, Failure> {

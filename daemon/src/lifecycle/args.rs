@@ -60,6 +60,11 @@ pub struct Args {
     #[arg(long, hide = true, value_name = "DIR")]
     pub check_state: Option<PathBuf>,
 
+    /// Put this copy of the registry, or the newest good one, into its place, and say as JSON what
+    /// became of it
+    #[arg(long, hide = true, value_name = "FILE", num_args = 0..=1)]
+    pub restore: Option<Option<PathBuf>>,
+
     /// Say it as JSON
     #[arg(long, hide = true, requires = "check_config")]
     pub json: bool,

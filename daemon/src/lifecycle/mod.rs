@@ -21,6 +21,7 @@ mod parts;
 pub mod prepare;
 pub mod program;
 mod record;
+pub mod restore;
 pub mod serve;
 mod signals;
 mod watchdog;

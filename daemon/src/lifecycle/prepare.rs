@@ -60,11 +60,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let mut handed_over = prepare_process(args)?;
     let config = config::load(args.config.as_deref(), args.system)?;
     let uid = rustix::process::geteuid().as_raw();
-    let state_dir = absolute(match &args.state_dir {
-        Some(dir) => dir.clone(),
-        None if args.system => PathBuf::from(SYSTEM_STATE_DIR),
-        None => place::state_dir()?,
-    })?;
+    let state_dir = state_dir(args)?;
     make_private(&state_dir, uid)?;
     make_contents_private(&state_dir, uid)?;
     let (place, authority) = socket_place(args, &state_dir, uid)?;
@@ -92,6 +88,15 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         program,
         pending_stop: stop,
         lifelines: lifelines.unwrap_or_default(),
+    })
+}
+
+/// Where the daemon's things are to be.
+pub(super) fn state_dir(args: &Args) -> Result<PathBuf, Failure> {
+    absolute(match &args.state_dir {
+        Some(dir) => dir.clone(),
+        None if args.system => PathBuf::from(SYSTEM_STATE_DIR),
+        None => place::state_dir()?,
     })
 }
 

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Runs the daemon until it is told to stop. `readiness` is told when clients can connect.
@@ -132,10 +132,8 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     };
     let _ = fs::remove_file(places.stopped_mark());
     let renewed = start_connections(&mut parts, app, authority, counters, listener);
-    let guard = start_socket(
-        &mut parts,
-        Keeper { place, guard, servers_dir, state_dir: places.state_dir.clone(), renewed },
-    );
+    let state = (places.state_dir.clone(), start_keeping(&mut parts, &registry));
+    let guard = start_socket(&mut parts, Keeper { place, guard, servers_dir, renewed, state });
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, pid = std::process::id(), socket = %places.socket.display(), "ready");
     readiness.tell(None);
@@ -170,6 +168,8 @@ async fn start_registry(
     record::start(&registry, beginning).await;
     let opened = registry.clone();
     parts.started("registry", |_| async move {
+        // The last chance of what waits for room.
+        opened.look().await;
         if let Err(error) = opened.checkpoint().await {
             tracing::warn!(%error, "cannot tidy the registry");
         }
@@ -265,6 +265,20 @@ fn start_connections(
         }
     });
     renewed
+}
+
+/// Looks after the registry's files whenever it is told that something in their directory changed.
+fn start_keeping(parts: &mut Parts, registry: &Registry) -> Arc<Notify> {
+    let changed = Arc::new(Notify::new());
+    let (told, registry) = (Arc::clone(&changed), registry.clone());
+    let keeping = tokio::spawn(async move {
+        loop {
+            told.notified().await;
+            registry.look().await;
+        }
+    });
+    parts.started("registry's place", |_| async move { keeping.abort() });
+    changed
 }
 
 /// The socket in its place. What is held of it when it has stopped comes out.

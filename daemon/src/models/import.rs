@@ -4,7 +4,7 @@ use super::Models;
 use super::secrets::NewSecrets;
 use crate::store::registry::{Everything, Import, StoreError};
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::{Actor, Failure};
+use llamactl_protocol::{Actor, Failure, Kind};
 use std::collections::BTreeMap;
 
 impl Models {
@@ -23,7 +23,12 @@ impl Models {
         for (settings, before) in settings_in(&mut import, seen) {
             *settings = secrets.put_away(std::mem::take(settings), before).await?;
         }
-        let done = secrets.settle(self.registry.import(import, by).await, |()| true).await;
+        let registry = self.registry.clone();
+        // On its own: it has steps, and whoever asked for it may hang up between two.
+        let importing =
+            async move { secrets.settle(registry.import(import, by).await, |()| true).await };
+        let done = tokio::spawn(importing).await;
+        let done = done.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
         done.map_err(|error| match error {
             // The plan knew of nobody who has it, so somebody else took it meanwhile.
             StoreError::NameTaken { .. } => Failure::from(error).hint("look again and retry"),

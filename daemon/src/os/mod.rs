@@ -12,6 +12,7 @@
 //! supervisor ──> descriptors  what a child must not inherit, limits
 //! lifecycle  ──> signals      what survives the execution of another program
 //! logs       ──> hole         freeing the head of a file that another process appends to
+//! store      ──> disk         room on a disk, a rename that replaces nothing
 //! ```
 //!
 //! Nothing outside this folder knows that the platform is Linux (5.10 or newer), and the only
@@ -19,6 +20,7 @@
 
 pub mod cgroup;
 pub mod descriptors;
+pub mod disk;
 pub mod file;
 pub mod hole;
 pub mod listener;

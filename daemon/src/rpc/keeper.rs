@@ -15,8 +15,9 @@ use std::future::pending;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -35,10 +36,10 @@ pub struct Keeper {
     pub guard: SocketGuard,
     /// The directory of the servers' sockets, which lies in a run directory too.
     pub servers_dir: PathBuf,
-    /// The state directory, which nobody else may write to.
-    pub state_dir: PathBuf,
     /// Where a new listener goes.
     pub renewed: mpsc::Sender<UnixListener>,
+    /// The state directory, which nobody else may write to, and who is to look at it when something in it was deleted or replaced.
+    pub state: (PathBuf, Arc<Notify>),
 }
 
 impl Keeper {
@@ -58,9 +59,8 @@ impl Keeper {
                     }
                 }
             }
-            let watched = watch
-                .as_mut()
-                .is_some_and(|watch| watch.renew(&self.directories(), &self.state_dir));
+            let watched =
+                watch.as_mut().is_some_and(|watch| watch.renew(&self.directories(), &self.state.0));
             let retry = async {
                 // Something may have gone before the watch was there.
                 if watched && problem.is_none() && !self.guard.is_whole() {
@@ -75,15 +75,15 @@ impl Keeper {
                 biased;
                 () = stop.cancelled() => return self.guard,
                 () = retry => {}
-                () = changed(&mut watch) => {}
+                () = changed(&mut watch) => self.state.1.notify_one(),
             }
         }
     }
 
     /// The directories whose contents are ours to look after.
-    fn directories(&self) -> [PathBuf; 2] {
+    fn directories(&self) -> [PathBuf; 3] {
         let of = |path: &Path| path.parent().unwrap_or(path).to_owned();
-        [of(self.guard.path()), of(&self.servers_dir)]
+        [of(self.guard.path()), of(&self.servers_dir), self.state.0.clone()]
     }
 
     /// Makes again what is gone.
@@ -97,9 +97,9 @@ impl Keeper {
                 let _ = self.renewed.send(listener).await;
             }
         }
-        let mode = fs::metadata(&self.state_dir).map_or(0, |facts| facts.mode());
+        let mode = fs::metadata(&self.state.0).map_or(0, |facts| facts.mode());
         if mode & 0o022 != 0 {
-            let path = &self.state_dir;
+            let path = &self.state.0;
             let closed = fs::set_permissions(path, Permissions::from_mode(0o700));
             closed.map_err(|source| SocketError::Io {
                 deed: "close to others",
@@ -157,7 +157,8 @@ impl Watch {
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
-        let modes = WatchMask::ATTRIB | WatchMask::ONLYDIR;
+        // To the watch that it has already.
+        let modes = WatchMask::ATTRIB | WatchMask::ONLYDIR | WatchMask::MASK_ADD;
         directories.iter().all(|directory| self.watches.add(directory, mask).is_ok())
             && self.watches.add(state_dir, modes).is_ok()
     }

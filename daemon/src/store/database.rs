@@ -1,8 +1,11 @@
 //! A SQLite database: opened, brought to this version, served by a writer and two readers.
 
-use super::reader::Reader;
-use super::writer::Writer;
+use super::ballast::Ballast;
+use super::place::Files;
+use super::reader::{Reader, Slot};
+use super::writer::{Desk, News, Writer};
 use super::{DatabaseError, migrate};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,35 +46,61 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens a database in a directory, making or upgrading it as needed.
+    /// Opens a database in a directory, making or upgrading it as needed, if it `is_ours`.
     ///
     /// # Errors
     /// [`MigrateError::Newer`](super::MigrateError::Newer) for one of a newer version, which is left
     /// untouched; whatever SQLite reports otherwise.
-    pub(super) fn open(schema: &'static Schema, dir: &Path) -> Result<Opened, DatabaseError> {
+    pub(super) fn open<E: From<DatabaseError>>(
+        schema: &'static Schema,
+        dir: &Path,
+        is_ours: impl FnOnce(&Connection) -> Result<(), E>,
+    ) -> Result<Opened, E> {
         let path = schema.path(dir);
-        let mut connection = to_write(&path)?;
-        migrate::run(&mut connection, &path, schema.migrations)?;
+        let sqlite = DatabaseError::from;
+        // Looked at before anything is written to it, be it only that it has a log.
+        let looks = Connection::open(&path).map_err(sqlite)?;
+        looks.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite)?;
+        is_ours(&looks)?;
+        drop(looks);
+        let mut connection = to_write(&path).map_err(sqlite)?;
+        migrate::run(&mut connection, &path, schema.migrations).map_err(DatabaseError::from)?;
         Ok(Opened { schema, path, connection })
     }
 
     /// Starts the threads. `announce` runs on the writer's after each commit and before the answers
-    /// of what was committed.
+    /// of what was committed; `readers` are what others read with.
     ///
     /// # Errors
     /// [`DatabaseError::NoThread`], or what SQLite reports.
     pub(super) fn start(
         self,
-        announce: impl FnMut(&Connection) + Send + 'static,
+        readers: impl IntoIterator<Item = Slot>,
+        announce: impl FnMut(&Connection, News) + Send + 'static,
     ) -> Result<Database, DatabaseError> {
         let Opened { schema, path, connection } = self;
+        let unreadable = |error: std::io::Error| DatabaseError::Gone {
+            path: path.clone(),
+            why: error.to_string(),
+        };
+        let files = Some(Files::of(&path).map_err(unreadable)?);
+        let ballast = path.parent().map(Ballast::in_directory);
         let reader = |purpose: &str| {
             let path = path.clone();
             Reader::start(format!("{}-{purpose}", schema.name), move || to_read(&path))
         };
         let (for_wire, for_daemon) = (reader("wire")?, reader("read")?);
-        let open = move || Ok(to_write(&path)?);
-        let writer = Writer::start(format!("{}-write", schema.name), connection, open, announce)?;
+        let readers = readers.into_iter().chain([for_wire.slot(), for_daemon.slot()]).collect();
+        let open = move || {
+            let connection = to_write(&path)?;
+            let files = Files::of(&path).map_err(|error| DatabaseError::Gone {
+                path: path.clone(),
+                why: error.to_string(),
+            })?;
+            Ok((connection, Some(files)))
+        };
+        let desk = Desk { connection, files, open, announce, readers, ballast };
+        let writer = Writer::start(format!("{}-write", schema.name), desk)?;
         Ok(Database { writer, for_wire, for_daemon })
     }
 }
@@ -109,6 +138,8 @@ fn to_write(path: &Path) -> rusqlite::Result<Connection> {
     // FULL: a commit survives power loss, not only a crash of the daemon.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // Only a read opens the write-ahead log, and it is to be known which file that is.
+    migrate::version(&connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }

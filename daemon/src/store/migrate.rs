@@ -2,13 +2,13 @@
 //!
 //! `PRAGMA user_version` counts the migrations that ran. Each runs in a transaction of its own
 //! together with the count, so a crash leaves the old version or the new one, never something
-//! between. Before an existing database is changed a copy is kept beside it: `NAME.db.vN` of version N.
+//! between. Before an existing database is changed a copy is kept beside it, and looked
+//! through: `NAME.db.vN` of version N.
 //!
 //! Hand-written because the helper crates lag behind rusqlite and this is all there is to it.
 
+use super::copies::{self, CopyError};
 use rusqlite::{Connection, TransactionBehavior};
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a database could not be brought to this version.
@@ -32,7 +32,7 @@ pub enum MigrateError {
         /// Where the copy was to be.
         path: PathBuf,
         /// What went wrong.
-        source: io::Error,
+        source: Box<CopyError>,
     },
     /// SQLite refused a step of the migration, which is undone.
     #[error("the database {path} could not be brought to version {version}: {source}")]
@@ -57,7 +57,9 @@ pub(super) fn run(
 ) -> Result<usize, MigrateError> {
     let found = version(connection).map_err(failed(path, 0))?;
     if 0 < found && found < migrations.len() {
-        keep_copy(connection, &path.with_extension(format!("db.v{found}")))?;
+        let copy = path.with_extension(format!("db.v{found}"));
+        copies::write(connection, &copy)
+            .map_err(|source| MigrateError::Copy { path: copy, source: Box::new(source) })?;
     }
     run_uncopied(connection, path, migrations)
 }
@@ -93,32 +95,10 @@ fn failed(path: &Path, version: usize) -> impl FnOnce(rusqlite::Error) -> Migrat
 }
 
 /// How many migrations ran on a database.
-fn version(connection: &Connection) -> rusqlite::Result<usize> {
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {
     let version =
         connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?;
     Ok(version as usize)
-}
-
-/// Copies the database as it is to `copy`. A copy that is there already is replaced by a whole new
-/// one or not at all.
-fn keep_copy(connection: &Connection, copy: &Path) -> Result<(), MigrateError> {
-    let mut unfinished = copy.as_os_str().to_owned();
-    unfinished.push(".new");
-    let unfinished = PathBuf::from(unfinished);
-    let failed = |source: io::Error| MigrateError::Copy { path: copy.to_owned(), source };
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let written = copy_to(connection, &unfinished).map_err(io::Error::other).and_then(|()| {
-        File::open(&unfinished)?.sync_all()?;
-        fs::rename(&unfinished, copy)?;
-        copy.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
-    });
-    written.map_err(|error| {
-        let _ = fs::remove_file(&unfinished);
-        failed(error)
-    })
 }
 
 /// Writes the database as it is to a new file.

@@ -3,6 +3,7 @@
 use super::DatabaseError;
 use rusqlite::Connection;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +17,20 @@ const QUEUE: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     jobs: mpsc::Sender<Job>,
+    slot: Slot,
+}
+
+/// A connection that only reads: whoever uses it locks it, and whoever takes it out has it opened anew.
+pub(super) type Slot = Arc<Mutex<Option<Connection>>>;
+
+/// Waits until nobody reads and closes what they read with; nobody reads before the guards are dropped.
+pub(super) fn close(slots: &[Slot]) -> Vec<MutexGuard<'_, Option<Connection>>> {
+    let closed = slots.iter().map(|slot| {
+        let mut held = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = None;
+        held
+    });
+    closed.collect()
 }
 
 impl Reader {
@@ -24,25 +39,32 @@ impl Reader {
         name: String,
         open: impl Fn() -> rusqlite::Result<Connection> + Send + 'static,
     ) -> Result<Reader, DatabaseError> {
-        let mut connection = Some(open()?);
+        let slot = Slot::new(Mutex::new(Some(open()?)));
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let shared = Arc::clone(&slot);
         let serve = move || {
             while let Some(job) = queue.blocking_recv() {
-                let reopened = match connection.take() {
+                let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let reopened = match held.take() {
                     Some(there) => Ok(there),
                     None => open(),
                 };
                 match reopened {
                     Ok(there) => {
                         in_one_moment(&there, job);
-                        connection = Some(there).filter(Connection::is_autocommit);
+                        *held = Some(there).filter(Connection::is_autocommit);
                     }
                     Err(error) => job(Err(error.into())),
                 }
             }
         };
         thread::Builder::new().name(name).spawn(serve).map_err(DatabaseError::NoThread)?;
-        Ok(Reader { jobs })
+        Ok(Reader { jobs, slot })
+    }
+
+    /// What it reads with.
+    pub(super) fn slot(&self) -> Slot {
+        Arc::clone(&self.slot)
     }
 
     /// Runs `query` on the thread, in one read transaction: what is written meanwhile is not seen.

@@ -1,24 +1,34 @@
 //! A thread that writes: jobs that wait in its queue share one transaction.
 //!
 //! ```text
-//!   BEGIN ─▶ job (savepoint) ─▶ job (savepoint) ─▶ … ─▶ COMMIT ─▶ announce ─▶ answers
+//!   BEGIN ─▶ job (savepoint) ─▶ job (savepoint) ─▶ … ─▶ COMMIT ─▶ in place? ─▶ announce ─▶ answers
 //!              ╰ failed: rolled back alone           ╰ failed: each again in one of its own
+//!
+//!   vital, and the disk in the way ─▶ answered with the error ─▶ kept, in order ─▶ written before anything newer
 //! ```
 //!
-//! * What was answered with `Ok` is on disk; what was answered with an error has not happened.
+//! * What was answered with `Ok` is on disk; what was answered with an error has not happened. But for
+//!   what is vital, like a stop: that is kept, and written as soon as it can be.
 //! * A failure is told to the job that failed, and to no other.
 //! * SQLite has one writer, and here it is one thread: inside the daemon no database is ever busy.
+//! * Where the files were deleted they are put back before the answer ([`place`](super::place)).
 //!
 //! A commit costs one or two flushes of the disk, a job some tens of microseconds: where many wait,
 //! they are written for the price of one.
 
-use super::DatabaseError;
-use super::reader::{panicked, run};
-use rusqlite::Connection;
+use super::ballast::Ballast;
+use super::place::{Files, Place};
+use super::reader::{self, Slot, panicked, run};
+use super::{DatabaseError, Health, MayPass};
+use rusqlite::{Connection, ffi};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Callers past this many wait for a place in the queue.
 const QUEUE: usize = 256;
@@ -26,15 +36,26 @@ const QUEUE: usize = 256;
 const MOST_JOBS: usize = 64;
 /// No job joins a transaction that is older.
 const MOST_TIME: Duration = Duration::from_millis(20);
+/// No more vital jobs than this are kept, nor more bytes of them.
+const MOST_KEPT: usize = 1_000;
+const MOST_KEPT_BYTES: usize = 4 << 20;
+/// How often it is looked whether what is in the way has gone, while something is.
+const RETRY: Duration = Duration::from_secs(5);
+/// Putting a database back takes a while where it is large: it is not tried for every change.
+const RESCUE_RETRY: Duration = Duration::from_secs(1);
 
 /// A change on its way: made in a transaction, perhaps twice, then answered.
 trait Job: Send {
     /// Makes the change. Its outcome is kept until it is told; whether it succeeded is given.
     fn make(&mut self, connection: &Connection) -> bool;
+    /// What stood in the way of the last [`make`](Job::make), where that may pass: whether a full disk.
+    fn in_its_way(&self) -> Option<bool>;
     /// Tells the caller the outcome of the last [`make`](Job::make).
-    fn answer(self: Box<Self>);
+    fn answer(&mut self);
     /// Tells the caller that the change was not made.
-    fn fail(self: Box<Self>, error: DatabaseError);
+    fn fail(&mut self, error: DatabaseError);
+    /// How many bytes it is about, where it must be made in the end.
+    fn vital(&self) -> Option<usize>;
 }
 
 /// What joins a transaction in which so many jobs are made already.
@@ -44,25 +65,74 @@ enum Task {
     Change(Box<dyn Job>),
     /// Outside of any transaction.
     Bare(Box<dyn FnOnce(&Connection) + Send>),
+    /// Looks whether all is in place, and writes what waits.
+    Look,
+    /// Puts the database back where another file lies; where that is then.
+    PutBack(oneshot::Sender<Result<PathBuf, DatabaseError>>),
+}
+
+/// What is told on the thread, besides that something was committed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct News {
+    /// The database was deleted and put back.
+    pub(super) restored: bool,
+    /// So many vital changes were not kept: there were too many.
+    pub(super) lost: u64,
+}
+
+/// What the thread works on.
+pub(super) struct Desk<O, A> {
+    /// The connection that it writes with, and its files.
+    pub(super) connection: Connection,
+    /// `None` for one without files.
+    pub(super) files: Option<Files>,
+    /// Makes another connection where a job broke it or its files were put back.
+    pub(super) open: O,
+    /// Runs after each commit, before the answers.
+    pub(super) announce: A,
+    /// What others read with: closed while files are put back.
+    pub(super) readers: Vec<Slot>,
+    /// `None` for one without a disk.
+    pub(super) ballast: Option<Ballast>,
 }
 
 /// A handle to the writing thread. It ends, and closes its connection, with the last handle.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     tasks: mpsc::Sender<Task>,
+    longest_us: Arc<AtomicU64>,
+    health: watch::Receiver<Health>,
 }
 
 impl Writer {
-    /// Starts the thread on a connection; `open` makes another where a job broke it. `announce` runs
-    /// after each commit, before the answers.
-    pub(super) fn start(
-        name: String,
-        connection: Connection,
-        open: impl Fn() -> Result<Connection, DatabaseError> + Send + 'static,
-        announce: impl FnMut(&Connection) + Send + 'static,
-    ) -> Result<Writer, DatabaseError> {
+    /// Starts the thread.
+    pub(super) fn start<O, A>(name: String, desk: Desk<O, A>) -> Result<Writer, DatabaseError>
+    where
+        O: Fn() -> Result<(Connection, Option<Files>), DatabaseError> + Send + 'static,
+        A: FnMut(&Connection, News) + Send + 'static,
+    {
         let (tasks, mut queue) = mpsc::channel(QUEUE);
-        let mut work = Work { connection, open, announce };
+        let longest_us = Arc::new(AtomicU64::new(0));
+        let (told, health) = watch::channel(Health::default());
+        let Desk { connection, files, open, announce, readers, ballast } = desk;
+        let mut work = Work {
+            connection: Some(connection),
+            files,
+            open,
+            announce,
+            readers,
+            ballast,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            lost: 0,
+            disk_full: false,
+            gone: None,
+            replaced: false,
+            told,
+            own_tasks: tasks.downgrade(),
+            is_looked_after: Arc::default(),
+            longest_us: Arc::clone(&longest_us),
+        };
         let serve = move || {
             let mut next = queue.blocking_recv();
             while let Some(task) = next {
@@ -72,12 +142,32 @@ impl Writer {
                         work.bare(job);
                         None
                     }
+                    Task::Look => {
+                        work.look();
+                        None
+                    }
+                    Task::PutBack(answer) => {
+                        // The caller may have gone.
+                        let _ = answer.send(work.put_back());
+                        None
+                    }
                 };
+                work.tell();
                 next = next.or_else(|| queue.blocking_recv());
             }
         };
         thread::Builder::new().name(name).spawn(serve).map_err(DatabaseError::NoThread)?;
-        Ok(Writer { tasks })
+        Ok(Writer { tasks, longest_us, health })
+    }
+
+    /// The longest that one transaction held all others up, its commit included.
+    pub(super) fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest_us.load(Ordering::Relaxed))
+    }
+
+    /// How the database is kept.
+    pub(super) fn health(&self) -> Health {
+        self.health.borrow().clone()
     }
 
     /// Makes a change, which is on disk when this gives `Ok` and has not happened when it gives
@@ -89,12 +179,35 @@ impl Writer {
     pub(super) async fn change<T, E, F>(&self, change: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<DatabaseError> + Send + 'static,
+        E: From<DatabaseError> + MayPass + Send + 'static,
+        F: Fn(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        self.make(change, None).await
+    }
+
+    /// The same for a change of about so many bytes that must be made in the end: where the disk is in its
+    /// way it gives the error and is kept, and made as soon as it can be.
+    ///
+    /// # Errors
+    /// What the change gives, or why it could not be committed yet.
+    pub(super) async fn vital<T, E, F>(&self, bytes: usize, change: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + MayPass + Send + 'static,
+        F: Fn(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        self.make(change, Some(bytes)).await
+    }
+
+    async fn make<T, E, F>(&self, change: F, vital: Option<usize>) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + MayPass + Send + 'static,
         F: Fn(&Connection) -> Result<T, E> + Send + 'static,
     {
         let (done, answer) = oneshot::channel();
-        let job = Task::Change(Box::new(Change { change, outcome: None, done }));
-        self.tasks.send(job).await.map_err(|_| DatabaseError::Closed)?;
+        let job = Change { change, outcome: None, done: Some(done), vital };
+        self.tasks.send(Task::Change(Box::new(job))).await.map_err(|_| DatabaseError::Closed)?;
         answer.await.map_err(|_| DatabaseError::Closed)?
     }
 
@@ -115,18 +228,45 @@ impl Writer {
         self.tasks.send(job).await.map_err(|_| DatabaseError::Closed)?;
         answer.await.map_err(|_| DatabaseError::Closed)?
     }
+
+    /// Has it looked whether all is in place, and what waits written.
+    pub(super) async fn look(&self) {
+        // Where the thread has ended there is nothing to be looked after.
+        let _ = self.tasks.send(Task::Look).await;
+    }
+
+    /// Puts the database back into its place, where another file lies; where that is then.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Gone`] with what stood in the way.
+    pub(super) async fn put_back(&self) -> Result<PathBuf, DatabaseError> {
+        let (done, answer) = oneshot::channel();
+        self.tasks.send(Task::PutBack(done)).await.map_err(|_| DatabaseError::Closed)?;
+        answer.await.map_err(|_| DatabaseError::Closed)?
+    }
 }
 
 struct Change<T, E, F> {
     change: F,
     outcome: Option<Result<T, E>>,
-    done: oneshot::Sender<Result<T, E>>,
+    /// `None`: it was answered.
+    done: Option<oneshot::Sender<Result<T, E>>>,
+    vital: Option<usize>,
+}
+
+impl<T, E, F> Change<T, E, F> {
+    fn tell(&mut self, outcome: Result<T, E>) {
+        if let Some(done) = self.done.take() {
+            // The caller may have gone.
+            let _ = done.send(outcome);
+        }
+    }
 }
 
 impl<T, E, F> Job for Change<T, E, F>
 where
     T: Send,
-    E: From<DatabaseError> + Send,
+    E: From<DatabaseError> + MayPass + Send,
     F: Fn(&Connection) -> Result<T, E> + Send,
 {
     fn make(&mut self, connection: &Connection) -> bool {
@@ -135,28 +275,69 @@ where
         self.outcome.insert(outcome).is_ok()
     }
 
-    fn answer(self: Box<Self>) {
-        if let Some(outcome) = self.outcome {
-            // The caller may have gone.
-            let _ = self.done.send(outcome);
+    fn in_its_way(&self) -> Option<bool> {
+        match &self.outcome {
+            Some(Err(error)) if error.may_pass() => Some(error.is_disk_full()),
+            _ => None,
         }
     }
 
-    fn fail(self: Box<Self>, error: DatabaseError) {
-        let _ = self.done.send(Err(error.into()));
+    fn answer(&mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            self.tell(outcome);
+        }
+    }
+
+    fn fail(&mut self, error: DatabaseError) {
+        self.tell(Err(error.into()));
+    }
+
+    fn vital(&self) -> Option<usize> {
+        self.vital
     }
 }
 
 struct Work<O, A> {
-    connection: Connection,
+    /// `None` until it is opened anew.
+    connection: Option<Connection>,
+    files: Option<Files>,
     open: O,
     announce: A,
+    readers: Vec<Slot>,
+    ballast: Option<Ballast>,
+    /// Vital changes that wait, the oldest first.
+    kept: VecDeque<Box<dyn Job>>,
+    kept_bytes: usize,
+    /// Vital changes that there was no room for here either.
+    lost: u64,
+    disk_full: bool,
+    /// Why the deleted database could not be put back, and when that was tried.
+    gone: Option<(String, Instant)>,
+    replaced: bool,
+    told: watch::Sender<Health>,
+    own_tasks: mpsc::WeakSender<Task>,
+    /// Whether somebody comes back to look.
+    is_looked_after: Arc<AtomicBool>,
+    longest_us: Arc<AtomicU64>,
+}
+
+/// Why a transaction came to nothing.
+struct Undone {
+    error: DatabaseError,
+    /// It was committed to a file that has no name: it cannot be made again, and is not kept.
+    committed: bool,
+}
+
+impl<E: Into<DatabaseError>> From<E> for Undone {
+    fn from(error: E) -> Undone {
+        Undone { error: error.into(), committed: false }
+    }
 }
 
 impl<O, A> Work<O, A>
 where
-    O: Fn() -> Result<Connection, DatabaseError>,
-    A: FnMut(&Connection),
+    O: Fn() -> Result<(Connection, Option<Files>), DatabaseError>,
+    A: FnMut(&Connection, News),
 {
     /// Makes `first` and the changes that wait behind it. What is given back comes after them.
     fn changes(
@@ -164,16 +345,23 @@ where
         first: Box<dyn Job>,
         mut waiting: impl FnMut() -> Option<Task>,
     ) -> Option<Task> {
+        if let Err(error) = self.write_kept() {
+            // What is older goes first, or not at all.
+            self.finish(first, Some(error));
+            return None;
+        }
         let mut behind = None;
         let begun = Instant::now();
+        let vital = first.vital().is_some();
         self.settle(vec![first], &mut |made| {
             if made == MOST_JOBS || begun.elapsed() > MOST_TIME {
                 return None;
             }
             match waiting()? {
-                Task::Change(job) => Some(job),
-                bare @ Task::Bare(_) => {
-                    behind = Some(bare);
+                // The room that is kept for what is vital is not for others.
+                Task::Change(job) if job.vital().is_some() == vital => Some(job),
+                other => {
+                    behind = Some(other);
                     None
                 }
             }
@@ -183,18 +371,106 @@ where
 
     /// Makes changes and answers them.
     fn settle(&mut self, mut jobs: Vec<Box<dyn Job>>, more: &mut More<'_>) {
+        let is_for_others = jobs.iter().any(|job| job.vital().is_none());
+        if is_for_others && self.ballast.as_mut().is_some_and(Ballast::is_missing) {
+            jobs.into_iter().for_each(|job| self.finish(job, Some(disk_full())));
+            return;
+        }
         match self.together(&mut jobs, more) {
-            Ok(()) => jobs.into_iter().for_each(Job::answer),
+            Ok(()) => {
+                let full = matches!(&*jobs, [job] if job.in_its_way() == Some(true));
+                match full && self.makes_room(&jobs) {
+                    true => self.settle(jobs, more),
+                    false => jobs.into_iter().for_each(|job| self.finish(job, None)),
+                }
+            }
+            Err(Undone { error, committed: true }) => {
+                jobs.into_iter().for_each(|mut job| job.fail(again(&error)));
+            }
             // Whose failure it was is not known: each is tried again and has its own.
             Err(_) if jobs.len() > 1 => {
                 jobs.into_iter().for_each(|job| self.settle(vec![job], &mut |_| None));
             }
-            Err(error) => {
-                if let Some(job) = jobs.pop() {
-                    job.fail(error);
-                }
+            Err(Undone { error, .. }) if error.is_disk_full() && self.makes_room(&jobs) => {
+                self.settle(jobs, more);
+            }
+            Err(Undone { error, .. }) => {
+                jobs.into_iter().for_each(|job| self.finish(job, Some(again(&error))));
             }
         }
+    }
+
+    /// Whether there is room now for what is vital.
+    fn makes_room(&mut self, jobs: &[Box<dyn Job>]) -> bool {
+        jobs.iter().all(|job| job.vital().is_some())
+            && self.ballast.as_mut().is_some_and(Ballast::release)
+    }
+
+    /// Tells a caller what came of a change, and keeps what is vital where the disk was in its way.
+    fn finish(&mut self, mut job: Box<dyn Job>, error: Option<DatabaseError>) {
+        let in_its_way = match &error {
+            Some(error) => error.may_pass().then(|| error.is_disk_full()),
+            None => job.in_its_way(),
+        };
+        match error {
+            Some(error) => job.fail(error),
+            None => job.answer(),
+        }
+        let Some(full) = in_its_way else { return };
+        self.disk_full |= full;
+        let Some(bytes) = job.vital() else { return };
+        if self.kept.len() == MOST_KEPT || self.kept_bytes + bytes > MOST_KEPT_BYTES {
+            self.lost += 1;
+            return;
+        }
+        self.kept_bytes += bytes;
+        self.kept.push_back(job);
+    }
+
+    /// Makes the vital changes that wait, in their order.
+    ///
+    /// # Errors
+    /// What is still in the way.
+    fn write_kept(&mut self) -> Result<(), DatabaseError> {
+        let mut at_once = MOST_JOBS;
+        while !self.kept.is_empty() {
+            let mut jobs: Vec<_> = self.kept.drain(..at_once.min(self.kept.len())).collect();
+            let done = self.together(&mut jobs, &mut |_| None);
+            let stuck = match &done {
+                // One that did not fail by the disk would fail for ever.
+                Ok(()) | Err(Undone { committed: true, .. }) => {
+                    jobs.iter().position(|job| job.in_its_way().is_some()).unwrap_or(jobs.len())
+                }
+                Err(Undone { error, .. }) if jobs.len() == 1 && !error.may_pass() => 1,
+                Err(_) => 0,
+            };
+            let error = match done {
+                Err(Undone { error, .. }) => Some(error),
+                Ok(()) => jobs.get(stuck).map(|_| disk_full()),
+            };
+            let waiting = jobs.split_off(stuck);
+            self.kept_bytes -= jobs.iter().filter_map(|job| job.vital()).sum::<usize>();
+            waiting.into_iter().rev().for_each(|job| self.kept.push_front(job));
+            match error {
+                None => {}
+                Some(_) if stuck > 0 => {}
+                Some(_) if at_once > 1 => at_once = 1,
+                Some(error) if error.is_disk_full() => {
+                    self.disk_full = true;
+                    if !self.ballast.as_mut().is_some_and(Ballast::release) {
+                        return Err(error);
+                    }
+                }
+                Some(error) => return Err(error),
+            }
+        }
+        if self.lost > 0
+            && let Some(connection) = &self.connection
+        {
+            let lost = std::mem::take(&mut self.lost);
+            (self.announce)(connection, News { lost, ..News::default() });
+        }
+        Ok(())
     }
 
     /// Makes `jobs`, and then each that `more` gives after so many, in one transaction. With an
@@ -203,52 +479,236 @@ where
         &mut self,
         jobs: &mut Vec<Box<dyn Job>>,
         more: &mut More<'_>,
-    ) -> Result<(), DatabaseError> {
-        run(&self.connection, "BEGIN IMMEDIATE")?;
-        let mut made = 0;
-        while let Some(job) = jobs.get_mut(made) {
-            match in_savepoint(&self.connection, job.as_mut()) {
-                // SQLite gave the whole transaction up, as it does when the disk is full. Where there
-                // is but one job, it knows why; else the commit fails.
-                Ok(false) if self.connection.is_autocommit() && jobs.len() == 1 => return Ok(()),
-                Ok(_) if self.connection.is_autocommit() => break,
-                Ok(_) => {}
-                Err(error) => {
-                    self.abandon();
-                    return Err(error.into());
-                }
-            }
-            made += 1;
-            if made == jobs.len() {
-                jobs.extend(more(made));
-            }
+    ) -> Result<(), Undone> {
+        let begun = Instant::now();
+        let done = self.in_transaction(jobs, more);
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.longest_us.fetch_max(took, Ordering::Relaxed);
+        done
+    }
+
+    fn in_transaction(
+        &mut self,
+        jobs: &mut Vec<Box<dyn Job>>,
+        more: &mut More<'_>,
+    ) -> Result<(), Undone> {
+        if self.gone.is_some() || self.replaced {
+            self.in_place()?;
         }
-        if let Err(error) = run(&self.connection, "COMMIT") {
-            self.abandon();
+        if let Err(error) = transact(self.connection()?, jobs, more) {
+            self.abandon(&error);
             return Err(error.into());
         }
-        (self.announce)(&self.connection);
+        self.in_place().map_err(|error| Undone { error, committed: true })?;
+        self.disk_full = false;
+        if let Some(connection) = &self.connection {
+            (self.announce)(connection, News::default());
+        }
         Ok(())
     }
 
+    fn connection(&mut self) -> Result<&Connection, DatabaseError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let (connection, files) = (self.open)()?;
+                self.files = files;
+                connection
+            }
+        };
+        Ok(self.connection.insert(connection))
+    }
+
     fn bare(&mut self, job: Box<dyn FnOnce(&Connection) + Send>) {
-        job(&self.connection);
-        self.abandon();
+        match self.connection() {
+            Ok(connection) => job(connection),
+            Err(error) => tracing::error!(%error, "the database could not be opened anew"),
+        }
+        if self.connection.as_ref().is_some_and(|connection| !connection.is_autocommit()) {
+            self.abandon(&rusqlite::Error::InvalidQuery);
+        }
     }
 
     /// Leaves no transaction open, whatever it takes.
-    fn abandon(&mut self) {
-        if self.connection.is_autocommit() {
-            return;
-        }
-        let Err(error) = run(&self.connection, "ROLLBACK") else { return };
-        tracing::error!(%error, "a transaction could not be undone: the database is opened anew");
-        match (self.open)() {
-            Ok(connection) => self.connection = connection,
-            // The next change fails at its beginning and comes here again.
-            Err(error) => tracing::error!(%error, "the database could not be opened anew"),
+    fn abandon(&mut self, why: &rusqlite::Error) {
+        let Some(connection) = &self.connection else { return };
+        // What the disk has of it after that is not known: not even SQLite's own idea of it counts.
+        let is_broken = why.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
+        let is_open = !connection.is_autocommit() && run(connection, "ROLLBACK").is_err();
+        if is_broken || is_open {
+            tracing::error!(error = %why, "a transaction was not undone: the database is opened anew");
+            // By the next change.
+            self.connection = None;
         }
     }
+
+    // ---- Its files, and the disk they lie on -------------------------------------------------------
+
+    /// Looks whether all is as it should be, and mends what can be mended.
+    fn look(&mut self) {
+        if let Err(error) = self.in_place() {
+            tracing::error!(%error, "the database is not in its place");
+        } else if let Err(error) = self.write_kept() {
+            tracing::debug!(%error, "what waits cannot be written yet");
+        }
+        self.disk_full &= self.ballast.as_ref().is_some_and(Ballast::is_disk_full);
+    }
+
+    /// Sees to it that the files are in their place.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Gone`], [`DatabaseError::Replaced`]: they are not.
+    fn in_place(&mut self) -> Result<(), DatabaseError> {
+        let Some(files) = &self.files else { return Ok(()) };
+        let place = files.look();
+        if place == Place::Whole {
+            (self.gone, self.replaced) = (None, false);
+            return Ok(());
+        }
+        if let (Place::Gone, Some((why, at))) = (place, &self.gone)
+            && at.elapsed() < RESCUE_RETRY
+        {
+            return Err(files.gone(why));
+        }
+        let mended = self.mend(place);
+        match &mended {
+            Ok(()) => (self.gone, self.replaced) = (None, false),
+            Err(DatabaseError::Replaced { .. }) => (self.gone, self.replaced) = (None, true),
+            Err(error) => {
+                let why = match error {
+                    DatabaseError::Gone { why, .. } => why.clone(),
+                    error => error.to_string(),
+                };
+                (self.gone, self.replaced) = (Some((why, Instant::now())), false);
+            }
+        }
+        mended
+    }
+
+    fn mend(&mut self, place: Place) -> Result<(), DatabaseError> {
+        let was_replaced = self.replaced;
+        let (Some(connection), Some(files)) = (&self.connection, &self.files) else {
+            return Ok(());
+        };
+        // A reader that opens the new files beside one that has the old would read nonsense.
+        let readers = self.readers.clone();
+        let _nobody_reads = reader::close(&readers);
+        match place {
+            Place::Whole => return Ok(()),
+            Place::LogGone => {
+                tracing::warn!("the registry's write-ahead log was deleted: nothing is lost");
+                files.empty_log(connection)?;
+                files.clear_log().map_err(|error| files.gone(&error.to_string()))?;
+            }
+            Place::Gone => {
+                files.put_back(connection)?;
+                tracing::warn!("the registry was deleted, and put back: nothing is lost");
+            }
+            Place::Replaced => {
+                // Beside the other file our log would be played into it.
+                if !was_replaced && let Err(error) = files.empty_log(connection) {
+                    tracing::error!(%error, "the registry's write-ahead log was not emptied");
+                }
+                return Err(files.replaced());
+            }
+        }
+        // Closed before it is opened anew: both would share what SQLite knows of the log.
+        self.connection = None;
+        let restored = place == Place::Gone;
+        self.connection()?;
+        if restored && let Some(connection) = &self.connection {
+            (self.announce)(connection, News { restored, ..News::default() });
+        }
+        Ok(())
+    }
+
+    /// Puts the database back where another file lies; where that is then.
+    fn put_back(&mut self) -> Result<PathBuf, DatabaseError> {
+        let Some(files) = self.files.as_ref().filter(|files| files.look() == Place::Replaced)
+        else {
+            return Err(DatabaseError::InPlace);
+        };
+        let moved = files.move_aside().map_err(|error| files.gone(&error.to_string()))?;
+        self.in_place()?;
+        Ok(moved)
+    }
+
+    /// Tells how the database is kept, and has somebody come back to look where not all is well.
+    fn tell(&mut self) {
+        let is_missing = self.ballast.as_mut().is_some_and(Ballast::is_missing);
+        let health = Health {
+            disk_full: self.disk_full || is_missing,
+            gone: self.gone.as_ref().map(|(why, _)| why.clone()),
+            replaced: self.replaced,
+            waiting: self.kept.len(),
+        };
+        let is_well = health == Health::default();
+        self.told.send_if_modified(|told| {
+            let is_news = *told != health;
+            *told = health;
+            is_news
+        });
+        if is_well || self.is_looked_after.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (tasks, is_looked_after) = (self.own_tasks.clone(), Arc::clone(&self.is_looked_after));
+        let come_back = move || {
+            thread::sleep(RETRY);
+            is_looked_after.store(false, Ordering::SeqCst);
+            if let Some(tasks) = tasks.upgrade() {
+                // A thread that has ended has nothing to look after.
+                let _ = tasks.blocking_send(Task::Look);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("store-retry".to_owned()).spawn(come_back) {
+            tracing::warn!(%error, "nobody tries again by itself to write what waits");
+            self.is_looked_after.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The error of a full disk, as SQLite says it.
+fn disk_full() -> DatabaseError {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None).into()
+}
+
+/// The same error for another caller.
+fn again(error: &DatabaseError) -> DatabaseError {
+    match error {
+        DatabaseError::Sqlite(rusqlite::Error::SqliteFailure(code, words)) => {
+            rusqlite::Error::SqliteFailure(*code, words.clone()).into()
+        }
+        DatabaseError::Gone { path, why } => {
+            DatabaseError::Gone { path: path.clone(), why: why.clone() }
+        }
+        DatabaseError::Replaced { path } => DatabaseError::Replaced { path: path.clone() },
+        DatabaseError::Panicked => DatabaseError::Panicked,
+        _ => DatabaseError::Closed,
+    }
+}
+
+/// Makes jobs in one transaction; with an error it may still be open.
+fn transact(
+    connection: &Connection,
+    jobs: &mut Vec<Box<dyn Job>>,
+    more: &mut More<'_>,
+) -> rusqlite::Result<()> {
+    run(connection, "BEGIN IMMEDIATE")?;
+    let mut made = 0;
+    while let Some(job) = jobs.get_mut(made) {
+        match in_savepoint(connection, job.as_mut())? {
+            // SQLite gave the whole transaction up, as it does when the disk is full. Where there
+            // is but one job, it knows why; else the commit fails.
+            false if connection.is_autocommit() && jobs.len() == 1 => return Ok(()),
+            _ if connection.is_autocommit() => break,
+            _ => {}
+        }
+        made += 1;
+        if made == jobs.len() {
+            jobs.extend(more(made));
+        }
+    }
+    run(connection, "COMMIT")
 }
 
 /// Makes a change such that it can be undone without what was made before it; whether it succeeded.
@@ -269,8 +729,7 @@ fn in_savepoint(connection: &Connection, job: &mut dyn Job) -> rusqlite::Result<
 #[allow(clippy::panic, reason = "what is tried here")]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use tokio::task::JoinHandle;
 
     /// A writer on a table whose foreign key is checked at the commit, and how often it committed.
@@ -283,10 +742,12 @@ mod tests {
         let commits = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&commits);
         let open = || Err(DatabaseError::Closed);
-        let announce = move |_: &Connection| {
+        let announce = move |_: &Connection, _| {
             counted.fetch_add(1, Ordering::SeqCst);
         };
-        let writer = Writer::start("test".to_owned(), connection, open, announce).unwrap();
+        let (readers, ballast) = (vec![], None);
+        let desk = Desk { connection, files: None, open, announce, readers, ballast };
+        let writer = Writer::start("test".to_owned(), desk).unwrap();
         (writer, commits)
     }
 

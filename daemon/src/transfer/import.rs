@@ -70,6 +70,7 @@ pub async fn run(
         .plan(settled, &mut spec)
         .await?;
     let Planned { items, import: mut stored } = planned;
+    bounded("models that change", stored.changed.len(), MAX_CHANGED)?;
     let mut imported = plan::answer(items, spec);
     imported.format = format;
     if dry_run {
@@ -166,16 +167,39 @@ impl Opened {
 
     /// Reads what it asks for. Blocks.
     fn read(self, build: Option<&Build>) -> Result<ImportSpec, Failure> {
-        match self {
-            Opened::Dashboard(path) => dashboard::read(&path),
-            Opened::Text { text, format, base, home } => match format {
-                ImportFormat::Auto | ImportFormat::Toml => document::read(&text, &base),
-                ImportFormat::Preset => preset::read(&text, build, &base),
-                ImportFormat::Command => pasted::read(&text, build, &base, home.as_deref()),
-                ImportFormat::Dashboard => dashboard::read_text(&text),
-            },
-        }
+        let spec = match self {
+            Opened::Dashboard(path) => dashboard::read(&path)?,
+            Opened::Text { text, format, base, home } => {
+                // Before a tree is made of it, which takes many times its room.
+                let headings = text.lines().filter(|line| line.starts_with('[')).count();
+                bounded("sections", headings, MAX_SECTIONS)?;
+                match format {
+                    ImportFormat::Auto | ImportFormat::Toml => document::read(&text, &base)?,
+                    ImportFormat::Preset => preset::read(&text, build, &base)?,
+                    ImportFormat::Command => pasted::read(&text, build, &base, home.as_deref())?,
+                    ImportFormat::Dashboard => dashboard::read_text(&text)?,
+                }
+            }
+        };
+        bounded("models", spec.models.len(), MAX_MODELS)?;
+        bounded("runtimes", spec.runtimes.len(), MAX_MODELS)?;
+        Ok(spec)
     }
+}
+
+/// No import has more models: what makes them visible is one transaction, which must stay short.
+const MAX_MODELS: usize = 5_000;
+/// A change of one that is there is made whole in that transaction, and takes five times as long.
+const MAX_CHANGED: usize = 1_000;
+/// A model has a section, and mostly one for its settings.
+const MAX_SECTIONS: usize = 4 * MAX_MODELS;
+
+fn bounded(what: &str, count: usize, most: usize) -> Result<(), Failure> {
+    if count <= most {
+        return Ok(());
+    }
+    let message = format!("the import has {count} {what}; at most {most} go in at once");
+    Err(Failure::new(Kind::InvalidValue, message).hint("import it in several parts"))
 }
 
 struct Planner<'a> {

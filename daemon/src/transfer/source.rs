@@ -7,7 +7,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 /// The longest file that is read as a text.
-pub(super) const MAX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_BYTES: u64 = 16 << 20;
 
 /// What tells a database from a text stands in the first bytes.
 const HEAD_BYTES: u64 = 64;

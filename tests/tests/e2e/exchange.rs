@@ -627,3 +627,51 @@ fn llamactls_own_settings_come_in_when_the_build_is_gone() {
     assert_eq!(settings_of(&home, "m"), json!({ "autostart": true, "restart": "never" }));
     import(&home, &format!("{ours}ctx-size = 512\n"), &[]).code(3);
 }
+
+/// A file of so many models, all of the same GGUF file.
+fn many_models(home: &Home, count: usize) -> PathBuf {
+    let gguf = home.model(TestModel::Tiny);
+    let model = |number| format!("[models.n{number}]\npath = {gguf:?}\n");
+    let file = home.path().join("many.toml");
+    fs::write(&file, (0..count).map(model).collect::<String>()).unwrap();
+    file
+}
+
+#[test]
+fn an_import_that_is_killed_half_way_leaves_nothing() {
+    let (home, mut daemon) = Home::with_tiny();
+    let file = many_models(&home, 250);
+    daemon.terminate();
+    let doomed = home.llamactld([""; 0]).env("LLAMACTL_FAILPOINTS", "import-part=abort");
+    let mut doomed = home.daemon_by(doomed);
+    let import = json!({ "source": { "path": file } });
+    let mut rpc = home.connect();
+    rpc.send("model.import", import.clone());
+    assert_eq!(rpc.line(), None, "the daemon died");
+    assert!(!doomed.wait().success());
+    assert_eq!(home.count_in_registry("models"), 101, "a part of it lay there");
+
+    daemon.start_again();
+    assert_eq!(home.cli(["model", "list", "-q"]).ok().lines(), ["tiny"]);
+    home.call("model.import", import);
+    assert_eq!(home.call("daemon.status", json!({}))["models"], 251);
+    daemon.terminate();
+    assert_eq!(home.count_in_registry("models"), 251, "what was left of the first is gone");
+}
+
+#[test]
+fn an_import_of_too_many_models_is_refused_and_so_is_its_dry_run() {
+    let (home, _daemon) = Home::with_tiny();
+    let file = many_models(&home, 20_001);
+    for dry_run in [true, false] {
+        let import = json!({ "source": { "path": file }, "dry_run": dry_run });
+        let refused = home.connect().expect_refusal("model.import", import, "invalid_value");
+        let said = refused.message;
+        assert_eq!(said, "the import has 20001 sections; at most 20000 go in at once");
+    }
+    let file = many_models(&home, 5_001);
+    let refused = home.cli(["--json", "model", "import", file.to_str().unwrap()]).code(5).failure();
+    let said = &refused["message"];
+    assert_eq!(said, "the import has 5001 models; at most 5000 go in at once");
+    assert_eq!(home.cli(["model", "list", "-q"]).ok().lines(), ["tiny"]);
+}

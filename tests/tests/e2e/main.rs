@@ -17,6 +17,7 @@ mod files;
 mod histories;
 mod hostile;
 mod instance;
+mod kept;
 mod kills;
 mod libraries;
 mod library;

@@ -77,7 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("llama", &["os", "clock"]),
     ("logs", &["os"]),
     ("why", &[]),
-    ("store", &["clock"]),
+    ("store", &["os", "failpoint", "clock"]),
     ("config", &["os"]),
     ("gguf", &["os"]),
     ("os", &[]),

@@ -3,7 +3,7 @@
 //! A program that is about to replace a daemon asks before anything is given up: a migration that
 //! fails after the exec leaves no daemon, and the one before cannot come back.
 
-use super::{REGISTRY, Result, StoreError};
+use super::{REGISTRY, Result, StoreError, explained, identity};
 use crate::store::database::{self, Schema};
 use crate::store::migrate;
 use rusqlite::Connection;
@@ -28,11 +28,18 @@ pub struct Report {
 /// [`MigrateError`](crate::store::MigrateError) as [`StoreError::Migrate`] for what would fail at the
 /// upgrade; [`StoreError::Damaged`]; whatever SQLite reports.
 pub fn try_migration(state_dir: &Path) -> Result<Report> {
+    try_it(state_dir).map_err(|error| explained(state_dir, error))
+}
+
+fn try_it(state_dir: &Path) -> Result<Report> {
     let Schema { migrations, .. } = REGISTRY;
     let path = REGISTRY.path(state_dir);
+    identity::before_opening(state_dir)?;
     let copy = Copy::in_place_of(&path);
     if path.exists() {
-        migrate::copy_to(&database::to_read(&path)?, &copy.0)?;
+        let there = database::to_read(&path)?;
+        identity::is_ours(state_dir, &there)?;
+        migrate::copy_to(&there, &copy.0)?;
     }
     let mut connection = Connection::open(&copy.0)?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -47,7 +54,8 @@ pub fn try_migration(state_dir: &Path) -> Result<Report> {
         let table: String = row.get(0)?;
         return Err(StoreError::Damaged(format!("a row of {table} refers to one that is gone")));
     }
-    let models = connection.query_row("SELECT count(*) FROM models", [], |row| row.get(0))?;
+    let count = "SELECT count(*) FROM model_names WHERE is_alias = 0";
+    let models = connection.query_row(count, [], |row| row.get(0))?;
     Ok(Report { from, to: migrations.len(), models })
 }
 

@@ -1,7 +1,7 @@
 //! What is wanted of each server.
 
 use super::events::NewEvent;
-use super::{Registry, Result, StoreError, events};
+use super::{RECORD, Registry, Result, StoreError, events};
 use crate::clock::now_ms;
 use llamactl_protocol::Actor;
 use llamactl_protocol::cause::Cause;
@@ -34,7 +34,8 @@ impl Registry {
         restart_requested: bool,
         overrides: Settings,
     ) -> Result<()> {
-        self.write(move |tx| {
+        let is_stop = desired.state == DesiredState::Stopped;
+        let put = move |tx: &Connection| {
             tx.execute(
                 "INSERT INTO desired (model_id, state, by, at_ms, restart_requested, overrides)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -53,8 +54,12 @@ impl Registry {
             )
             .map_err(|error| of_model(model_id, error))?;
             Ok(())
-        })
-        .await
+        };
+        // A stop is carried out whatever becomes of this.
+        match is_stop {
+            true => self.write_surely(RECORD, put).await,
+            false => self.write(put).await,
+        }
     }
 
     /// Stores why a start of a model was refused before there was a run, with its event. It stands
@@ -64,7 +69,7 @@ impl Registry {
     /// # Errors
     /// [`StoreError::ModelNotFound`] when the model was removed meanwhile.
     pub async fn put_refusal(&self, model_id: i64, cause: Cause, event: NewEvent) -> Result<()> {
-        self.write(move |tx| {
+        self.write_surely(RECORD + event.bytes(), move |tx| {
             tx.execute(
                 "INSERT INTO desired (model_id, state, by, at_ms, refusal)
                  VALUES (?1, 'running', ?2, ?3, ?4)

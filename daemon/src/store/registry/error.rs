@@ -1,8 +1,9 @@
 //! Why the registry could not do something, and how that is said on the wire.
 
-use crate::store::{DatabaseError, MigrateError};
+use crate::store::{CopyError, DatabaseError, MayPass, MigrateError};
 use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Why the registry could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,34 @@ pub enum StoreError {
     /// What is in the database contradicts itself.
     #[error("the registry database is damaged: {0}")]
     Damaged(String),
+    /// Its file was deleted while the daemon ran, and could not be put back.
+    #[error("the registry {path} was deleted and cannot be put back: {why}", path = path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+        /// What stood in the way.
+        why: String,
+    },
+    /// Another file was put into its place while the daemon ran.
+    #[error("another file lies in the place of the registry {path}", path = path.display())]
+    Replaced {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// It was to be put back and is where it belongs.
+    #[error("the registry is in its place: there is nothing to be put back")]
+    InPlace,
+    /// There is no registry, or none that can be used, where there was one.
+    #[error("{problem}")]
+    Unusable {
+        /// What is wrong, in one sentence that names the file.
+        problem: String,
+        /// How one gets back to a good one.
+        ways: Vec<Hint>,
+    },
+    /// A copy of it was not made, or is no good.
+    #[error("the copy was not made: {0}")]
+    Copy(CopyError),
     /// A query panicked; nothing of it was kept.
     #[error("the registry query panicked")]
     Panicked,
@@ -76,9 +105,27 @@ impl From<DatabaseError> for StoreError {
             DatabaseError::Sqlite(error) => StoreError::Sqlite(error),
             DatabaseError::Migrate(error) => StoreError::Migrate(error),
             DatabaseError::Panicked => StoreError::Panicked,
+            DatabaseError::Gone { path, why } => StoreError::Gone { path, why },
+            DatabaseError::Replaced { path } => StoreError::Replaced { path },
+            DatabaseError::InPlace => StoreError::InPlace,
+            DatabaseError::Copy(error) => StoreError::Copy(error),
             DatabaseError::NoThread(error) => StoreError::NoThread(error),
             DatabaseError::Closed => StoreError::Closed,
         }
+    }
+}
+
+impl MayPass for StoreError {
+    fn may_pass(&self) -> bool {
+        match self {
+            StoreError::Sqlite(error) => error.may_pass(),
+            StoreError::Gone { .. } | StoreError::Replaced { .. } => true,
+            _ => false,
+        }
+    }
+
+    fn is_disk_full(&self) -> bool {
+        matches!(self, StoreError::Sqlite(error) if error.is_disk_full())
     }
 }
 
@@ -117,6 +164,35 @@ impl From<StoreError> for Failure {
                 Failure::new(Kind::DiskFull, "the disk is full: nothing was changed")
                     .hint("free some space where the state directory lies and try again")
             }
+            StoreError::Sqlite(rusqlite::Error::SqliteFailure(error, _))
+                if matches!(
+                    error.code,
+                    rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked
+                ) =>
+            {
+                let message = "another program holds the registry locked: nothing was changed";
+                Failure::new(Kind::RegistryBusy, message).hint(
+                    "close what has registry.db open, a sqlite3 shell or a backup, and try again",
+                )
+            }
+            StoreError::Gone { .. } => {
+                Failure::new(Kind::RegistryGone, format!("{message}: nothing was changed"))
+                    .hint("make room on its disk: it is put back then")
+                    .hint(save_it())
+            }
+            StoreError::Replaced { .. } => {
+                let message = format!("{message}: nothing was changed");
+                let failure = Failure::new(Kind::RegistryReplaced, message);
+                ways_out().into_iter().fold(failure, Failure::hint).hint(save_it())
+            }
+            StoreError::InPlace => Failure::new(Kind::InvalidValue, message),
+            StoreError::Unusable { ways, .. } => {
+                let failure = Failure::new(Kind::StoreFailed, message);
+                ways.into_iter().fold(failure, Failure::hint)
+            }
+            StoreError::Copy(CopyError::IsThere) => Failure::new(Kind::InvalidValue, message)
+                .hint("give another name, or remove that file first"),
+            StoreError::Copy(_) => Failure::new(Kind::IoFailed, message),
             StoreError::Sqlite(source) => {
                 Failure::new(Kind::StoreFailed, format!("{message}: {source}"))
             }
@@ -134,4 +210,22 @@ impl From<StoreError> for Failure {
             | StoreError::Closed => Failure::new(Kind::StoreFailed, message),
         }
     }
+}
+
+/// The two ways out where another file lies in the place of the registry.
+#[must_use]
+pub fn ways_out() -> [Hint; 2] {
+    [
+        Hint::run(
+            "put back the registry that the daemon has open",
+            ["llamactl", "daemon", "restore", "--running"],
+        ),
+        Hint::run("take the file that lies there now", ["llamactl", "daemon", "restart"]),
+    ]
+}
+
+/// How to keep what is open but has no place.
+#[must_use]
+pub fn save_it() -> Hint {
+    Hint::run("keep a copy of what the daemon has", ["llamactl", "daemon", "backup", "FILE"])
 }

@@ -1,6 +1,6 @@
 //! Events: appended with the change they tell of, numbered, bounded.
 
-use super::{Registry, Result};
+use super::{RECORD, Registry, Result};
 use crate::clock::now_ms;
 use llamactl_protocol::Actor;
 use llamactl_protocol::event::{Event, EventKind};
@@ -16,6 +16,8 @@ const TRIM_STEP: i64 = 1_000;
 /// An event about to be written.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
+    /// When it happened, which may be long before it can be written.
+    pub at_ms: i64,
     /// What happened: `model.added`, `server.ready`, …
     pub kind: EventKind,
     /// The model it concerns, and that model's name.
@@ -35,6 +37,7 @@ impl NewEvent {
     #[must_use]
     pub fn of_model(kind: EventKind, model: &Model, by: &Actor, message: String) -> NewEvent {
         NewEvent {
+            at_ms: now_ms(),
             kind,
             model: Some((model.id, model.name.clone())),
             run_id: None,
@@ -47,7 +50,17 @@ impl NewEvent {
     /// An event about the daemon itself.
     #[must_use]
     pub fn of_daemon(kind: EventKind, by: &Actor, message: String) -> NewEvent {
-        NewEvent { kind, model: None, run_id: None, by: by.clone(), message, details: None }
+        let (at_ms, by) = (now_ms(), by.clone());
+        NewEvent { at_ms, kind, model: None, run_id: None, by, message, details: None }
+    }
+}
+
+impl NewEvent {
+    /// How much it is to be kept, about.
+    pub(super) fn bytes(&self) -> usize {
+        // Numbers and short words are counted as one.
+        let details = self.details.as_ref().map_or(0, |details| details.to_string().len());
+        RECORD + self.message.len() + details
     }
 }
 
@@ -83,7 +96,7 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn append_event(&self, event: NewEvent) -> Result<()> {
-        self.write(move |tx| append(tx, &event)).await
+        self.write_surely(event.bytes(), move |tx| append(tx, &event)).await
     }
 
     /// Events, oldest first, and what there is beside them.
@@ -215,7 +228,7 @@ pub(super) fn append(connection: &Connection, event: &NewEvent) -> Result<()> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
-            now_ms(),
+            event.at_ms,
             event.kind.as_str(),
             model_id,
             model,

@@ -311,7 +311,8 @@ fn model_of_file(connection: &Connection, new: &NewModel) -> Result<Option<Model
     let id: Option<i64> = connection
         .prepare_cached(
             "SELECT id FROM models
-             WHERE path = ?1 OR json_extract(seen, '$[0]') = json(?2)
+             WHERE (path = ?1 OR json_extract(seen, '$[0]') = json(?2))
+               AND EXISTS (SELECT 1 FROM model_names WHERE model_id = models.id)
              ORDER BY id LIMIT 1",
         )?
         .query_row(params![new.file.path.as_bytes(), stamp], |row| row.get(0))

@@ -17,11 +17,13 @@ mod desired;
 mod error;
 mod events;
 mod feed;
+mod identity;
 mod in_clear;
 mod library;
 mod models;
 mod named_runtimes;
 mod names;
+mod restore;
 mod revisions;
 mod run_memory;
 mod runs;
@@ -34,12 +36,13 @@ mod transfer;
 
 pub use check::{Report, try_migration};
 pub use desired::DesiredRecord;
-pub use error::{Result, StoreError};
+pub use error::{Result, StoreError, save_it, ways_out};
 pub use events::{EventBatch, EventFilter, NewEvent};
 pub use feed::Changes;
 pub use library::{FileStamp, variants};
 pub use models::{ModelChange, ModelRecord, NewFile, NewModel};
 pub use named_runtimes::NamedRuntime;
+pub use restore::{Restored, restore};
 pub use run_memory::{MemoryMoment, RunMemory};
 pub use runs::{RunEnd, RunRecord};
 pub use runtimes::{NewRuntime, RuntimeFile, RuntimeRecord};
@@ -47,9 +50,15 @@ pub use secrets::Secrets;
 pub use snapshot::{ModelLayers, ServedModel, StoredServer};
 pub use transfer::{Everything, Import, ImportedChange, StoredRuntime};
 
+use super::copies::{self, Copies};
 use super::database::{Database, Opened, ReadFor, Schema};
+use super::writer::News;
+use super::{DatabaseError, Health};
+use llamactl_protocol::Actor;
+use llamactl_protocol::event::EventKind;
 use rusqlite::Connection;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -70,6 +79,8 @@ pub struct Registry {
     database: Database,
     reads: ReadFor,
     id: Uuid,
+    dir: PathBuf,
+    copies: Copies,
     secrets: Secrets,
     last_event: watch::Sender<i64>,
 }
@@ -80,24 +91,39 @@ impl Registry {
     ///
     /// # Errors
     /// [`MigrateError::Newer`](super::MigrateError::Newer) for a database of a newer version, which is
-    /// left untouched; whatever SQLite reports otherwise.
+    /// left untouched; [`StoreError::Unusable`] where there is none, or a damaged one, though there was
+    /// one; whatever SQLite reports otherwise.
     pub fn open(dir: &Path) -> Result<Registry> {
+        Registry::try_open(dir).map_err(|error| explained(dir, error))
+    }
+
+    fn try_open(dir: &Path) -> Result<Registry> {
+        identity::before_opening(dir)?;
+        let opened = Opened::open(&REGISTRY, dir, |connection| identity::is_ours(dir, connection))?;
         let secrets = Secrets::open(dir).map_err(StoreError::Secrets)?;
-        let opened = Opened::open(&REGISTRY, dir)?;
         let id = registry_id(&opened.connection)?;
         if let Err(error) = in_clear::put_apart(&opened.connection, dir, &secrets) {
             tracing::error!(%error, "secrets in clear could not be looked for, or put away");
         }
+        if let Err(error) = identity::remember(dir, id) {
+            tracing::warn!(%error, "whose registry this is cannot be written down beside it");
+        }
+        match models::remove_all_nameless(&opened.connection)? {
+            0 => {}
+            models => tracing::info!(models, "an import that was cut off is taken back"),
+        }
         let last_event = watch::Sender::new(events::last(&opened.connection)?);
         let told = last_event.clone();
-        let database = opened.start(move |connection| match events::last(connection) {
-            Ok(last) => {
-                told.send_if_modified(|seen| std::mem::replace(seen, last) != last);
+        let copies = Copies::of(&REGISTRY, dir);
+        let kept = copies.clone();
+        let database = opened.start([copies.slot()], move |connection, news| {
+            if let Err(error) = announce(connection, news, &told, &kept) {
+                // What was written is kept; who follows hears of it with the next event.
+                tracing::error!(%error, "what was written could not be told");
             }
-            // What was written is kept; who follows hears of it with the next event.
-            Err(error) => tracing::error!(%error, "cannot tell the number of the last event"),
         })?;
-        Ok(Registry { database, reads: ReadFor::Daemon, id, secrets, last_event })
+        let (reads, dir) = (ReadFor::Daemon, dir.to_owned());
+        Ok(Registry { database, reads, id, dir, copies, secrets, last_event })
     }
 
     /// The same registry, read on the thread that serves clients: a long list of theirs delays no
@@ -125,6 +151,59 @@ impl Registry {
         self.last_event.subscribe()
     }
 
+    /// The longest that one transaction held up all others since the registry was opened.
+    #[must_use]
+    pub fn longest_write(&self) -> Duration {
+        self.database.writer().longest()
+    }
+
+    /// How the registry is kept.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.database.writer().health()
+    }
+
+    /// The newest copy, with when it was made. Blocks.
+    #[must_use]
+    pub fn newest_copy(&self) -> Option<(i64, PathBuf)> {
+        copies::all(&REGISTRY, &self.dir).into_iter().next()
+    }
+
+    /// Why no copy could be made today.
+    #[must_use]
+    pub fn copy_problem(&self) -> Option<String> {
+        self.copies.problem()
+    }
+
+    /// Looks whether the registry's files are in their place, and puts them back.
+    pub async fn look(&self) {
+        self.database.writer().look().await;
+    }
+
+    /// Puts the open registry back into its place, where another file lies; where that is then.
+    ///
+    /// # Errors
+    /// [`StoreError::InPlace`]; [`StoreError::Gone`] with what stood in the way.
+    pub async fn put_back(&self) -> Result<PathBuf> {
+        Ok(self.database.writer().put_back().await?)
+    }
+
+    /// Copies the registry as it is to a file that is not there yet, and looks the copy through.
+    ///
+    /// # Errors
+    /// [`StoreError::Copy`]; what SQLite reports.
+    pub async fn back_up(&self, file: PathBuf) -> Result<()> {
+        let health = self.health();
+        if health.gone.is_some() || health.replaced {
+            // Only who has it open can read it.
+            let write = move |connection: &Connection| Ok(copies::write_new(connection, &file)?);
+            return Ok(self.database.writer().bare(write).await?);
+        }
+        let copies = self.copies.clone();
+        let made = tokio::task::spawn_blocking(move || copies.copy_to(&file)).await;
+        made.map_err(|_| StoreError::Panicked)?.map_err(|error| DatabaseError::from(error).into())
+    }
+
     /// Moves everything from the write-ahead log into the database file, so that the file alone is
     /// whole. For a clean stop; nothing is lost without it.
     ///
@@ -145,7 +224,19 @@ impl Registry {
         T: Send + 'static,
         F: Fn(&Connection) -> Result<T> + Send + 'static,
     {
-        self.database.writer().change(change).await
+        let made = self.database.writer().change(change).await;
+        made.map_err(|error| explained(&self.dir, error))
+    }
+
+    /// The same for a record of about so many bytes that must be written in the end: where the disk is in
+    /// its way it gives the error and is written later, before anything newer.
+    async fn write_surely<T, F>(&self, bytes: usize, change: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> Result<T> + Send + 'static,
+    {
+        let made = self.database.writer().vital(bytes, change).await;
+        made.map_err(|error| explained(&self.dir, error))
     }
 
     /// Runs `query` on what the registry holds at one moment.
@@ -154,7 +245,59 @@ impl Registry {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
-        self.database.reader(self.reads).run(query).await
+        let read = self.database.reader(self.reads).run(query).await;
+        read.map_err(|error| explained(&self.dir, error))
+    }
+}
+
+/// How much a record takes that is to be kept, besides what it says.
+const RECORD: usize = 512;
+
+/// Tells of what was committed, and keeps a copy of it now and then. For the writer's thread.
+fn announce(
+    connection: &Connection,
+    news: News,
+    told: &watch::Sender<i64>,
+    copies: &Copies,
+) -> Result<()> {
+    let event = |kind, message| {
+        events::append(connection, &events::NewEvent::of_daemon(kind, &Actor::Policy, message))
+    };
+    if news.restored {
+        let message = "the registry's file was deleted, and put back: nothing is lost";
+        event(EventKind::RegistryRestored, message.to_owned())?;
+    }
+    if news.lost > 0 {
+        let message = format!("{} records could not be written: the disk was full", news.lost);
+        event(EventKind::RegistryUnwritten, message)?;
+    }
+    let last = events::last(connection)?;
+    told.send_if_modified(|seen| std::mem::replace(seen, last) != last);
+    // A copy of a registry that holds nothing yet would be the only one of its day.
+    let holds_any = "SELECT EXISTS (SELECT 1 FROM model_names)";
+    if connection.prepare_cached(holds_any)?.query_row([], |row| row.get(0))? {
+        copies.keep(last);
+    }
+    Ok(())
+}
+
+/// An error with the way back, where it says that the registry is damaged.
+fn explained(dir: &Path, error: StoreError) -> StoreError {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let source = match &error {
+        StoreError::Sqlite(source) => source,
+        StoreError::Migrate(super::MigrateError::Sqlite { source, .. }) => source,
+        _ => return error,
+    };
+    let is_damage = source
+        .sqlite_error_code()
+        .is_some_and(|code| matches!(code, DatabaseCorrupt | NotADatabase));
+    match is_damage {
+        true => {
+            let path = REGISTRY.path(dir);
+            identity::unusable(dir, format!("the registry {} is damaged: {source}", path.display()))
+        }
+        false => error,
     }
 }
 

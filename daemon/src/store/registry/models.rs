@@ -9,6 +9,7 @@ use llamactl_protocol::model::{Model, ModelFile};
 use llamactl_protocol::options::{self, Settings};
 use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde_json::Value;
 
 /// A model as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +111,9 @@ impl Registry {
     /// What SQLite reports.
     pub async fn count_models(&self) -> Result<u64> {
         self.read(|connection| {
-            Ok(connection.query_row("SELECT count(*) FROM models", [], |row| row.get(0))?)
+            // What has no name is no model yet.
+            let count = "SELECT count(*) FROM model_names WHERE is_alias = 0";
+            Ok(connection.query_row(count, [], |row| row.get(0))?)
         })
         .await
     }
@@ -367,7 +370,11 @@ fn settings_of(connection: &Connection, id: i64) -> Result<Settings> {
     Ok(settings)
 }
 
-fn put_settings(connection: &Connection, id: i64, set: &Settings) -> Result<()> {
+fn put_settings<'s>(
+    connection: &Connection,
+    id: i64,
+    set: impl Iterator<Item = (&'s String, &'s Value)>,
+) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO model_settings (model_id, key, value) VALUES (?1, ?2, ?3)
          ON CONFLICT (model_id, key) DO UPDATE SET value = excluded.value",
@@ -380,6 +387,19 @@ fn put_settings(connection: &Connection, id: i64, set: &Settings) -> Result<()> 
 
 /// Stores a model with its aliases; `what` says where it comes from.
 pub(super) fn insert(
+    tx: &Connection,
+    new: &NewModel,
+    aliases: &[String],
+    by: &Actor,
+    what: &str,
+) -> Result<Model> {
+    let model = put_nameless(tx, new, aliases, by, what)?;
+    name_it(tx, model.id, &new.name, aliases, by, what)?;
+    Ok(model)
+}
+
+/// Stores all of a model but its names: nobody finds it before [`name_it`].
+pub(super) fn put_nameless(
     tx: &Connection,
     new: &NewModel,
     aliases: &[String],
@@ -400,11 +420,7 @@ pub(super) fn insert(
         at_ms
     ])?;
     let id = tx.last_insert_rowid();
-    names::take(tx, &new.name, id, false)?;
-    for alias in aliases {
-        names::take(tx, alias, id, true)?;
-    }
-    put_settings(tx, id, &new.settings)?;
+    put_settings(tx, id, new.settings.iter())?;
     let mut aliases = aliases.to_vec();
     aliases.sort_unstable();
     let model = Model {
@@ -420,9 +436,46 @@ pub(super) fn insert(
         changed_at_ms: at_ms,
     };
     revisions::put(tx, &model, by, what)?;
-    let message = format!("{} was {what}", model.name);
-    events::append(tx, &NewEvent::of_model(EventKind::ModelAdded, &model, by, message))?;
     Ok(model)
+}
+
+/// Gives a model that was stored without them its names: from here on it is there for everybody.
+pub(super) fn name_it(
+    tx: &Connection,
+    id: i64,
+    name: &str,
+    aliases: &[String],
+    by: &Actor,
+    what: &str,
+) -> Result<()> {
+    names::take(tx, name, id, false)?;
+    for alias in aliases {
+        names::take(tx, alias, id, true)?;
+    }
+    let event = NewEvent {
+        model: Some((id, name.to_owned())),
+        ..NewEvent::of_daemon(EventKind::ModelAdded, by, format!("{name} was {what}"))
+    };
+    events::append(tx, &event)
+}
+
+/// Removes what was stored without a name.
+pub(super) fn remove_nameless(tx: &Connection, ids: &[i64]) -> Result<()> {
+    let mut remove = tx.prepare_cached(
+        "DELETE FROM models WHERE id = ?1
+         AND NOT EXISTS (SELECT 1 FROM model_names WHERE model_id = ?1)",
+    )?;
+    for id in ids {
+        remove.execute([id])?;
+    }
+    Ok(())
+}
+
+/// Removes all that an import which was cut off left without a name; how much that was.
+pub(super) fn remove_all_nameless(connection: &Connection) -> Result<usize> {
+    let remove = "DELETE FROM models
+         WHERE NOT EXISTS (SELECT 1 FROM model_names WHERE model_id = models.id)";
+    Ok(connection.execute(remove, [])?)
 }
 
 /// Changes settings and file; `false` beside the model when it was like this already.
@@ -437,7 +490,8 @@ pub(super) fn apply(
         tx.prepare_cached("DELETE FROM model_settings WHERE model_id = ?1 AND key = ?2")?
             .execute(params![before.id, key])?;
     }
-    put_settings(tx, before.id, set)?;
+    let differs = |(key, value): &(&String, &Value)| before.settings.get(*key) != Some(value);
+    put_settings(tx, before.id, set.iter().filter(differs))?;
     let after = settings_of(tx, before.id)?;
     let other_file = file.as_ref().filter(|new| new.path != before.path || new.file != before.file);
     let mut parts = Vec::new();

@@ -15,7 +15,9 @@ pub(super) fn resolve(connection: &Connection, reference: &str) -> Result<i64> {
     }
     if let Ok(id) = reference.parse::<i64>() {
         let by_id = connection
-            .prepare_cached("SELECT id FROM models WHERE id = ?1")?
+            .prepare_cached(
+                "SELECT model_id FROM model_names WHERE model_id = ?1 AND is_alias = 0",
+            )?
             .query_row([id], |row| row.get(0))
             .optional()?;
         if let Some(id) = by_id {

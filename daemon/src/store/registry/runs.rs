@@ -1,7 +1,7 @@
 //! Runs: one life of a llama-server each, written before the process is made.
 
 use super::events::NewEvent;
-use super::{Registry, Result, events};
+use super::{RECORD, Registry, Result, events};
 use crate::clock::now_ms;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::options::Settings;
@@ -85,7 +85,9 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn add_run(&self, run: RunRecord, event: NewEvent) -> Result<()> {
-        self.write(move |tx| {
+        let is_policy = run.started_by == Actor::Policy;
+        let bytes = RECORD + event.bytes() + run.argv.len() * 64 + run.environment.len() * 64;
+        let add = move |tx: &Connection| {
             tx.execute(
                 "INSERT INTO runs (id, model_id, model, revision, settings, runtime_id, argv,
                                    environment, endpoint, wanted_by, started_at_ms,
@@ -115,8 +117,12 @@ impl Registry {
             )?;
             forget_old(tx, run.model_id)?;
             events::append(tx, &event)
-        })
-        .await
+        };
+        // What ran before runs again, written or not.
+        match is_policy {
+            true => self.write_surely(bytes, add).await,
+            false => self.write(add).await,
+        }
     }
 
     /// Writes which process a run is.
@@ -130,7 +136,7 @@ impl Registry {
         start_ticks: Option<u64>,
         boot_id: Option<String>,
     ) -> Result<()> {
-        self.write(move |tx| {
+        self.write_surely(RECORD, move |tx| {
             tx.execute(
                 "UPDATE runs SET pid = ?2, start_ticks = ?3, boot_id = ?4 WHERE id = ?1",
                 params![run, pid, start_ticks, boot_id],
@@ -152,7 +158,7 @@ impl Registry {
         executable: Option<WirePath>,
         event: NewEvent,
     ) -> Result<()> {
-        self.write(move |tx| {
+        self.write_surely(RECORD + event.bytes(), move |tx| {
             let executable = executable.as_ref().map(WirePath::as_bytes);
             tx.execute(
                 "UPDATE runs SET ready_at_ms = ?2, load_ms = ?3, executable = ?4
@@ -169,7 +175,7 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn put_end(&self, run: String, end: RunEnd, event: NewEvent) -> Result<()> {
-        self.write(move |tx| {
+        self.write_surely(RECORD + event.bytes(), move |tx| {
             tx.execute(
                 "UPDATE runs SET ended_at_ms = ?2, exit_code = ?3, signal = ?4, cause = ?5,
                                  failures = ?6, restart_at_ms = ?7, restarts = ?8
@@ -202,7 +208,7 @@ impl Registry {
         boot_id: Option<String>,
         event: NewEvent,
     ) -> Result<()> {
-        self.write(move |tx| {
+        self.write_surely(RECORD + event.bytes(), move |tx| {
             tx.execute(
                 "UPDATE runs SET ended_at_ms = NULL, exit_code = NULL, signal = NULL, cause = NULL,
                                  restart_at_ms = NULL, pid = ?2, start_ticks = ?3, boot_id = ?4

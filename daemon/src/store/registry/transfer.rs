@@ -1,15 +1,26 @@
 //! What an export writes down, and what an import puts in: all of it, or nothing.
+//!
+//! ```text
+//!   new models without names, some at a time ─▶ one short transaction: names, changes, events
+//!        ╰ nobody finds a model without a name     ╰ refused: what was put down before is removed
+//! ```
+//!
+//! So an import of thousands of models holds nobody up for long, and is seen whole or not at all. What
+//! a daemon that was killed put down without a name, the next one removes when it starts.
 
 use super::events::NewEvent;
 use super::models::{ModelChange, NewModel};
 use super::{Registry, Result, StoreError, defaults, events, models, names};
 use crate::clock::now_ms;
+use crate::failpoint;
 use llamactl_protocol::defaults::Defaults;
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, params};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// All that can be exported, as of one moment.
 #[derive(Clone, Debug, Default)]
@@ -76,13 +87,80 @@ impl Registry {
         self.read(everything).await
     }
 
-    /// Carries out an import, if nothing it was made from has changed since.
+    /// Carries out an import, if nothing it was made from has changed since. To be awaited to its end:
+    /// what was dropped half way is removed at the next start.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`], [`StoreError::NameTaken`]; nothing is changed then.
     pub async fn import(&self, import: Import, by: Actor) -> Result<()> {
-        self.write(move |tx| apply(tx, &import, &by)).await
+        let import = Arc::new(import);
+        let mut nameless = Vec::with_capacity(import.added.len());
+        let mut done = Ok(());
+        for part in parts(&import.added) {
+            let (import, by) = (Arc::clone(&import), by.clone());
+            let put = self.write(move |tx| put_nameless(tx, &import, part.clone(), &by));
+            match put.await {
+                Ok(ids) => nameless.extend(ids),
+                Err(error) => {
+                    done = Err(error);
+                    break;
+                }
+            }
+            failpoint::hit("import-part");
+        }
+        let nameless = Arc::new(nameless);
+        if done.is_ok() {
+            let ids = Arc::clone(&nameless);
+            done = self.write(move |tx| apply(tx, &import, &ids, &by)).await;
+        }
+        if done.is_err() {
+            for some in nameless.chunks(AT_ONCE) {
+                let some = some.to_vec();
+                if let Err(error) = self.write(move |tx| models::remove_nameless(tx, &some)).await {
+                    // Nobody sees them, and the next start tries again.
+                    tracing::warn!(%error, "what is left of an import could not be removed");
+                    break;
+                }
+            }
+        }
+        done
     }
+}
+
+/// No more models than this are put down, or removed, in one transaction: some 20 ms.
+const AT_ONCE: usize = 100;
+/// Nor more of their settings and names.
+const ROWS_AT_ONCE: usize = 2_000;
+
+/// Which models are put down together.
+fn parts(added: &[(NewModel, Vec<String>)]) -> Vec<Range<usize>> {
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    let mut rows = 0;
+    for (index, (new, aliases)) in added.iter().enumerate() {
+        rows += new.settings.len() + aliases.len();
+        match parts.last_mut() {
+            Some(part) if part.len() < AT_ONCE && rows <= ROWS_AT_ONCE => part.end = index + 1,
+            _ => {
+                rows = new.settings.len() + aliases.len();
+                parts.push(index..index + 1);
+            }
+        }
+    }
+    parts
+}
+
+/// Puts some of the new models down, without their names; their ids.
+pub(super) fn put_nameless(
+    tx: &Connection,
+    import: &Import,
+    part: Range<usize>,
+    by: &Actor,
+) -> Result<Vec<i64>> {
+    let part = import.added.get(part).unwrap_or_default();
+    let put = |(new, aliases): &(NewModel, Vec<String>)| {
+        Ok(models::put_nameless(tx, new, aliases, by, &import.what)?.id)
+    };
+    part.iter().map(put).collect()
 }
 
 /// All models, defaults and named runtimes.
@@ -99,7 +177,8 @@ pub(super) fn everything(connection: &Connection) -> Result<Everything> {
     })
 }
 
-fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<()> {
+/// Carries out an import whose new models lie there without names.
+fn apply(tx: &Connection, import: &Import, nameless: &[i64], by: &Actor) -> Result<()> {
     let mut revision_of = tx.prepare_cached("SELECT revision FROM models WHERE id = ?1")?;
     for (id, seen) in &import.seen {
         let now: Option<i64> = revision_of.query_row([id], |row| row.get(0)).optional()?;
@@ -136,8 +215,8 @@ fn apply(tx: &Connection, import: &Import, by: &Actor) -> Result<()> {
         }
         befores.push(before);
     }
-    for (new, aliases) in &import.added {
-        models::insert(tx, new, aliases, by, &import.what)?;
+    for ((new, aliases), id) in import.added.iter().zip(nameless) {
+        models::name_it(tx, *id, &new.name, aliases, by, &import.what)?;
     }
     for (changed, before) in import.changed.iter().zip(befores) {
         for alias in changed.aliases.iter().filter(|alias| !before.aliases.contains(alias)) {

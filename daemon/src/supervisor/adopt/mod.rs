@@ -110,6 +110,7 @@ impl Supervisor {
             let message = "it ended while no daemon was running";
             let cause = Cause::new(CauseCode::Requested, message, now_ms());
             let event = NewEvent {
+                at_ms: now_ms(),
                 kind: EventKind::ServerStopped,
                 model: Some((run.model_id, run.model.clone())),
                 run_id: Some(run.id.clone()),
@@ -192,6 +193,7 @@ impl Supervisor {
         );
         tracing::warn!(pid = process.pid, run = run_id, "stopping a stray");
         let event = NewEvent {
+            at_ms: now_ms(),
             kind: EventKind::ServerStray,
             model: model.map(|model| (model.id, model.name)),
             run_id: Some(run_id.to_owned()),

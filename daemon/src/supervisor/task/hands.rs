@@ -23,6 +23,7 @@ use llamactl_protocol::server::Server;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -38,6 +39,9 @@ pub struct Accepted {
     /// The server as it is now.
     pub server: Server,
 }
+
+/// How long a stop waits for its record, and an end for its own.
+const LONGEST_WRITE: Duration = Duration::from_secs(2);
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -203,9 +207,23 @@ impl TaskHands {
         });
     }
 
+    /// Writes a record. What is carried out whether it is written or not waits only so long: it is
+    /// written when it can be.
     async fn write(&mut self, state: &State, record: &Record) -> Result<(), Failure> {
+        if !driver::goes_on_unwritten(record) {
+            return self.write_it(state, record).await;
+        }
+        let written = tokio::time::timeout(LONGEST_WRITE, self.write_it(state, record)).await;
+        written.unwrap_or_else(|_| {
+            tracing::error!(model = state.model.name, ?record, "was not written in time");
+            Err(Failure::new(Kind::StoreFailed, "it was not written in time"))
+        })
+    }
+
+    async fn write_it(&mut self, state: &State, record: &Record) -> Result<(), Failure> {
         let registry = &self.context.registry;
         let event = |draft: &EventDraft| NewEvent {
+            at_ms: now_ms(),
             kind: draft.kind.clone(),
             model: Some((state.model.id, state.model.name.clone())),
             run_id: draft.run.clone(),

@@ -1,5 +1,6 @@
 //! Any sequence of changes to models leaves the registry as a simple model of it predicts.
 
+mod keeping;
 mod migration;
 mod moments;
 mod queries;
@@ -9,6 +10,7 @@ use super::*;
 use llamactl_protocol::Actor;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{Model, ModelFile};
+use llamactl_protocol::options::Settings;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -270,4 +272,89 @@ async fn an_import_is_whole_or_has_not_happened() {
     let added = registry.model("alias").await.unwrap();
     let first = registry.revision(added.id, 1).await.unwrap().unwrap();
     assert_eq!((first.aliases, first.what.as_str()), (vec!["alias".to_owned()], "imported from x"));
+}
+
+/// An import of so many new models, and the models in a registry whether they have names or not.
+fn many(count: usize) -> Import {
+    let settings = (0..30).map(|number| (format!("env.X{number}"), "as long as a path is".into()));
+    let settings: Settings = settings.collect();
+    let added = (0..count).map(|number| {
+        let new = new_model(&format!("n{number:04}"));
+        (NewModel { settings: settings.clone(), ..new }, vec![])
+    });
+    Import { what: "imported from x".to_owned(), added: added.collect(), ..Import::default() }
+}
+
+fn rows(dir: &Path) -> i64 {
+    let database = Connection::open(REGISTRY.path(dir)).unwrap();
+    database.query_row("SELECT count(*) FROM models", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn an_import_of_many_models_holds_nobody_up_and_appears_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let model = registry.add_model(new_model("m"), Actor::Policy).await.unwrap();
+    let begun = std::time::Instant::now();
+    let importing = registry.import(many(1_000), Actor::Policy);
+    tokio::pin!(importing);
+    // Polled in turns: each of these changes comes between two parts.
+    let mut changes = 0;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut importing => break done.unwrap(),
+            changed = registry.change_model("m", set(changes), None, Actor::Policy) => {
+                changed.unwrap();
+                changes += 1;
+                let there = registry.count_models().await.unwrap();
+                assert!([1, 1_001].contains(&there), "{there} models are seen");
+            }
+        }
+    }
+    let took = begun.elapsed();
+    assert!(changes >= 8, "only {changes} changes came between 10 parts");
+    let found = registry.models(None, 2_000).await.unwrap();
+    assert_eq!(found.len(), 1_001);
+    let longest = registry.longest_write();
+    assert!(longest * 3 < took, "one transaction took {longest:?} of {took:?}");
+    // Its events are in one row behind everything that came between.
+    let filter = EventFilter {
+        kinds: vec!["model.added".to_owned()],
+        limit: 2_000,
+        ..EventFilter::default()
+    };
+    let events = registry.events(filter).await.unwrap().events;
+    assert_eq!((events.len(), events[0].model_id), (1_001, Some(model.id)));
+    assert_eq!(events[1_000].seq - events[1].seq, 999);
+}
+
+#[tokio::test]
+async fn an_import_that_is_refused_or_cut_off_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let taken = registry.add_model(new_model("n0249"), Actor::Policy).await.unwrap();
+    let refused = registry.import(many(250), Actor::Policy).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NameTaken { .. }), "{refused}");
+    assert_eq!((registry.count_models().await.unwrap(), rows(dir.path())), (1, 1));
+
+    // Cut off behind its first parts, as by a kill.
+    let part =
+        registry.write(move |tx| transfer::put_nameless(tx, &many(100), 0..100, &Actor::Policy));
+    let ids = part.await.unwrap();
+    assert_eq!(rows(dir.path()), 101);
+    assert_eq!(registry.count_models().await.unwrap(), 1);
+    let taken_id = taken.id;
+    assert_eq!(registry.models(None, 200).await.unwrap(), [taken]);
+    let nobody = registry.model(&ids[0].to_string()).await.unwrap_err();
+    assert!(matches!(nobody, StoreError::ModelNotFound(_)), "{nobody}");
+    // Who has a file without a name is nobody.
+    registry.remove_model(taken_id, Actor::Policy).await.unwrap();
+    let (found, added) = registry.add_found_model(new_model("x"), Actor::Policy).await.unwrap();
+    assert!(added && found.id > ids[99]);
+    let (again, added) = registry.add_found_model(new_model("y"), Actor::Policy).await.unwrap();
+    assert_eq!((again.id, added), (found.id, false));
+    drop(registry);
+    let registry = Registry::open(dir.path()).unwrap();
+    assert_eq!((registry.count_models().await.unwrap(), rows(dir.path())), (1, 1));
 }

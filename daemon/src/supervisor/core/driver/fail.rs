@@ -4,7 +4,7 @@
 //! |---|---|
 //! | written: a start or a restart that is desired, a removal | nothing was done: all is as before, and who asked is told |
 //! | written: a stop that is desired | it goes on, and the answer says that it is not on disk |
-//! | written: a run | the start failed; a restart by policy goes on where only the disk is full |
+//! | written: a run | the start failed; a restart by policy goes on where only the disk is in the way |
 //! | written: anything else | it goes on: a record must not keep a process from being looked after |
 //! | watched: a process that was found | it is made anew, or ended where it is not wanted |
 
@@ -33,7 +33,7 @@ impl Turn<'_> {
             Action::Write(Record::Removal { .. }) => self.undo(before, failure, rest),
             Action::Write(Record::Run { run, by, .. }) => {
                 // What ran before runs again, written or not: a full disk must not stop a server.
-                match failure.kind == Kind::DiskFull && by == Actor::Policy {
+                match is_the_disks(failure.kind) && by == Actor::Policy {
                     true => self.actions = rest,
                     false => self.not_written(&run, &failure),
                 }
@@ -85,6 +85,27 @@ pub fn curable(failure: &Failure) -> Curable {
         Kind::Internal | Kind::IoFailed | Kind::StoreFailed => Curable::Yes,
         _ => Curable::No,
     }
+}
+
+/// Whether what a record tells of is done although it could not be written. The registry keeps such a
+/// record until it can be.
+#[must_use]
+pub fn goes_on_unwritten(record: &Record) -> bool {
+    match record {
+        Record::Desired { desired, .. } => desired.state == DesiredState::Stopped,
+        Record::Removal { .. } | Record::Run { .. } => false,
+        Record::Refusal { .. }
+        | Record::Process(_)
+        | Record::Ready { .. }
+        | Record::End { .. }
+        | Record::Event(_) => true,
+    }
+}
+
+/// Whether only the disk, or what somebody did to the registry's file, is in the way.
+fn is_the_disks(kind: Kind) -> bool {
+    let kinds = [Kind::DiskFull, Kind::RegistryBusy, Kind::RegistryGone, Kind::RegistryReplaced];
+    kinds.contains(&kind)
 }
 
 fn not_durable(action: Action) -> Action {

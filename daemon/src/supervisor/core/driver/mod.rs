@@ -36,7 +36,7 @@ pub use ask::cause_of;
 pub use begin::{Beginning, LastRun, Written};
 pub use end::of_verdict;
 pub use event::{Checked, Event, Explanation, Failed, Prepared, RequestId};
-pub use fail::curable;
+pub use fail::{curable, goes_on_unwritten};
 pub use run::RunFacts;
 pub use snapshot::snapshot;
 

@@ -11,7 +11,7 @@ use crate::commands::{
     restart, rpc, run, runtime_add, runtime_list, runtime_refresh, runtime_remove, runtime_set,
     runtime_show, runtime_unset, runtime_use, start, status, stop, version, wait, why,
 };
-use crate::connection::Reach;
+use crate::connection::{Reach, Silence, Told};
 use crate::output::{ColourChoice, Format};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -169,7 +169,8 @@ impl Global {
     /// How the daemon is to be reached.
     pub(crate) fn reach(&self) -> Reach {
         let socket = self.socket.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
-        Reach { socket, no_autostart: self.no_autostart }
+        let told = if self.json || self.quiet { Told::Nobody } else { Told::Terminal };
+        Reach { socket, no_autostart: self.no_autostart, silence: Silence::usual(told) }
     }
 }
 

@@ -5,7 +5,7 @@
 //! person waits for a Tab, and says nothing when it fails.
 
 use crate::args::Cli;
-use crate::connection::{Autostart, Daemon, Reach};
+use crate::connection::{Autostart, Daemon, Reach, Silence, Told};
 use clap::CommandFactory as _;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
@@ -211,6 +211,7 @@ fn ask(question: impl AsyncFnOnce(&Daemon) -> Result<Vec<String>, Failure>) -> O
     let reach = Reach {
         socket: socket.filter(|socket| !socket.is_empty()).map(Into::into),
         no_autostart: true,
+        silence: Silence::usual(Told::Nobody),
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().ok()?;

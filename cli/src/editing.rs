@@ -34,6 +34,7 @@ pub(crate) fn unmarked(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::assert_text;
     use llamactl_protocol::Kind;
     use serde_json::json;
 
@@ -44,9 +45,7 @@ mod tests {
             .hint("for example temp=0.8")
             .details(json!({ "line": 4 }));
         let shown = marked(text, &failure);
-        assert!(shown.starts_with("#! This was not taken"));
-        assert!(shown.contains("\ntemp = 9\n#! ^ here: line 4: temp cannot be 9\n"), "{shown}");
-        assert!(shown.contains("#!   hint: for example temp=0.8\n"));
+        assert_text("model-edit", &shown);
         assert_eq!(unmarked(&shown), text);
         assert_eq!(unmarked(&marked(text, &Failure::new(Kind::Unreadable, "x"))), text);
     }

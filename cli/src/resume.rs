@@ -9,7 +9,7 @@
 //! The stream's cursor stays valid across daemons, so nothing is shown twice and nothing is left
 //! out. A daemon that was stopped on purpose has left a mark: nobody waits for that one.
 
-use crate::connection::{Autostart, Daemon, Reach};
+use crate::connection::{Autostart, Daemon, Reach, Silence, Told};
 use crate::exit::{Outcome, Quit};
 use crate::follow::{Halt, conclude, missed, unless_halted};
 use crate::output::Output;
@@ -35,10 +35,14 @@ pub(crate) struct Origin {
 impl Origin {
     /// Where this daemon is.
     pub(crate) fn of(daemon: &Daemon) -> Self {
-        let socket = daemon.socket.clone();
+        let socket = daemon.socket();
         Origin {
             stopped: socket.with_file_name("stopped"),
-            reach: Reach { socket: Some(socket), no_autostart: true },
+            reach: Reach {
+                socket: Some(socket),
+                no_autostart: true,
+                silence: Silence::usual(Told::Nobody),
+            },
         }
     }
 }

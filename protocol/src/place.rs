@@ -85,3 +85,11 @@ pub fn run_dir(state_dir: &Path) -> PathBuf {
 pub fn socket_in(state_dir: &Path) -> PathBuf {
     run_dir(state_dir).join("llamactld.sock")
 }
+
+/// The lock beside a socket; its daemon writes its process id into it.
+#[must_use]
+pub fn lock_of(socket: &Path) -> PathBuf {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}

@@ -239,7 +239,7 @@ impl Home {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stream = tokio::net::UnixStream::connect(self.socket()).await.unwrap();
-            llamactl_protocol::client::connect(stream).call(params).await
+            Ok(llamactl_protocol::client::connect(stream).call(params).await?)
         })
     }
 

@@ -1,20 +1,17 @@
-//! A small HTTP/1.1 client for a server's endpoint, over TCP or a Unix socket.
+//! Requests to a server's endpoint by the client that daemon and CLI use, for tests that wait.
 
 use crate::DEADLINE;
+use llama_http::{HttpError, Request, Target};
 use serde_json::Value;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 
 /// Where a llama-server listens.
 #[derive(Clone, Debug)]
-pub enum Endpoint {
-    /// `host:port`
-    Tcp(String),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
+pub struct Endpoint(pub Target);
+
+/// The most that is taken of an answer.
+const MAX_BYTES: usize = 64 << 20;
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -36,9 +33,6 @@ impl Answer {
     }
 }
 
-trait ReadWrite: Read + Write {}
-impl<T: Read + Write> ReadWrite for T {}
-
 impl Endpoint {
     /// The endpoint of a server as the daemon gives it: `{url, socket}`.
     ///
@@ -46,12 +40,10 @@ impl Endpoint {
     /// When it gives neither.
     #[must_use]
     pub fn of(server: &Value) -> Endpoint {
-        let endpoint = &server["endpoint"];
-        match (endpoint["url"].as_str(), endpoint["socket"].as_str()) {
-            (Some(url), _) => Endpoint::from_url(url),
-            (None, Some(socket)) => Endpoint::Unix(socket.into()),
-            (None, None) => panic!("no endpoint: {server}"),
-        }
+        let Value::Object(endpoint) = &server["endpoint"] else { panic!("no endpoint: {server}") };
+        let part = |name: &str| endpoint.get(name).and_then(Value::as_str);
+        let target = Target::of_endpoint(part("socket").map(Path::new), part("url"));
+        Endpoint(target.unwrap_or_else(|| panic!("no endpoint: {server}")))
     }
 
     /// The endpoint of a URL such as `http://127.0.0.1:8101/v1`.
@@ -60,8 +52,7 @@ impl Endpoint {
     /// When it is not like that.
     #[must_use]
     pub fn from_url(url: &str) -> Endpoint {
-        let rest = url.strip_prefix("http://").expect("an http URL");
-        Endpoint::Tcp(rest.split('/').next().unwrap_or_default().to_owned())
+        Endpoint(Target::of_endpoint(None, Some(url)).expect("an http URL"))
     }
 
     /// Sends a GET.
@@ -69,7 +60,7 @@ impl Endpoint {
     /// # Errors
     /// What the operating system says: nobody may listen.
     pub fn get(&self, path: &str) -> io::Result<Answer> {
-        self.request("GET", path, "")
+        self.request(Request::get(path))
     }
 
     /// Sends a POST with a JSON body.
@@ -77,7 +68,7 @@ impl Endpoint {
     /// # Errors
     /// As [`Endpoint::get`].
     pub fn post(&self, path: &str, body: &Value) -> io::Result<Answer> {
-        self.request("POST", path, &body.to_string())
+        self.request(Request::post(path, body.to_string()))
     }
 
     /// Asks the model for an answer to `prompt`, always the same one, of at most this many tokens.
@@ -95,70 +86,14 @@ impl Endpoint {
         answer.json()
     }
 
-    fn request(&self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
-        let mut stream: Box<dyn ReadWrite> = match self {
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_read_timeout(Some(DEADLINE))?;
-                Box::new(stream)
-            }
-            Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(DEADLINE))?;
-                Box::new(stream)
-            }
-        };
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes)?;
-        let unreadable = || String::from_utf8_lossy(&bytes).into_owned();
-        parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, unreadable()))
-    }
-}
-
-fn parse(bytes: &[u8]) -> Option<Answer> {
-    let (head, body) = split_at(bytes, b"\r\n\r\n")?;
-    let head = std::str::from_utf8(head).ok()?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { unchunk(body)? } else { body.to_owned() };
-    Some(Answer { status, body: String::from_utf8(body).ok()? })
-}
-
-fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let (length, behind) = split_at(rest, b"\r\n")?;
-        let length = usize::from_str_radix(std::str::from_utf8(length).ok()?.trim(), 16).ok()?;
-        if length == 0 {
-            return Some(body);
-        }
-        body.extend_from_slice(behind.get(..length)?);
-        rest = behind.get(length..)?.strip_prefix(b"\r\n")?;
-    }
-}
-
-fn split_at<'a>(bytes: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let at = bytes.windows(mark.len()).position(|window| window == mark)?;
-    Some((bytes.get(..at)?, bytes.get(at + mark.len()..)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_comes_whole_or_in_chunks() {
-        let whole = parse(b"HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\nok").unwrap();
-        assert_eq!((whole.status, whole.body.as_str()), (503, "ok"));
-        let chunked = parse(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n",
-        );
-        assert_eq!(chunked.unwrap().body, "abcd");
+    fn request(&self, request: Request<'_>) -> io::Result<Answer> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let answer = runtime.block_on(self.0.fetch(request, DEADLINE, MAX_BYTES));
+        let (status, body) = answer.map_err(|error| match error {
+            HttpError::Connect(error) => error,
+            other => io::Error::other(other),
+        })?;
+        let body = String::from_utf8(body.into()).map_err(io::Error::other)?;
+        Ok(Answer { status: status.as_u16(), body })
     }
 }

@@ -42,8 +42,12 @@ pub(crate) async fn run(output: &mut Output, args: CheckConfig) -> Outcome {
         arguments.push("--json".into());
     }
     let said = ask_program(arguments).await?;
+    show(output, &said)
+}
+
+fn show(output: &mut Output, said: &str) -> Outcome {
     if output.json {
-        let report: ConfigReport = serde_json::from_str(&said).map_err(|error| {
+        let report: ConfigReport = serde_json::from_str(said).map_err(|error| {
             Failure::new(Kind::Internal, format!("llamactld said something else: {error}"))
         })?;
         return output.json(&report);
@@ -51,8 +55,24 @@ pub(crate) async fn run(output: &mut Output, args: CheckConfig) -> Outcome {
     if output.quiet {
         return Ok(());
     }
-    for line in said.lines() {
-        output.line_unflushed(line.to_owned())?;
+    output.lines(said.lines())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn what_holds_or_what_is_wrong() {
+        let said = "/home/anna/.config/llamactl/llamactld.toml is in order\nmax_loading = 2\n";
+        let wrong =
+            Failure::new(Kind::InvalidValue, "llamactld.toml:2: there is no key max_runing")
+                .hint("did you mean max_running?");
+        assert_screen("daemon-check-config", |output| {
+            show(output, said)?;
+            scene::told(output, wrong.clone())
+        });
     }
-    output.flush()
 }

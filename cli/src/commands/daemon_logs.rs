@@ -70,10 +70,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outco
     }
     let copy = async {
         loop {
-            while let Some(line) = log.line().map_err(|error| unreadable(path.as_path(), &error))? {
-                print(output, line)?;
-            }
-            output.flush()?;
+            print_all(output, &mut log)?;
             if !args.follow {
                 if let Some(rest) = log.rest() {
                     print(output, rest)?;
@@ -87,6 +84,14 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outco
         outcome = copy => outcome,
         _ = ctrl_c() => Err(Quit::Told(Kind::Interrupted.exit_status())),
     }
+}
+
+/// Prints the whole lines that are there.
+fn print_all(output: &mut Output, log: &mut Tail<'_>) -> Outcome {
+    while let Some(line) = log.line().map_err(|error| unreadable(log.path, &error))? {
+        print(output, line)?;
+    }
+    output.flush()
 }
 
 fn print(output: &mut Output, line: String) -> Outcome {
@@ -178,6 +183,7 @@ impl<'a> Tail<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::assert_screen;
     use std::io::Write as _;
 
     fn lines(tail: &mut Tail<'_>) -> Vec<String> {
@@ -216,5 +222,15 @@ mod tests {
         assert_eq!(lines(&mut tail), ["a", "b"]);
         tail.skip_to_last(0).unwrap();
         assert!(lines(&mut tail).is_empty());
+    }
+
+    #[test]
+    fn what_the_daemon_wrote_is_shown_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let lines = "2026-01-31T12:00:00Z  INFO ready version=\"0.2.0\" pid=700\n\
+             2026-01-31T12:00:01Z  WARN \u{1b}[31ma name with a colour\n";
+        std::fs::write(&path, lines).unwrap();
+        assert_screen("daemon-logs", |output| print_all(output, &mut Tail::open(&path).unwrap()));
     }
 }

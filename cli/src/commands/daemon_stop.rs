@@ -6,7 +6,7 @@ use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use crate::output::time::parse_duration;
 use clap::Args;
-use llamactl_protocol::daemon::{DaemonStop, StopBegun};
+use llamactl_protocol::daemon::{DaemonStop, Hello, StopBegun};
 use llamactl_protocol::{Failure, Hint, Kind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -14,8 +14,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::signal::ctrl_c;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
+/// How long the daemon may take to answer that it will end.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How long the daemon and its servers may take to end.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -27,37 +29,47 @@ const LIMIT: Duration = Duration::from_secs(180);
 #[command(after_help = more!(
     "llamactl daemon stop",
     "llamactl daemon stop --keep-servers";
-    "0 stopped, also if none ran  7 it has not ended in time"
+    "0 stopped, also if none ran  7 it has not answered or not ended in time"
 ))]
 pub(crate) struct Stop {
     /// Leave the servers running; the next daemon takes them over
     #[arg(long)]
     keep_servers: bool,
-    /// Wait at most this long for the end: 30s, 5m
+    /// Wait at most this long: 30s, 5m; absent: 15s for its answer, 3m for the end
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
 }
 
 /// Stops the daemon.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outcome {
-    let daemon = match reach.running().await? {
-        Some(daemon) => daemon,
-        None if output.json => return output.json(&serde_json::json!({ "stopped": false })),
-        None if output.quiet => return Ok(()),
-        None => return output.line("the daemon is stopped already"),
+    let reach = reach.of_daemon_command(args.timeout, Kind::TimedOut);
+    let limit = args.timeout.unwrap_or(LIMIT);
+    let begun = match reach.running().await? {
+        Some((daemon, hello)) => {
+            Some(stop(output, daemon, &hello, args.keep_servers, limit).await?)
+        }
+        None => None,
     };
-    let begun = stop(output, daemon, args.keep_servers, args.timeout.unwrap_or(LIMIT)).await?;
+    tell(output, args.keep_servers, begun.as_ref())
+}
+
+/// Says what became of the daemon; `begun` is absent where none ran.
+fn tell(output: &mut Output, keep_servers: bool, begun: Option<&StopBegun>) -> Outcome {
     if output.json {
-        return output.json(&begun);
+        return match begun {
+            Some(begun) => output.json(begun),
+            None => output.json(&serde_json::json!({ "stopped": false })),
+        };
     }
     if output.quiet {
         return Ok(());
     }
-    match (args.keep_servers, begun.servers) {
-        (true, _) => output.line("the daemon is stopped; its servers run on"),
-        (false, 0) => output.line("the daemon is stopped"),
-        (false, 1) => output.line("the daemon and its server are stopped"),
-        (false, n) => output.line(format!("the daemon and its {n} servers are stopped")),
+    match (begun.map(|begun| begun.servers), keep_servers) {
+        (None, _) => output.line("the daemon is stopped already"),
+        (_, true) => output.line("the daemon is stopped; its servers run on"),
+        (Some(0), false) => output.line("the daemon is stopped"),
+        (Some(1), false) => output.line("the daemon and its server are stopped"),
+        (Some(n), false) => output.line(format!("the daemon and its {n} servers are stopped")),
     }
 }
 
@@ -65,13 +77,14 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outco
 pub(crate) async fn stop(
     output: &Output,
     daemon: Daemon,
+    hello: &Hello,
     keep_servers: bool,
     limit: Duration,
 ) -> Result<StopBegun, Quit> {
-    let hello = daemon.hello().await?;
+    let deadline = Instant::now() + limit;
     // Opened while it certainly runs: the number cannot have become another process's.
     let process = handle(hello.pid);
-    let begun = daemon.call(&DaemonStop { keep_servers }).await?;
+    let begun = daemon.call_within(&DaemonStop { keep_servers }, ANSWER_LIMIT).await?;
     output.progress(&match begun.servers {
         0 => "waiting for the daemon to end".to_owned(),
         1 => "stopping its server, then the daemon".to_owned(),
@@ -84,7 +97,7 @@ pub(crate) async fn stop(
         }
     };
     let in_time = tokio::select! {
-        ended = timeout(limit, end) => ended.is_ok(),
+        ended = timeout_at(deadline, end) => ended.is_ok(),
         _ = ctrl_c() => {
             output.progress("");
             let failure = Failure::new(Kind::Interrupted, "stopped waiting; the daemon goes on stopping");
@@ -92,20 +105,15 @@ pub(crate) async fn stop(
         }
     };
     output.progress("");
-    if in_time {
-        return Ok(begun);
-    }
-    let failure = Failure::new(
-        Kind::TimedOut,
-        format!(
-            "the daemon (pid {}) has not ended after {} s, and goes on stopping",
-            hello.pid,
-            limit.as_secs()
-        ),
-    );
-    Err(failure
+    if in_time { Ok(begun) } else { Err(not_ended(hello.pid, limit).into()) }
+}
+
+fn not_ended(pid: u32, limit: Duration) -> Failure {
+    let limit = limit.as_secs();
+    let message =
+        format!("the daemon (pid {pid}) has not ended after {limit} s, and goes on stopping");
+    Failure::new(Kind::TimedOut, message)
         .hint(Hint::run("see whether it still answers", ["llamactl", "daemon", "status"]))
-        .into())
 }
 
 /// A handle on a process that stays the same process.
@@ -126,7 +134,27 @@ async fn ended(process: OwnedFd) {
 
 /// Until nobody listens, where the process cannot be watched (it is in another pid namespace).
 async fn closed(daemon: &Daemon) {
-    while daemon.another().await.is_ok() {
+    while daemon.hello_anew(ANSWER_LIMIT).await.is_ok() {
         sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn what_ended_and_what_did_not() {
+        let begun = |servers| StopBegun { pid: 700, servers };
+        assert_screen("daemon-stop", |output| {
+            for servers in [0, 1, 3] {
+                tell(output, false, Some(&begun(servers)))?;
+            }
+            tell(output, true, Some(&begun(3)))?;
+            tell(output, false, None)?;
+            scene::told(output, not_ended(700, LIMIT))
+        });
     }
 }

@@ -75,3 +75,31 @@ pub(crate) fn styled(line: LogLine) -> Styled {
     };
     Styled::new().with(style, line.text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::follow::missed;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::stream::Missed;
+
+    #[test]
+    fn lines_as_they_were_written() {
+        let line = |level, text: &str| LogLine {
+            run_id: "r".into(),
+            stream: LogStream::Stderr,
+            level,
+            text: text.into(),
+            cut: false,
+        };
+        let lines = [
+            line(Some(LogLevel::Info), "0.00.882.024 I srv  llama_server: model loaded"),
+            line(Some(LogLevel::Error), "0.00.882.025 E srv  \u{1b}]0;a title\u{7} out of memory"),
+            line(None, &"a long line ".repeat(10)),
+        ];
+        assert_screen("logs", |output| {
+            output.aside(missed(Missed { items: None, bytes: Some(12_288) }));
+            output.lines(lines.iter().cloned().map(styled))
+        });
+    }
+}

@@ -124,9 +124,11 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) ->
         Command::Gpus(_) => gpus::run(output, reach).await,
         Command::Metrics(args) => metrics::run(output, reach, args).await,
         Command::Events(args) => events::run(output, reach, args).await,
-        Command::Daemon(DaemonCommand::Start(_)) => daemon_start::run(output, reach).await,
+        Command::Daemon(DaemonCommand::Start(args)) => daemon_start::run(output, reach, args).await,
         Command::Daemon(DaemonCommand::Stop(args)) => daemon_stop::run(output, reach, args).await,
-        Command::Daemon(DaemonCommand::Restart(_)) => daemon_restart::run(output, reach).await,
+        Command::Daemon(DaemonCommand::Restart(args)) => {
+            daemon_restart::run(output, reach, args).await
+        }
         Command::Daemon(DaemonCommand::Status(_)) => daemon_status::run(output, reach).await,
         Command::Daemon(DaemonCommand::Logs(args)) => daemon_logs::run(output, reach, args).await,
         Command::Daemon(DaemonCommand::Backup(args)) => {

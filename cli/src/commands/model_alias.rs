@@ -6,7 +6,7 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
-use llamactl_protocol::model::{Model, ModelAlias, ModelShow};
+use llamactl_protocol::model::{Changed, Model, ModelAlias, ModelShow};
 
 /// Show, add and remove other names of a model
 ///
@@ -36,16 +36,20 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Alias) -> Outc
     if add.is_empty() && remove.is_empty() {
         let daemon = reach.daemon(Autostart::UnlessStopped).await?;
         let detail = daemon.call(&ModelShow { model: name, ..ModelShow::default() }).await?;
-        return if output.json {
-            output.json(&detail.model)
-        } else {
-            output.names(&detail.model.aliases)
-        };
+        return show(output, &detail.model);
     }
     let daemon = reach.daemon(Autostart::Always).await?;
     let changed = daemon.call(&ModelAlias { model: name, add, remove }).await?;
+    tell(output, &changed)
+}
+
+fn show(output: &mut Output, model: &Model) -> Outcome {
+    if output.json { output.json(model) } else { output.names(&model.aliases) }
+}
+
+fn tell(output: &mut Output, changed: &Changed) -> Outcome {
     if output.json {
-        output.json(&changed)
+        output.json(changed)
     } else if output.quiet {
         output.names(&changed.model.aliases)
     } else {
@@ -57,5 +61,27 @@ fn line(model: &Model) -> String {
     match model.aliases.as_slice() {
         [] => format!("{} has no aliases", model.name),
         aliases => format!("{} is also {}", model.name, aliases.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn the_names_there_are_and_what_became_of_them() {
+        let with = |aliases: &[&str]| {
+            let mut model = scene::model("qwen3");
+            model.aliases = aliases.iter().map(|&alias| alias.to_owned()).collect();
+            Changed { model, changed: true, takes_effect_on_restart: false, notes: vec![] }
+        };
+        let (some, none) = (with(&["default", "gpt-4o"]), with(&[]));
+        assert_screen("model-alias", |output| {
+            show(output, &some.model)?;
+            tell(output, &some)?;
+            tell(output, &none)
+        });
     }
 }

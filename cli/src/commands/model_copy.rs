@@ -9,7 +9,7 @@ use crate::settings;
 use clap::Args;
 use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 use llamactl_protocol::WirePath;
-use llamactl_protocol::model::ModelCopy;
+use llamactl_protocol::model::{Added, ModelCopy};
 use std::path::PathBuf;
 
 /// Make a second profile of the same file, or of another
@@ -40,14 +40,32 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Copy) -> Outco
         None => None,
     };
     let added = daemon.call(&ModelCopy { model: args.name.clone(), to: args.new, path }).await?;
+    tell(output, &args.name, &added)
+}
+
+fn tell(output: &mut Output, of: &str, added: &Added) -> Outcome {
     let name = &added.model.name;
     if output.json {
-        return output.json(&added);
+        return output.json(added);
     }
     if output.quiet {
         return output.names([name]);
     }
-    output.line(format!("{name} is a copy of {}", args.name))?;
+    output.line(format!("{name} is a copy of {of}"))?;
     added.notes.iter().for_each(|note| output.note(note.as_str()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn what_is_a_copy_of_what() {
+        let notes = vec!["the projector /home/anna/models/mmproj.gguf goes with it".to_owned()];
+        let added = Added { model: scene::model("qwen3-q8"), added: true, notes };
+        assert_screen("model-copy", |output| tell(output, "qwen3", &added));
+    }
 }

@@ -50,10 +50,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Export) -> Out
     loop {
         let page = daemon.call(&export).await?;
         notes.extend(page.notes);
-        if output.json {
-            text.push_str(&page.text);
-        } else {
-            output.piece(&page.text)?;
+        match output.json {
+            true => text.push_str(&page.text),
+            false => output.piece(&page.text)?,
         }
         export.after = page.next;
         if export.after.is_none() {
@@ -63,6 +62,26 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Export) -> Out
     if output.json {
         return output.json(&json!({ "text": text, "notes": notes }));
     }
-    notes.iter().for_each(|note| output.note(note.as_str()));
+    tell(output, &notes);
     Ok(())
+}
+
+/// Says what the text leaves out.
+fn tell(output: &Output, notes: &[String]) {
+    notes.iter().for_each(|note| output.note(note.as_str()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn the_text_and_what_it_leaves_out() {
+        assert_screen("model-export", |output| {
+            output.piece("[models.qwen3]\npath = \"/home/anna/models/qwen3.gguf\"\n")?;
+            tell(output, &["qwen3: its api-key is secret and is not written".to_owned()]);
+            Ok(())
+        });
+    }
 }

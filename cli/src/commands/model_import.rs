@@ -226,6 +226,8 @@ const MAX_SHOWN: usize = 80;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::exchange::LeftOut;
     use serde_json::json;
 
     fn item(
@@ -283,5 +285,37 @@ mod tests {
         let map = mapping(OsStr::new("/a=/b")).unwrap();
         assert_eq!((map.from, map.to), (WirePath::from("/a"), WirePath::from("/b")));
         assert!(mapping(OsStr::new("/a")).is_err() && mapping(OsStr::new("/a=")).is_err());
+    }
+
+    #[test]
+    fn what_an_import_comes_to() {
+        let null = json!(null);
+        let mut added = item(
+            ItemAction::Add,
+            &[("path", null.clone(), json!("/models/x.gguf")), ("temp", null, json!(0.7))],
+        );
+        added.notes = vec!["/models/x.gguf is not there".to_owned()];
+        let changed = item(ItemAction::Change, &[("temp", json!(0.8), json!(0.7))]);
+        let left_out = LeftOut {
+            what: "the setting n-gpu-layers-draft".to_owned(),
+            reason: "no such setting".to_owned(),
+            count: 2,
+        };
+        let imported = |applied| Imported {
+            applied,
+            added: 1,
+            changed: 1,
+            same: 3,
+            items: vec![added.clone(), changed.clone()],
+            items_not_shown: 4,
+            left_out: vec![left_out.clone()],
+            notes: vec!["the file names no runtime".to_owned()],
+            ..Imported::default()
+        };
+        assert_screen("model-import", |output| {
+            tell(output, &imported(false))?;
+            tell(output, &Imported { items_not_shown: 0, ..imported(true) })?;
+            tell(output, &Imported::default())
+        });
     }
 }

@@ -6,7 +6,7 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
-use llamactl_protocol::model::ModelKey;
+use llamactl_protocol::model::{self, ModelKey};
 
 /// Print the key that clients of a model's server must give
 #[derive(Args, Debug)]
@@ -25,5 +25,21 @@ pub(crate) struct Key {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Key) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let key = daemon.call(&ModelKey { model: args.name }).await?;
+    show(output, key)
+}
+
+fn show(output: &mut Output, key: model::Key) -> Outcome {
     if output.json { output.json(&key) } else { output.line(key.key) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn the_key_and_nothing_else() {
+        let key = model::Key { key: "sk-0123456789abcdef".into() };
+        assert_screen("model-key", |output| show(output, key.clone()));
+    }
 }

@@ -7,6 +7,7 @@ use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::model::ModelRemove;
+use serde::Serialize;
 
 /// Take models out of the registry
 ///
@@ -33,13 +34,36 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Remove) -> Out
     for model in args.names {
         let removed = daemon.call(&ModelRemove { model, stop: args.stop }).await;
         let Some(removed) = tally.take(output, removed.map_err(Quit::from))? else { continue };
-        if output.json {
-            output.json(&removed)?;
-        } else if output.quiet {
-            output.names([&removed.name])?;
-        } else {
-            output.line(format!("removed {}", removed.name))?;
-        }
+        tell(output, &removed.name, &removed)?;
     }
     tally.end()
+}
+
+/// Says that something of this name is gone.
+pub(crate) fn tell(output: &mut Output, name: &str, removed: &impl Serialize) -> Outcome {
+    if output.json {
+        output.json(removed)
+    } else if output.quiet {
+        output.names([name])
+    } else {
+        output.line(format!("removed {name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::{Failure, Hint, Kind};
+
+    #[test]
+    fn what_was_removed_and_what_was_not() {
+        let refused = Failure::new(Kind::ModelRunning, "the server of tiny runs")
+            .hint(Hint::run("stop it first", ["llamactl", "stop", "tiny"]));
+        assert_screen("model-remove", |output| {
+            tell(output, "qwen3", &())?;
+            scene::told(output, refused.clone())
+        });
+    }
 }

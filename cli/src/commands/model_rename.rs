@@ -6,7 +6,7 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
-use llamactl_protocol::model::ModelRename;
+use llamactl_protocol::model::{Changed, ModelRename};
 
 /// Give a model another name
 ///
@@ -28,14 +28,39 @@ pub(crate) struct Rename {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Rename) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let changed = daemon.call(&ModelRename { model: args.name.clone(), to: args.new }).await?;
+    tell(output, &args.name, &changed)
+}
+
+fn tell(output: &mut Output, before: &str, changed: &Changed) -> Outcome {
     let name = &changed.model.name;
     if output.json {
-        output.json(&changed)
+        output.json(changed)
     } else if output.quiet {
         output.names([name])
     } else if changed.changed {
-        output.line(format!("{} is now {name}", args.name))
+        output.line(format!("{before} is now {name}"))
     } else {
         output.line(format!("{name} has this name already"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn what_a_model_is_called_now() {
+        let with = |changed| Changed {
+            model: scene::model("qwen3:8b"),
+            changed,
+            takes_effect_on_restart: false,
+            notes: vec![],
+        };
+        assert_screen("model-rename", |output| {
+            tell(output, "qwen3", &with(true))?;
+            tell(output, "qwen3:8b", &with(false))
+        });
     }
 }

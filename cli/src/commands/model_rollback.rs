@@ -38,3 +38,25 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Rollback) -> O
     let changed = daemon.call(&params).await?;
     tell(output, &changed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::model::Changed;
+
+    #[test]
+    fn what_going_back_came_to() {
+        let with = |takes_effect_on_restart| Changed {
+            model: scene::model("qwen3"),
+            changed: true,
+            takes_effect_on_restart,
+            notes: vec![],
+        };
+        assert_screen("model-rollback", |output| {
+            tell(output, &with(false))?;
+            tell(output, &with(true))
+        });
+    }
+}

@@ -1,7 +1,7 @@
 //! `llamactl run MODEL [PROMPT…]`
 
 use crate::args::more;
-use crate::chat::{Finished, SamplingOptions, Sink, Unanswered, Upstream, ask};
+use crate::chat::{Finished, SamplingOptions, Sink, Timings, Unanswered, Upstream, ask};
 use crate::complete::model_names;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
@@ -180,12 +180,7 @@ impl Conversation<'_> {
     }
 
     fn answered(&mut self, finished: Finished) -> Outcome {
-        if finished.cut_by_limit {
-            self.output.aside("… the answer ends here because of --max-tokens or the context size");
-        }
-        if let Some(line) = finished.timings.and_then(|timings| timings.line()) {
-            self.output.aside(line);
-        }
+        tell(self.output, &finished);
         self.messages.push(json!({ "role": "assistant", "content": finished.text }));
         Ok(())
     }
@@ -283,6 +278,16 @@ impl Conversation<'_> {
     }
 }
 
+/// Says behind an answer how it went.
+fn tell(output: &Output, finished: &Finished) {
+    if finished.cut_by_limit {
+        output.aside("… the answer ends here because of --max-tokens or the context size");
+    }
+    if let Some(line) = finished.timings.as_ref().and_then(Timings::line) {
+        output.aside(line);
+    }
+}
+
 /// Prints an answer as it comes.
 struct Printer<'a> {
     output: &'a mut Output,
@@ -335,6 +340,7 @@ impl Sink for Printer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::assert_screen;
 
     fn joined(words: &[&str], piped: &[u8]) -> Result<String, Kind> {
         let words: Vec<String> = words.iter().map(|&word| word.into()).collect();
@@ -357,5 +363,26 @@ mod tests {
         for bad in ["-1", "nan", "inf", "warm"] {
             assert!(temperature(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_answer_and_how_it_went() {
+        let timings = json!({ "prompt_n": 26, "prompt_per_second": 912.4, "predicted_n": 40,
+            "predicted_per_second": 138.2 });
+        let finished = Finished {
+            cut_by_limit: true,
+            timings: serde_json::from_value(timings).unwrap(),
+            ..Finished::default()
+        };
+        assert_screen("run", |output| {
+            let mut printer = Printer { output, open_line: false, thinking: false };
+            printer.reasoning("Rayleigh, of course.")?;
+            for piece in ["The sky is ", "blue.\n", "It scatters \u{1b}[31mlight"] {
+                printer.text(piece)?;
+            }
+            printer.end_line()?;
+            tell(printer.output, &finished);
+            Ok(())
+        });
     }
 }

@@ -46,13 +46,17 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcom
     let daemon = reach.daemon(Autostart::Always).await?;
     let added =
         daemon.call(&RuntimeAdd { path: path.into(), name: args.name, environment }).await?;
+    tell(output, &added)
+}
+
+fn tell(output: &mut Output, added: &RuntimeAdded) -> Outcome {
     if output.json {
-        return output.json(&added);
+        return output.json(added);
     }
     if output.quiet {
         return output.names([&added.runtime.name]);
     }
-    output.line(line(&added))?;
+    output.line(line(added))?;
     added.notes.iter().for_each(|note| output.note(note.as_str()));
     Ok(())
 }
@@ -87,16 +91,20 @@ fn line(added: &RuntimeAdded) -> String {
 mod tests {
     use super::*;
     use crate::commands::runtime_list::tests::runtime;
+    use crate::output::screen::assert_screen;
     use serde_json::json;
 
     #[test]
     fn what_was_added_is_said_in_a_line() {
-        let mut added = RuntimeAdded { runtime: runtime("cuda"), added: true, notes: vec![] };
-        assert_eq!(line(&added), "added cuda (0.1.0 (build 1), 243 options, CUDA0)");
-        added.runtime.devices = Some(vec![]);
-        assert!(line(&added).ends_with("243 options, no GPU)"));
-        added.added = false;
-        assert_eq!(line(&added), "cuda is there already");
+        let with = |added| RuntimeAdded { runtime: runtime("cuda"), added, notes: vec![] };
+        let mut without = with(true);
+        without.runtime.devices = Some(vec![]);
+        without.notes = vec!["it finds no GPU, and this machine has one".to_owned()];
+        assert_screen("runtime-add", |output| {
+            tell(output, &with(true))?;
+            tell(output, &without)?;
+            tell(output, &with(false))
+        });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `llamactl runtime remove NAME…`
 
+use super::model_remove::tell;
 use crate::args::more;
 use crate::complete::runtime_names;
 use crate::connection::{Autostart, Reach};
@@ -31,13 +32,26 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Remove) -> Out
     for name in args.names {
         let removed = daemon.call(&RuntimeRemove { name }).await;
         let Some(removed) = tally.take(output, removed.map_err(Quit::from))? else { continue };
-        if output.json {
-            output.json(&removed)?;
-        } else if output.quiet {
-            output.names([&removed.name])?;
-        } else {
-            output.line(format!("removed {}", removed.name))?;
-        }
+        tell(output, &removed.name, &removed)?;
     }
     tally.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::{Failure, Hint, Kind};
+
+    #[test]
+    fn what_was_removed_and_what_was_not() {
+        let refused = Failure::new(Kind::RuntimeInUse, "qwen3 uses the runtime b10434").hint(
+            Hint::run("let it use another", ["llamactl", "model", "unset", "qwen3", "runtime"]),
+        );
+        assert_screen("runtime-remove", |output| {
+            tell(output, "b10433", &())?;
+            scene::told(output, refused.clone())
+        });
+    }
 }

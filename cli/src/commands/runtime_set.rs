@@ -55,3 +55,19 @@ pub(crate) fn tell(output: &mut Output, changed: &RuntimeChanged) -> Outcome {
         format!("{name} was like this already")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::runtime_list::tests::runtime;
+    use super::*;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn what_a_change_came_to() {
+        let with = |changed| RuntimeChanged { runtime: runtime("cuda"), changed, notes: vec![] };
+        assert_screen("runtime-set", |output| {
+            tell(output, &with(true))?;
+            tell(output, &with(false))
+        });
+    }
+}

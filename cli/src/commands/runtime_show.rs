@@ -115,7 +115,7 @@ fn table(options: &[RuntimeOption]) -> Table {
             (_, choices) => Some(choices.join("|")),
         };
         table.row([
-            Cell::from(mark),
+            Cell::mark(mark),
             Cell::from(flags.join(" ")),
             known(value),
             known(option.default.as_ref()),

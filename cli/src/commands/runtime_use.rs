@@ -7,7 +7,7 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
-use llamactl_protocol::runtime::RuntimeUse;
+use llamactl_protocol::runtime::{RuntimeUse, RuntimeUsed};
 
 /// Make a runtime the default for models that name no other
 ///
@@ -29,8 +29,12 @@ pub(crate) struct Use {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Use) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let used = daemon.call(&RuntimeUse { name: args.name }).await?;
+    tell(output, &used)
+}
+
+fn tell(output: &mut Output, used: &RuntimeUsed) -> Outcome {
     if output.json {
-        return output.json(&used);
+        return output.json(used);
     }
     let name = &used.runtime.name;
     if output.quiet {
@@ -43,4 +47,27 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Use) -> Outcom
     })?;
     tell_refused(output, name, &used.refused);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::runtime_list::tests::runtime;
+    use super::*;
+    use crate::output::screen::assert_screen;
+    use llamactl_protocol::runtime::RefusedSetting;
+    use llamactl_protocol::{Failure, Kind};
+
+    #[test]
+    fn which_is_the_default_and_whom_it_does_not_serve() {
+        let refused = RefusedSetting {
+            model: "qwen3-8b".into(),
+            key: "gamma".into(),
+            failure: Failure::new(Kind::UnknownOption, "b10434 has no such option"),
+        };
+        let with = |changed, refused| RuntimeUsed { runtime: runtime("cuda"), changed, refused };
+        assert_screen("runtime-use", |output| {
+            tell(output, &with(true, vec![refused.clone()]))?;
+            tell(output, &with(false, vec![]))
+        });
+    }
 }

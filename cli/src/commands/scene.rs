@@ -5,7 +5,9 @@ use crate::exit::{Outcome, Tally};
 use crate::output::Output;
 use crate::output::screen::NOW_MS;
 use llamactl_protocol::cause::{Cause, CauseCode};
-use llamactl_protocol::daemon::{Config, ConfigReport, DaemonReport, RegistryReport, Runtime};
+use llamactl_protocol::daemon::{
+    Config, ConfigReport, DaemonReport, Hello, RegistryReport, Runtime,
+};
 use llamactl_protocol::event::{Event, EventKind};
 use llamactl_protocol::metrics::{Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
 use llamactl_protocol::model::{FileState, Model, ModelDetail, ModelFile};
@@ -13,13 +15,28 @@ use llamactl_protocol::server::{
     Accepted, Desired, DesiredState, Endpoint, InForce, Queue, QueueReason, Run, Server, State,
 };
 use llamactl_protocol::warning::{Warning, WarningCode};
-use llamactl_protocol::{Actor, Failure, Hint};
+use llamactl_protocol::{Access, Actor, Failure, Hint};
 use serde_json::json;
 
 const SECOND_MS: i64 = 1000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const GIB: u64 = 1 << 30;
+
+/// What the daemon says of itself.
+pub(crate) fn hello() -> Hello {
+    Hello {
+        version: "0.2.0".into(),
+        protocol: 1,
+        pid: 700,
+        uid: 1000,
+        started_at_ms: 0,
+        state_dir: "/s".into(),
+        registry_id: "r".into(),
+        access: Access::Admin,
+        capabilities: vec![],
+    }
+}
 
 /// Every state a server can be in.
 pub(crate) const STATES: [State; 11] = [

@@ -6,6 +6,7 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::PROTOCOL;
+use llamactl_protocol::daemon::Hello;
 use serde_json::json;
 
 /// Show the versions of llamactl and of the daemon
@@ -29,11 +30,15 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
         }
         Err(_) => None,
     };
+    show(output, VERSION, daemon.as_ref())
+}
+
+fn show(output: &mut Output, own: &str, daemon: Option<&Hello>) -> Outcome {
     if output.json {
-        let client = json!({ "version": VERSION, "protocol": PROTOCOL });
+        let client = json!({ "version": own, "protocol": PROTOCOL });
         return output.json(&json!({ "client": client, "daemon": daemon }));
     }
-    output.line(format!("llamactl {VERSION} (protocol {PROTOCOL})"))?;
+    output.line(format!("llamactl {own} (protocol {PROTOCOL})"))?;
     match daemon {
         Some(hello) => output.line(format!(
             "llamactld {} (protocol {}, pid {})",
@@ -43,5 +48,21 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
             output.aside("no daemon answers");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn both_versions_or_one() {
+        let hello = scene::hello();
+        assert_screen("version", |output| {
+            show(output, "0.2.0", Some(&hello))?;
+            show(output, "0.2.0", None)
+        });
     }
 }

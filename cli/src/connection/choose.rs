@@ -26,10 +26,12 @@ pub(crate) struct Places {
 
 /// What the rule comes to.
 pub(crate) enum Choice<S> {
-    /// A daemon answers here.
-    Connected(PathBuf, S),
+    /// A daemon answers.
+    Connected(S),
     /// Nobody answers, and a daemon may be started at the user's path.
     Vacant(Vec<Tried>),
+    /// Somebody listens here and takes no connections.
+    Silent(PathBuf),
     /// Nobody answers where one should.
     Unreachable(Failure),
 }
@@ -55,7 +57,8 @@ pub(crate) async fn choose<S>(
 ) -> Choice<S> {
     if let Some(named) = &places.named {
         return match probe(named).await {
-            Ok(stream) => Choice::Connected(named.clone(), stream),
+            Ok(stream) => Choice::Connected(stream),
+            Err(error) if is_silence(&error) => Choice::Silent(named.clone()),
             Err(error) => {
                 let hint = match error.kind() {
                     io::ErrorKind::PermissionDenied => not_ours_hint(named),
@@ -71,18 +74,14 @@ pub(crate) async fn choose<S>(
     }
     let mut tried = Vec::new();
     match probe(&places.user).await {
-        Ok(stream) => return Choice::Connected(places.user.clone(), stream),
-        // Somebody is there and does not take connections: going on to the machine's daemon would
-        // be talking to the wrong one.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let tried = [Tried { path: places.user.clone(), error }];
-            let hint = "the daemon may hang or be suspended; its servers are not affected";
-            return Choice::Unreachable(unreachable(&tried).hint(hint));
-        }
+        Ok(stream) => return Choice::Connected(stream),
+        // Going on to the machine's daemon would be talking to the wrong one.
+        Err(error) if is_silence(&error) => return Choice::Silent(places.user.clone()),
         Err(error) => tried.push(Tried { path: places.user.clone(), error }),
     }
     match probe(&places.system).await {
-        Ok(stream) => return Choice::Connected(places.system.clone(), stream),
+        Ok(stream) => return Choice::Connected(stream),
+        Err(error) if is_silence(&error) => return Choice::Silent(places.system.clone()),
         Err(error) => {
             let kind = error.kind();
             tried.push(Tried { path: places.system.clone(), error });
@@ -103,6 +102,11 @@ pub(crate) async fn choose<S>(
         }
     }
     Choice::Vacant(tried)
+}
+
+/// Whether somebody listens and takes no connections.
+pub(super) fn is_silence(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// The failure that lists every path tried and why each did not do.
@@ -128,7 +132,6 @@ fn reason(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "there is no socket".to_owned(),
         io::ErrorKind::ConnectionRefused => "there is a socket, but nobody listens".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::WouldBlock => "the daemon takes no more connections".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -187,20 +190,20 @@ mod tests {
     async fn decide(
         named: Option<&str>,
         answers: &[(&str, Result<(), io::ErrorKind>)],
-    ) -> (Choice<()>, Vec<PathBuf>) {
+    ) -> (Choice<PathBuf>, Vec<PathBuf>) {
         let tried = RefCell::new(Vec::new());
         let choice = choose(&places(named), async |path: &Path| {
             tried.borrow_mut().push(path.to_owned());
             let answer = answers.iter().find(|(at, _)| Path::new(at) == path).unwrap().1;
-            answer.map_err(Into::into)
+            answer.map(|()| path.to_owned()).map_err(Into::into)
         })
         .await;
         (choice, tried.into_inner())
     }
 
-    fn connected(choice: Choice<()>) -> Option<PathBuf> {
+    fn connected(choice: Choice<PathBuf>) -> Option<PathBuf> {
         match choice {
-            Choice::Connected(path, ()) => Some(path),
+            Choice::Connected(path) => Some(path),
             _ => None,
         }
     }
@@ -240,6 +243,15 @@ mod tests {
         let (choice, _) = decide(None, &[("/u", Err(NotFound)), ("/s", Err(NotFound))]).await;
         let Choice::Vacant(tried) = choice else { panic!("not vacant") };
         assert_eq!(tried.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_connections_is_not_passed_over() {
+        let full = |at| (at, Err(io::ErrorKind::WouldBlock));
+        let silent = |choice| matches!(choice, Choice::Silent(_));
+        assert!(silent(decide(Some("/n"), &[full("/n")]).await.0));
+        assert!(silent(decide(None, &[full("/u"), ("/s", Ok(()))]).await.0));
+        assert!(silent(decide(None, &[("/u", Err(NotFound)), full("/s")]).await.0));
     }
 
     #[test]

@@ -1,64 +1,63 @@
-//! A connection to a daemon: the hello, calls, streams.
+//! The daemon, over as many connections as it takes.
 //!
-//! The hello goes out together with the first call, and costs no round trip of its own. A daemon
-//! that does not answer it hangs; nothing waits for such a daemon longer than for its hello.
+//! ```text
+//!   call ─▶ connection ─▶ answer
+//!               ╰─ ended, and the call only reads or was certainly not read
+//!                            ╰─▶ reach a daemon again, as at first ─▶ call
+//! ```
+//!
+//! A listener lives some milliseconds longer than its process after a kill: whoever connects then
+//! is cut off before a word, and whoever comes a moment later finds nobody. Both are the same to the
+//! command: there is no daemon, and another may be started.
 
-use super::choose::{Tried, unreachable};
-use super::command::told;
-use super::probe;
-use crate::output;
-use llamactl_protocol::client::{Client, Follow, Items, connect, follow, follow_raw};
+use super::link::{Link, ours};
+use super::{Autostart, PAUSE, RACE_LIMIT, Reach, nobody_listens, not_connected};
+use llamactl_protocol::client::{CallError, Follow, Items, follow, follow_raw};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
-use llamactl_protocol::{Failure, Kind, Method, PROTOCOL, Subscription};
+use llamactl_protocol::{Access, Failure, Method, Subscription};
 use serde_json::json;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep};
 
-/// How long the daemon may take to say hello. It does nothing for it, so a daemon that does not
-/// answer by then hangs.
-const HELLO_LIMIT: Duration = Duration::from_secs(15);
-/// This program's version.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// A connection to the daemon.
+/// A way to the daemon.
 pub(crate) struct Daemon {
-    /// The socket it was reached by.
-    pub(crate) socket: PathBuf,
-    client: Client,
-    hello: Cell<Option<Hello>>,
-    greeted: Cell<bool>,
-    patience: Duration,
-    /// The hello had no answer in time: whatever else was asked will have none either.
-    hangs: Cell<bool>,
-    found_to_hang: Notify,
+    link: RefCell<Rc<Link>>,
+    /// How one is reached again; absent: no other than this one will do.
+    way: Option<(Reach, Autostart)>,
 }
 
 impl Daemon {
-    /// A connection over `stream`, which leads to `socket`.
-    pub(super) fn over(socket: PathBuf, stream: UnixStream) -> Self {
-        Daemon {
-            socket,
-            client: connect(stream),
-            hello: Cell::new(None),
-            greeted: Cell::new(false),
-            patience: HELLO_LIMIT,
-            hangs: Cell::new(false),
-            found_to_hang: Notify::new(),
-        }
+    /// The daemon at the other end, and no other.
+    pub(super) fn only(link: Link) -> Self {
+        Daemon { link: RefCell::new(Rc::new(link)), way: None }
+    }
+
+    /// The daemon at the other end, or another that is reached so.
+    pub(super) fn reached(link: Link, reach: &Reach, autostart: Autostart) -> Self {
+        Daemon { way: Some((reach.clone(), autostart)), ..Daemon::only(link) }
+    }
+
+    fn link(&self) -> Rc<Link> {
+        Rc::clone(&self.link.borrow())
+    }
+
+    /// The socket it was reached by.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.link().listener.socket.clone()
     }
 
     /// Calls a method; the first time together with the hello.
     ///
     /// # Errors
-    /// The daemon's, or [`Kind::DaemonUnreachable`].
+    /// The daemon's, or that there is none.
     pub(crate) async fn call<M: Method>(&self, params: &M) -> Result<M::Output, Failure> {
-        self.greeting(self.client.call(params)).await?
+        let reads = M::ACCESS == Access::Observe;
+        self.again_if_lost(reads, async |link| link.greeting(link.client.call(params)).await?).await
     }
 
     /// Calls a method by name.
@@ -70,7 +69,41 @@ impl Daemon {
         method: &str,
         params: &serde_json::Value,
     ) -> Result<serde_json::Value, Failure> {
-        self.greeting(self.client.call_raw(method, params)).await?
+        self.again_if_lost(false, async |link| {
+            link.greeting(link.client.call_raw(method, params)).await?
+        })
+        .await
+    }
+
+    /// Calls a method once and waits for its answer as long as the command line says, or else for
+    /// `limit`.
+    ///
+    /// # Errors
+    /// As [`Daemon::call`]; that it does not answer.
+    pub(crate) async fn call_within<M: Method>(
+        &self,
+        params: &M,
+        limit: Duration,
+    ) -> Result<M::Output, Failure> {
+        let link = self.link();
+        let silence = link.silence.or(limit);
+        Ok(silence.wait(&link.listener, link.client.call(params)).await??)
+    }
+
+    /// Asks who answers at the same socket now, on a connection of its own, and waits as
+    /// [`Daemon::call_within`] does.
+    ///
+    /// # Errors
+    /// That nobody listens or answers; that the connection ended.
+    pub(crate) async fn hello_anew(&self, limit: Duration) -> Result<(Daemon, Hello), CallError> {
+        let link = self.link();
+        let (socket, silence) = (&link.listener.socket, link.silence.or(limit));
+        let connected = silence.connect(socket).await;
+        let stream = connected.map_err(|error| not_connected(&silence, socket, error))?;
+        let new = Link::over(socket.clone(), stream, silence);
+        new.quiet.set(true);
+        let hello = new.hello().await?;
+        Ok((Daemon::only(new), hello))
     }
 
     /// Opens a stream, on a connection of its own.
@@ -81,7 +114,11 @@ impl Daemon {
         &self,
         params: &S,
     ) -> Result<Follow<S, UnixStream>, Failure> {
-        self.greeting(async { follow(self.introduced().await?, params).await }).await?
+        let reads = S::ACCESS == Access::Observe;
+        self.again_if_lost(reads, async |link| {
+            link.greeting(async { follow(introduced(link).await?, params).await }).await?
+        })
+        .await
     }
 
     /// Follows a stream by its name, on a connection of its own.
@@ -93,150 +130,92 @@ impl Daemon {
         name: &str,
         params: &serde_json::Value,
     ) -> Result<Items<UnixStream>, Failure> {
-        self.greeting(async { follow_raw(self.introduced().await?, name, params).await }).await?
+        self.again_if_lost(false, async |link| {
+            link.greeting(async { follow_raw(introduced(link).await?, name, params).await }).await?
+        })
+        .await
     }
 
-    /// A second connection that knows which command asks. The hello is a notification: the first
-    /// connection's has the answer.
-    async fn introduced(&self) -> Result<UnixStream, Failure> {
-        let mut stream = self.another().await?;
-        let hello = json!({ "jsonrpc": "2.0", "method": DaemonHello::NAME, "params": ours() });
-        // A connection that broke off is told by what is asked next.
-        let _ = stream.write_all(format!("{hello}\n").as_bytes()).await;
-        Ok(stream)
-    }
-
-    /// A second connection.
-    ///
-    /// # Errors
-    /// [`Kind::DaemonUnreachable`].
-    pub(crate) async fn another(&self) -> Result<UnixStream, Failure> {
-        probe(&self.socket).await.map_err(|error| unreachable(&[Tried::new(&self.socket, error)]))
-    }
-
-    /// A connection of its own to whoever listens there now, as one that was made first.
-    ///
-    /// # Errors
-    /// [`Kind::DaemonUnreachable`].
-    pub(crate) async fn again(&self) -> Result<Daemon, Failure> {
-        let daemon = Daemon::over(self.socket.clone(), self.another().await?);
-        daemon.quietly();
-        Ok(daemon)
-    }
-
-    /// Asks who answers, once: what was heard is kept.
+    /// Asks who answers.
     ///
     /// # Errors
     /// As [`Daemon::call`].
     pub(crate) async fn hello(&self) -> Result<Hello, Failure> {
-        self.greeting(async {}).await?;
-        match self.hello.take() {
-            Some(hello) => {
-                self.hello.set(Some(hello.clone()));
-                Ok(hello)
-            }
-            None => {
-                timeout(self.patience, self.say_hello()).await.unwrap_or_else(|_| Err(self.hung()))
-            }
-        }
-    }
-
-    async fn say_hello(&self) -> Result<Hello, Failure> {
-        let hello = ours();
-        match self.client.call(&hello).await {
-            // A daemon of before commands were told refuses what it does not know.
-            Err(failure) if failure.kind == Kind::InvalidParams => {
-                self.client.call(&DaemonHello { command: None, ..hello }).await
-            }
-            answer => answer,
-        }
+        self.again_if_lost(true, async |link| link.hello().await).await
     }
 
     /// Leaves the hello out: for questions whose answer is all that may be said.
     pub(crate) fn quietly(&self) {
-        self.greeted.set(true);
+        self.link().quiet.set(true);
     }
 
-    /// Runs `work` with the hello beside it, if that was not said yet, and says so when the
-    /// versions differ. A hello that fails is not worth failing for: the work tells more.
-    ///
-    /// # Errors
-    /// [`Kind::DaemonUnreachable`] when the daemon hangs.
-    pub(crate) async fn greeting<F: Future>(&self, work: F) -> Result<F::Output, Failure> {
-        let mut work = pin!(work);
-        if self.greeted.replace(true) {
-            if self.hangs.get() {
-                return Err(self.hung());
-            }
-            return tokio::select! {
-                biased;
-                done = work => Ok(done),
-                () = self.found_to_hang.notified() => Err(self.hung()),
+    /// Asks, and where the connection ends instead of an answer asks once more over another: if
+    /// that can do no harm, because asking changes nothing (`reads`) or was certainly not heard.
+    async fn again_if_lost<T>(
+        &self,
+        reads: bool,
+        ask: impl AsyncFn(&Link) -> Result<T, CallError>,
+    ) -> Result<T, Failure> {
+        let mut deadline = None;
+        loop {
+            let link = self.link();
+            let error = match ask(&link).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
-        }
-        let mut hello = pin!(timeout(self.patience, self.say_hello()));
-        let (answer, done) = tokio::select! {
-            biased;
-            answer = &mut hello => (answer, None),
-            done = &mut work => (hello.await, Some(done)),
-        };
-        match answer {
-            Ok(Ok(hello)) => self.heard(hello),
-            Ok(Err(_)) => {}
-            Err(_) if done.is_some() => {}
-            Err(_) => {
-                self.hangs.set(true);
-                self.found_to_hang.notify_waiters();
-                return Err(self.hung());
+            let may = matches!(error, CallError::Closed { unread } if unread || reads);
+            let in_time = *deadline.get_or_insert_with(|| Instant::now() + RACE_LIMIT);
+            let Some((reach, autostart)) =
+                self.way.as_ref().filter(|_| may && Instant::now() < in_time)
+            else {
+                return Err(error.into());
+            };
+            sleep(PAUSE).await;
+            // Another call may have been here first.
+            if Rc::ptr_eq(&link, &self.link()) {
+                let next = reach.connect(*autostart).await?;
+                next.quiet.set(link.quiet.get());
+                self.link.replace(Rc::new(next));
             }
         }
-        match done {
-            Some(done) => Ok(done),
-            None => Ok(work.await),
-        }
-    }
-
-    fn hung(&self) -> Failure {
-        Failure::new(
-            Kind::DaemonUnreachable,
-            format!(
-                "the daemon at {} takes connections but does not answer",
-                self.socket.display()
-            ),
-        )
-        .hint("it may hang or be suspended; its servers are not affected")
-    }
-
-    fn heard(&self, hello: Hello) {
-        if hello.version != VERSION || hello.protocol != PROTOCOL {
-            output::note(format!(
-                "this is llamactl {VERSION}, the daemon is llamactld {}: llamactl daemon restart \
-                 brings them together",
-                hello.version
-            ));
-        }
-        self.hello.set(Some(hello));
     }
 }
 
-fn ours() -> DaemonHello {
-    DaemonHello {
-        client_version: Some(VERSION.to_owned()),
-        protocol: Some(PROTOCOL),
-        command: Some(told(std::env::args_os())),
-    }
+/// A second connection that knows which command asks. The hello is a notification: the first
+/// connection's has the answer.
+async fn introduced(link: &Link) -> Result<UnixStream, CallError> {
+    let socket = &link.listener.socket;
+    let connected = link.silence.connect(socket).await;
+    let mut stream = connected.map_err(|error| match nobody_listens(&error) {
+        true => CallError::Closed { unread: true },
+        false => not_connected(&link.silence, socket, error).into(),
+    })?;
+    let hello = json!({ "jsonrpc": "2.0", "method": DaemonHello::NAME, "params": ours() });
+    // A connection that broke off is told by what is asked next.
+    let _ = stream.write_all(format!("{hello}\n").as_bytes()).await;
+    Ok(stream)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llamactl_protocol::daemon::DaemonPing;
+    use crate::connection::link::VERSION;
+    use crate::connection::{Silence, Told};
+    use llamactl_protocol::daemon::{DaemonPing, DaemonStop};
+    use llamactl_protocol::{Kind, PROTOCOL};
     use tokio::io::{AsyncBufReadExt as _, BufReader};
+    use tokio::net::UnixListener;
+
+    fn daemon(stream: UnixStream, limit: Option<Duration>) -> Daemon {
+        let silence = Silence::usual(Told::Nobody);
+        let silence = limit.map_or(silence, |limit| silence.or(limit));
+        Daemon::only(Link::over("/x".into(), stream, silence))
+    }
 
     #[tokio::test]
     async fn hello_and_the_first_call_are_one_round_trip() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let daemon = Daemon::over("/x".into(), ours);
+        let daemon = daemon(ours, None);
         let server = async {
             let (read, mut write) = theirs.into_split();
             let mut lines = BufReader::new(read).lines();
@@ -269,8 +248,7 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_hangs_is_found_out_by_all_calls() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let mut daemon = Daemon::over("/x".into(), ours);
-        daemon.patience = Duration::from_millis(10);
+        let daemon = daemon(ours, Some(Duration::from_millis(10)));
         let (first, second) = (DaemonPing { n: Some(1) }, DaemonPing { n: Some(2) });
         let (first, second) = tokio::join!(daemon.call(&first), daemon.call(&second));
         let third = daemon.call(&DaemonPing::default()).await;
@@ -282,9 +260,62 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_goes_away_is_unreachable() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let daemon = Daemon::over("/x".into(), ours);
+        let daemon = daemon(ours, None);
         drop(theirs);
         let failure = daemon.call(&DaemonPing::default()).await.unwrap_err();
         assert_eq!(failure.kind, Kind::DaemonUnreachable);
+    }
+
+    /// A daemon at a socket: it reads what the first connection asks and ends it without a word, and
+    /// answers the second with `result`. How many connections there were.
+    async fn closes_once(listener: UnixListener, result: &str) -> usize {
+        let mut connections = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            connections += 1;
+            let (read, mut write) = stream.into_split();
+            let mut lines = BufReader::new(read).lines();
+            // The hello, and what was asked with it.
+            for _ in 0..2 {
+                let Ok(Some(line)) = lines.next_line().await else { return connections };
+                let id = serde_json::from_str::<serde_json::Value>(&line).unwrap()["id"].take();
+                if connections > 1 {
+                    let reply = format!("{{\"id\":{id},\"result\":{result}}}\n");
+                    write.write_all(reply.as_bytes()).await.unwrap();
+                }
+            }
+        }
+        connections
+    }
+
+    #[tokio::test]
+    async fn only_what_reads_is_asked_again_when_it_may_have_been_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let silence = Silence::usual(Told::Nobody);
+        let reach = Reach { socket: Some(socket.clone()), no_autostart: true, silence };
+
+        let listener = UnixListener::bind(&socket).unwrap();
+        let asking = async {
+            let daemon = reach.daemon(Autostart::Never).await.unwrap();
+            daemon.call(&DaemonPing { n: Some(1) }).await
+        };
+        let answer = tokio::select! {
+            answer = asking => answer,
+            _ = closes_once(listener, "{\"n\":1,\"at_ms\":2}") => panic!("the daemon ended"),
+        };
+        assert_eq!(answer.unwrap().n, Some(1));
+
+        std::fs::remove_file(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        let changing = async {
+            let daemon = reach.daemon(Autostart::Never).await.unwrap();
+            let failure = daemon.call(&DaemonStop { keep_servers: true }).await.unwrap_err();
+            assert_eq!(failure.kind, Kind::DaemonUnreachable);
+            drop(daemon);
+            // So that the daemon sees the end: a connection that asks nothing.
+            drop(UnixStream::connect(&socket).await.unwrap());
+        };
+        let (connections, ()) = tokio::join!(closes_once(listener, "null"), changing);
+        assert_eq!(connections, 2, "the one that changes, and the one of this test");
     }
 }

@@ -3,6 +3,7 @@
 //! The daemon outlives the terminal, so it gets nothing of it: no standard streams, `/` as its
 //! directory, and of the environment only what it needs.
 
+use super::Silence;
 use llamactl_protocol::environment::is_inherited;
 use llamactl_protocol::{Failure, Hint, Hints, Kind};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -34,7 +35,11 @@ pub(crate) enum Launched {
 ///
 /// # Errors
 /// [`Kind::DaemonUnreachable`] with what the daemon said.
-pub(crate) async fn launch(by_client: bool, socket: Option<&Path>) -> Result<Launched, Failure> {
+pub(super) async fn launch(
+    by_client: bool,
+    socket: Option<&Path>,
+    silence: &Silence,
+) -> Result<Launched, Failure> {
     let program = program();
     let failed = |why: String| {
         Failure::new(Kind::DaemonUnreachable, format!("the daemon could not be started: {why}"))
@@ -65,18 +70,16 @@ pub(crate) async fn launch(by_client: bool, socket: Option<&Path>) -> Result<Lau
         _ => failed(format!("{}: {error}", program.display())),
     })?;
 
-    let deadline = Instant::now() + LAUNCH_LIMIT;
+    let deadline = silence.or(LAUNCH_LIMIT).end();
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return judge(status, said, failed),
             Ok(None) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
             Ok(None) => {
-                return Err(failed(format!("no answer within {} s", LAUNCH_LIMIT.as_secs())).hint(
-                    Hint::run(
-                        "it may still come up: see whether it answers",
-                        ["llamactl", "daemon", "status"],
-                    ),
-                ));
+                return Err(failed("no answer in time".to_owned()).hint(Hint::run(
+                    "it may still come up: see whether it answers",
+                    ["llamactl", "daemon", "status"],
+                )));
             }
             Err(error) => return Err(failed(error.to_string())),
         }

@@ -9,25 +9,31 @@ mod choose;
 mod command;
 mod daemon;
 mod launch;
+mod link;
+mod silence;
 
-pub(crate) use daemon::{Daemon, VERSION};
+pub(crate) use daemon::Daemon;
 pub(crate) use launch::ask_program;
+pub(crate) use link::VERSION;
+pub(crate) use silence::{Silence, Told};
 
 use crate::output;
-use choose::{Choice, Places, Tried, choose, field_of, name_of_id, unreachable};
+use choose::{Choice, Places, Tried, choose, field_of, is_silence, name_of_id, unreachable};
 use launch::{Launched, launch};
-use llamactl_protocol::Hint;
-use llamactl_protocol::{Failure, place};
+use link::Link;
+use llamactl_protocol::client::CallError;
+use llamactl_protocol::daemon::Hello;
+use llamactl_protocol::{Failure, Hint, Kind, place};
+use silence::Listener;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
-/// How long a daemon that was started by somebody else may take until it answers.
+/// How long a daemon that comes or goes may take until another one answers.
 const RACE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a full accept queue may take to drain.
-const QUEUE_LIMIT: Duration = Duration::from_secs(5);
+/// How soon it is looked for again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// When a command may start a daemon that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,70 +47,144 @@ pub(crate) enum Autostart {
 }
 
 /// How the command line says to reach the daemon.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reach {
     /// The socket that was named.
     pub(crate) socket: Option<PathBuf>,
     /// Whether no daemon may be started (`--no-autostart`).
     pub(crate) no_autostart: bool,
+    /// How long a daemon that does not answer is waited for.
+    pub(crate) silence: Silence,
 }
 
 impl Reach {
+    /// The same for a command about the daemon: it waits no longer than `limit` for one that does not
+    /// answer, and then fails with `kind`.
+    pub(crate) fn of_daemon_command(&self, limit: Option<Duration>, kind: Kind) -> Reach {
+        Reach { silence: self.silence.of_daemon_command(limit, kind), ..self.clone() }
+    }
+
     /// Connects, and starts the daemon first where that is allowed.
     ///
     /// # Errors
-    /// [`llamactl_protocol::Kind::DaemonUnreachable`], with every path tried.
+    /// [`Kind::DaemonUnreachable`], with every path tried.
     pub(crate) async fn daemon(&self, autostart: Autostart) -> Result<Daemon, Failure> {
+        Ok(Daemon::reached(self.connect(autostart).await?, self, autostart))
+    }
+
+    async fn connect(&self, autostart: Autostart) -> Result<Link, Failure> {
         let places = self.places()?;
-        let tried = match choose(&places, probe).await {
-            Choice::Connected(path, stream) => return Ok(Daemon::over(path, stream)),
+        let tried = match self.choose(&places).await {
+            Choice::Connected(link) => return Ok(link),
+            Choice::Silent(path) => return Err(self.silence.in_vain(&Listener::at(&path))),
             Choice::Unreachable(failure) => return Err(failure),
             Choice::Vacant(tried) => tried,
         };
         self.may_start(autostart, &places.user, &tried)?;
-        let (launched, daemon) = launch_until_reached(true, None, &places.user).await?;
+        let (launched, link) = self.launch_until_reached(true, None, &places.user).await?;
         if launched == Launched::Ours {
-            let hello = daemon.hello().await?;
+            let hello = link.hello().await?;
             output::note(format!("started the daemon (llamactld, pid {})", hello.pid));
         }
-        Ok(daemon)
+        Ok(link)
     }
 
-    /// Connects to the daemon, or starts one because a person asks for it; whether it was started.
+    /// The daemon that runs, or one that is started because a person asks for it; whether it was.
     ///
     /// # Errors
     /// As [`Reach::daemon`].
-    pub(crate) async fn start_daemon(&self) -> Result<(Daemon, bool), Failure> {
+    pub(crate) async fn start_daemon(&self) -> Result<(Hello, bool), Failure> {
         let places = self.places()?;
-        let (path, socket) = match choose(&places, probe).await {
-            Choice::Connected(path, stream) => return Ok((Daemon::over(path, stream), false)),
-            Choice::Vacant(_) => (&places.user, None),
-            Choice::Unreachable(failure) => match &places.named {
-                Some(named) => (named, Some(named.as_path())),
-                None => return Err(failure),
-            },
-        };
-        let (launched, daemon) = launch_until_reached(false, socket, path).await?;
-        Ok((daemon, launched == Launched::Ours))
+        let deadline = self.race_end();
+        loop {
+            let (path, socket) = match self.choose(&places).await {
+                Choice::Connected(link) => match link.hello().await {
+                    Err(CallError::Closed { .. }) if Instant::now() < deadline => {
+                        sleep(PAUSE).await;
+                        continue;
+                    }
+                    hello => return Ok((hello?, false)),
+                },
+                Choice::Silent(path) => return Err(self.silence.in_vain(&Listener::at(&path))),
+                Choice::Vacant(_) => (&places.user, None),
+                Choice::Unreachable(failure) => match &places.named {
+                    Some(named) => (named, Some(named.as_path())),
+                    None => return Err(failure),
+                },
+            };
+            let (launched, link) = self.launch_until_reached(false, socket, path).await?;
+            if launched == Launched::Ours {
+                return Ok((link.hello().await?, true));
+            }
+        }
     }
 
-    /// Connects to the daemon that runs; `None` where there is none.
+    /// The daemon that runs and who it is; `None` where there is none. Says nothing of versions.
     ///
     /// # Errors
-    /// [`llamactl_protocol::Kind::DaemonUnreachable`] where one may not be reached.
-    pub(crate) async fn running(&self) -> Result<Option<Daemon>, Failure> {
+    /// [`Kind::DaemonUnreachable`] where one may not be reached; that it does not answer.
+    pub(crate) async fn running(&self) -> Result<Option<(Daemon, Hello)>, Failure> {
         let places = self.places()?;
-        if let Some(named) = places.named {
-            return match probe(&named).await {
-                Ok(stream) => Ok(Some(Daemon::over(named, stream))),
-                Err(error) if nobody_listens(&error) => Ok(None),
-                Err(error) => Err(unreachable(&[Tried::new(&named, error)])),
+        let deadline = self.race_end();
+        loop {
+            let found = match &places.named {
+                Some(named) => match self.probe(named).await {
+                    Ok(link) => Ok(link),
+                    Err(error) if nobody_listens(&error) => return Ok(None),
+                    Err(error) => Err(not_connected(&self.silence, named, error)),
+                },
+                None => match self.choose(&places).await {
+                    Choice::Connected(link) => Ok(link),
+                    Choice::Vacant(_) => return Ok(None),
+                    Choice::Silent(path) => Err(self.silence.in_vain(&Listener::at(&path))),
+                    Choice::Unreachable(failure) => Err(failure),
+                },
             };
+            let link = found?;
+            link.quiet.set(true);
+            match link.hello().await {
+                Err(CallError::Closed { .. }) if Instant::now() < deadline => sleep(PAUSE).await,
+                hello => return Ok(Some((Daemon::only(link), hello?))),
+            }
         }
-        match choose(&places, probe).await {
-            Choice::Connected(path, stream) => Ok(Some(Daemon::over(path, stream))),
-            Choice::Vacant(_) => Ok(None),
-            Choice::Unreachable(failure) => Err(failure),
+    }
+
+    async fn choose(&self, places: &Places) -> Choice<Link> {
+        choose(places, async |path: &Path| self.probe(path).await).await
+    }
+
+    async fn probe(&self, path: &Path) -> io::Result<Link> {
+        let stream = self.silence.connect(path).await?;
+        Ok(Link::over(path.to_owned(), stream, self.silence))
+    }
+
+    /// Until when a daemon that comes or goes is looked for again.
+    fn race_end(&self) -> Instant {
+        (Instant::now() + RACE_LIMIT).min(self.silence.end())
+    }
+
+    /// Starts a daemon and connects to it. Where another one holds the lock it is coming up, or
+    /// going: both are given time, and in the second case a new one is started after it.
+    async fn launch_until_reached(
+        &self,
+        by_client: bool,
+        socket: Option<&Path>,
+        path: &Path,
+    ) -> Result<(Launched, Link), Failure> {
+        let deadline = self.race_end();
+        loop {
+            let launched = launch(by_client, socket, &self.silence).await?;
+            match self.probe(path).await {
+                Ok(link) => return Ok((launched, link)),
+                Err(error) if is_silence(&error) => {
+                    return Err(self.silence.in_vain(&Listener::at(path)));
+                }
+                Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
+                Err(error) => {
+                    return Err(unreachable(&[Tried::new(path, error)])
+                        .hint("another daemon holds the lock: it is starting, or still stopping"));
+                }
+            }
         }
     }
 
@@ -119,7 +199,7 @@ impl Reach {
         let named = match &self.socket {
             Some(named) => Some(std::path::absolute(named).map_err(|error| {
                 let why = format!("the socket {} cannot be found: {error}", named.display());
-                Failure::new(llamactl_protocol::Kind::InvalidValue, why)
+                Failure::new(Kind::InvalidValue, why)
             })?),
             None => None,
         };
@@ -157,39 +237,11 @@ fn nobody_listens(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory | ConnectionRefused)
 }
 
-/// Connects; a full accept queue is given time to drain.
-async fn probe(path: &Path) -> io::Result<UnixStream> {
-    let deadline = Instant::now() + QUEUE_LIMIT;
-    loop {
-        match UnixStream::connect(path).await {
-            Err(error)
-                if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline =>
-            {
-                sleep(Duration::from_millis(10)).await;
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Starts a daemon and connects to it. Where another one holds the lock it is coming up, or going:
-/// both are given time, and in the second case a new one is started after it.
-async fn launch_until_reached(
-    by_client: bool,
-    socket: Option<&Path>,
-    path: &Path,
-) -> Result<(Launched, Daemon), Failure> {
-    let deadline = Instant::now() + RACE_LIMIT;
-    loop {
-        let launched = launch(by_client, socket).await?;
-        match probe(path).await {
-            Ok(stream) => return Ok((launched, Daemon::over(path.to_owned(), stream))),
-            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
-            Err(error) => {
-                return Err(unreachable(&[Tried::new(path, error)])
-                    .hint("another daemon holds the lock: it is starting, or still stopping"));
-            }
-        }
+/// Why there is no connection.
+fn not_connected(silence: &Silence, path: &Path, error: io::Error) -> Failure {
+    match is_silence(&error) {
+        true => silence.in_vain(&Listener::at(path)),
+        false => unreachable(&[Tried::new(path, error)]),
     }
 }
 

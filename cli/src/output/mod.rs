@@ -106,6 +106,31 @@ pub(crate) fn note(text: impl Into<Styled>) {
     Stderr::of(ColourChoice::Auto).line(&Styled::from("llamactl: ").append(text.into()));
 }
 
+/// Says on stderr what is waited for: at a terminal until it is dropped, elsewhere as a note, if
+/// `always`.
+pub(crate) fn awaited(what: &str, always: bool) -> Awaited {
+    let terminal = io::stderr().is_terminal();
+    if terminal {
+        Stderr::of(ColourChoice::Auto).text(&format!("\r\u{1b}[K{}…", sanitize::one_line(what)));
+    } else if always {
+        note(what);
+    }
+    Awaited { terminal }
+}
+
+/// A line on a terminal that goes again.
+pub(crate) struct Awaited {
+    terminal: bool,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if self.terminal {
+            Stderr::of(ColourChoice::Auto).text("\r\u{1b}[K");
+        }
+    }
+}
+
 impl Output {
     /// Stdout, with what was asked for.
     pub(crate) fn new(format: Format) -> Self {

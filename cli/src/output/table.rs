@@ -34,6 +34,11 @@ impl Cell {
         let text = one_line(text.as_ref());
         Cell { text: if text.is_empty() { UNKNOWN.to_owned() } else { text }, style }
     }
+
+    /// A mark before a row: where there is none the cell is blank, as nothing is unknown.
+    pub(crate) fn mark(text: &str) -> Self {
+        Cell { text: one_line(text), style: Style::new() }
+    }
 }
 
 impl<T: AsRef<str>> From<T> for Cell {

@@ -3,7 +3,7 @@
 //! The lock is on the directory itself: it is there as long as the directory is, and deleting what
 //! lies in it takes nothing away.
 
-use llamactl_protocol::place::socket_in;
+use llamactl_protocol::place::{lock_of, socket_in};
 use llamactl_protocol::{Failure, Hint, Kind};
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -23,10 +23,8 @@ pub(super) fn take(state_dir: &Path) -> Result<File, Failure> {
         Err(TryLockError::Error(error)) => Err(failed(error)),
         Err(TryLockError::WouldBlock) => {
             // It wrote its pid beside its socket, unless that is elsewhere.
-            let mut name = socket_in(state_dir).into_os_string();
-            name.push(".lock");
-            let pid: Option<u32> =
-                fs::read_to_string(name).ok().and_then(|text| text.trim().parse().ok());
+            let lock = fs::read_to_string(lock_of(&socket_in(state_dir)));
+            let pid: Option<u32> = lock.ok().and_then(|text| text.trim().parse().ok());
             let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             let why = format!("llamactld already runs{who} on {}", state_dir.display());
             Err(Failure::new(Kind::AlreadyRunning, why)

@@ -13,7 +13,7 @@
 //! gets its mode there, and where the socket's own directory is an open one, is moved there last.
 
 pub use super::socket_error::SocketError;
-use llamactl_protocol::place::MAX_SOCKET_PATH_BYTES;
+use llamactl_protocol::place::{MAX_SOCKET_PATH_BYTES, lock_of};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -104,7 +104,7 @@ impl SocketGuard {
     /// Whether the lock file at its path is still the one that is locked.
     fn is_lock_in_place(&self) -> bool {
         let held = self.lock.metadata().map(|lock| identity(&lock));
-        let found = fs::symlink_metadata(lock_path(&self.path)).map(|lock| identity(&lock));
+        let found = fs::symlink_metadata(lock_of(&self.path)).map(|lock| identity(&lock));
         matches!((held, found), (Ok(held), Ok(found)) if held == found)
     }
 
@@ -320,15 +320,9 @@ fn check_directory(directory: &Path, place: &Place) -> Result<bool, SocketError>
     }
 }
 
-fn lock_path(socket: &Path) -> PathBuf {
-    let mut name = socket.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
-}
-
 /// Takes the lock beside the socket, and writes our pid into it for whoever finds it taken.
 fn take_lock(socket: &Path) -> Result<File, SocketError> {
-    let path = &lock_path(socket);
+    let path = &lock_of(socket);
     let mut lock = OpenOptions::new()
         .read(true)
         .write(true)

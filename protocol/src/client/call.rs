@@ -14,19 +14,20 @@ use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 /// A connection for typed calls. Dropping it closes the connection.
 ///
 /// Calls are sent in the order they were first polled, so `join!(client.call(hello),
 /// client.call(list))` costs one round trip.
 pub struct Client {
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<(u64, String)>,
     calls: Arc<Calls>,
     next_id: AtomicU64,
     reader: JoinHandle<()>,
@@ -36,8 +37,35 @@ pub struct Client {
 /// Lines that wait to be written; past it callers wait.
 const QUEUE: usize = 64;
 
+/// Why a call has no result.
+#[derive(Clone, Debug)]
+pub enum CallError {
+    /// The daemon refused it, or its answer cannot be read.
+    Refused(Failure),
+    /// The connection ended before there was an answer.
+    Closed {
+        /// The daemon certainly had not read the call, so nothing came of it.
+        unread: bool,
+    },
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        CallError::Refused(failure)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(failure) => failure,
+            CallError::Closed { .. } => closed(),
+        }
+    }
+}
+
 /// The answer to one call, unread.
-type Answer = Result<Box<RawValue>, Failure>;
+type Answer = Result<Box<RawValue>, CallError>;
 
 /// The calls that wait for their answers.
 #[derive(Default)]
@@ -46,8 +74,11 @@ struct Calls(Mutex<State>);
 #[derive(Default)]
 struct State {
     waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    /// The call whose line was begun last; whether it could not be written to its end.
+    last: Option<u64>,
+    cut: bool,
     /// Why no answer will come any more.
-    ended: Option<Failure>,
+    ended: Option<CallError>,
 }
 
 /// A client over `stream`. Must be called inside a tokio runtime.
@@ -64,7 +95,7 @@ where
         reader: tokio::spawn(read_answers(read, Arc::clone(&calls))),
         // Apart from the reader: a daemon that makes us wait with a request may itself be waiting
         // for us to read an answer.
-        writer: tokio::spawn(write_lines(write, queue)),
+        writer: tokio::spawn(write_lines(write, queue, Arc::clone(&calls))),
         calls,
     }
 }
@@ -80,9 +111,9 @@ impl Client {
     /// Calls a method.
     ///
     /// # Errors
-    /// The daemon's own failure; [`Kind::DaemonUnreachable`] when the connection ended first;
-    /// [`Kind::Internal`] when the answer cannot be read.
-    pub async fn call<M: Method>(&self, params: &M) -> Result<M::Output, Failure> {
+    /// The daemon's own failure, or [`Kind::Internal`] when the answer cannot be read;
+    /// [`CallError::Closed`] when the connection ended first.
+    pub async fn call<M: Method>(&self, params: &M) -> Result<M::Output, CallError> {
         self.request(M::NAME, params).await
     }
 
@@ -94,11 +125,11 @@ impl Client {
         &self,
         method: &str,
         params: &serde_json::Value,
-    ) -> Result<serde_json::Value, Failure> {
+    ) -> Result<serde_json::Value, CallError> {
         self.request(method, params).await
     }
 
-    async fn request<P, T>(&self, method: &str, params: &P) -> Result<T, Failure>
+    async fn request<P, T>(&self, method: &str, params: &P) -> Result<T, CallError>
     where
         P: Serialize + ?Sized,
         T: DeserializeOwned,
@@ -118,20 +149,17 @@ impl Client {
 
         let answer = self.calls.wait_for(id)?;
         // Where the writer is gone the reader soon says why.
-        let _ = self.lines.send(line).await;
-        let answer = answer.await.map_err(|_| closed())??;
+        let _ = self.lines.send((id, line)).await;
+        let answer = answer.await.map_err(|_| CallError::Closed { unread: false })??;
         serde_json::from_str(answer.get()).map_err(|error| {
-            Failure::new(
-                Kind::Internal,
-                format!("the daemon's answer to {method} could not be read: {error}"),
-            )
-            .hint(versions_differ())
+            let why = format!("the daemon's answer to {method} could not be read: {error}");
+            Failure::new(Kind::Internal, why).hint(versions_differ()).into()
         })
     }
 }
 
 impl Calls {
-    fn wait_for(&self, id: u64) -> Result<oneshot::Receiver<Answer>, Failure> {
+    fn wait_for(&self, id: u64) -> Result<oneshot::Receiver<Answer>, CallError> {
         let mut state = self.lock();
         if let Some(ended) = &state.ended {
             return Err(ended.clone());
@@ -148,13 +176,40 @@ impl Calls {
         }
     }
 
-    /// No answer will come any more.
-    fn end(&self, failure: &Failure) {
+    /// The line of a call is being written.
+    fn begin(&self, id: u64) {
+        self.lock().last = Some(id);
+    }
+
+    /// The line begun last cannot be written to its end.
+    fn cut(&self) {
+        self.lock().cut = true;
+    }
+
+    /// The daemon refuses the connection: no answer will come any more.
+    fn refuse(&self, failure: &Failure) {
+        self.end(&CallError::Refused(failure.clone()), |_, _| CallError::Refused(failure.clone()));
+    }
+
+    /// The connection ended. `reset`: there was something that the daemon had not read, which is the
+    /// end of what was sent, so the last line at least.
+    fn close(&self, reset: bool) {
+        self.end(&CallError::Closed { unread: true }, |state, id| CallError::Closed {
+            unread: match state.last {
+                Some(last) if id == last => reset || state.cut,
+                Some(last) => id > last,
+                None => true,
+            },
+        });
+    }
+
+    /// No answer will come any more: `later` to calls that are made from now on.
+    fn end(&self, later: &CallError, why: impl Fn(&State, u64) -> CallError) {
         let mut state = self.lock();
-        for (_, waiting) in state.waiting.drain() {
-            let _ = waiting.send(Err(failure.clone()));
+        for (id, waiting) in std::mem::take(&mut state.waiting) {
+            let _ = waiting.send(Err(why(&state, id)));
         }
-        state.ended.get_or_insert_with(|| failure.clone());
+        state.ended.get_or_insert_with(|| later.clone());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -163,10 +218,15 @@ impl Calls {
     }
 }
 
-async fn write_lines<S: AsyncWrite>(mut write: WriteHalf<S>, mut queue: mpsc::Receiver<String>) {
-    while let Some(line) = queue.recv().await {
+async fn write_lines<S: AsyncWrite>(
+    mut write: WriteHalf<S>,
+    mut queue: mpsc::Receiver<(u64, String)>,
+    calls: Arc<Calls>,
+) {
+    while let Some((id, line)) = queue.recv().await {
+        calls.begin(id);
         if write.write_all(line.as_bytes()).await.is_err() {
-            return;
+            return calls.cut();
         }
     }
 }
@@ -181,20 +241,31 @@ async fn read_answers<S: AsyncRead>(read: ReadHalf<S>, calls: Arc<Calls>) {
         error: Option<ErrorObject<'a>>,
     }
     let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(MAX_MESSAGE_BYTES));
-    while let Some(Ok(line)) = lines.next().await {
+    let reset = loop {
+        let line = match lines.next().await {
+            Some(Ok(line)) => line,
+            Some(Err(error)) => break is_reset(&error),
+            None => break false,
+        };
         let Ok(message) = serde_json::from_str::<Message<'_>>(&line) else { continue };
         match (message.id, message.result, message.error) {
-            (Some(id), _, Some(error)) => calls.answer(id, Err(error.failure())),
+            (Some(id), _, Some(error)) => calls.answer(id, Err(error.failure().into())),
             (Some(id), Some(result), None) => calls.answer(id, Ok(result.to_owned())),
             // It answers no call: the connection itself is refused.
-            (None, _, Some(error)) => calls.end(&error.failure()),
+            (None, _, Some(error)) => calls.refuse(&error.failure()),
             (None, _, None) | (Some(_), None, None) => {}
         }
-    }
-    calls.end(&closed());
+    };
+    calls.close(reset);
 }
 
-pub(super) fn closed() -> Failure {
+/// Whether the other side closed a Unix socket before it had read all that was sent to it: then, and
+/// where it never accepted the connection, Linux says so by a reset instead of an end.
+pub(super) fn is_reset(error: &LinesCodecError) -> bool {
+    matches!(error, LinesCodecError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+fn closed() -> Failure {
     Failure::new(Kind::DaemonUnreachable, "the daemon closed the connection").hint(Hint::run(
         "it may have been stopped: see whether it answers",
         ["llamactl", "daemon", "status"],
@@ -242,7 +313,8 @@ impl ErrorObject<'_> {
 mod tests {
     use super::*;
     use crate::daemon::DaemonPing;
-    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+    use tokio::net::{UnixListener, UnixStream};
 
     const fn ping(n: u64) -> DaemonPing {
         DaemonPing { n: Some(n) }
@@ -281,7 +353,7 @@ mod tests {
             r#"{"id":null,"error":{"code":-32009,"message":"full","data":{"kind":"too_many_connections"}}}"#,
         ]);
         for _ in 0..2 {
-            let refused = client.call(&ping(1)).await.unwrap_err();
+            let refused = Failure::from(client.call(&ping(1)).await.unwrap_err());
             assert_eq!(refused.kind, Kind::TooManyConnections);
         }
     }
@@ -289,12 +361,63 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_ends_fails_the_calls_that_wait() {
         let client = daemon(&[r#"{"id":99,"result":null}"#]);
-        assert_eq!(client.call(&ping(1)).await.unwrap_err().kind, Kind::DaemonUnreachable);
+        let closed = client.call(&ping(1)).await.unwrap_err();
+        assert!(matches!(closed, CallError::Closed { unread: false }), "{closed:?}");
+        assert_eq!(Failure::from(closed).kind, Kind::DaemonUnreachable);
+        // Nobody is asked any more.
+        let later = client.call(&ping(2)).await.unwrap_err();
+        assert!(matches!(later, CallError::Closed { unread: true }), "{later:?}");
+    }
+
+    /// Whether the daemon had certainly not read two calls that were sent in this order, where it
+    /// closes after `lines` lines of them.
+    async fn unread(lines: usize) -> [bool; 2] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let client = connect(ours);
+        let (one, two) = (ping(1), ping(2));
+        let daemon = async {
+            let mut line = Vec::new();
+            for _ in 0..lines {
+                while line.last() != Some(&b'\n') {
+                    line.push(theirs.read_u8().await.unwrap());
+                }
+                line.clear();
+            }
+            // What is still to come has arrived by then.
+            theirs.readable().await.unwrap();
+            drop(theirs);
+        };
+        let (first, second, ()) = tokio::join!(client.call(&one), client.call(&two), daemon);
+        [first, second].map(|answer| match answer {
+            Err(CallError::Closed { unread }) => unread,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_call_is_unread_only_where_that_is_certain() {
+        // Of the first nobody knows: the daemon may have read it alone.
+        assert_eq!(unread(0).await, [false, true]);
+        assert_eq!(unread(1).await, [false, true]);
+        // All was read; what came of it nobody knows.
+        assert_eq!(unread(2).await, [false, false]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_never_accepted_has_read_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("s")).unwrap();
+        let client = connect(UnixStream::connect(dir.path().join("s")).await.unwrap());
+        let ping = ping(1);
+        let end = async { drop(listener) };
+        let (answer, ()) = tokio::join!(client.call(&ping), end);
+        assert!(matches!(answer, Err(CallError::Closed { unread: true })), "{answer:?}");
     }
 
     #[tokio::test]
     async fn another_servers_error_is_told_by_its_code() {
         let client = daemon(&[r#"{"id":0,"error":{"code":-32601,"message":"Method not found"}}"#]);
-        assert_eq!(client.call(&ping(1)).await.unwrap_err().kind, Kind::UnknownMethod);
+        let unknown = Failure::from(client.call(&ping(1)).await.unwrap_err());
+        assert_eq!(unknown.kind, Kind::UnknownMethod);
     }
 }

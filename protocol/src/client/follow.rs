@@ -1,6 +1,6 @@
 //! One stream, read line by line.
 
-use super::call::{ErrorObject, closed, versions_differ};
+use super::call::{CallError, ErrorObject, is_reset, versions_differ};
 use crate::{Failure, Item, Kind, MAX_MESSAGE_BYTES, Subscription};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub struct Follow<S: Subscription, T> {
 ///
 /// # Errors
 /// As [`follow_raw`].
-pub async fn follow<S, T>(stream: T, params: &S) -> Result<Follow<S, T>, Failure>
+pub async fn follow<S, T>(stream: T, params: &S) -> Result<Follow<S, T>, CallError>
 where
     S: Subscription,
     T: AsyncRead + AsyncWrite,
@@ -63,12 +63,12 @@ pub struct Items<T> {
 /// Opens any stream by its name, on a connection of its own.
 ///
 /// # Errors
-/// The daemon's refusal, or [`Kind::DaemonUnreachable`] when the connection ended first.
+/// The daemon's refusal, or [`CallError::Closed`] when the connection ended first.
 pub async fn follow_raw<T>(
     stream: T,
     name: &str,
     params: &impl Serialize,
-) -> Result<Items<T>, Failure>
+) -> Result<Items<T>, CallError>
 where
     T: AsyncRead + AsyncWrite,
 {
@@ -76,16 +76,17 @@ where
     let request = serde_json::json!({
         "jsonrpc": "2.0", "id": 1, "method": name, "params": params,
     });
-    write.write_all(format!("{request}\n").as_bytes()).await.map_err(|_| closed())?;
+    let sent = write.write_all(format!("{request}\n").as_bytes()).await;
+    sent.map_err(|_| CallError::Closed { unread: true })?;
     let mut items = Items {
         name: name.to_owned(),
         lines: FramedRead::new(read, LinesCodec::new_with_max_length(MAX_MESSAGE_BYTES)),
         _write: write,
     };
-    let reply = items.line().await?.ok_or_else(closed)?;
+    let reply = items.line().await?.ok_or(CallError::Closed { unread: false })?;
     let reply: Reply<'_> = serde_json::from_str(&reply).map_err(|_| unreadable(name))?;
     match reply.error {
-        Some(error) => Err(error.failure()),
+        Some(error) => Err(error.failure().into()),
         None => Ok(items),
     }
 }
@@ -108,15 +109,15 @@ impl<T: AsyncRead + AsyncWrite> Items<T> {
         Ok(None)
     }
 
-    async fn line(&mut self) -> Result<Option<String>, Failure> {
-        match self.lines.next().await {
-            Some(Ok(line)) => Ok(Some(line)),
-            None => Ok(None),
-            Some(Err(LinesCodecError::MaxLineLengthExceeded)) => Err(unreadable(&self.name)),
-            Some(Err(LinesCodecError::Io(error))) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(unreadable(&self.name))
+    async fn line(&mut self) -> Result<Option<String>, CallError> {
+        match self.lines.next().await.transpose() {
+            Ok(line) => Ok(line),
+            Err(LinesCodecError::MaxLineLengthExceeded) => Err(unreadable(&self.name).into()),
+            Err(LinesCodecError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(unreadable(&self.name).into())
             }
-            Some(Err(LinesCodecError::Io(_))) => Err(closed()),
+            // The request is the last that was sent.
+            Err(error) => Err(CallError::Closed { unread: is_reset(&error) }),
         }
     }
 }
@@ -158,7 +159,7 @@ mod tests {
             .write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32006,\"message\":\"m\",\"data\":{\"kind\":\"too_many_subscriptions\",\"hint\":\"h\"}}}\n")
             .await
             .unwrap();
-        let refused = follow(ours, &MetricsFollow {}).await.err().unwrap();
+        let refused = Failure::from(follow(ours, &MetricsFollow {}).await.err().unwrap());
         assert_eq!(
             (refused.kind, refused.hints),
             (Kind::TooManySubscriptions, Hint::to("h").into())

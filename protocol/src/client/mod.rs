@@ -13,5 +13,5 @@
 mod call;
 mod follow;
 
-pub use call::{Client, connect, versions_differ};
+pub use call::{CallError, Client, connect, versions_differ};
 pub use follow::{Follow, Items, follow, follow_raw};

@@ -1,5 +1,6 @@
 //! Models in and out: exports, presets, pasted command lines, the old dashboard, editing.
 
+use llama_http::Target;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::options::command_line::{self, Word};
 use llamactl_protocol::options::{Settings, Told, catalogue};
@@ -432,7 +433,7 @@ fn the_real_router_reads_a_preset_as_the_same_models_with_the_same_arguments() {
         .program(server, [Path::new("--models-preset"), &preset, Path::new("--host"), &socket])
         .env("LD_LIBRARY_PATH", server.parent().unwrap())
         .spawn();
-    let endpoint = Endpoint::Unix(socket);
+    let endpoint = Endpoint(Target::Socket(socket));
     eventually(DEADLINE, "the router answers", || {
         endpoint.get("/health").is_ok_and(|answer| answer.status == 200)
     });

@@ -1,6 +1,7 @@
 //! What becomes of a server that breaks, hangs, lies or is interfered with; the real llama-server
 //! wherever it can play the part. The numbers are those of the list of faults.
 
+use llama_http::Target;
 use llamactl_tests::cgroup::Cgroup;
 use llamactl_tests::http::Endpoint;
 use llamactl_tests::processes::Process;
@@ -837,7 +838,7 @@ fn by_hand(home: &Home, name: &str, marker: &str) -> ByHand {
         .command();
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = ByHand(child.spawn().unwrap());
-    let endpoint = Endpoint::Unix(socket);
+    let endpoint = Endpoint(Target::Socket(socket));
     eventually(DEADLINE, "it answers", || endpoint.get("/health").is_ok_and(|it| it.status == 200));
     child
 }

@@ -40,5 +40,6 @@ mod socket;
 mod start;
 mod structure;
 mod supervision;
+mod unanswered;
 mod variables;
 mod why;

@@ -214,7 +214,7 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
         &["llamactl-protocol", "llama-http"],
         &["rusqlite", "libc", "inotify", "nvml-wrapper", "daemonize", "tracing", "hyper"],
     ),
-    ("tests", &["llamactl-protocol", "llamactld"], &["hyper"]),
+    ("tests", &["llamactl-protocol", "llamactld", "llama-http"], &["hyper"]),
 ];
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {

@@ -20,9 +20,9 @@ pub struct Report {
     pub models: u64,
 }
 
-/// Brings a copy of a state directory's registry to this version and looks through it. The registry
-/// itself is only read, and may be in use. Blocks for as long as copying it takes; needs as much room
-/// beside it as it has.
+/// Brings a copy of a state directory's registry to this version and looks through it; where there is
+/// nothing to change, through the registry itself. That is only read, and may be in use. Blocks for as
+/// long as it takes; a copy needs as much room beside the registry as that has.
 ///
 /// # Errors
 /// [`MigrateError`](crate::store::MigrateError) as [`StoreError::Migrate`] for what would fail at the
@@ -35,15 +35,21 @@ fn try_it(state_dir: &Path) -> Result<Report> {
     let Schema { migrations, .. } = REGISTRY;
     let path = REGISTRY.path(state_dir);
     identity::before_opening(state_dir)?;
-    let copy = Copy::in_place_of(&path);
-    if path.exists() {
-        let there = database::to_read(&path)?;
-        identity::is_ours(state_dir, &there)?;
-        migrate::copy_to(&there, &copy.0)?;
+    let registry = path.exists().then(|| database::to_read(&path)).transpose()?;
+    if let Some(there) = &registry {
+        identity::is_ours(state_dir, there)?;
     }
-    let mut connection = Connection::open(&copy.0)?;
+    let found = registry.as_ref().map_or(Ok(0), migrate::version)?;
+    let copy = Copy::in_place_of(&path);
+    let mut connection = match registry {
+        Some(registry) if found >= migrations.len() => registry,
+        registry => {
+            registry.map_or(Ok(()), |registry| migrate::copy_to(&registry, &copy.0))?;
+            Connection::open(&copy.0)?
+        }
+    };
     connection.pragma_update(None, "foreign_keys", true)?;
-    let from = migrate::run_uncopied(&mut connection, &copy.0, migrations)
+    let from = migrate::run_uncopied(&mut connection, &path, migrations)
         .map_err(crate::store::DatabaseError::from)?;
     let problem: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if problem != "ok" {

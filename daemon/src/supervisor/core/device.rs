@@ -62,12 +62,14 @@ pub fn of_run(run: &RunFacts) -> Verdict {
     judge(asked, run.build_has_devices, run.gpu_memory_bytes)
 }
 
-/// Why it computes on the processor though it was to use a GPU.
+/// What is said of one that computes on the processor though it was to use a GPU: where, and why.
 #[must_use]
-pub fn why_on_cpu(run: &RunFacts) -> &'static str {
+pub fn on_cpu(run: &RunFacts) -> &'static str {
     match run.build_has_devices {
-        Some(false) => "it was to use a GPU, and this llama-server build finds none",
-        _ => "it was to use a GPU and holds no GPU memory",
+        Some(false) => {
+            "on the CPU, although a GPU was asked for: this llama-server build finds none"
+        }
+        _ => "on the CPU, although a GPU was asked for: it holds no GPU memory",
     }
 }
 

@@ -11,13 +11,8 @@ pub(in crate::supervisor) fn not_answering(name: &str, until_ms: Option<UnixMs>)
     Warning { until_ms, ..warning }
 }
 
-/// It was to use a GPU and does not; `build_finds_none`: its llama-server could not.
-pub(in crate::supervisor) fn on_cpu(name: &str, build_finds_none: bool) -> Warning {
-    let why = match build_finds_none {
-        true => "this llama-server build finds none",
-        false => "it holds no GPU memory",
-    };
-    let message = format!("on the CPU, although a GPU was asked for: {why}");
+/// It was to use a GPU and does not: where it runs, and why.
+pub(in crate::supervisor) fn on_cpu(name: &str, message: &str) -> Warning {
     Warning::new(WarningCode::OnCpu, message).command([
         "llamactl",
         "model",

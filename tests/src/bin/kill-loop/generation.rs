@@ -2,6 +2,7 @@
 //! the next begins. No kill of the daemon may cut or stall it.
 
 use crate::history::History;
+use llama_http::Target;
 use llamactl_tests::http::Endpoint;
 use serde_json::{Value, json};
 use std::io::{self, BufRead as _, BufReader, Read, Write};
@@ -85,13 +86,13 @@ trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
 fn connect(endpoint: &Endpoint) -> io::Result<Box<dyn ReadWrite>> {
-    Ok(match endpoint {
-        Endpoint::Tcp(address) => {
+    Ok(match &endpoint.0 {
+        Target::Address(address) => {
             let stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(STALL))?;
             Box::new(stream)
         }
-        Endpoint::Unix(path) => {
+        Target::Socket(path) => {
             let stream = UnixStream::connect(path)?;
             stream.set_read_timeout(Some(STALL))?;
             Box::new(stream)

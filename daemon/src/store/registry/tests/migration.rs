@@ -157,6 +157,26 @@ async fn what_the_third_version_wrote_is_there_after_the_upgrade() {
 }
 
 #[test]
+fn a_registry_of_this_version_is_looked_through_without_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let path = REGISTRY.path(dir.path());
+    // Nothing can be written where a copy would be.
+    let in_the_way = path.with_extension(format!("db.check.{}", std::process::id()));
+    std::fs::create_dir(in_the_way).unwrap();
+    let version = REGISTRY.migrations.len();
+    let report = Report { from: version, to: version, models: 0 };
+    assert_eq!(try_migration(dir.path()).unwrap(), report);
+    drop(registry);
+    // And what is wrong with it is found all the same.
+    let database = Connection::open(path).unwrap();
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    database.execute_batch("INSERT INTO model_settings VALUES (77, 'temp', '1')").unwrap();
+    let refused = try_migration(dir.path()).unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged(_)), "{refused}");
+}
+
+#[test]
 fn an_upgrade_that_would_fail_is_known_before() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(try_migration(dir.path()).unwrap().from, 0);

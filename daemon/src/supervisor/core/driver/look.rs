@@ -175,8 +175,7 @@ impl Turn<'_> {
         let on_cpu = device::of_run(run).on_cpu == Some(true);
         let was_told = std::mem::replace(&mut run.told_on_cpu, on_cpu);
         if on_cpu && !was_told {
-            let why = device::why_on_cpu(run);
-            let text = format!("{} computes on the CPU: {why}", self.state.model.name);
+            let text = format!("{} runs {}", self.state.model.name, device::on_cpu(run));
             self.tell(EventKind::ServerOnCpu, Actor::Policy, text, None, None);
         }
     }

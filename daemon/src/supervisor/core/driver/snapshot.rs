@@ -46,7 +46,7 @@ fn warnings(name: &str, run: &RunFacts, phase: &Phase) -> Vec<Warning> {
         warnings.push(warning::not_answering(name, until_ms));
     }
     if is_ready && device::of_run(run).on_cpu == Some(true) {
-        warnings.push(warning::on_cpu(name, run.build_has_devices == Some(false)));
+        warnings.push(warning::on_cpu(name, device::on_cpu(run)));
     }
     if run.is_open {
         warnings.push(warning::no_api_key(name));

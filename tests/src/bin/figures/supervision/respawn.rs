@@ -5,6 +5,7 @@
 //! FIFO that is read here. They take turns, so that what else the machine does falls on both.
 
 use crate::Times;
+use llama_http::Target;
 use llamactl_tests::http::Endpoint;
 use llamactl_tests::processes::Process;
 use llamactl_tests::{DEADLINE, Home, Rpc, Stream, TestModel, eventually};
@@ -99,7 +100,7 @@ impl Bare<'_> {
     /// Waits until it is ready, kills it and makes it again: when it was gone, and when the next
     /// one began.
     fn killed(&mut self, signs: &Signs) -> (Duration, Duration) {
-        let endpoint = Endpoint::Unix(self.socket.clone());
+        let endpoint = Endpoint(Target::Socket(self.socket.clone()));
         eventually(DEADLINE, "the bare server is ready", || {
             endpoint.get("/health").is_ok_and(|answer| answer.status == 200)
         });

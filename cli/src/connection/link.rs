@@ -1,0 +1,136 @@
+//! One connection to a daemon: the hello, then whatever is asked.
+//!
+//! The hello goes out together with the first call, and costs no round trip of its own. A daemon
+//! that does not answer it hangs; nothing waits for such a daemon longer than for its hello.
+
+use super::command::told;
+use super::silence::{Listener, Silence};
+use crate::output;
+use llamactl_protocol::client::{CallError, Client, connect};
+use llamactl_protocol::daemon::{DaemonHello, Hello};
+use llamactl_protocol::{Failure, Kind, PROTOCOL};
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::pin::pin;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+
+/// This program's version.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A connection.
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) listener: Listener,
+    pub(super) silence: Silence,
+    hello: RefCell<Option<Hello>>,
+    greeted: Cell<bool>,
+    /// The hello is left out: the answer is all that may be said.
+    pub(super) quiet: Cell<bool>,
+    /// The hello had no answer in time: whatever else was asked will have none either.
+    silent: Cell<bool>,
+    found_silent: Notify,
+}
+
+impl Link {
+    /// A connection over `stream`, which leads to `socket`.
+    pub(super) fn over(socket: PathBuf, stream: UnixStream, silence: Silence) -> Self {
+        let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        Link {
+            client: connect(stream),
+            listener: Listener { socket, peer },
+            silence,
+            hello: RefCell::default(),
+            greeted: Cell::new(false),
+            quiet: Cell::new(false),
+            silent: Cell::new(false),
+            found_silent: Notify::new(),
+        }
+    }
+
+    /// Asks who answers, once: what was heard is kept.
+    ///
+    /// # Errors
+    /// The daemon's; that it does not answer; that the connection ended.
+    pub(super) async fn hello(&self) -> Result<Hello, CallError> {
+        if let Some(hello) = self.hello.borrow().clone() {
+            return Ok(hello);
+        }
+        self.greeted.set(true);
+        let hello = self.silence.wait(&self.listener, self.say_hello()).await??;
+        self.heard(hello.clone());
+        Ok(hello)
+    }
+
+    async fn say_hello(&self) -> Result<Hello, CallError> {
+        let hello = ours();
+        match self.client.call(&hello).await {
+            // A daemon of before commands were told refuses what it does not know.
+            Err(CallError::Refused(failure)) if failure.kind == Kind::InvalidParams => {
+                self.client.call(&DaemonHello { command: None, ..hello }).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Runs `work` with the hello beside it, if that was not said yet, and says so when the
+    /// versions differ. A hello that fails is not worth failing for: the work tells more.
+    ///
+    /// # Errors
+    /// That the daemon does not answer.
+    pub(super) async fn greeting<F: Future>(&self, work: F) -> Result<F::Output, Failure> {
+        let mut work = pin!(work);
+        if self.greeted.replace(true) || self.quiet.get() {
+            let silent = || self.silence.in_vain(&self.listener);
+            if self.silent.get() {
+                return Err(silent());
+            }
+            return tokio::select! {
+                biased;
+                done = work => Ok(done),
+                () = self.found_silent.notified() => Err(silent()),
+            };
+        }
+        let mut hello = pin!(self.silence.wait(&self.listener, self.say_hello()));
+        let (answer, done) = tokio::select! {
+            biased;
+            answer = &mut hello => (answer, None),
+            done = &mut work => (hello.await, Some(done)),
+        };
+        match answer {
+            Ok(Ok(hello)) => self.heard(hello),
+            Ok(Err(_)) => {}
+            Err(_) if done.is_some() => {}
+            Err(silent) => {
+                self.silent.set(true);
+                self.found_silent.notify_waiters();
+                return Err(silent);
+            }
+        }
+        match done {
+            Some(done) => Ok(done),
+            None => Ok(work.await),
+        }
+    }
+
+    fn heard(&self, hello: Hello) {
+        let differs = hello.version != VERSION || hello.protocol != PROTOCOL;
+        if differs && !self.quiet.get() {
+            output::note(format!(
+                "this is llamactl {VERSION}, the daemon is llamactld {}: llamactl daemon restart \
+                 brings them together",
+                hello.version
+            ));
+        }
+        self.hello.replace(Some(hello));
+    }
+}
+
+/// What this program says of itself.
+pub(super) fn ours() -> DaemonHello {
+    DaemonHello {
+        client_version: Some(VERSION.to_owned()),
+        protocol: Some(PROTOCOL),
+        command: Some(told(std::env::args_os())),
+    }
+}

@@ -6,7 +6,7 @@ use crate::{Bytes, HttpError, StatusCode};
 use bytes::BytesMut;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Response};
 use hyper_util::rt::TokioIo;
 use std::pin::{Pin, pin};
@@ -21,6 +21,58 @@ type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 
 /// The half of a connection that reads and writes; `None` once it has ended.
 struct Connection(Option<Pin<Box<Driver>>>);
+
+/// A connection over which one request after the other can be sent. Dropping it closes it.
+pub(crate) struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    connection: Connection,
+}
+
+impl Open {
+    pub(crate) async fn over(stream: Box<dyn Stream>) -> Result<Open, HttpError> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Open { sender, connection: Connection(Some(Box::pin(connection))) })
+    }
+
+    /// Sends a request; its answer, once status and headers are there.
+    pub(crate) async fn send(
+        mut self,
+        request: Request<'_>,
+        host: &str,
+        keep: Keep,
+    ) -> Result<Answer, HttpError> {
+        let whole = request.head(host, keep).body(Full::new(request.json))?;
+        let response = self.connection.drive(self.sender.send_request(whole)).await?;
+        Ok(Answer { response, open: self })
+    }
+}
+
+/// Whether a connection is to be kept for another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Yes,
+    No,
+}
+
+impl Request<'_> {
+    fn head(&self, host: &str, keep: Keep) -> hyper::http::request::Builder {
+        let mut head =
+            hyper::Request::builder().method(&self.method).uri(self.path).header("host", host);
+        if keep == Keep::No {
+            head = head.header("connection", "close");
+        }
+        if self.method == Method::POST {
+            // Whether the answer is a stream of events is said in the body.
+            head = head
+                .header("content-type", "application/json")
+                .header("accept", "application/json, text/event-stream");
+        }
+        match self.key {
+            Some(key) => head.header("authorization", format!("Bearer {key}")),
+            None => head,
+        }
+    }
+}
 
 impl Connection {
     /// Awaits what the other half promises, while this one is driven. It is driven here and not in
@@ -43,37 +95,10 @@ impl Connection {
 /// An answer being received. Dropping it closes the connection.
 pub struct Answer {
     response: Response<Incoming>,
-    connection: Connection,
+    open: Open,
 }
 
 impl Answer {
-    /// Sends a request over a fresh stream; its answer, once status and headers are there.
-    pub(crate) async fn to(
-        request: Request<'_>,
-        host: &str,
-        stream: Box<dyn Stream>,
-    ) -> Result<Answer, HttpError> {
-        let mut head = hyper::Request::builder()
-            .method(&request.method)
-            .uri(request.path)
-            .header("host", host)
-            .header("connection", "close");
-        if request.method == Method::POST {
-            // Whether the answer is a stream of events is said in the body.
-            head = head
-                .header("content-type", "application/json")
-                .header("accept", "application/json, text/event-stream");
-        }
-        if let Some(key) = request.key {
-            head = head.header("authorization", format!("Bearer {key}"));
-        }
-        let whole = head.body(Full::new(request.json))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut connection = Connection(Some(Box::pin(connection)));
-        let response = connection.drive(sender.send_request(whole)).await?;
-        Ok(Answer { response, connection })
-    }
-
     /// The answer's status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -85,8 +110,8 @@ impl Answer {
     /// # Errors
     /// [`HttpError::Broken`] when the connection broke first.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, HttpError> {
-        let Answer { response, connection } = self;
-        while let Some(frame) = connection.drive(response.body_mut().frame()).await {
+        let Answer { response, open } = self;
+        while let Some(frame) = open.connection.drive(response.body_mut().frame()).await {
             if let Ok(data) = frame?.into_data() {
                 return Ok(Some(data));
             }
@@ -99,7 +124,15 @@ impl Answer {
     /// # Errors
     /// [`HttpError::Broken`] when the connection broke first, [`HttpError::TooLong`] when there
     /// is more than `max_bytes`.
-    pub async fn whole(mut self, max_bytes: usize) -> Result<Bytes, HttpError> {
+    pub async fn whole(self, max_bytes: usize) -> Result<Bytes, HttpError> {
+        Ok(self.whole_and_rest(max_bytes).await?.0)
+    }
+
+    /// The same, and the connection it came over.
+    pub(crate) async fn whole_and_rest(
+        mut self,
+        max_bytes: usize,
+    ) -> Result<(Bytes, Open), HttpError> {
         let mut body = BytesMut::new();
         while let Some(piece) = self.piece().await? {
             if body.len() + piece.len() > max_bytes {
@@ -107,7 +140,7 @@ impl Answer {
             }
             body.extend_from_slice(&piece);
         }
-        Ok(body.freeze())
+        Ok((body.freeze(), self.open))
     }
 
     /// The body as server-sent events.

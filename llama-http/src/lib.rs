@@ -1,25 +1,28 @@
 //! The HTTP client of one llama-server.
 //!
 //! ```text
-//!   Target ── send(Request) ─▶ Answer ─┬─ whole(limit) ─▶ bytes
-//!   address                            ├─ piece() ──────▶ bytes as they come
-//!   or Unix socket                     ╰─ events() ─────▶ server-sent events
+//!   Target ┬─ send(Request) ─▶ Answer ─┬─ whole(limit) ─▶ bytes
+//!   address│                           ├─ piece() ──────▶ bytes as they come
+//!   or Unix│socket                     ╰─ events() ─────▶ server-sent events
+//!          ╰─ visit() ─▶ Visit ─ fetch(Request), one after the other ─▶ bytes
 //! ```
 //!
-//! A connection per request: llama-server closes kept ones after five idle seconds, and what the
-//! daemon asks every two seconds and a person at a terminal is not worth a pool. Nothing here runs
+//! There is no pool: llama-server closes a connection after five idle seconds. What is asked in one
+//! go goes over one connection, a visit, which is over long before. Nothing here runs
 //! beside its caller: dropping a future or an [`Answer`] closes the connection, by which
 //! llama-server learns that nobody waits any more.
 
 mod answer;
 mod sse;
 mod target;
+mod visit;
 
 pub use answer::Answer;
 pub use bytes::Bytes;
 pub use hyper::StatusCode;
 pub use sse::{Event, EventParser, Events, LineTooLong};
 pub use target::{Request, Target};
+pub use visit::Visit;
 
 /// Why there is no answer, or no more of one.
 #[derive(Debug, thiserror::Error)]

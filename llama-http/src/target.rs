@@ -1,6 +1,7 @@
 //! Where a llama-server listens, and sending it a request.
 
-use crate::answer::{Answer, Stream};
+use crate::answer::{Answer, Keep, Open, Stream};
+use crate::visit::Visit;
 use crate::{Bytes, HttpError, StatusCode};
 use hyper::Method;
 use std::fmt;
@@ -77,17 +78,33 @@ impl Target {
     /// # Errors
     /// [`HttpError`].
     pub async fn send(&self, request: Request<'_>) -> Result<Answer, HttpError> {
-        let (stream, host): (Box<dyn Stream>, _) = match self {
+        self.open().await?.send(request, &self.host(), Keep::No).await
+    }
+
+    /// A visit, in which several requests go over one connection.
+    #[must_use]
+    pub fn visit(&self) -> Visit<'_> {
+        Visit::to(self)
+    }
+
+    pub(crate) async fn open(&self) -> Result<Open, HttpError> {
+        let stream: Box<dyn Stream> = match self {
             Target::Socket(socket) => {
-                let stream = UnixStream::connect(socket).await.map_err(HttpError::Connect)?;
-                (Box::new(stream), "localhost".to_owned())
+                Box::new(UnixStream::connect(socket).await.map_err(HttpError::Connect)?)
             }
             Target::Address(address) => {
-                let stream = TcpStream::connect(address).await.map_err(HttpError::Connect)?;
-                (Box::new(stream), address.to_string())
+                Box::new(TcpStream::connect(address).await.map_err(HttpError::Connect)?)
             }
         };
-        Answer::to(request, &host, stream).await
+        Open::over(stream).await
+    }
+
+    /// What the header `host` says.
+    pub(crate) fn host(&self) -> String {
+        match self {
+            Target::Socket(_) => "localhost".to_owned(),
+            Target::Address(address) => address.to_string(),
+        }
     }
 
     /// Asks for a whole answer within `limit`, at most `max_bytes` long; its status and body,
@@ -178,7 +195,8 @@ mod tests {
         let answer = Target::Socket(silent).fetch(Request::get("/x"), short, 9).await;
         assert!(matches!(answer, Err(HttpError::TimedOut)), "{answer:?}");
         let bad_key = Request::get("/x").key(Some("a\nb"));
-        let answer = Answer::to(bad_key, "localhost", Box::new(tokio::io::empty())).await;
+        let open = Open::over(Box::new(tokio::io::empty())).await.unwrap();
+        let answer = open.send(bad_key, "localhost", Keep::No).await;
         assert!(matches!(answer, Err(HttpError::Request(_))));
     }
 

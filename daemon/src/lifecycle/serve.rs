@@ -36,7 +36,6 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -110,7 +109,7 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     )
     .await;
     start_feed(&mut parts, &registry, &supervisor);
-    let metrics = start_metrics(&mut parts, &supervisor);
+    let metrics = start_metrics(&mut parts, &supervisor)?;
     let caches = library::places::caches(|name| std::env::var_os(name));
     let library = Library::new(registry.for_the_wire(), caches);
     let counters = Arc::new(Counters::default());
@@ -229,13 +228,14 @@ fn start_of(beginning: Beginning) -> Start {
 }
 
 /// The sampling loop, and what the supervisor takes from it.
-fn start_metrics(parts: &mut Parts, supervisor: &Supervisor) -> Metrics {
-    let sampling = CancellationToken::new();
-    let metrics =
-        metrics::spawn(&metrics::Settings::default(), supervisor.running(), sampling.clone());
+fn start_metrics(parts: &mut Parts, supervisor: &Supervisor) -> Result<Metrics, Failure> {
+    let started = metrics::start(&metrics::Settings::default(), supervisor.running());
+    let (metrics, sampling) = started.map_err(|error| {
+        Failure::new(Kind::IoFailed, format!("the daemon cannot start its threads: {error}"))
+    })?;
     tokio::spawn(record_gpu_memory(metrics.clone(), supervisor.clone()));
-    parts.started("metrics", |_| async move { sampling.cancel() });
-    metrics
+    parts.started("metrics", |_| async move { drop(sampling) });
+    Ok(metrics)
 }
 
 /// Those who connect. Stopping ends streams and flushes what was said; where a new listener goes.
@@ -417,14 +417,13 @@ async fn follow_models(mut feed: Feed, supervisor: Supervisor) {
     }
 }
 
-/// Tells the supervisor what its servers hold on GPUs, until sampling stops.
+/// Tells the supervisor what its servers hold on GPUs whenever that changes, until sampling stops.
 async fn record_gpu_memory(metrics: Metrics, supervisor: Supervisor) {
-    let Ok((_, mut samples)) = metrics.subscribe().await else { return };
-    loop {
-        match samples.recv().await {
-            Ok(sample) => supervisor.record_gpu_memory(&sample),
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
+    let mut held = metrics.gpu_memory();
+    while held.changed().await.is_ok() {
+        let now = held.borrow_and_update().clone();
+        for held in now {
+            supervisor.record_gpu_memory(held).await;
         }
     }
 }

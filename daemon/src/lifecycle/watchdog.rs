@@ -1,13 +1,16 @@
 //! A thread that sees whether the asynchronous runtime still turns, and ends the process when not.
 //!
 //! ```text
-//!   thread, six times per limit:  the last beat came? ─▶ ask for another ─▶ runtime: beat
-//!                                  ╰─ six times not: exit; the servers stay
+//!   thread, three times per limit:  the last beat came? ─▶ ask for another ─▶ runtime: beat
+//!                                    ╰─ three times not: exit; the servers stay
 //! ```
 //!
 //! The next daemon takes the servers over; a daemon that hangs would help nobody. Turns of the
 //! thread are counted, not time: while the whole process is stopped, or the machine sleeps, the
 //! thread makes no turn either, and afterwards the runtime has its full time again.
+//!
+//! A beat is asked for and not read off what the runtime counts of itself: with one worker blocked
+//! and the other parked nobody waits for sockets, and a beat wakes the one that then does.
 
 use super::{notify, own_log};
 use crate::failpoint;
@@ -26,7 +29,8 @@ pub(super) const EXIT_STATUS: i32 = 70;
 
 /// How long the runtime may stand still.
 const LIMIT: Duration = Duration::from_secs(30);
-const TURNS: u32 = 6;
+/// Each turn wakes two threads.
+const TURNS: u32 = 3;
 /// What is done at the end may itself hang on what the runtime hangs on.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 

@@ -45,10 +45,18 @@ impl Client {
     /// # Errors
     /// [`HttpError`].
     pub async fn get(&self, path: &str, limit: Duration) -> Result<(StatusCode, Bytes), HttpError> {
+        self.target.fetch(self.request(path), limit, MAX_ANSWER_BYTES).await
+    }
+
+    /// A visit, in which several paths are asked for over one connection.
+    pub(super) fn visit(&self) -> Visit<'_> {
+        Visit { client: self, visit: self.target.visit() }
+    }
+
+    fn request<'r>(&'r self, path: &'r str) -> Request<'r> {
         // `/health` asks for no key, so it gets none.
         let key = self.key.as_ref().filter(|_| path != "/health" && self.is_its_own());
-        let request = Request::get(path).key(key.map(|key| key.0.as_str()));
-        self.target.fetch(request, limit, MAX_ANSWER_BYTES).await
+        Request::get(path).key(key.map(|key| key.0.as_str()))
     }
 
     /// Whether it is the process that listens where we ask.
@@ -60,5 +68,23 @@ impl Client {
         let own = self.pid.is_some_and(|pid| listens(pid, address).unwrap_or(false));
         self.is_its_own.store(own, Ordering::Relaxed);
         own
+    }
+}
+
+/// Requests to one llama-server over one connection, which is closed when this is dropped.
+pub(super) struct Visit<'c> {
+    client: &'c Client,
+    visit: llama_http::Visit<'c>,
+}
+
+impl Visit<'_> {
+    /// As [`Client::get`].
+    pub(super) async fn get(
+        &mut self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), HttpError> {
+        let client = self.client;
+        self.visit.fetch(client.request(path), limit, MAX_ANSWER_BYTES).await
     }
 }

@@ -1,6 +1,6 @@
 //! Asking a llama-server how it is.
 
-use super::client::Client;
+use super::client::{Client, Visit};
 use super::counters::{self, Reading, Slot};
 use crate::clock::now_ms;
 use llama_http::{HttpError, StatusCode};
@@ -68,6 +68,12 @@ impl Pace {
     /// How long to wait between two looks at a server that is ready. Two seconds, never less:
     /// see the module's first page.
     pub const READY: Duration = Duration::from_secs(2);
+
+    /// How long one that is quiet is left alone without a sign of work.
+    pub const QUIET: Duration = Duration::from_secs(30);
+
+    /// The same for one that does not log its requests: short ones give no sign.
+    pub const QUIET_WITHOUT_LOG: Duration = Duration::from_secs(10);
 }
 
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
@@ -80,45 +86,67 @@ pub struct Poll {
     /// The server may unload its model by itself: then `/slots` and `/metrics` would wake it.
     may_sleep: bool,
     before: Option<(Reading, Instant)>,
+    sample: Option<LlamaSample>,
+    /// Whether it worked at the last look, or before it.
+    worked: bool,
+    /// Nothing was at work twice.
+    is_quiet: bool,
 }
 
 impl Poll {
     /// A poller of a server.
     #[must_use]
     pub fn new(client: Arc<Client>, may_sleep: bool) -> Poll {
-        Poll { client, may_sleep, before: None }
+        // At first there is no reading to compare with, so that one look says little.
+        Poll { client, may_sleep, before: None, sample: None, worked: true, is_quiet: false }
     }
 
-    /// Asks whether the server answers, and no more.
-    pub async fn health(&self) -> Seen {
-        match self.client.get("/health", HEALTH_LIMIT).await {
-            Ok((StatusCode::OK, _)) => Seen::Healthy,
-            Ok(_) => Seen::Loading,
-            Err(HttpError::Connect(_)) => Seen::Unreachable,
-            Err(_) => Seen::Silent,
-        }
+    /// Whether it may be left alone until there is a sign of work.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     /// Asks whether it answers for the first time: what answers must be the process we started.
     pub async fn first_health(&self) -> Seen {
-        match self.health().await {
+        match health(&mut self.client.visit()).await {
             Seen::Healthy if !self.client.is_its_own() => Seen::Foreign,
             seen => seen,
         }
     }
 
-    /// Asks a ready server how it is and what it does.
-    pub async fn look(&mut self) -> Looked {
+    /// Asks a ready server how it is and what it does. `worked`: there were signs of work since the
+    /// last look.
+    pub async fn look(&mut self, worked: bool) -> Looked {
+        let looked = self.look_closely(worked).await;
+        let works = worked || looked.works == Some(true);
+        let answers = matches!(looked.seen, Seen::Healthy | Seen::Asleep);
+        self.is_quiet = answers && !works && !std::mem::replace(&mut self.worked, works);
+        self.sample.clone_from(&looked.sample);
+        looked
+    }
+
+    async fn look_closely(&mut self, worked: bool) -> Looked {
+        let client = Arc::clone(&self.client);
+        let mut visit = client.visit();
         let nothing = |seen| Looked { seen, sample: None, works: None, progress: None };
-        let seen = self.health().await;
+        let seen = health(&mut visit).await;
         if seen != Seen::Healthy {
             return nothing(seen);
         }
-        if self.may_sleep && self.is_sleeping().await != Some(false) {
-            self.before = None;
-            return nothing(Seen::Asleep);
+        if self.may_sleep {
+            if is_sleeping(&mut visit).await != Some(false) {
+                self.before = None;
+                return nothing(Seen::Asleep);
+            }
+            // To be asked for its slots would keep it awake.
+            if !worked && !self.worked {
+                let sample = self.sample.clone();
+                return Looked { seen, sample, works: Some(false), progress: None };
+            }
         }
-        let now = Reading { counters: self.counters().await, slots: slots(&self.client).await };
+        let counters = counters(&mut visit).await;
+        let now = Reading { counters, slots: slots(&mut visit).await };
         let at = Instant::now();
         let before = self.before.as_ref();
         let before =
@@ -128,25 +156,34 @@ impl Poll {
         self.before = Some((now, at));
         Looked { seen, sample: Some(sample), works, progress }
     }
+}
 
-    async fn counters(&self) -> Option<counters::Counters> {
-        let (status, body) = self.client.get("/metrics", READ_LIMIT).await.ok()?;
-        (status == StatusCode::OK).then(|| counters::parse_metrics(&String::from_utf8_lossy(&body)))
+async fn health(visit: &mut Visit<'_>) -> Seen {
+    match visit.get("/health", HEALTH_LIMIT).await {
+        Ok((StatusCode::OK, _)) => Seen::Healthy,
+        Ok(_) => Seen::Loading,
+        Err(HttpError::Connect(_)) => Seen::Unreachable,
+        Err(_) => Seen::Silent,
     }
+}
 
-    async fn is_sleeping(&self) -> Option<bool> {
-        Some(props(&self.client).await?.is_sleeping.unwrap_or(false))
-    }
+async fn counters(visit: &mut Visit<'_>) -> Option<counters::Counters> {
+    let (status, body) = visit.get("/metrics", READ_LIMIT).await.ok()?;
+    (status == StatusCode::OK).then(|| counters::parse_metrics(&String::from_utf8_lossy(&body)))
+}
+
+async fn is_sleeping(visit: &mut Visit<'_>) -> Option<bool> {
+    Some(props(visit).await?.is_sleeping.unwrap_or(false))
 }
 
 /// How many slots are at work; `None` when the server does not say.
 pub async fn busy(client: &Client) -> Option<u32> {
-    counters::busy(&slots(client).await?)
+    counters::busy(&slots(&mut client.visit()).await?)
 }
 
 /// What a ready server reports to be using.
 pub async fn in_force(client: &Client) -> Option<InForce> {
-    let props = props(client).await?;
+    let props = props(&mut client.visit()).await?;
     Some(InForce {
         context_tokens: props.default_generation_settings.and_then(|settings| settings.n_ctx),
         slots: props.total_slots,
@@ -154,8 +191,8 @@ pub async fn in_force(client: &Client) -> Option<InForce> {
     })
 }
 
-async fn slots(client: &Client) -> Option<Vec<Slot>> {
-    let (status, body) = client.get("/slots", READ_LIMIT).await.ok()?;
+async fn slots(visit: &mut Visit<'_>) -> Option<Vec<Slot>> {
+    let (status, body) = visit.get("/slots", READ_LIMIT).await.ok()?;
     (status == StatusCode::OK).then(|| serde_json::from_slice(&body).ok())?
 }
 
@@ -172,7 +209,7 @@ struct GenerationSettings {
     n_ctx: Option<u64>,
 }
 
-async fn props(client: &Client) -> Option<Props> {
-    let (status, body) = client.get("/props", READ_LIMIT).await.ok()?;
+async fn props(visit: &mut Visit<'_>) -> Option<Props> {
+    let (status, body) = visit.get("/props", READ_LIMIT).await.ok()?;
     (status == StatusCode::OK).then(|| serde_json::from_slice(&body).ok())?
 }

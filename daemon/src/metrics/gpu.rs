@@ -13,6 +13,7 @@
 
 use llamactl_protocol::metrics::Gpu;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, mpsc};
@@ -112,6 +113,8 @@ pub(super) struct GpuFeed {
     /// Dropped, it ends the thread; nothing is ever sent.
     #[expect(dead_code)]
     stop: Option<Sender<()>>,
+    /// Closed by the thread when the source has answered for the first time.
+    answered: Option<Receiver<Infallible>>,
 }
 
 impl GpuFeed {
@@ -120,11 +123,13 @@ impl GpuFeed {
         let name = source.name();
         let (publish, published) = watch::channel(Published::default());
         let (stop, stopped) = mpsc::channel();
-        let feed = Self { stop: Some(stop), ..Self::over(name, published, interval) };
+        let (answers, answered) = mpsc::channel();
+        let over = Self::over(name, published, interval);
+        let feed = Self { stop: Some(stop), answered: Some(answered), ..over };
         let wanted = Arc::clone(&feed.processes_wanted);
-        let thread = std::thread::Builder::new()
-            .name("gpu".to_owned())
-            .spawn(move || run(Poller::new(source), interval, &wanted, &publish, &stopped));
+        let thread = std::thread::Builder::new().name("gpu".to_owned()).spawn(move || {
+            run(Poller::new(source), interval, &wanted, &publish, answers, &stopped);
+        });
         if let Err(error) = thread {
             tracing::warn!("no GPU readings from {name}: its thread cannot be started: {error}");
         }
@@ -141,13 +146,15 @@ impl GpuFeed {
             renewed_at: None,
             silent: false,
             stop: None,
+            answered: None,
         }
     }
 
-    /// Returns when the source has answered for the first time, or never will.
-    pub(super) async fn answered(&self) {
-        // An error says that the thread is gone; there is nothing to wait for then either.
-        self.published.clone().changed().await.ok();
+    /// Returns when the source has answered for the first time or never will, or `longest` is over.
+    pub(super) fn wait(&self, longest: Duration) {
+        if let Some(answered) = &self.answered {
+            answered.recv_timeout(longest).ok();
+        }
     }
 
     /// What the source said last, without the readings when that is too old. `processes_wanted`
@@ -182,13 +189,16 @@ fn run(
     interval: Duration,
     processes_wanted: &AtomicBool,
     publish: &watch::Sender<Published>,
+    answers: Sender<Infallible>,
     stopped: &Receiver<()>,
 ) {
+    let mut answers = Some(answers);
     loop {
         let published = poller.poll(Instant::now(), processes_wanted.load(Ordering::Relaxed));
         if publish.send(published).is_err() {
             return;
         }
+        answers.take();
         let wait =
             poller.idle_until().map_or(interval, |at| at.saturating_duration_since(Instant::now()));
         if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {

@@ -5,10 +5,12 @@
 //! the process needs.
 
 use super::rate::Rate;
+use super::{Activity, RunningServer};
 use crate::os::proc::{ProcessFiles, is_gone};
 use llamactl_protocol::metrics::ProcessSample;
 use rustix::io::Errno;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A process to sample.
@@ -16,6 +18,8 @@ use std::time::Instant;
 pub(super) struct ProcessReader {
     pid: u32,
     start_ticks: Option<u64>,
+    /// Who is told when it works.
+    activity: Option<Arc<Activity>>,
     files: Files,
     cpu_ticks: Rate,
     read_bytes: Rate,
@@ -32,10 +36,10 @@ enum Files {
 }
 
 impl ProcessReader {
-    /// The process with this pid, provided that it started at `start_ticks` (clock ticks since
-    /// boot, field 22 of `/proc/PID/stat`).
-    pub(super) fn new(pid: u32, start_ticks: u64) -> Self {
-        Self::of(pid, Some(start_ticks))
+    /// The process of a server, provided that it is the one that is meant.
+    pub(super) fn new(server: &RunningServer) -> Self {
+        let activity = Some(Arc::clone(&server.activity));
+        Self { activity, ..Self::of(server.pid, Some(server.start_ticks)) }
     }
 
     /// The daemon's own process, watched as a server's is.
@@ -47,6 +51,7 @@ impl ProcessReader {
         Self {
             pid,
             start_ticks,
+            activity: None,
             files: Files::Unopened,
             cpu_ticks: Rate::default(),
             read_bytes: Rate::default(),
@@ -81,6 +86,9 @@ impl ProcessReader {
         let stat = files.stat(buffer)?.filter(|stat| !stat.has_ended()).ok_or_else(gone)?;
         if self.start_ticks.is_some_and(|meant| meant != stat.start_ticks) {
             return Err(gone());
+        }
+        if let Some(activity) = &self.activity {
+            activity.sampled(stat.cpu_ticks, stat.state);
         }
         let memory = files.memory(buffer)?;
         let traffic = files.traffic(buffer);
@@ -171,7 +179,7 @@ pub(super) mod tests {
     #[test]
     fn cpus_busy_is_processor_time_over_time() {
         let victim = Victim::busy();
-        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks());
+        let mut reader = ProcessReader::of(victim.pid(), Some(victim.start_ticks()));
         let (mut buffer, start) = (Vec::new(), Instant::now());
         let before = victim.stat().cpu_ticks;
         reader.sample(start, &mut buffer);
@@ -188,7 +196,7 @@ pub(super) mod tests {
     #[test]
     fn a_process_that_ended_is_unknown_from_then_on() {
         let mut victim = Victim::sleeping();
-        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks());
+        let mut reader = ProcessReader::of(victim.pid(), Some(victim.start_ticks()));
         let mut buffer = Vec::new();
         assert_eq!(reader.sample(Instant::now(), &mut buffer).pid, Some(victim.pid()));
         victim.kill();
@@ -201,7 +209,7 @@ pub(super) mod tests {
     fn a_process_that_waits_to_be_reaped_has_ended() {
         use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
         let mut victim = Victim::sleeping();
-        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks());
+        let mut reader = ProcessReader::of(victim.pid(), Some(victim.start_ticks()));
         victim.kill();
         let pid = Pid::from_raw(i32::try_from(victim.pid()).unwrap()).unwrap();
         waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
@@ -211,7 +219,7 @@ pub(super) mod tests {
     #[test]
     fn another_process_under_the_same_pid_is_not_taken_for_it() {
         let victim = Victim::sleeping();
-        let mut reader = ProcessReader::new(victim.pid(), victim.start_ticks() - 1);
+        let mut reader = ProcessReader::of(victim.pid(), Some(victim.start_ticks() - 1));
         assert_eq!(reader.sample(Instant::now(), &mut Vec::new()), ProcessSample::default());
     }
 }

@@ -6,7 +6,7 @@ use super::host::HostReader;
 use super::process::ProcessReader;
 use llamactl_protocol::UnixMs;
 use llamactl_protocol::metrics::{Gpu, ProcessSample, Sample, ServerSample};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The sources, and what they keep between samples.
@@ -35,17 +35,22 @@ impl Sampler {
         }
     }
 
-    /// Returns when every GPU source has said something.
-    pub(super) async fn gpus_answered(&self) {
+    /// Returns when every GPU source has said something, or `longest` is over.
+    pub(super) fn wait_for_gpus(&self, longest: Duration) {
+        let until = Instant::now() + longest;
         for feed in &self.gpus {
-            feed.answered().await;
+            feed.wait(until.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// Everything now. `now` is the monotonic time rates are measured by.
-    pub(super) fn sample(&mut self, now: Instant, at_ms: UnixMs) -> Sample {
+    /// Everything now. `now` is the monotonic time rates are measured by. Where the samples are
+    /// `followed`, the servers are looked at for the next ones.
+    pub(super) fn sample(&mut self, now: Instant, at_ms: UnixMs, followed: bool) -> Sample {
         // Copied, so that nobody who changes the list waits for the kernel.
         let running = self.servers.borrow().clone();
+        if followed {
+            running.iter().for_each(|server| server.activity.watched());
+        }
         let gpus: Vec<Published> =
             self.gpus.iter_mut().map(|feed| feed.latest(now, !running.is_empty())).collect();
 
@@ -71,7 +76,7 @@ impl Sampler {
         if let Some(process) = self.server_processes.iter_mut().find(is_its) {
             return process.sample(now, &mut self.buffer);
         }
-        let mut process = ProcessReader::new(server.pid, server.start_ticks);
+        let mut process = ProcessReader::new(server);
         let sample = process.sample(now, &mut self.buffer);
         self.server_processes.push(process);
         sample

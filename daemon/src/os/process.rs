@@ -52,8 +52,7 @@ impl ProcessId {
     /// Whether this very process is there and is not a zombie.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        read_stat(self.pid)
-            .is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.has_ended())
+        stat(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.has_ended())
     }
 
     /// A handle on this very process; `None` when it is gone, also when its pid has a new owner.
@@ -203,21 +202,26 @@ const _: () = assert!(size_of::<PidfdInfo>() == 64);
 /// When the process started, in clock ticks since boot; `None` when there is no such process.
 #[must_use]
 pub fn start_ticks(pid: i32) -> Option<u64> {
-    read_stat(pid).map(|stat| stat.start_ticks)
+    stat(pid).map(|stat| stat.start_ticks)
 }
 
 /// The state letter of the process (`R`, `S`, `D`, `T`, `Z`, …); `None` when there is no such process.
 #[must_use]
 pub fn state(pid: i32) -> Option<char> {
-    read_stat(pid).map(|stat| stat.state)
+    stat(pid).map(|stat| stat.state)
 }
 
 /// Processor time the process has used, all its threads together; `None` when there is no such
 /// process.
 #[must_use]
 pub fn cpu_time(pid: i32) -> Option<Duration> {
-    let ticks = read_stat(pid)?.cpu_ticks;
-    Some(Duration::from_secs_f64(ticks_to_seconds(ticks)))
+    Some(time_of_ticks(stat(pid)?.cpu_ticks))
+}
+
+/// Clock ticks as time.
+#[must_use]
+pub fn time_of_ticks(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks_to_seconds(ticks))
 }
 
 #[allow(clippy::cast_precision_loss)] // Ticks of a hundredth of a second: exact for ages.
@@ -300,7 +304,7 @@ pub fn environ_value(pid: i32, key: &str) -> Option<String> {
 /// The group the process is in; `None` when there is no such process.
 #[must_use]
 pub fn group_of(pid: i32) -> Option<i32> {
-    read_stat(pid).map(|stat| stat.group)
+    stat(pid).map(|stat| stat.group)
 }
 
 /// The file the process executes; where it has been deleted, the path it had.
@@ -323,7 +327,9 @@ fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-fn read_stat(pid: i32) -> Option<Stat> {
+/// What the kernel says of the process now; `None` when there is no such process.
+#[must_use]
+pub fn stat(pid: i32) -> Option<Stat> {
     Stat::parse(&proc::read(pid, "stat")?)
 }
 

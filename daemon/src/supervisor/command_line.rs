@@ -156,6 +156,20 @@ pub(super) fn may_sleep(argv: &[WirePath]) -> bool {
     argv.iter().any(|argument| argument.as_bytes().starts_with(b"--sleep-idle-seconds"))
 }
 
+/// Whether the server writes a line for each request: at the default verbosity, 3, and above.
+#[must_use]
+pub(super) fn logs_requests(argv: &[WirePath]) -> bool {
+    let is_one_of = |argument: &WirePath, names: &[&[u8]]| names.contains(&argument.as_bytes());
+    let silent = argv.iter().any(|argument| is_one_of(argument, &[b"--log-disable"]));
+    let mut verbosity = argv.windows(2).filter_map(|pair| match pair {
+        [flag, level] if is_one_of(flag, &[b"--verbosity", b"--log-verbosity", b"-lv"]) => {
+            std::str::from_utf8(level.as_bytes()).ok()?.parse::<i64>().ok()
+        }
+        _ => None,
+    });
+    !silent && verbosity.next_back().is_none_or(|level| level >= 3)
+}
+
 /// Whether a server with this command line asks clients for a key.
 #[must_use]
 pub(super) fn asks_for_key(argv: &[WirePath], environment: &Settings) -> bool {

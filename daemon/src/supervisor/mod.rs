@@ -42,12 +42,11 @@ use crate::config::Config;
 use crate::llama::{self, ReportedSettings};
 use crate::logs::file::RunLog;
 use crate::logs::watch::Watcher;
-use crate::metrics::RunningServer;
+use crate::metrics::{GpuMemory, RunningServer};
 use crate::os::process::{ProcessId, boot_id};
 use crate::store::registry::{Changes, Registry, StoreError};
 use futures_util::FutureExt as _;
 use lifeline::Lifelines;
-use llamactl_protocol::metrics::Sample;
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::{Server, State};
@@ -204,16 +203,12 @@ impl Supervisor {
         self.context.lifelines.copies()
     }
 
-    /// Takes in what was measured: what the servers' processes hold on GPUs.
-    pub fn record_gpu_memory(&self, sample: &Sample) {
-        for server in &sample.servers {
-            // Without a driver there is nothing to tell.
-            let Some(bytes) = server.process.gpu_memory_bytes else { continue };
-            let Some(handle) = self.handle(server.model_id) else { continue };
-            let (run, bytes) = (server.run_id.clone(), Some(bytes));
-            // The next sample comes soon.
-            let _ = handle.commands.try_send(Command::GpuMemory { run, bytes });
-        }
+    /// Takes in what was measured: what the process of a run holds on GPUs.
+    pub async fn record_gpu_memory(&self, held: GpuMemory) {
+        let Some(handle) = self.handle(held.model_id) else { return };
+        let (run, bytes) = (held.run_id, Some(held.bytes));
+        // A task that ends has nothing to tell of it.
+        let _ = handle.commands.send(Command::GpuMemory { run, bytes }).await;
     }
 
     /// The processes there are, for the metrics loop.

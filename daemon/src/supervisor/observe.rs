@@ -6,8 +6,10 @@
 //!   stderr of the run ─╯
 //! ```
 //!
-//! They end with the run: dropping [`Observers`] aborts them.
+//! They end with the run: dropping [`Observers`] aborts them. A ready server that is quiet is asked
+//! nothing until its [`Activity`] has a sign, or for half a minute.
 
+use super::command_line;
 use super::core::driver::Attention;
 use super::core::hang::Look;
 use crate::clock::now_ms;
@@ -18,7 +20,9 @@ use crate::logs::line::Line;
 use crate::logs::progress::{self, ChildState};
 use crate::logs::tail::{Chunk, Start, Tail, TailError};
 use crate::logs::watch::Watcher;
+use crate::metrics::Activity;
 use crate::os::process;
+use llamactl_protocol::WirePath;
 use llamactl_protocol::metrics::LlamaSample;
 use llamactl_protocol::server::InForce;
 use std::path::Path;
@@ -52,6 +56,7 @@ pub(super) struct Observers {
     pub(super) seen: mpsc::Receiver<Observation>,
     attention: watch::Sender<Attention>,
     llama: watch::Receiver<Option<LlamaSample>>,
+    activity: Arc<Activity>,
     /// Never turns true: when the run ends, the tasks are ended with it.
     _ended: watch::Sender<bool>,
     _tasks: JoinSet<()>,
@@ -62,6 +67,28 @@ pub const LOG_KEEP_BYTES: u64 = 32 << 20;
 /// How much more may be written before the head is freed again.
 const TRIM_STEP_BYTES: u64 = 4 << 20;
 
+/// What the command line of a server says of how to watch it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manners {
+    /// It may unload its model by itself.
+    may_sleep: bool,
+    logs_requests: bool,
+}
+
+impl Manners {
+    pub(super) fn of(argv: &[WirePath]) -> Manners {
+        Manners {
+            may_sleep: command_line::may_sleep(argv),
+            logs_requests: command_line::logs_requests(argv),
+        }
+    }
+
+    /// How long it is left alone while it is quiet.
+    fn rest(self) -> Duration {
+        if self.logs_requests { Pace::QUIET } else { Pace::QUIET_WITHOUT_LOG }
+    }
+}
+
 impl Observers {
     /// Watches a run. `from_now` for an adopted one: what its logs say of its start is old.
     pub(super) fn start(
@@ -69,7 +96,7 @@ impl Observers {
         log: &RunLog,
         client: Client,
         pid: i32,
-        may_sleep: bool,
+        manners: Manners,
         from_now: bool,
     ) -> Observers {
         let (sender, seen) = mpsc::channel(64);
@@ -77,17 +104,21 @@ impl Observers {
         let (llama_sender, llama) = watch::channel(None);
         let (ended, run_ended) = watch::channel(false);
         let hurry = Arc::new(Notify::new());
+        let activity = Arc::new(Activity::default());
         let client = Arc::new(client);
         let mut tasks = JoinSet::new();
-        tasks.spawn(poll(
-            Poll::new(Arc::clone(&client), may_sleep),
+        let poller = Poller {
+            poll: Poll::new(Arc::clone(&client), manners.may_sleep),
             client,
             pid,
-            attentive.clone(),
-            Arc::clone(&hurry),
-            llama_sender,
-            sender.clone(),
-        ));
+            rest: manners.rest(),
+            attention: attentive.clone(),
+            hurry: Arc::clone(&hurry),
+            activity: Arc::clone(&activity),
+            llama: llama_sender,
+            seen: sender.clone(),
+        };
+        tasks.spawn(poller.run());
         for stream in Stream::ALL {
             let reader = LogReader {
                 log: log.clone(),
@@ -96,11 +127,12 @@ impl Observers {
                 seen: sender.clone(),
                 attention: attentive.clone(),
                 hurry: Arc::clone(&hurry),
+                activity: Arc::clone(&activity),
                 moved: None,
             };
             tasks.spawn(reader.read(watcher.clone(), run_ended.clone()));
         }
-        Observers { seen, attention, llama, _ended: ended, _tasks: tasks }
+        Observers { seen, attention, llama, activity, _ended: ended, _tasks: tasks }
     }
 
     /// Nobody watches it: its record is damaged.
@@ -111,6 +143,7 @@ impl Observers {
             seen,
             attention: watch::channel(Attention::Ending).0,
             llama,
+            activity: Arc::default(),
             _ended: watch::channel(false).0,
             _tasks: JoinSet::new(),
         }
@@ -124,6 +157,11 @@ impl Observers {
     pub(super) fn llama(&self) -> watch::Receiver<Option<LlamaSample>> {
         self.llama.clone()
     }
+
+    /// Where a sign of work is left.
+    pub(super) fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
+    }
 }
 
 /// Signs that a load moves are told no more often than this.
@@ -136,68 +174,93 @@ const QUIET_PACE: Duration = Duration::from_millis(100);
 /// How often the growth of a log is noted that nobody reads.
 const NOTE_PACE: Duration = Duration::from_secs(1);
 
-async fn poll(
-    mut poll: Poll,
+/// The only one who asks a server anything while it runs.
+struct Poller {
+    poll: Poll,
     client: Arc<Client>,
     pid: i32,
-    mut attention: watch::Receiver<Attention>,
+    /// How long it is left alone while it is quiet.
+    rest: Duration,
+    attention: watch::Receiver<Attention>,
     hurry: Arc<Notify>,
+    activity: Arc<Activity>,
     llama: watch::Sender<Option<LlamaSample>>,
     seen: mpsc::Sender<Observation>,
-) {
-    let pace = Pace::of_start();
-    let mut asked_in_force = false;
-    let mut growth = (Instant::now(), process::growth(pid));
-    loop {
-        let now = *attention.borrow_and_update();
-        if now == Attention::Starting && growth.0.elapsed() >= MOVED_PACE {
-            let grown = process::growth(pid);
-            if grown != growth.1 && seen.send(Observation::Moved).await.is_err() {
+}
+
+impl Poller {
+    async fn run(mut self) {
+        let pace = Pace::of_start();
+        let mut asked_in_force = false;
+        let mut growth = (Instant::now(), process::growth(self.pid));
+        loop {
+            let now = *self.attention.borrow_and_update();
+            if now == Attention::Starting && growth.0.elapsed() >= MOVED_PACE {
+                let grown = process::growth(self.pid);
+                if grown != growth.1 && self.seen.send(Observation::Moved).await.is_err() {
+                    return;
+                }
+                growth = (Instant::now(), grown);
+            }
+            let (observation, wait) = match now {
+                Attention::Starting => {
+                    (Some(Observation::Health(self.poll.first_health().await)), pace.wait())
+                }
+                Attention::Ready => {
+                    if !asked_in_force && let Some(in_force) = llama::in_force(&self.client).await {
+                        asked_in_force = true;
+                        let _ = self.seen.send(Observation::InForce(in_force)).await;
+                    }
+                    (Some(self.look().await), Pace::READY)
+                }
+                Attention::Draining => {
+                    (Some(Observation::Busy(llama::busy(&self.client).await)), Pace::READY)
+                }
+                Attention::Ending => {
+                    self.llama.send_replace(None);
+                    (None, Duration::from_secs(3600))
+                }
+            };
+            if let Some(observation) = observation
+                && self.seen.send(observation).await.is_err()
+            {
                 return;
             }
-            growth = (Instant::now(), grown);
-        }
-        let (observation, wait) = match now {
-            Attention::Starting => {
-                (Some(Observation::Health(poll.first_health().await)), pace.wait())
+            let rest = (now == Attention::Ready && self.poll.is_quiet()).then_some(self.rest);
+            tokio::select! {
+                () = pause(wait, rest, &self.activity) => {}
+                () = self.hurry.notified() => {}
+                () = falls_quiet(self.pid), if now == Attention::Draining => {}
+                changed = self.attention.changed() => if changed.is_err() { return },
             }
-            Attention::Ready => {
-                if !asked_in_force && let Some(in_force) = llama::in_force(&client).await {
-                    asked_in_force = true;
-                    let _ = seen.send(Observation::InForce(in_force)).await;
-                }
-                let looked = poll.look().await;
-                llama.send_replace(looked.sample);
-                let look = Look {
-                    answered: matches!(looked.seen, Seen::Healthy | Seen::Asleep),
-                    working: looked.works,
-                    progress: looked.progress,
-                    cpu: process::cpu_time(pid),
-                };
-                let process_state = process::state(pid);
-                let seen = looked.seen;
-                (Some(Observation::Looked { seen, look, process_state }), Pace::READY)
-            }
-            Attention::Draining => {
-                (Some(Observation::Busy(llama::busy(&client).await)), Pace::READY)
-            }
-            Attention::Ending => {
-                llama.send_replace(None);
-                (None, Duration::from_secs(3600))
-            }
-        };
-        if let Some(observation) = observation
-            && seen.send(observation).await.is_err()
-        {
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = hurry.notified() => {}
-            () = falls_quiet(pid), if now == Attention::Draining => {}
-            changed = attention.changed() => if changed.is_err() { return },
         }
     }
+
+    async fn look(&mut self) -> Observation {
+        let worked = self.activity.has_worked();
+        let looked = self.poll.look(worked).await;
+        self.llama.send_replace(looked.sample);
+        let stat = process::stat(self.pid);
+        // Behind the look, so that what it costs is not taken for work.
+        self.activity.looked(stat.map(|stat| stat.cpu_ticks));
+        let look = Look {
+            answered: matches!(looked.seen, Seen::Healthy | Seen::Asleep),
+            working: looked.works,
+            progress: looked.progress,
+            cpu: stat.map(|stat| process::time_of_ticks(stat.cpu_ticks)),
+        };
+        let process_state = stat.map(|stat| stat.state);
+        Observation::Looked { seen: looked.seen, look, process_state }
+    }
+}
+
+/// Waits for so long; and, where a rest is due, until it is over or there is a sign of work.
+async fn pause(wait: Duration, rest: Option<Duration>, activity: &Activity) {
+    let next = tokio::time::Instant::now() + wait;
+    if let Some(rest) = rest {
+        let _ = tokio::time::timeout(rest, activity.sign()).await;
+    }
+    tokio::time::sleep_until(next).await;
 }
 
 /// Waits until a process that used a processor uses none any more: its requests may be done.
@@ -225,6 +288,7 @@ struct LogReader {
     seen: mpsc::Sender<Observation>,
     attention: watch::Receiver<Attention>,
     hurry: Arc<Notify>,
+    activity: Arc<Activity>,
     /// When output was last told of as a sign that the load moves.
     moved: Option<Instant>,
 }
@@ -259,7 +323,12 @@ impl LogReader {
                 }
             };
             length = match grown {
-                Ok(Some(grown)) => grown,
+                Ok(Some(grown)) => {
+                    if *self.attention.borrow() == Attention::Ready {
+                        self.activity.works();
+                    }
+                    grown
+                }
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "stopped reading a server's log");

@@ -1,14 +1,14 @@
 //! The hands of a server's task: each action of the driver, carried out.
 
+use super::super::Context;
 use super::super::core::driver::{
     self, Action, Attention, Event, EventDraft, Moment, Record, RequestId, State, snapshot,
 };
 use super::super::core::execute::Hands;
 use super::super::core::machine::RunId;
-use super::super::observe::Observers;
+use super::super::observe::{Manners, Observers};
 use super::super::plan::{NotMade, Plan};
 use super::super::process::{Output, Process, marker, not_made};
-use super::super::{Context, command_line};
 use super::Reply;
 use crate::clock::now_ms;
 use crate::failpoint;
@@ -188,6 +188,7 @@ impl TaskHands {
                 pid: u32::try_from(id.pid).ok()?,
                 start_ticks: id.start_ticks,
                 llama: live.observers.llama(),
+                activity: live.observers.activity(),
             })
         });
         self.context.running.send_if_modified(|all| {
@@ -339,8 +340,8 @@ impl TaskHands {
         failpoint::hit("spawned");
         let pid = u32::try_from(process.id().pid).ok();
         let client = Client::new(plan.target, key, pid);
-        let may_sleep = command_line::may_sleep(&plan.line.argv);
-        self.watch(process, id.clone(), &log, client, may_sleep, false);
+        let manners = Manners::of(&plan.line.argv);
+        self.watch(process, id.clone(), &log, client, manners, false);
         let (context, model_id) = (Arc::clone(&self.context), self.model_id);
         self.context.tasks.spawn(async move { context.clear_old_logs(model_id).await });
         Event::Spawned { run: id, pid }
@@ -356,7 +357,7 @@ impl TaskHands {
         let (client, log) =
             (self.context.client_of(&record).await, self.context.log_of(&record.id));
         let damaged = Failure::new(Kind::StoreFailed, "its record is damaged");
-        let may_sleep = command_line::may_sleep(&record.argv);
+        let manners = Manners::of(&record.argv);
         let (Some(client), Ok(log)) = (client, log) else {
             tracing::error!(run = record.id, "a server is not taken over: {damaged}");
             // It can still be ended.
@@ -365,7 +366,7 @@ impl TaskHands {
             self.live = Some(Live { process, observers, oom, run: record.id });
             return Err(damaged);
         };
-        self.watch(process, record.id, &log, client, may_sleep, true);
+        self.watch(process, record.id, &log, client, manners, true);
         Ok(())
     }
 
@@ -375,12 +376,12 @@ impl TaskHands {
         run: RunId,
         log: &RunLog,
         client: Client,
-        may_sleep: bool,
+        manners: Manners,
         from_now: bool,
     ) {
         let pid = process.id().pid;
         let watcher = &self.context.watcher;
-        let observers = Observers::start(watcher, log, client, pid, may_sleep, from_now);
+        let observers = Observers::start(watcher, log, client, pid, manners, from_now);
         self.live = Some(Live { process, observers, oom: OomWatch::of(pid), run });
     }
 

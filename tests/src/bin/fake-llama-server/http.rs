@@ -191,8 +191,10 @@ fn chat(body: &Value, to: &mut dyn Write, shared: &Shared) -> io::Result<()> {
     let streams = body["stream"].as_bool().unwrap_or(false);
     shared.prompt_tokens.fetch_add(PROMPT_TOKENS, Ordering::SeqCst);
     shared.processing.fetch_add(1, Ordering::SeqCst);
+    shared.log('I', "slot launch_slot_: id  0 | task 0 | processing task");
     let talked = talk(tokens, streams, to, shared);
     shared.processing.fetch_sub(1, Ordering::SeqCst);
+    shared.log('I', "slot stop processing: id  0 | task 0 | n_tokens = 1, truncated = 0");
     let text = talked?;
     let usage = json!({ "prompt_tokens": PROMPT_TOKENS, "completion_tokens": tokens });
     let speed = shared.behaviour.tokens_per_second;

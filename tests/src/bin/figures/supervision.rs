@@ -51,8 +51,8 @@ pub(super) fn adoption() {
 /// What the daemon uses when nobody wants anything.
 pub(super) fn rest() {
     println!(
-        "\nthe daemon at rest, each second, over {} s; each ready server is asked 3 times (/health, \
-         /metrics, /slots) every 2 s, everything is sampled every second",
+        "\nthe daemon at rest, each second, over {} s; everything is sampled every second, a quiet \
+         server is looked at every 30 s",
         rest::OVER.as_secs()
     );
     let rest::Figures { alone, with_servers } = rest::measure();

@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 pub(super) const SERVERS: u32 = 3;
-pub(super) const OVER: Duration = Duration::from_secs(10);
+pub(super) const OVER: Duration = Duration::from_secs(30);
 
-/// What follows a start: the servers are asked for what is in force, old logs are cleared.
-const SETTLING: Duration = Duration::from_secs(3);
+/// What follows a start: the servers are asked for what is in force, looked at until they are quiet,
+/// old logs are cleared.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// What was measured.
 pub(super) struct Figures {

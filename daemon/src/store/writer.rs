@@ -147,8 +147,10 @@ impl Writer {
                         None
                     }
                     Task::PutBack(answer) => {
+                        let moved = work.put_back();
+                        work.tell();
                         // The caller may have gone.
-                        let _ = answer.send(work.put_back());
+                        let _ = answer.send(moved);
                         None
                     }
                 };
@@ -385,6 +387,7 @@ where
                 }
             }
             Err(Undone { error, committed: true }) => {
+                self.tell();
                 jobs.into_iter().for_each(|mut job| job.fail(again(&error)));
             }
             // Whose failure it was is not known: each is tried again and has its own.
@@ -412,19 +415,30 @@ where
             Some(error) => error.may_pass().then(|| error.is_disk_full()),
             None => job.in_its_way(),
         };
-        match error {
+        self.disk_full |= in_its_way == Some(true);
+        let waits = in_its_way.and_then(|_| job.vital());
+        let room = self.kept.len() < MOST_KEPT
+            && waits.is_none_or(|bytes| self.kept_bytes + bytes <= MOST_KEPT_BYTES);
+        self.lost += u64::from(waits.is_some() && !room);
+        let answer = |job: &mut Box<dyn Job>| match error {
             Some(error) => job.fail(error),
             None => job.answer(),
+        };
+        // Who is answered finds the database told of as the answer leaves it.
+        match waits.filter(|_| room) {
+            Some(bytes) => {
+                self.kept_bytes += bytes;
+                self.kept.push_back(job);
+                self.tell();
+                if let Some(job) = self.kept.back_mut() {
+                    answer(job);
+                }
+            }
+            None => {
+                self.tell();
+                answer(&mut job);
+            }
         }
-        let Some(full) = in_its_way else { return };
-        self.disk_full |= full;
-        let Some(bytes) = job.vital() else { return };
-        if self.kept.len() == MOST_KEPT || self.kept_bytes + bytes > MOST_KEPT_BYTES {
-            self.lost += 1;
-            return;
-        }
-        self.kept_bytes += bytes;
-        self.kept.push_back(job);
     }
 
     /// Makes the vital changes that wait, in their order.

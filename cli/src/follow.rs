@@ -11,36 +11,15 @@ use llamactl_protocol::client::Follow;
 use llamactl_protocol::stream::{End, EndReason, Item, Missed};
 use llamactl_protocol::{Failure, Hint, Kind, Subscription};
 use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
 use std::future::ready;
 use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::ctrl_c;
 
-/// Prints a stream: as JSON, one item per line, or each snapshot and change by `print`.
-///
-/// # Errors
-/// The stream's failure; [`Kind::DaemonUnreachable`] when the daemon goes away.
-pub(crate) async fn to_stdout<S, T>(
-    output: &mut Output,
-    follow: &mut Follow<S, T>,
-    print: impl FnMut(&mut Output, S::Item) -> Outcome,
-) -> Outcome
-where
-    S: Subscription,
-    T: AsyncRead + AsyncWrite,
-{
-    if output.json {
-        return to_stdout_as_json(output, follow, |_| None).await;
-    }
-    each(output, follow, print).await
-}
-
 /// Hands each snapshot and change to `print`, also with `--json`.
 ///
 /// # Errors
-/// As [`to_stdout`].
+/// The stream's failure; [`Kind::DaemonUnreachable`] when the daemon goes away.
 pub(crate) async fn each<S, T>(
     output: &mut Output,
     follow: &mut Follow<S, T>,
@@ -59,33 +38,6 @@ where
                 output.flush()?;
                 return conclude(data);
             }
-        }
-    }
-}
-
-/// Prints a stream as JSON, one item per line: as it came, or as `instead` has it.
-///
-/// # Errors
-/// As [`to_stdout`].
-pub(crate) async fn to_stdout_as_json<S, T>(
-    output: &mut Output,
-    follow: &mut Follow<S, T>,
-    instead: impl Fn(&RawValue) -> Option<Value>,
-) -> Outcome
-where
-    S: Subscription,
-    T: AsyncRead + AsyncWrite,
-{
-    let mut halt = pin!(halt());
-    loop {
-        let item = soon(output, follow.next_raw(), &mut halt).await?;
-        match instead(&item) {
-            Some(other) => output.json_unflushed(&other)?,
-            None => output.json_unflushed(&item)?,
-        }
-        if let Some(end) = end_of(item.get()) {
-            output.flush()?;
-            return conclude(end);
         }
     }
 }

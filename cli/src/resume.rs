@@ -1,22 +1,26 @@
-//! Following events across the end of the daemon.
+//! Following a stream across the end of the daemon.
 //!
 //! ```text
-//!   Feed ── print ──▶ stdout
-//!    ▲                  │ the daemon ended
-//!    ╰── resume ────────╯ connect again, `after` the last cursor seen
+//!   Feed ── next ──▶ item
+//!    ▲                │ the daemon ended
+//!    ╰── connect again, `after` the last cursor seen
 //! ```
 //!
-//! The stream's cursor stays valid across daemons, so nothing is shown twice and nothing is left
-//! out. A daemon that was stopped on purpose has left a mark: nobody waits for that one.
+//! Where a stream has cursors they stay valid across daemons, so nothing is shown twice and nothing
+//! is left out; where it has none, what lies between is told as a gap. A daemon that was stopped on purpose has left a mark: nobody waits for that one.
 
 use crate::connection::{Autostart, Daemon, Reach, Silence, Told};
-use crate::exit::{Outcome, Quit};
-use crate::follow::{Halt, conclude, missed, unless_halted};
+use crate::exit::Quit;
+use crate::follow::conclude;
 use crate::output::Output;
+use futures_util::stream::{LocalBoxStream, unfold};
 use llamactl_protocol::client::{Follow, versions_differ};
-use llamactl_protocol::event::{Event, EventFollow, EventList};
+use llamactl_protocol::event::EventFollow;
+use llamactl_protocol::log::LogFollow;
+use llamactl_protocol::metrics::MetricsFollow;
 use llamactl_protocol::stream::{EndReason, Item};
-use llamactl_protocol::{Failure, Hint, Kind};
+use llamactl_protocol::{Failure, Hint, Kind, Subscription};
+use serde_json::value::RawValue;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -25,7 +29,32 @@ use tokio::time::sleep;
 /// How long to wait before the first look for a new daemon, and at most before a later one.
 const PACE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
 
+/// A stream that a later daemon can go on with.
+pub(crate) trait Resumable: Subscription + Clone {
+    /// Asks for what is behind this cursor.
+    fn go_on_behind(&mut self, cursor: &str);
+}
+
+impl Resumable for EventFollow {
+    fn go_on_behind(&mut self, cursor: &str) {
+        self.after = cursor.parse().ok().or(self.after);
+    }
+}
+
+impl Resumable for LogFollow {
+    fn go_on_behind(&mut self, cursor: &str) {
+        self.after = Some(cursor.to_owned());
+        self.lines = None;
+    }
+}
+
+impl Resumable for MetricsFollow {
+    /// What no daemon measured cannot be had.
+    fn go_on_behind(&mut self, _: &str) {}
+}
+
 /// Where the daemon is that is followed: a new one is waited for there and nowhere else.
+#[derive(Clone)]
 pub(crate) struct Origin {
     reach: Reach,
     /// Lies beside the socket of a daemon that was stopped on purpose.
@@ -47,113 +76,127 @@ impl Origin {
     }
 }
 
-/// Events being followed.
-pub(crate) struct Feed {
-    stream: Follow<EventFollow, UnixStream>,
-    /// What to ask a new daemon for.
-    params: EventFollow,
-    /// How the last stream ended, if the daemon said so.
-    end: Option<Failure>,
+/// What comes of a stream that outlasts its daemon.
+pub(crate) enum News<T> {
+    /// An item: as it came, and read.
+    Item(Box<RawValue>, Item<T>),
+    /// The daemon went away, and none has taken its place yet.
+    Away,
+    /// A daemon took its place.
+    Resumed {
+        /// [`News::Away`] was said before.
+        was_away: bool,
+    },
 }
 
-impl Feed {
+impl<T> News<T> {
+    /// Says where the daemon is; the item, if it is one.
+    pub(crate) fn told(self, output: &Output) -> Option<(Box<RawValue>, Item<T>)> {
+        match self {
+            News::Item(raw, item) => return Some((raw, item)),
+            News::Away => output.note("the daemon went away; waiting for the next one"),
+            News::Resumed { was_away: true } => output.note("a daemon answers again"),
+            News::Resumed { was_away: false } => {}
+        }
+        None
+    }
+}
+
+/// A stream being followed.
+pub(crate) struct Feed<S: Subscription> {
+    /// `None` while there is no daemon.
+    stream: Option<Follow<S, UnixStream>>,
+    origin: Origin,
+    /// What to ask a new daemon for.
+    params: S,
+    /// How the last stream ended, if the daemon said so.
+    end: Option<Failure>,
+    wait: Duration,
+    is_away: bool,
+}
+
+impl<S: Resumable> Feed<S> {
     /// Begins to follow.
     ///
     /// # Errors
     /// The daemon's.
-    pub(crate) async fn open(daemon: Daemon, mut params: EventFollow) -> Result<Feed, Failure> {
-        if params.after.is_none() && params.since_ms.is_none() {
-            // So that there is a cursor before the first event comes. The last event there is
-            // stands first, as the state now.
-            let last = EventList { limit: Some(1), after: Some(i64::MAX), ..EventList::default() };
-            params.after = Some((daemon.call(&last).await?.last - 1).max(0));
-        }
-        let stream = daemon.follow(&params).await?;
-        Ok(Feed { stream, params, end: None })
+    pub(crate) async fn open(daemon: &Daemon, params: S) -> Result<Self, Failure> {
+        let stream = Some(daemon.follow(&params).await?);
+        let origin = Origin::of(daemon);
+        Ok(Feed { stream, origin, params, end: None, wait: PACE.0, is_away: false })
     }
 
-    /// Prints what comes until the daemon ends: as JSON, one item per line, or each event by
-    /// `print`.
+    /// What would be asked for to go on from here.
+    pub(crate) fn into_params(self) -> S {
+        self.params
+    }
+
+    /// What comes next. Items end with [`Item::End`].
     ///
     /// # Errors
-    /// The stream's failure, or how to end when nobody wants more.
-    pub(crate) async fn print(
-        &mut self,
-        output: &mut Output,
-        mut halt: impl Future<Output = Halt> + Unpin,
-        mut print: impl FnMut(&mut Output, Event) -> Outcome,
-    ) -> Outcome {
+    /// The stream's failure; [`Kind::Stopping`] where the daemon was stopped on purpose; a new
+    /// daemon's refusal.
+    pub(crate) async fn next(&mut self) -> Result<News<S::Item>, Failure> {
         loop {
-            let Some(raw) = unless_halted(output, self.stream.next_raw(), &mut halt).await?? else {
-                return output.flush();
-            };
-            let item: Item<Event> = serde_json::from_str(raw.get()).map_err(|_| unreadable())?;
-            if let Some(cursor) = item.cursor().and_then(|cursor| cursor.parse().ok()) {
-                self.params.after = Some(cursor);
-            }
-            match item {
-                // Not the end of what is followed here.
-                Item::End { data, .. } if data.reason == EndReason::DaemonStopping => {
-                    self.end = conclude(data).err().and_then(|quit| match quit {
-                        Quit::Failure(failure) => Some(*failure),
-                        _ => None,
-                    });
-                    return output.flush();
-                }
-                Item::End { data, .. } => {
-                    if output.json {
-                        output.json(&raw)?;
+            if let Some(stream) = &mut self.stream {
+                match stream.next_raw().await {
+                    Ok(Some(raw)) => {
+                        let item: Item<S::Item> =
+                            serde_json::from_str(raw.get()).map_err(|_| unreadable::<S>())?;
+                        if let Some(cursor) = item.cursor() {
+                            self.params.go_on_behind(cursor);
+                        }
+                        // Not the end of what is followed here.
+                        match item {
+                            Item::End { data, .. } if data.reason == EndReason::DaemonStopping => {
+                                self.end = conclude(data).err().and_then(|quit| match quit {
+                                    Quit::Failure(failure) => Some(*failure),
+                                    _ => None,
+                                });
+                            }
+                            item => return Ok(News::Item(raw, item)),
+                        }
                     }
-                    return conclude(data);
+                    Ok(None) => {}
+                    Err(failure) if is_absence(&failure) => {}
+                    Err(failure) => return Err(failure),
                 }
-                _ if output.json => output.json_unflushed(&raw)?,
-                Item::Snapshot { data, .. } | Item::Change { data, .. } => print(output, data)?,
-                Item::Missed { data, .. } => output.aside(missed(data)),
+                self.stream = None;
             }
-        }
-    }
-
-    /// Waits for a daemon at the same place and goes on behind the last event seen.
-    ///
-    /// # Errors
-    /// [`Kind::Stopping`] where the daemon was stopped on purpose; the new daemon's refusal; how
-    /// to end when nobody wants more.
-    pub(crate) async fn resume(
-        self,
-        output: &mut Output,
-        origin: &Origin,
-        mut halt: impl Future<Output = Halt> + Unpin,
-    ) -> Result<Feed, Quit> {
-        let (params, end) = (self.params, self.end);
-        drop(self.stream);
-        let mut wait = PACE.0;
-        let mut told = false;
-        loop {
             let attempt = async {
-                let daemon = origin.reach.daemon(Autostart::Never).await?;
-                Feed::open(daemon, params.clone()).await
+                let daemon = self.origin.reach.daemon(Autostart::Never).await?;
+                daemon.follow(&self.params).await
             };
-            match unless_halted(output, attempt, &mut halt).await? {
-                Ok(feed) => {
-                    if told {
-                        output.note("a daemon answers again");
-                    }
-                    return Ok(feed);
+            match attempt.await {
+                Ok(stream) => {
+                    (self.stream, self.wait) = (Some(stream), PACE.0);
+                    let was_away = std::mem::take(&mut self.is_away);
+                    return Ok(News::Resumed { was_away });
                 }
-                Err(failure) if !is_absence(&failure) => return Err(failure.into()),
+                Err(failure) if !is_absence(&failure) => return Err(failure),
                 Err(_) => {}
             }
-            if origin.stopped.exists() {
+            if self.origin.stopped.exists() {
                 let stopped = Failure::new(Kind::Stopping, "the daemon was stopped")
                     .hint(Hint::run("start it", ["llamactl", "daemon", "start"]));
-                return Err(end.unwrap_or(stopped).into());
+                return Err(self.end.take().unwrap_or(stopped));
             }
-            if !std::mem::replace(&mut told, true) {
-                output.note("the daemon went away; waiting for the next one");
+            if !std::mem::replace(&mut self.is_away, true) {
+                return Ok(News::Away);
             }
-            unless_halted(output, sleep(wait), &mut halt).await?;
-            wait = (wait * 2).min(PACE.1);
+            sleep(self.wait).await;
+            self.wait = (self.wait * 2).min(PACE.1);
         }
+    }
+
+    /// The same as a stream, up to its end or failure.
+    pub(crate) fn into_stream(self) -> LocalBoxStream<'static, Result<News<S::Item>, Failure>> {
+        Box::pin(unfold(Some(self), |feed| async {
+            let mut feed = feed?;
+            let news = feed.next().await;
+            let is_over = matches!(news, Err(_) | Ok(News::Item(_, Item::End { .. })));
+            Some((news, (!is_over).then_some(feed)))
+        }))
     }
 }
 
@@ -162,6 +205,7 @@ fn is_absence(failure: &Failure) -> bool {
     matches!(failure.kind, Kind::DaemonUnreachable | Kind::Stopping | Kind::TooManyConnections)
 }
 
-fn unreadable() -> Failure {
-    Failure::new(Kind::Internal, "an event could not be read").hint(versions_differ())
+fn unreadable<S: Subscription>() -> Failure {
+    Failure::new(Kind::Internal, format!("an item of {} could not be read", S::NAME))
+        .hint(versions_differ())
 }

@@ -225,6 +225,14 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// The next line as it came; `None` when the daemon closed the connection.
+    ///
+    /// # Panics
+    /// When none comes in time.
+    pub fn next_line(&mut self) -> Option<String> {
+        self.rpc.line()
+    }
+
     /// The next item: `{kind, at_ms, cursor, data}`; `None` when the daemon closed the connection.
     ///
     /// # Panics

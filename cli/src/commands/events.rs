@@ -4,17 +4,17 @@ use crate::args::more;
 use crate::complete::{event_kinds, model_names};
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::Outcome;
-use crate::follow::{halt, missed};
+use crate::follow::{conclude, halt, missed, unless_halted};
 use crate::output::Output;
 use crate::output::sanitize::one_line;
 use crate::output::styled::{BOLD, DIM, Styled};
 use crate::output::table::{Align, Cell, Column, Table, known};
 use crate::output::time::{Clock, parse_moment};
 use crate::pages;
-use crate::resume::{Feed, Origin};
+use crate::resume::Feed;
 use clap::Args;
 use llamactl_protocol::event::{Event, EventFollow, EventList};
-use llamactl_protocol::stream::Missed;
+use llamactl_protocol::stream::{Item, Missed};
 use std::pin::pin;
 
 /// Show what happened and why
@@ -80,25 +80,41 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Out
 }
 
 async fn follow(output: &mut Output, daemon: Daemon, args: Events, clock: &Clock) -> Outcome {
-    let params = EventFollow {
+    let mut params = EventFollow {
         after: args.after,
         since_ms: args.since,
         model: args.model,
         kinds: args.kinds,
     };
-    let origin = Origin::of(&daemon);
-    let mut feed = Feed::open(daemon, params).await?;
+    if params.after.is_none() && params.since_ms.is_none() {
+        // So that there is a cursor before the first event comes. The last event there is stands
+        // first, as the state now.
+        let last = EventList { limit: Some(1), after: Some(i64::MAX), ..EventList::default() };
+        params.after = Some((daemon.call(&last).await?.last - 1).max(0));
+    }
+    let mut feed = Feed::open(&daemon, params).await?;
+    drop(daemon);
     let mut halt = pin!(halt());
     loop {
-        feed.print(output, &mut halt, |output, event| {
-            if output.quiet {
-                output.line_unflushed(event.seq.to_string())
-            } else {
-                output.line_unflushed(line(&event, clock))
+        let news = unless_halted(output, feed.next(), &mut halt).await??;
+        let Some((raw, item)) = news.told(output) else { continue };
+        if output.json {
+            output.json_unflushed(&raw)?;
+        }
+        match item {
+            Item::End { data, .. } => {
+                output.flush()?;
+                return conclude(data);
             }
-        })
-        .await?;
-        feed = feed.resume(output, &origin, &mut halt).await?;
+            _ if output.json => {}
+            Item::Missed { data, .. } => output.aside(missed(data)),
+            Item::Snapshot { data, .. } | Item::Change { data, .. } if output.quiet => {
+                output.line_unflushed(data.seq.to_string())?;
+            }
+            Item::Snapshot { data, .. } | Item::Change { data, .. } => {
+                output.line_unflushed(line(&data, clock))?;
+            }
+        }
     }
 }
 

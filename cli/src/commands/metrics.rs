@@ -10,11 +10,14 @@ use crate::output::styled::{BOLD, DIM, Styled};
 use crate::output::table::{Align, Cell, Column, Table};
 use crate::output::time::Clock;
 use crate::output::units::{self, UNKNOWN};
+use crate::resume::{Feed, News};
 use clap::{Args, Subcommand};
 use llamactl_protocol::metrics::{MetricsFollow, MetricsSample, Reading, Sample};
+use llamactl_protocol::stream::{Item, Missed};
 use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::pin::pin;
 
 /// Show measurements: the machine, GPUs, servers
 ///
@@ -141,14 +144,36 @@ async fn live(output: &mut Output, daemon: Daemon, wanted: Vec<String>) -> Outco
         // A name that no series has is refused now, not waited for.
         pick(daemon.call(&MetricsSample {}).await?.readings(), &wanted)?;
     }
-    let mut stream = daemon.follow(&MetricsFollow {}).await?;
+    let mut feed = Feed::open(&daemon, MetricsFollow {}).await?;
     drop(daemon);
-    if output.json {
-        let narrow = |item: &RawValue| narrowed(item, &wanted);
-        return follow::to_stdout_as_json(output, &mut stream, narrow).await;
-    }
     let mut live = Live { wanted, clock: Clock::local(), heading: Vec::new() };
-    follow::to_stdout(output, &mut stream, |output, sample| live.print(output, &sample)).await
+    let mut halt = pin!(follow::halt());
+    let (mut last_at_ms, mut is_gap) = (None, false);
+    loop {
+        let news = follow::unless_halted(output, feed.next(), &mut halt).await??;
+        is_gap |= matches!(news, News::Resumed { .. });
+        let Some((raw, item)) = news.told(output) else { continue };
+        if let (Some(from_ms), Some(sample), true) = (last_at_ms, item.data(), is_gap) {
+            live.gap(output, from_ms, sample.at_ms)?;
+        }
+        is_gap = false;
+        last_at_ms = item.data().map(|sample| sample.at_ms).or(last_at_ms);
+        if output.json {
+            match narrowed(&raw, &live.wanted) {
+                Some(narrow) => output.json_unflushed(&narrow)?,
+                None => output.json_unflushed(&raw)?,
+            }
+        }
+        match item {
+            Item::End { data, .. } => {
+                output.flush()?;
+                return follow::conclude(data);
+            }
+            _ if output.json => {}
+            Item::Snapshot { data, .. } | Item::Change { data, .. } => live.print(output, &data)?,
+            Item::Missed { data, .. } => output.aside(follow::missed(data)),
+        }
+    }
 }
 
 /// Samples as they come, a row for each, under a heading that is said again when it changes.
@@ -159,6 +184,21 @@ struct Live {
 }
 
 impl Live {
+    /// Says that no daemon measured anything between two samples.
+    fn gap(&self, output: &mut Output, from_ms: i64, to_ms: i64) -> Outcome {
+        if output.json {
+            return output.json_unflushed(&Item::<()>::Missed {
+                at_ms: to_ms,
+                cursor: None,
+                data: Missed { items: None, bytes: None },
+            });
+        }
+        let (from, to) = (self.clock.time(from_ms), self.clock.time(to_ms));
+        output.flush()?;
+        output.aside(format!("… nothing was measured between {from} and {to}: no daemon ran"));
+        Ok(())
+    }
+
     fn print(&mut self, output: &mut Output, sample: &Sample) -> Outcome {
         let cells = if self.wanted.is_empty() {
             summary(sample)

@@ -48,7 +48,7 @@ fn lines(
     lines.extend(facts(detail, process, clock).lines());
     if !log.is_empty() {
         lines.push(Styled::new());
-        lines.extend(log.into_iter().map(logs::styled));
+        lines.extend(log.iter().map(|line| logs::styled(line, true)));
     }
     lines
 }
@@ -61,7 +61,7 @@ async fn last_lines(daemon: &Daemon, model: String) -> Result<Vec<LogLine>, Fail
     while let Some(item) = stream.next().await? {
         match item {
             llamactl_protocol::Item::Snapshot { data, .. }
-            | llamactl_protocol::Item::Change { data, .. } => lines.push(data),
+            | llamactl_protocol::Item::Change { data, .. } => lines.extend(data.lines),
             llamactl_protocol::Item::Missed { .. } => {}
             llamactl_protocol::Item::End { .. } => break,
         }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::commands::scene;
     use crate::output::screen::{NOW_MS, assert_screen};
-    use llamactl_protocol::log::{LogLevel, LogStream};
+    use llamactl_protocol::log::LogLevel;
 
     #[test]
     fn each_state() {
@@ -183,11 +183,9 @@ mod tests {
     fn a_server_with_everything_to_remark_on_and_its_log() {
         let detail = scene::detail(scene::remarkable());
         let line = |level, text: &str| LogLine {
-            run_id: "r".into(),
-            stream: LogStream::Stderr,
             level: Some(level),
             text: text.into(),
-            cut: false,
+            ..LogLine::default()
         };
         let log = || {
             vec![

@@ -20,6 +20,13 @@ pub(crate) const YELLOW: Style = colour(AnsiColor::Yellow);
 pub(crate) const RED: Style = colour(AnsiColor::Red);
 /// Beside the point: times, hints, what is off.
 pub(crate) const DIM: Style = Style::new().dimmed();
+/// Things of one kind, told apart; none of them means anything.
+pub(crate) const CYCLE: [Style; 4] = [
+    colour(AnsiColor::Cyan),
+    colour(AnsiColor::Magenta),
+    colour(AnsiColor::Blue),
+    colour(AnsiColor::Green),
+];
 /// Headings and names.
 pub(crate) const BOLD: Style = Style::new().bold();
 

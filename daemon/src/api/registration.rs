@@ -70,6 +70,7 @@ pub fn routes(app: Arc<App>) -> Arc<Routes> {
         .on(runtime::remove)
         .on(runtime::refresh)
         .stream(log::follow)
+        .on(log::clear)
         .on(metrics::sample)
         .stream(metrics::follow)
         .on(event::list)

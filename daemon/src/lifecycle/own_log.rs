@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -150,6 +150,12 @@ impl BoundedFile {
         let bytes = file.metadata()?.len();
         Ok(BoundedFile { path: path.to_owned(), file, bytes })
     }
+
+    /// Whether the file still lies under its name.
+    fn is_there(&self) -> bool {
+        let named = fs::metadata(&self.path).map(|it| (it.dev(), it.ino()));
+        named.is_ok_and(|named| self.file.metadata().is_ok_and(|it| (it.dev(), it.ino()) == named))
+    }
 }
 
 impl Write for BoundedFile {
@@ -162,6 +168,12 @@ impl Write for BoundedFile {
             } else {
                 self.bytes = 0;
             }
+        }
+        if !self.is_there()
+            && let Ok(fresh) = BoundedFile::open(&self.path)
+        {
+            // Somebody moved or deleted it.
+            *self = fresh;
         }
         let written = self.file.write(text)?;
         self.bytes = self.bytes.saturating_add(written as u64);

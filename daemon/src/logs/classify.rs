@@ -15,9 +15,10 @@
 //! grammar that cannot be parsed) that it survived long ago. The rules about spawning count only
 //! with the exit codes of a program that could not be run: the loader's and the shell's 126 and 127.
 
-use super::line::{Level, Line};
+use super::line::Line;
 use super::rules::{RULES, Rule};
 use llamactl_protocol::cause::CauseCode;
+use llamactl_protocol::log::LogLevel as Level;
 use llamactl_protocol::{Hint, Hints};
 use regex::{Captures, Regex};
 use serde::{Deserialize, Serialize};
@@ -230,7 +231,7 @@ fn evidence(lines: &[Line], decisive: Option<usize>) -> Vec<String> {
 }
 
 fn speaks_of_error(line: &Line) -> bool {
-    let raw = line.level.is_none() && line.uptime_ms.is_none();
+    let raw = line.level.is_none() && line.uptime_ms.is_none() && !line.is_json;
     let text = line.text.to_ascii_lowercase();
     line.level == Some(Level::Error)
         || raw && ["error", "failed", "terminate called"].iter().any(|word| text.contains(word))

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The page size: file systems with smaller blocks still keep their data in pages.
 const SMALLEST_BLOCK_BYTES: u64 = 4096;
@@ -43,6 +43,17 @@ impl Stream {
             Self::Stderr => "stderr",
         }
     }
+}
+
+/// Where the file of an output was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Where it was made.
+    Usual,
+    /// Somebody deleted it; the process still has it.
+    Deleted,
+    /// Somebody moved it to there.
+    Moved(PathBuf),
 }
 
 /// Where the logs of one run are.
@@ -90,6 +101,75 @@ impl RunLog {
         options.append(true).create_new(true).mode(0o600).open(self.path(stream))
     }
 
+    /// Opens the file of an output, for reading and, if `upkeep`, for [`trim`] too. Where somebody
+    /// has moved or deleted it, the living process `pid` still has it.
+    ///
+    /// For upkeep a file of the process counts only if its name says that it is this run's: a
+    /// program around llama-server may have sent its output elsewhere.
+    ///
+    /// # Errors
+    /// As the system says: [`io::ErrorKind::NotFound`] where nobody has it.
+    pub fn open(
+        &self,
+        stream: Stream,
+        pid: Option<i32>,
+        upkeep: bool,
+    ) -> io::Result<(File, Whereabouts)> {
+        let mut options = File::options();
+        options.read(true).write(upkeep);
+        let named = options.open(self.path(stream));
+        let number = if stream == Stream::Stdout { 1 } else { 2 };
+        let of_process = pid.map(|pid| PathBuf::from(format!("/proc/{pid}/fd/{number}")));
+        let Some((of_process, held)) = of_process
+            .and_then(|path| Some((std::fs::metadata(&path).ok()?, path)))
+            .filter(|(held, _)| held.is_file())
+            .map(|(held, path)| (path, held))
+        else {
+            return named.map(|file| (file, Whereabouts::Usual));
+        };
+        let is_held = |file: &File| {
+            file.metadata().is_ok_and(|it| (it.dev(), it.ino()) == (held.dev(), held.ino()))
+        };
+        if named.as_ref().is_ok_and(is_held) {
+            return named.map(|file| (file, Whereabouts::Usual));
+        }
+        let name = std::fs::read_link(&of_process)?;
+        let is_ours = name.file_name().is_some_and(|name| {
+            let ours = format!("{}.{}.log", self.run_id, stream.as_str());
+            name.as_encoded_bytes().starts_with(ours.as_bytes())
+        });
+        if !is_ours && (upkeep || named.is_ok()) {
+            return named.map(|file| (file, Whereabouts::Usual));
+        }
+        let whereabouts =
+            if held.nlink() == 0 { Whereabouts::Deleted } else { Whereabouts::Moved(name) };
+        Ok((options.open(of_process)?, whereabouts))
+    }
+
+    /// How much space the outputs of this run take on the disk.
+    #[must_use]
+    pub fn blocks_bytes(&self) -> u64 {
+        let paths = Stream::ALL.map(|stream| self.path(stream)).into_iter();
+        paths.filter_map(|path| Some(std::fs::metadata(path).ok()?.blocks() * 512)).sum()
+    }
+
+    /// Empties the outputs of a run whose process lives. How much space that gave.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn empty(&self, pid: Option<i32>) -> io::Result<u64> {
+        let mut freed_bytes = 0;
+        for stream in Stream::ALL {
+            let (file, _) = match self.open(stream, pid, true) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            freed_bytes += file.metadata()?.blocks() * 512;
+            empty(&file)?;
+        }
+        Ok(freed_bytes)
+    }
+
     /// Deletes everything of this run. What is gone already is no error.
     ///
     /// # Errors
@@ -131,46 +211,41 @@ pub enum Trim {
 /// The child may write and readers may read meanwhile.
 ///
 /// # Errors
-/// As the system says: above all that the file is gone.
-pub fn trim(path: &Path, keep_bytes: u64) -> io::Result<Trim> {
-    let file = File::options().read(true).write(true).open(path)?;
+/// As the system says.
+pub fn trim(file: &File, keep_bytes: u64) -> io::Result<Trim> {
     let metadata = file.metadata()?;
     let block_bytes = metadata.blksize().max(SMALLEST_BLOCK_BYTES);
     let surplus_bytes = metadata.len().saturating_sub(keep_bytes);
     let last_boundary = metadata.len() - metadata.len() % block_bytes;
     let up_to_offset = surplus_bytes.next_multiple_of(block_bytes).min(last_boundary);
-    let begin_offset = hole::first_data(&file)?;
+    let begin_offset = hole::first_data(file)?;
     if up_to_offset <= begin_offset {
-        return Ok(Trim::Kept { floor_offset: floor_of(&file)? });
+        return Ok(Trim::Kept { floor_offset: floor_of(file)? });
     }
-    match hole::punch_head(&file, up_to_offset) {
+    match hole::punch_head(file, up_to_offset) {
         // Readers find the hole by asking for the first data: without that answer it is no use.
-        Ok(()) if hole::first_data(&file)? >= up_to_offset => Ok(Trim::Freed {
-            floor_offset: floor_of(&file)?,
+        Ok(()) if hole::first_data(file)? >= up_to_offset => Ok(Trim::Freed {
+            floor_offset: floor_of(file)?,
             freed_bytes: up_to_offset - begin_offset,
         }),
-        Ok(()) => empty(&file),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => empty(&file),
+        Ok(()) => empty(file),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => empty(file),
         Err(error) => Err(error),
     }
 }
 
-/// The child's descriptor appends, so it goes on at the new end.
+/// Empties a log. The child's descriptor appends, so it goes on at the new end; cursors into the
+/// file are void.
+///
+/// # Errors
+/// As the system says.
 fn empty(file: &File) -> io::Result<Trim> {
     let lost_bytes = file.metadata()?.len();
     file.set_len(0)?;
     Ok(Trim::Emptied { lost_bytes })
 }
 
-/// The first offset from which the lines of a log are whole.
-///
-/// # Errors
-/// As the system says.
-pub fn floor(path: &Path) -> io::Result<u64> {
-    floor_of(&File::open(path)?)
-}
-
-/// [`floor`] of an open file. Where the line behind the hole is longer than [`LINE_MAX_BYTES`], or
+/// The first offset from which the lines of a log are whole. Where the line behind the hole is longer than [`LINE_MAX_BYTES`], or
 /// has no end yet, the floor is inside it.
 ///
 /// # Errors
@@ -211,6 +286,7 @@ mod tests {
     use super::*;
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
 
     fn log_of(lines: std::ops::Range<u64>) -> (tempfile::TempDir, RunLog, File) {
         let directory = tempfile::tempdir().unwrap();
@@ -218,6 +294,10 @@ mod tests {
         let mut file = log.create(Stream::Stderr).unwrap();
         write_lines(&mut file, lines);
         (directory, log, file)
+    }
+
+    fn opened(path: &Path) -> File {
+        File::options().read(true).write(true).open(path).unwrap()
     }
 
     /// Lines of 100 bytes.
@@ -253,21 +333,22 @@ mod tests {
     fn a_small_log_is_left_alone() {
         let (_directory, log, _file) = log_of(0..100);
         let path = log.path(Stream::Stderr);
-        assert_eq!(trim(&path, 10_000).unwrap(), Trim::Kept { floor_offset: 0 });
-        assert_eq!(floor(&path).unwrap(), 0);
+        assert_eq!(trim(&opened(&path), 10_000).unwrap(), Trim::Kept { floor_offset: 0 });
+        assert_eq!(floor_of(&opened(&path)).unwrap(), 0);
     }
 
     #[test]
     fn the_head_goes_up_to_a_line_and_offsets_stay() {
         let (_directory, log, _file) = log_of(0..10_000);
         let path = log.path(Stream::Stderr);
-        let Trim::Freed { floor_offset, freed_bytes } = trim(&path, 100_000).unwrap() else {
+        let Trim::Freed { floor_offset, freed_bytes } = trim(&opened(&path), 100_000).unwrap()
+        else {
             panic!("the test file system frees heads")
         };
         assert!((900_000..910_000).contains(&freed_bytes), "{freed_bytes}");
         assert!(floor_offset >= freed_bytes && floor_offset - freed_bytes < 100);
         assert_eq!(floor_offset % 100, 0);
-        assert_eq!(floor(&path).unwrap(), floor_offset);
+        assert_eq!(floor_of(&opened(&path)).unwrap(), floor_offset);
         // Where the line says it is, it is.
         let mut line = [0; 99];
         let mut file = File::options().read(true).append(true).open(&path).unwrap();
@@ -275,11 +356,11 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&line).parse::<u64>().unwrap(), floor_offset / 100);
         assert!(file.metadata().unwrap().blocks() * 512 <= 110_000);
         // A second time there is nothing to free; after more lines there is.
-        assert_eq!(trim(&path, 100_000).unwrap(), Trim::Kept { floor_offset });
+        assert_eq!(trim(&opened(&path), 100_000).unwrap(), Trim::Kept { floor_offset });
         write_lines(&mut file, 10_000..11_000);
         assert_eq!(file.metadata().unwrap().len(), 1_100_000);
         assert!(
-            matches!(trim(&path, 100_000).unwrap(), Trim::Freed { floor_offset: now, .. } if now > floor_offset)
+            matches!(trim(&opened(&path), 100_000).unwrap(), Trim::Freed { floor_offset: now, .. } if now > floor_offset)
         );
     }
 
@@ -288,14 +369,15 @@ mod tests {
         let (_directory, log, mut file) = log_of(0..0);
         let path = log.path(Stream::Stderr);
         file.write_all(&vec![b'x'; 300_000]).unwrap();
-        let Trim::Freed { floor_offset, freed_bytes } = trim(&path, 100_000).unwrap() else {
+        let Trim::Freed { floor_offset, freed_bytes } = trim(&opened(&path), 100_000).unwrap()
+        else {
             panic!("the test file system frees heads")
         };
         assert_eq!(floor_offset, freed_bytes + LINE_MAX_BYTES as u64);
-        trim(&path, 0).unwrap();
-        assert_eq!(floor(&path).unwrap(), 300_000);
+        trim(&opened(&path), 0).unwrap();
+        assert_eq!(floor_of(&opened(&path)).unwrap(), 300_000);
         file.write_all(b"\nnext\n").unwrap();
-        assert_eq!(floor(&path).unwrap(), 300_001);
+        assert_eq!(floor_of(&opened(&path)).unwrap(), 300_001);
     }
 
     #[test]
@@ -308,10 +390,49 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{:099}\n", 7));
     }
 
+    /// A process that writes to a log as a server does, until it is dropped.
+    struct Writer(std::process::Child);
+
+    impl Drop for Writer {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
     #[test]
-    fn a_log_that_is_gone_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let error = trim(&directory.path().join("none"), 0).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    fn a_log_that_was_moved_or_deleted_is_found_by_its_process_and_no_other_file_is_touched() {
+        let (directory, log, file) = log_of(0..1);
+        let path = log.path(Stream::Stderr);
+        let sleep = |stderr: File| {
+            let mut command = std::process::Command::new("sleep");
+            Writer(command.arg("600").stderr(stderr).spawn().unwrap())
+        };
+        let writer = sleep(file.try_clone().unwrap());
+        let pid = Some(writer.0.id().cast_signed());
+        let whereabouts = |upkeep| {
+            let (opened, whereabouts) = log.open(Stream::Stderr, pid, upkeep).unwrap();
+            assert_eq!(opened.metadata().unwrap().ino(), file.metadata().unwrap().ino());
+            whereabouts
+        };
+        assert_eq!(whereabouts(true), Whereabouts::Usual);
+        let moved = path.with_extension("log.1");
+        std::fs::rename(&path, &moved).unwrap();
+        assert_eq!(whereabouts(true), Whereabouts::Moved(moved.clone()));
+        // Another file under the old name is not what the process writes to.
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(whereabouts(true), Whereabouts::Moved(moved.clone()));
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        assert_eq!(whereabouts(true), Whereabouts::Deleted);
+        let gone = log.open(Stream::Stderr, None, false).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+
+        // A program around it sent its output elsewhere: that may be read, and is never trimmed.
+        let elsewhere = directory.path().join("elsewhere.log");
+        let other = sleep(File::create(&elsewhere).unwrap());
+        let pid = Some(other.0.id().cast_signed());
+        assert!(log.open(Stream::Stderr, pid, true).is_err());
+        let (_, found) = log.open(Stream::Stderr, pid, false).unwrap();
+        assert_eq!(found, Whereabouts::Moved(elsewhere));
     }
 }

@@ -73,6 +73,14 @@ impl TimeIndex {
         Some(*offset)
     }
 
+    /// An offset from which everything was written after `until_ms`; `None` while nothing is known
+    /// to have been.
+    #[must_use]
+    pub fn offset_after(&self, until_ms: i64) -> Option<u64> {
+        let first = self.points.partition_point(|(at_ms, _)| *at_ms <= until_ms);
+        self.points.get(first).map(|(_, offset)| *offset)
+    }
+
     fn from_records(bytes: &[u8]) -> Self {
         let mut index = Self::default();
         // A record that was cut short by a crash is the last one, and is left out.
@@ -196,6 +204,10 @@ mod tests {
         ] {
             assert_eq!(index.offset_at(since_ms), offset, "{since_ms}");
         }
+        assert_eq!(
+            [99, 100, 299, 300].map(|it| index.offset_after(it)),
+            [Some(0), Some(50), Some(80), None]
+        );
     }
 
     #[test]

@@ -9,32 +9,24 @@
 //! Lines without this prefix are normal (ggml, glibc and the C++ runtime print past the logger), and
 //! may be glued to lines that have one. So a parse never fails: what is missing is `None`.
 
-use serde::{Deserialize, Serialize};
+use llamactl_protocol::log::LogLevel as Level;
+use serde::Deserialize;
+use serde_json::Value;
 use std::borrow::Cow;
 
-/// How grave llama-server says a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// `D`
-    Debug,
-    /// `I`
-    Info,
-    /// `W`
-    Warning,
-    /// `E`
-    Error,
-}
-
 /// A line, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line {
     /// Time since llama-server started, where the line says it.
     pub uptime_ms: Option<u64>,
+    /// The time of day in Unix milliseconds, where the line says that instead.
+    pub unix_ms: Option<i64>,
     /// The level, where the line says it.
     pub level: Option<Level>,
     /// The rest, without colours and without the line's end.
     pub text: String,
+    /// The line is an object of JSON, and `text` is what it says to people.
+    pub is_json: bool,
 }
 
 impl Line {
@@ -48,10 +40,73 @@ impl Line {
     #[must_use]
     pub fn parse_text(raw: &str) -> Self {
         let plain = strip_ansi(raw.trim_end_matches(['\n', '\r']));
+        if let Some(line) = parse_json(&plain) {
+            return line;
+        }
         let (uptime_ms, rest) = split_uptime(&plain);
         let (level, text) = split_level(rest);
-        Self { uptime_ms, level, text: text.to_owned() }
+        Self { uptime_ms, level, text: text.to_owned(), ..Self::default() }
     }
+
+    /// When it was written, by a process that started at `started_at_ms`; `None` where the line
+    /// does not say.
+    #[must_use]
+    pub fn at_ms(&self, started_at_ms: i64) -> Option<i64> {
+        let since_start = || started_at_ms.checked_add(i64::try_from(self.uptime_ms?).ok()?);
+        self.unix_ms.or_else(since_start)
+    }
+}
+
+/// Times of `log-jsonl` above this many microseconds are of the day, not since the start: three
+/// years.
+const LONGEST_UPTIME_US: u64 = 100_000_000_000_000;
+
+/// Takes a line of `--log-jsonl` apart: `{"type":"log","time":us,"level":"I","msg":"…"}`. What is of
+/// another type is said by its type and its data.
+fn parse_json(line: &str) -> Option<Line> {
+    #[derive(Deserialize)]
+    struct Written {
+        r#type: String,
+        time: Option<u64>,
+        level: Option<Value>,
+        msg: Option<String>,
+        data: Option<Value>,
+    }
+    if !line.starts_with("{\"") {
+        return None;
+    }
+    let written: Written = serde_json::from_str(line).ok()?;
+    let level = written.level.and_then(|level| match level {
+        Value::String(word) => match word.bytes().next()?.to_ascii_uppercase() {
+            b'D' => Some(Level::Debug),
+            b'I' => Some(Level::Info),
+            b'W' => Some(Level::Warning),
+            b'E' => Some(Level::Error),
+            _ => None,
+        },
+        // ggml's own numbers.
+        level => match level.as_u64()? {
+            1 => Some(Level::Debug),
+            2 => Some(Level::Info),
+            3 => Some(Level::Warning),
+            4 => Some(Level::Error),
+            _ => None,
+        },
+    });
+    let text = match (written.msg, written.data) {
+        (Some(message), _) => strip_ansi(message.trim_end()).into_owned(),
+        (None, Some(data)) => format!("{}: {data}", written.r#type),
+        (None, None) => written.r#type,
+    };
+    let of_uptime = |us: &u64| *us < LONGEST_UPTIME_US;
+    let of_day = |us: &u64| !of_uptime(us);
+    Some(Line {
+        uptime_ms: written.time.filter(of_uptime).map(|us| us / 1000),
+        unix_ms: written.time.filter(of_day).and_then(|us| i64::try_from(us / 1000).ok()),
+        level,
+        text,
+        is_json: true,
+    })
 }
 
 /// Splits `M.SS.mmm.uuu ` off the front.
@@ -172,6 +227,34 @@ mod tests {
             ("18446744073709551615.00.003.234 x", None, None, "18446744073709551615.00.003.234 x"),
         ] {
             assert_eq!(parsed(raw), (uptime_ms, level, text.to_owned()), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_says_the_same() {
+        for (level, expected) in [
+            ("\"I\"", Some(Level::Info)),
+            ("\"warn\"", Some(Level::Warning)),
+            ("\"ERROR\"", Some(Level::Error)),
+            ("1", Some(Level::Debug)),
+            ("\"\"", None),
+            ("null", None),
+            ("[]", None),
+        ] {
+            let raw =
+                format!(r#"{{"type":"log","time":62264254,"level":{level},"msg":"loaded\n"}}"#);
+            let line = Line::parse(raw.as_bytes());
+            assert_eq!((line.uptime_ms, line.level), (Some(62_264), expected), "{level}");
+            assert_eq!((line.text.as_str(), line.is_json), ("loaded", true));
+            assert_eq!(line.at_ms(1000), Some(63_264));
+        }
+        let of_day = Line::parse(br#"{"type":"log","time":1769860800000000,"msg":"x"}"#);
+        assert_eq!((of_day.at_ms(7), of_day.level), (Some(1_769_860_800_000), None));
+        let breakdown = r#"{"type":"fit_memory_breakdown","data":{"unit":"MiB"}}"#;
+        assert_eq!(Line::parse_text(breakdown).text, "fit_memory_breakdown: {\"unit\":\"MiB\"}");
+        // Other JSON is text.
+        for raw in [r#"{"type":7}"#, r#"{"no":"type"}"#, "{\"", "{}", "[]"] {
+            assert_eq!(parsed(raw), (None, None, raw.to_owned()));
         }
     }
 

@@ -15,14 +15,16 @@
 //! - What is above the floor is complete: no line is lost or doubled.
 //! - Whatever a child writes, a reader's memory is bounded.
 //!
-//! `line`, `split`, `progress`, `classify` and `rules` are functions of values; `file`, `last_lines`,
+//! `filter`, `line`, `lines`, `split`, `progress`, `classify` and `rules` are functions of values; `file`, `last_lines`,
 //! `tail`, `watch` and the file half of `index` do the reading and writing.
 
 pub mod classify;
 pub mod file;
+pub mod filter;
 pub mod index;
 pub mod last_lines;
 pub mod line;
+pub mod lines;
 pub mod progress;
 pub mod rules;
 pub mod runs;

@@ -60,6 +60,12 @@ impl Splitter {
         self.offset
     }
 
+    /// Whether the next line is whole: nothing of it was given yet.
+    #[must_use]
+    pub fn at_line_start(&self) -> bool {
+        !self.inside_line
+    }
+
     /// The offset behind the last byte pushed: where to read on.
     #[must_use]
     pub fn end_offset(&self) -> u64 {

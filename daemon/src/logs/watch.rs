@@ -8,6 +8,7 @@
 //! Where inotify cannot be had (its instances and watches are limited per user), files are looked
 //! at every 200 ms instead.
 
+use crate::logs::lines::Recent;
 use futures_util::StreamExt as _;
 use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 use std::collections::HashMap;
@@ -50,8 +51,16 @@ struct State {
 #[derive(Debug)]
 struct Watched {
     changes: watch::Sender<()>,
+    recent: Arc<Mutex<Recent>>,
     /// The kernel has one watch per file, however many of us wait for it.
     users: usize,
+}
+
+impl Watched {
+    fn tell_of_users(&self) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.set_readers(self.users);
+    }
 }
 
 impl Watcher {
@@ -85,10 +94,8 @@ impl Watcher {
     /// Watches an open file, from now on.
     #[must_use]
     pub fn watch(&self, file: &File) -> FileWatch {
-        let by_inotify = self.inotify.as_ref().and_then(|shared| match shared.add(file) {
-            Ok((descriptor, changes)) => {
-                Some(Subscription { shared: Arc::clone(shared), descriptor, changes })
-            }
+        let by_inotify = self.inotify.as_ref().and_then(|shared| match Shared::add(shared, file) {
+            Ok(subscription) => Some(subscription),
             Err(error) => {
                 tracing::debug!(%error, "a log file cannot be watched and is polled");
                 None
@@ -99,24 +106,26 @@ impl Watcher {
 }
 
 impl Shared {
-    fn add(&self, file: &File) -> io::Result<(WatchDescriptor, watch::Receiver<()>)> {
+    fn add(shared: &Arc<Self>, file: &File) -> io::Result<Subscription> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         // ATTRIB: the number of links, which tells of a deletion.
         let mask = WatchMask::MODIFY | WatchMask::ATTRIB;
-        let mut state = lock(&self.state);
+        let mut state = lock(&shared.state);
         let watches = state.watches.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         let descriptor = watches.add(path, mask)?;
-        let new = || Watched { changes: watch::Sender::new(()), users: 0 };
+        let new = || Watched { changes: watch::Sender::new(()), recent: Arc::default(), users: 0 };
         let watched = state.watched.entry(descriptor.clone()).or_insert_with(new);
         watched.users += 1;
-        let changes = watched.changes.subscribe();
-        Ok((descriptor, changes))
+        watched.tell_of_users();
+        let (changes, recent) = (watched.changes.subscribe(), Arc::clone(&watched.recent));
+        Ok(Subscription { shared: Arc::clone(shared), descriptor, changes, recent })
     }
 
     fn remove(&self, descriptor: &WatchDescriptor) {
         let mut state = lock(&self.state);
         let Some(watched) = state.watched.get_mut(descriptor) else { return };
         watched.users -= 1;
+        watched.tell_of_users();
         if watched.users == 0 {
             state.watched.remove(descriptor);
             // It fails when the file is gone, and then so is the kernel's watch.
@@ -168,6 +177,7 @@ struct Subscription {
     shared: Arc<Shared>,
     descriptor: WatchDescriptor,
     changes: watch::Receiver<()>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 impl Drop for Subscription {
@@ -177,6 +187,13 @@ impl Drop for Subscription {
 }
 
 impl FileWatch {
+    /// What was read of the file lately, shared by those who read it; `None` where nobody knows who
+    /// does.
+    pub fn recent(&self) -> Option<MutexGuard<'_, Recent>> {
+        let recent = &self.by_inotify.as_ref()?.recent;
+        Some(recent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Waits until the file has changed since the last call, or may have. A change between two calls
     /// is not missed. May be dropped and called again.
     pub async fn changed(&mut self) {

@@ -11,13 +11,15 @@
 //! gguf, transfer, models ──> file   what others named, opened as a file or not at all
 //! supervisor ──> descriptors  what a child must not inherit, limits
 //! lifecycle  ──> signals      what survives the execution of another program
-//! logs       ──> hole         freeing the head of a file that another process appends to
+//! logs       ──> cached       reading what is in memory, without waiting for a disk
+//!            ──> hole         freeing the head of a file that another process appends to
 //! store      ──> disk         room on a disk, a rename that replaces nothing
 //! ```
 //!
 //! Nothing outside this folder knows that the platform is Linux (5.10 or newer), and the only
 //! `unsafe` of the daemon is here, each block with the reason why it is sound.
 
+pub mod cached;
 pub mod cgroup;
 pub mod descriptors;
 pub mod disk;

@@ -65,7 +65,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Logs are kept of this many runs of a model.
-const LOGS_OF_RUNS: u32 = 10;
+pub const LOGS_OF_RUNS: u32 = 10;
 
 /// Of how many runs logs are looked for when their model is removed: more than can have any.
 const RUNS_OF_REMOVED: u32 = 2 * LOGS_OF_RUNS;
@@ -368,6 +368,41 @@ impl Supervisor {
     /// What keeps it from being started at all.
     pub async fn command_line(&self, model: &Model) -> Result<WireCommandLine, Failure> {
         Ok(self.context.plan(model, Settings::new()).await?.line.shown())
+    }
+
+    /// Deletes what a model's runs wrote; what a living one writes into is emptied. How much that
+    /// gave, in bytes.
+    ///
+    /// # Errors
+    /// What the registry reports, or the system of a log that is in use.
+    pub async fn clear_logs(&self, model: &Model) -> Result<u64, Failure> {
+        let runs = self.context.registry.runs_of(model.id, 100).await?;
+        let live = self.watch(model).await?.borrow().run.clone();
+        let live = live.filter(|run| run.ended_at_ms.is_none());
+        let logs: Vec<RunLog> =
+            runs.iter().filter_map(|run| self.context.log_of(run).ok()).collect();
+        let living = live.and_then(|run| self.context.log_of(&run.id).ok().zip(Some(run.pid)));
+        let clear = move || {
+            let mut freed_bytes = 0;
+            for log in logs {
+                match &living {
+                    Some((live, pid)) if *live == log => {
+                        let pid = pid.and_then(|pid| i32::try_from(pid).ok());
+                        freed_bytes += log.empty(pid)?;
+                    }
+                    _ => {
+                        freed_bytes += log.blocks_bytes();
+                        log.remove()?;
+                    }
+                }
+            }
+            Ok::<u64, io::Error>(freed_bytes)
+        };
+        let failed = |error: String| Failure::new(Kind::IoFailed, error);
+        let cleared = tokio::task::spawn_blocking(clear).await;
+        let cleared = cleared.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
+        cleared
+            .map_err(|error| failed(format!("a log of {} cannot be cleared: {error}", model.name)))
     }
 
     /// Where the logs of a run are.

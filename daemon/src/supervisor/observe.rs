@@ -14,7 +14,7 @@ use super::core::driver::Attention;
 use super::core::hang::Look;
 use crate::clock::now_ms;
 use crate::llama::{self, Client, Pace, Poll, Seen};
-use crate::logs::file::{self, RunLog, Stream, Trim};
+use crate::logs::file::{self, RunLog, Stream, Trim, Whereabouts};
 use crate::logs::index::TimeFile;
 use crate::logs::line::Line;
 use crate::logs::progress::{self, ChildState};
@@ -25,6 +25,7 @@ use crate::os::process;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::metrics::LlamaSample;
 use llamactl_protocol::server::InForce;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,6 +124,7 @@ impl Observers {
             let reader = LogReader {
                 log: log.clone(),
                 stream,
+                pid,
                 start: if from_now { Start::End } else { Start::Floor },
                 seen: sender.clone(),
                 attention: attentive.clone(),
@@ -284,6 +286,7 @@ async fn falls_quiet(pid: i32) {
 struct LogReader {
     log: RunLog,
     stream: Stream,
+    pid: i32,
     start: Start,
     seen: mpsc::Sender<Observation>,
     attention: watch::Receiver<Attention>,
@@ -300,15 +303,25 @@ impl LogReader {
             Stream::Stderr => TimeFile::open(&self.log.times_path()).ok(),
             Stream::Stdout => None,
         };
-        let mut tail = match Tail::open(&path, self.start, ended, &watcher).await {
-            Ok(tail) => tail,
+        // Kept for as long as the run: the log stays bounded whatever becomes of its name.
+        let opened = match self.open().await {
+            Ok(file) => {
+                let file = Arc::new(file);
+                let tail = Tail::of(Arc::clone(&file), self.start, ended, &watcher).await;
+                tail.map(|tail| (file, tail))
+            }
+            Err(error) => Err(error.into()),
+        };
+        let (file, mut tail) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot read a server's log");
                 return;
             }
         };
-        let mut length = 0;
+        let mut length: u64 = 0;
         let mut trimmed_at = 0;
+        let mut pace = NOTE_PACE;
         loop {
             // What llama-server says in its log matters until it is ready; from then on only how
             // much it is. Its progress lines tell of sleep, later too.
@@ -318,10 +331,11 @@ impl LogReader {
                 true => self.read_on(&mut tail).await,
                 false => {
                     // A server that writes much is noted once in a while.
-                    tokio::time::sleep(NOTE_PACE).await;
+                    tokio::time::sleep(pace).await;
                     tail.length_after(length).await
                 }
             };
+            let before = length;
             length = match grown {
                 Ok(Some(grown)) => {
                     if *self.attention.borrow() == Attention::Ready {
@@ -335,19 +349,37 @@ impl LogReader {
                     return;
                 }
             };
+            pace = match length.saturating_sub(before) {
+                // So that a fast one cannot fill the disk between two looks.
+                grown if grown > TRIM_STEP_BYTES => NOTE_PACE / 20,
+                _ => NOTE_PACE,
+            };
             if let Some(times) = &mut times
                 && let Err(error) = times.note(now_ms(), length)
             {
                 tracing::debug!(%error, "cannot keep the time index of a log");
             }
+            // Somebody emptied it.
+            trimmed_at = trimmed_at.min(length);
             if length > trimmed_at + LOG_KEEP_BYTES + TRIM_STEP_BYTES {
-                trimmed_at = match trim(&path).await {
+                trimmed_at = match trim(&file, &path).await {
                     // Where a head cannot be freed the file begins anew.
                     Some(Trim::Emptied { .. }) => 0,
                     _ => length.saturating_sub(LOG_KEEP_BYTES),
                 };
             }
         }
+    }
+
+    async fn open(&self) -> std::io::Result<File> {
+        let (log, stream, pid) = (self.log.clone(), self.stream, self.pid);
+        let opened = tokio::task::spawn_blocking(move || log.open(stream, Some(pid), true)).await;
+        let (file, whereabouts) = opened.map_err(std::io::Error::other)??;
+        if whereabouts != Whereabouts::Usual {
+            let path = self.log.path(stream);
+            tracing::warn!(path = %path.display(), ?whereabouts, "a log is not where it was made");
+        }
+        Ok(file)
     }
 
     /// Reads what comes next and looks for signs in it; how far the log was read. A line that is
@@ -363,7 +395,7 @@ impl LogReader {
             };
             match chunk {
                 Some(Chunk::Lines(lines)) => {
-                    for line in &lines {
+                    for line in lines.iter() {
                         self.look_at(&line.bytes).await;
                     }
                     self.tell_of_movement().await;
@@ -371,7 +403,7 @@ impl LogReader {
                         return Ok(Some(line.end_offset));
                     }
                 }
-                Some(Chunk::Missed { .. }) => {}
+                Some(Chunk::Missed { .. } | Chunk::Deleted) => {}
                 None => return Ok(None),
             }
         }
@@ -386,19 +418,22 @@ impl LogReader {
     }
 
     async fn look_at(&self, raw: &[u8]) {
-        let observation = match self.stream {
-            Stream::Stderr => {
+        let told = match self.stream {
+            Stream::Stderr => None,
+            Stream::Stdout => progress::parse(&String::from_utf8_lossy(raw)),
+        };
+        let observation = match told {
+            Some(ChildState::Loading { current, done_ratio, .. }) => {
+                Some(Observation::Progress { stage: current, ratio: done_ratio })
+            }
+            Some(ChildState::Ready { .. }) => Some(Observation::Announced),
+            Some(ChildState::Sleeping) => Some(Observation::Health(Seen::Asleep)),
+            // With `log-jsonl` the log is on stdout.
+            None if *self.attention.borrow() == Attention::Starting => {
                 let line = Line::parse(raw);
                 progress::is_listening_line(&line.text).then_some(Observation::Announced)
             }
-            Stream::Stdout => match progress::parse(&String::from_utf8_lossy(raw)) {
-                Some(ChildState::Loading { current, done_ratio, .. }) => {
-                    Some(Observation::Progress { stage: current, ratio: done_ratio })
-                }
-                Some(ChildState::Ready { .. }) => Some(Observation::Announced),
-                Some(ChildState::Sleeping) => Some(Observation::Health(Seen::Asleep)),
-                None => None,
-            },
+            None => None,
         };
         if let Some(observation) = observation {
             let announced = matches!(observation, Observation::Announced);
@@ -411,10 +446,10 @@ impl LogReader {
     }
 }
 
-async fn trim(path: &Path) -> Option<Trim> {
+async fn trim(file: &Arc<File>, path: &Path) -> Option<Trim> {
     let trimmed = {
-        let path = path.to_owned();
-        tokio::task::spawn_blocking(move || file::trim(&path, LOG_KEEP_BYTES)).await
+        let file = Arc::clone(file);
+        tokio::task::spawn_blocking(move || file::trim(&file, LOG_KEEP_BYTES)).await
     };
     match trimmed {
         Ok(Ok(trim)) => Some(trim),

@@ -1,6 +1,8 @@
 use super::*;
 use crate::logs::file::{RunLog, Stream, Trim, trim};
+use crate::logs::split::RawLine;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A log, the hand that writes it, and the switch that ends its run.
@@ -32,15 +34,28 @@ impl Log {
 
     async fn tail(&self, start: Start) -> Tail {
         let finished = self.finish.subscribe();
-        Tail::open(&self.path, start, finished, &Watcher::start()).await.unwrap()
+        tail_of(&self.path, start, finished, &Watcher::start()).await
     }
 
     fn free_head(&self, keep_bytes: u64) -> u64 {
-        let Trim::Freed { floor_offset, .. } = trim(&self.path, keep_bytes).unwrap() else {
+        let Trim::Freed { floor_offset, .. } = freed(&self.path, keep_bytes) else {
             panic!("nothing was freed")
         };
         floor_offset
     }
+}
+
+async fn tail_of(
+    path: &std::path::Path,
+    start: Start,
+    finished: watch::Receiver<bool>,
+    watcher: &Watcher,
+) -> Tail {
+    Tail::of(Arc::new(File::open(path).unwrap()), start, finished, watcher).await.unwrap()
+}
+
+fn freed(path: &std::path::Path, keep_bytes: u64) -> Trim {
+    trim(&File::options().read(true).write(true).open(path).unwrap(), keep_bytes).unwrap()
 }
 
 async fn lines(tail: &mut Tail) -> Vec<String> {
@@ -92,7 +107,7 @@ async fn polling_gives_the_same() {
     let mut log = Log::with(b"one\n");
     let finished = log.finish.subscribe();
     let watcher = Watcher::polling();
-    let mut tail = Tail::open(&log.path, Start::End, finished, &watcher).await.unwrap();
+    let mut tail = tail_of(&log.path, Start::End, finished, &watcher).await;
     log.write(b"two\n");
     assert_eq!(lines(&mut tail).await, ["two"]);
     let next = tokio::spawn(async move { tail.next().await });
@@ -132,8 +147,7 @@ async fn a_cursor_inside_a_long_line_goes_on_there() {
 #[tokio::test]
 async fn a_run_that_nobody_owns_any_more_has_ended() {
     let Log { directory, path, file: _, finish } = Log::with(b"one\nrest");
-    let mut tail =
-        Tail::open(&path, Start::Floor, finish.subscribe(), &Watcher::start()).await.unwrap();
+    let mut tail = tail_of(&path, Start::Floor, finish.subscribe(), &Watcher::start()).await;
     drop(finish);
     assert_eq!(lines(&mut tail).await, ["one"]);
     assert_eq!(lines(&mut tail).await, ["rest"]);
@@ -153,7 +167,7 @@ async fn bytes_that_are_no_text_and_a_long_line_come_as_they_are() {
     let mut seen = Vec::new();
     while let Some(chunk) = tail.next().await.unwrap() {
         let Chunk::Lines(lines) = chunk else { panic!("missed") };
-        seen.extend(lines);
+        seen.extend(lines.iter().cloned());
     }
     let (first, last) = (seen.remove(0), seen.pop().unwrap());
     assert_eq!((first.bytes.as_slice(), first.cut), (b"\xff\0\xfe".as_slice(), false));
@@ -203,6 +217,7 @@ async fn a_reader_below_the_floor_is_told_how_much_it_missed() {
         match before.next().await.unwrap().unwrap() {
             Chunk::Lines(lines) => seen += lines.len() as u64 * 100,
             Chunk::Missed { bytes } => break bytes.unwrap(),
+            Chunk::Deleted => panic!("nobody deleted it"),
         }
     };
     assert_eq!(seen + missed, floor);
@@ -231,26 +246,45 @@ async fn an_emptied_log_is_read_from_its_new_start() {
 }
 
 #[tokio::test]
-async fn a_deleted_log_gives_the_rest_and_an_error_and_does_not_hang() {
+async fn a_deleted_log_is_said_once_and_read_on() {
     let mut log = Log::with(b"one\n");
     let mut tail = log.tail(Start::Floor).await;
     assert_eq!(lines(&mut tail).await, ["one"]);
-    let waiting = tokio::spawn(async move {
-        let rest = lines(&mut tail).await;
-        (rest, tail.next().await)
-    });
-    tokio::task::yield_now().await;
-    log.write(b"unfinished");
     std::fs::remove_file(&log.path).unwrap();
-    let (rest, after) = waiting.await.unwrap();
-    assert_eq!(rest, ["unfinished"]);
-    assert!(matches!(after, Err(TailError::Deleted)));
+    assert_eq!(tail.next().await.unwrap(), Some(Chunk::Deleted));
+    log.write(b"two\nrest");
+    assert_eq!(lines(&mut tail).await, ["two"]);
+    log.finish.send_replace(true);
+    assert_eq!(lines(&mut tail).await, ["rest"]);
+    assert_eq!(tail.next().await.unwrap(), None);
+}
 
-    let error =
-        Tail::open(&log.path, Start::Floor, log.finish.subscribe(), &Watcher::start()).await;
-    let error = error.unwrap_err();
-    assert!(matches!(error, TailError::NotFound(_)));
-    assert!(error.to_string().contains("does not exist"));
+#[tokio::test]
+async fn those_who_read_at_the_same_place_read_once() {
+    let mut log = Log::with(b"one\n");
+    let watcher = Watcher::start();
+    let mut one = tail_of(&log.path, Start::Floor, log.finish.subscribe(), &watcher).await;
+    let mut two = tail_of(&log.path, Start::Floor, log.finish.subscribe(), &watcher).await;
+    let mut ways = Vec::new();
+    for text in [&b"two\n"[..], b"thr", b"ee\nfo", b"ur\n"] {
+        log.write(text);
+        if text.ends_with(b"thr") {
+            continue;
+        }
+        let (Some(Chunk::Lines(a)), Some(Chunk::Lines(b))) =
+            (one.next().await.unwrap(), two.next().await.unwrap())
+        else {
+            panic!("no lines")
+        };
+        ways.push((a.len(), Arc::ptr_eq(&a, &b)));
+        assert_eq!(one.offset(), two.offset());
+    }
+    assert_eq!(ways, [(2, true), (1, true), (1, true)]);
+    // What was emptied is not given from memory.
+    log.file.set_len(0).unwrap();
+    assert_eq!(one.next().await.unwrap(), Some(Chunk::Missed { bytes: None }));
+    log.write(b"new\n");
+    assert_eq!(lines(&mut one).await, ["new"]);
 }
 
 #[tokio::test]
@@ -281,7 +315,7 @@ async fn trimming_under_load_loses_and_doubles_nothing_above_the_floor() {
         move || {
             let mut times_freed = 0;
             while writing.load(Ordering::Acquire) {
-                if let Trim::Freed { .. } = trim(&path, 1_000_000).unwrap() {
+                if let Trim::Freed { .. } = freed(&path, 1_000_000) {
                     times_freed += 1;
                 }
             }
@@ -329,12 +363,13 @@ async fn read_and_check(mut tail: Tail, pause_every_bytes: u64, pause_ms: u64) -
     while let Some(chunk) = tail.next().await.unwrap() {
         match chunk {
             Chunk::Missed { bytes } => account.missed_bytes += bytes.unwrap(),
+            Chunk::Deleted => panic!("nobody deleted it"),
             Chunk::Lines(lines) => {
-                for line in lines {
+                for line in lines.iter() {
                     let expected = account.seen_bytes + account.missed_bytes;
                     assert_eq!(line.offset, expected);
                     assert_eq!(line.end_offset - line.offset, line.bytes.len() as u64 + 1);
-                    let text = String::from_utf8(line.bytes).unwrap();
+                    let text = String::from_utf8(line.bytes.clone()).unwrap();
                     let (offset, filling) = text.split_once(':').unwrap();
                     assert_eq!(offset.parse::<u64>().unwrap(), line.offset);
                     assert!(filling.bytes().all(|byte| byte == b'x'), "{text:?}");

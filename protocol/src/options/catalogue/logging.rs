@@ -63,10 +63,4 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
     refused(Group::Logging, "log-colors", "llamactl keeps the log without colours")
         .values(choice(&["on", "off", "auto"]))
         .variable("LLAMA_ARG_LOG_COLORS"),
-    refused(
-        Group::Logging,
-        "log-jsonl",
-        "llamactl reads the plain log; llamactl logs --json gives it as JSON",
-    )
-    .values(Values::Switch),
 ];

@@ -30,6 +30,8 @@ pub(crate) struct Arguments {
     pub(crate) slots: usize,
     /// Whether `--metrics` was given.
     pub(crate) metrics: bool,
+    /// Whether `--log-jsonl` was given.
+    pub(crate) jsonl: bool,
 }
 
 /// Short form, long form, a word for the value (empty: takes none), environment variable, help.
@@ -60,6 +62,7 @@ const FLAGS: &[Flag] = &[
     ("", "--mmproj", "FILE", "LLAMA_ARG_MMPROJ", "path to a multimodal projector file"),
     ("-lv,", "--verbosity", "N", "LLAMA_LOG_VERBOSITY", "set the verbosity threshold"),
     ("", "--log-colors", "[on|off|auto]", "LLAMA_LOG_COLORS", "set colored logging"),
+    ("", "--log-jsonl", "", "", "write the log as JSON to stdout"),
     ("", "--log-prefix", "", "LLAMA_LOG_PREFIX", "enable prefix in log messages"),
     ("", "--log-timestamps", "", "LLAMA_LOG_TIMESTAMPS", "enable timestamps in log messages"),
     ("-s,", "--seed", "SEED", "", "RNG seed (default: -1, use random seed for -1)"),
@@ -138,6 +141,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wanted, S
         context_tokens: 0,
         slots: 4,
         metrics: false,
+        jsonl: false,
     };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -170,6 +174,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wanted, S
             "--ctx-size" => read.context_tokens = value.parse().map_err(not_a_number)?,
             "--parallel" => read.slots = value.parse().map_err(not_a_number)?,
             "--metrics" => read.metrics = true,
+            "--log-jsonl" => read.jsonl = true,
             _ => {}
         }
     }

@@ -100,6 +100,12 @@ pub(crate) struct Flood {
     pub(crate) lines: u64,
     /// How fast; as fast as it can when absent.
     pub(crate) lines_per_second: Option<u64>,
+    /// How long each is made, its end included.
+    #[serde(default)]
+    pub(crate) line_bytes: usize,
+    /// How many go into one write; one when absent.
+    #[serde(default)]
+    pub(crate) lines_per_write: u64,
 }
 
 impl Default for Behaviour {

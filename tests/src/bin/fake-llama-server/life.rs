@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) context_tokens: u64,
     pub(crate) slots: usize,
     pub(crate) metrics: bool,
+    jsonl: bool,
     pub(crate) ready: AtomicBool,
     pub(crate) hangs: AtomicBool,
     pub(crate) processing: AtomicU64,
@@ -43,6 +44,13 @@ impl Shared {
     /// Writes a line as the real one does.
     pub(crate) fn log(&self, level: char, text: &str) {
         let up = self.started.elapsed();
+        if self.jsonl {
+            let time = u64::try_from(up.as_micros()).unwrap_or(0);
+            let level = level.to_string();
+            return tell(
+                &json!({ "type": "log", "time": time, "level": level, "msg": text }).to_string(),
+            );
+        }
         let (minutes, seconds) = (up.as_secs() / 60, up.as_secs() % 60);
         let (ms, us) = (up.subsec_millis(), up.subsec_micros() % 1000);
         say(format!("{minutes}.{seconds:02}.{ms:03}.{us:03} {level} {text}").as_bytes());
@@ -91,6 +99,7 @@ pub(crate) fn live(arguments: &Arguments, behaviour: Behaviour) -> Result<Infall
         },
         slots: arguments.slots,
         metrics: arguments.metrics,
+        jsonl: arguments.jsonl,
         ready: AtomicBool::new(false),
         hangs: AtomicBool::new(behaviour.health == Health::Hang),
         processing: AtomicU64::new(0),
@@ -209,12 +218,25 @@ fn end_later(exit: Option<Exit>, when: When) {
 fn pour(flood: Flood) {
     thread::spawn(move || {
         let started = Instant::now();
-        for number in 0..flood.lines {
+        let mut number = 0;
+        while number < flood.lines {
             if let Some(rate) = flood.lines_per_second {
                 let due = Duration::from_millis(number.saturating_mul(1000) / rate.max(1));
                 thread::sleep(due.saturating_sub(started.elapsed()));
             }
-            say(format!("flood {number}").as_bytes());
+            let end = number.saturating_add(flood.lines_per_write.max(1)).min(flood.lines);
+            let mut text = String::new();
+            for number in number..end {
+                let begun = text.len();
+                text.push_str(&format!("flood {number}"));
+                let missing = (begun + flood.line_bytes).saturating_sub(text.len() + 1);
+                if missing > 0 {
+                    text.push_str(&format!(" {:x<width$}", "", width = missing - 1));
+                }
+                text.push('\n');
+            }
+            number = end;
+            let _ = io::stderr().write_all(text.as_bytes());
         }
     });
 }

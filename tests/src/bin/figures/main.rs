@@ -12,6 +12,7 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod latency;
+mod logs;
 mod registry;
 mod rescan;
 mod supervision;
@@ -23,8 +24,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The parts that can be asked for by name; without a name it is all of them.
-const PARTS: [(&str, fn()); 5] = [
+const PARTS: [(&str, fn()); 6] = [
     ("daemon", daemon),
+    ("logs", logs),
     ("respawn", supervision::respawn),
     ("readiness", supervision::readiness),
     ("adoption", supervision::adoption),
@@ -85,6 +87,20 @@ fn daemon() {
     println!("  one transaction              {bare_set}");
     println!("  model.set of one key         {set}  {:.2} x", set.p50 / bare_set.p50);
     let _ = home.cli(["stop", "m"]).ok();
+}
+
+/// What it takes to follow a log.
+fn logs() {
+    println!(
+        "\na line of a log to who follows it, p50 (p99) of 2000, beside a bare reader with inotify"
+    );
+    let logs::Figures { floor, follow, costs } = logs::measure();
+    println!("  inotify and a read           {floor}");
+    println!("  log.follow                   {follow}  {:.2} x", follow.p50 / floor.p50);
+    println!("\nthe daemon's time for a line and follower, of a burst of 200000");
+    for (followers, microseconds) in costs {
+        println!("  {followers:>2} at once                   {microseconds:8.2} us");
+    }
 }
 
 fn sizes() {

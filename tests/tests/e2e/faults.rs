@@ -416,6 +416,23 @@ fn a_port_that_was_stolen_is_given_up_for_another_although_the_server_does_not_s
     assert!(until_event(&home, "m", "server.backoff").to_string().contains("bind_failed"));
 }
 
+/// The plan of a start that was refused is not the next process's.
+#[test]
+fn what_a_refused_start_asked_for_reaches_no_other_process() {
+    let (home, _daemon) = fake_home_with(&json!({ "stop_ms": 700 }), &json!({}));
+    start(&home, "m");
+    let mut seen = states(&home, "m");
+    let before = seen.until_state("ready");
+    home.call("server.restart", json!({ "model": "m" }));
+    let refused = home.cli(["start", "m", "--set", "seed=513"]).code(4);
+    assert!(refused.stderr().contains("runs already"), "{}", refused.stderr());
+    let after =
+        seen.item_where(|it| it["state"] == "ready" && it["run"]["id"] != before["run"]["id"]);
+    let line = fs::read(format!("/proc/{}/cmdline", after["data"]["run"]["pid"])).unwrap();
+    let line = String::from_utf8_lossy(&line);
+    assert!(!line.contains("513"), "{line}");
+}
+
 /// 34
 #[test]
 fn the_end_of_one_that_was_taken_over_is_told_as_far_as_it_can_be_known() {

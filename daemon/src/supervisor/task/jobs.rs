@@ -40,7 +40,10 @@ impl Context {
             let gone = Failure::new(Kind::ModelNotFound, "the model was removed");
             return Err(NotMade::by_failure(&gone));
         };
-        let plan = match plan.filter(|plan| plan.revision == model.revision) {
+        // Another's who asked for a start meanwhile and was refused: it was made for their settings.
+        let plan =
+            plan.filter(|plan| plan.revision == model.revision && plan.layers.run == overrides);
+        let plan = match plan {
             Some(plan) => plan,
             None => Box::new(self.plan(&model, overrides).await.map_err(by_failure)?),
         };

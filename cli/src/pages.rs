@@ -21,7 +21,8 @@ pub(crate) async fn models(daemon: &Daemon) -> Result<Vec<Model>, Failure> {
     let mut models = Vec::new();
     let mut after = None;
     loop {
-        let page = daemon.call(&ModelList { after, limit: Some(PAGE) }).await?;
+        let page =
+            daemon.call(&ModelList { after: after.map(Into::into), limit: Some(PAGE) }).await?;
         models.extend(page.items);
         after = page.next;
         if after.is_none() {
@@ -49,7 +50,9 @@ pub(crate) async fn servers_and_warnings(
     let mut servers = Vec::new();
     let mut after = None;
     loop {
-        let page = daemon.call(&ServerList { all, after, limit: Some(PAGE) }).await?;
+        let page = daemon
+            .call(&ServerList { all, after: after.map(Into::into), limit: Some(PAGE) })
+            .await?;
         servers.extend(page.items);
         after = page.next;
         if after.is_none() {
@@ -66,7 +69,8 @@ pub(crate) async fn runtimes(daemon: &Daemon) -> Result<Vec<RuntimeEntry>, Failu
     let mut runtimes = Vec::new();
     let mut after = None;
     loop {
-        let page = daemon.call(&RuntimeList { after, limit: Some(PAGE) }).await?;
+        let page =
+            daemon.call(&RuntimeList { after: after.map(Into::into), limit: Some(PAGE) }).await?;
         runtimes.extend(page.items);
         after = page.next;
         if after.is_none() {

@@ -43,7 +43,7 @@ impl Resumable for EventFollow {
 
 impl Resumable for LogFollow {
     fn go_on_behind(&mut self, cursor: &str) {
-        self.after = Some(cursor.to_owned());
+        self.after = Some(cursor.into());
         self.lines = None;
     }
 }

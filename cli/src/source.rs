@@ -41,7 +41,7 @@ impl Source {
     /// What was typed or pasted, under the name that messages call it by; paths in it are taken
     /// from `directory`.
     pub(crate) fn of_text(text: String, label: &str, directory: WirePath) -> Source {
-        let source = ImportSource::Text(text);
+        let source = ImportSource::Text(text.into());
         Source { source, label: label.to_owned(), directory, held: None }
     }
 
@@ -78,7 +78,7 @@ impl Source {
         let read = File::open(&path).map_err(|error| unreadable(&label, &error))?;
         match String::from_utf8(whole(read, &label)?) {
             Ok(text) if fits_a_message(&text) => {
-                Ok(Source { source: ImportSource::Text(text), ..by_path(path) })
+                Ok(Source { source: ImportSource::Text(text.into()), ..by_path(path) })
             }
             _ => Ok(by_path(path)),
         }
@@ -139,7 +139,7 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             Source::of_file(path.as_os_str()).unwrap()
         };
-        assert!(matches!(file("a", b"x").source, ImportSource::Text(text) if text == "x"));
+        assert!(matches!(file("a", b"x").source, ImportSource::Text(text) if *text == *"x"));
         assert!(matches!(file("b", b"\xff").source, ImportSource::Path(_)));
         assert!(matches!(file("c", &[1u8; 400 << 10]).source, ImportSource::Path(_)));
         assert!(matches!(file("d", &[b'x'; 600 << 10]).source, ImportSource::Path(_)));

@@ -1,5 +1,6 @@
 //! `daemon.*` and `rpc.*`: the daemon itself.
 
+use crate::bounds::{Bounded, Short};
 use crate::method::method;
 use crate::warning::Warning;
 use crate::{Access, UnixMs, WirePath};
@@ -8,13 +9,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::num::NonZeroU32;
 
+/// The most of its command that a client says, in bytes.
+pub const MAX_COMMAND_BYTES: usize = 64 << 10;
+
 /// Says who is calling and asks who answers. Send it together with the first call.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DaemonHello {
     /// The caller's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_version: Option<String>,
+    pub client_version: Option<Short>,
     /// The wire contract the caller speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<u32>,
@@ -23,7 +27,7 @@ pub struct DaemonHello {
     /// more than 256 characters the first are kept, and control characters are replaced. It must
     /// hold no secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
+    pub command: Option<Bounded<String, MAX_COMMAND_BYTES>>,
 }
 
 /// The daemon that answers, and what the caller may do there.
@@ -49,7 +53,7 @@ pub struct Hello {
     pub capabilities: Vec<String>,
 }
 
-method!(DaemonHello, "daemon.hello", Observe -> Hello);
+method!(DaemonHello, "daemon.hello", Observe -> Hello, Small);
 
 /// Answers at once: is anybody there?
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -69,7 +73,7 @@ pub struct Pong {
     pub at_ms: UnixMs,
 }
 
-method!(DaemonPing, "daemon.ping", Observe -> Pong);
+method!(DaemonPing, "daemon.ping", Observe -> Pong, Small);
 
 /// How the daemon is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -106,6 +110,10 @@ pub struct DaemonReport {
     pub connections: u64,
     /// Connections refused since the start.
     pub connections_refused_total: u64,
+    /// How often a call has kept everybody else waiting for more than ten milliseconds, since the
+    /// start. Each is a defect of the daemon, and its log names the method.
+    #[serde(default)]
+    pub slow_calls: u64,
     /// Resident memory of the daemon.
     pub memory_bytes: Option<u64>,
     /// How the registry is kept; `None` from a daemon that does not say.
@@ -247,7 +255,7 @@ pub struct StopBegun {
     pub servers: u64,
 }
 
-method!(DaemonStop, "daemon.stop", Admin -> StopBegun);
+method!(DaemonStop, "daemon.stop", Admin -> StopBegun, Small);
 
 /// Replaces the daemon by its program of now, in place: process id, lock, listener and servers stay.
 /// Answers when the new program was tried out and the change begins; the connection closes then,
@@ -271,7 +279,7 @@ pub struct RestartBegun {
     pub registry_copy: Option<WirePath>,
 }
 
-method!(DaemonRestart, "daemon.restart", Admin -> RestartBegun);
+method!(DaemonRestart, "daemon.restart", Admin -> RestartBegun, Small);
 
 /// Copies the registry to a file that is not there yet, and looks the copy through.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -312,4 +320,4 @@ method!(DaemonRestore, "daemon.restore", Admin -> PutBack);
 #[serde(deny_unknown_fields)]
 pub struct RpcDiscover {}
 
-method!(RpcDiscover, "rpc.discover", Observe -> Value);
+method!(RpcDiscover, "rpc.discover", Observe -> Value, Whole);

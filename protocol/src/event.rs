@@ -2,6 +2,7 @@
 
 use crate::UnixMs;
 use crate::actor::Actor;
+use crate::bounds::{Bounded, Name};
 use crate::method::{method, subscription};
 use crate::word::words;
 use schemars::JsonSchema;
@@ -44,11 +45,11 @@ pub struct EventList {
     pub since_ms: Option<UnixMs>,
     /// Only events of this model, by name, alias or id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
+    pub model: Option<Name>,
     /// Only events of these kinds: `server.failed`, or `server` for all that begin so, which may
     /// be written `server.*` too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub kinds: Vec<String>,
+    pub kinds: Bounded<Vec<Bounded<String, 64>>, 32>,
     /// At most this many (1 to 500, 100 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -84,11 +85,11 @@ pub struct EventFollow {
     pub since_ms: Option<UnixMs>,
     /// Only events of this model, by name, alias or id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
+    pub model: Option<Name>,
     /// Only events of these kinds: `server.failed`, or `server` for all that begin so, which may
     /// be written `server.*` too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub kinds: Vec<String>,
+    pub kinds: Bounded<Vec<Bounded<String, 64>>, 32>,
 }
 
 subscription!(EventFollow, "event", Observe => Event);

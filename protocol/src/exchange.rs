@@ -1,6 +1,7 @@
 //! Models in and out: exports, imports, and one model's settings as a text to edit.
 
 use crate::WirePath;
+use crate::bounds::{Bounded, List, Name, Short};
 use crate::method::method;
 use crate::model::{Changed, Difference};
 use schemars::JsonSchema;
@@ -26,13 +27,13 @@ pub enum ExportFormat {
 pub struct ModelExport {
     /// Only these, by name, alias or id; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub models: Vec<String>,
+    pub models: List<Name>,
     /// What to write.
     #[serde(default)]
     pub format: ExportFormat,
     /// Only models behind this name: the `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<Name>,
 }
 
 /// A piece of an export. The pieces one behind the other are the whole.
@@ -47,7 +48,7 @@ pub struct ExportPage {
     pub notes: Vec<String>,
 }
 
-method!(ModelExport, "model.export", Observe -> ExportPage);
+method!(ModelExport, "model.export", Observe -> ExportPage, Whole);
 
 /// What an import is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -71,7 +72,7 @@ pub enum ImportFormat {
 #[serde(rename_all = "snake_case")]
 pub enum ImportSource {
     /// The text itself, at most 512 KiB.
-    Text(String),
+    Text(Bounded<String, MAX_INLINE_BYTES>),
     /// A file the daemon can read, absolute, at most 64 MiB.
     Path(WirePath),
 }
@@ -99,7 +100,7 @@ pub struct ModelImport {
     pub source: ImportSource,
     /// What to call the source in records: a file's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
+    pub label: Option<Short>,
     /// Where relative paths are taken from, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<WirePath>,
@@ -108,10 +109,10 @@ pub struct ModelImport {
     pub home: Option<WirePath>,
     /// Where files lie now; the first that fits counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub map_path: Vec<MapPath>,
+    pub map_path: List<MapPath>,
     /// Directories to look through for files that are not where the source says, by their names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub find: Vec<WirePath>,
+    pub find: List<WirePath>,
     /// Only say what would be done.
     #[serde(default)]
     pub dry_run: bool,
@@ -191,14 +192,14 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
-method!(ModelImport, "model.import", Admin -> Imported);
+method!(ModelImport, "model.import", Admin -> Imported, Whole);
 
 /// Gives a model's file and settings as a text to edit.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelDocument {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
 }
 
 /// A model's file and settings as a text.
@@ -221,9 +222,9 @@ method!(ModelDocument, "model.document", Observe -> Document);
 #[serde(deny_unknown_fields)]
 pub struct ModelPutDocument {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// What [`ModelDocument`] gave, edited.
-    pub text: String,
+    pub text: Bounded<String, MAX_INLINE_BYTES>,
     /// Change only if the model is still at this revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<i64>,
@@ -240,7 +241,7 @@ mod tests {
     fn a_source_is_a_text_or_a_path() {
         let import: ModelImport =
             serde_json::from_value(json!({ "source": { "text": "x" } })).unwrap();
-        assert_eq!(import.source, ImportSource::Text("x".to_owned()));
+        assert_eq!(import.source, ImportSource::Text("x".into()));
         assert_eq!((import.format, import.dry_run), (ImportFormat::Auto, false));
         let import: ModelImport =
             serde_json::from_value(json!({ "source": { "path": "/x" }, "format": "preset" }))

@@ -112,6 +112,8 @@ kinds! {
     BatchTooLong "batch_too_long" -32010 1,
     /// The JSON is nested deeper than it may be.
     TooDeep "too_deep" 1900 1,
+    /// A message holds more JSON values than it may.
+    TooManyValues "too_many_values" 1905 1,
     /// A line was begun and not finished in time.
     MessageTimeout "message_timeout" 1901 1,
     /// Nothing was sent for so long that the connection was closed.

@@ -15,6 +15,7 @@
 //! that lies in databases is never renamed.
 
 pub mod actor;
+pub mod bounds;
 pub mod cause;
 pub mod daemon;
 pub mod defaults;
@@ -44,7 +45,7 @@ pub mod client;
 pub use actor::Actor;
 pub use failure::{Failure, Kind};
 pub use hint::{Hint, Hints};
-pub use method::{Access, Method, Subscription};
+pub use method::{Access, Answer, Method, Subscription};
 pub use path::WirePath;
 pub use stream::Item;
 

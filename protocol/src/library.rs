@@ -1,11 +1,11 @@
 //! `scan.*`, `library.*`, `model.verify`: finding the model files a machine has, and looking after
 //! those that are registered.
 
+use crate::bounds::{Bounded, GivenSettings, Name};
 use crate::method::{method, subscription};
 use crate::{Failure, UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Looks for GGUF files, in place; with `add` registers those that are new.
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub struct ScanFollow {
     /// Directories to look through, absolute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub directories: Vec<WirePath>,
+    pub directories: Bounded<Vec<WirePath>, 256>,
     /// Also look through the remembered directories.
     #[serde(default)]
     pub remembered: bool,
@@ -32,7 +32,7 @@ pub struct ScanFollow {
     pub remember: bool,
     /// Settings to begin with, for each model that is registered.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub settings: BTreeMap<String, Value>,
+    pub settings: GivenSettings,
 }
 
 /// What a scan has to say.
@@ -198,7 +198,7 @@ pub struct Forgotten {
     pub path: WirePath,
 }
 
-method!(LibraryForget, "library.forget", Admin -> Forgotten);
+method!(LibraryForget, "library.forget", Admin -> Forgotten, Small);
 
 /// Reads a model's file again: whether it is whole, and whether it is what it was.
 ///
@@ -208,7 +208,7 @@ method!(LibraryForget, "library.forget", Admin -> Forgotten);
 #[serde(deny_unknown_fields)]
 pub struct ModelVerify {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
 }
 
 /// How a model's file is.

@@ -1,5 +1,6 @@
 //! `log.*`: what the llama-server processes wrote.
 
+use crate::bounds::{Bounded, Name, Short};
 use crate::method::{method, subscription};
 use crate::{UnixMs, WirePath};
 use schemars::JsonSchema;
@@ -12,10 +13,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct LogFollow {
     /// The model, by name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// This run only; absent: the last one, and those that follow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<String>,
+    pub run_id: Option<Short>,
     /// Which of the process's outputs; absent: the one that the run writes its log to, which is
     /// `stderr` unless it runs with `log-jsonl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,10 +36,10 @@ pub struct LogFollow {
     pub level: Option<LogLevel>,
     /// Only lines in which this regular expression is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grep: Option<String>,
+    pub grep: Option<Bounded<String, 1024>>,
     /// Go on behind this cursor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<Short>,
     /// Go on with new lines as they come (`true` when absent); `false` ends after the last line
     /// there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,7 +145,7 @@ pub enum LogNote {
 #[serde(deny_unknown_fields)]
 pub struct LogClear {
     /// The model, by name, alias or id.
-    pub model: String,
+    pub model: Name,
 }
 
 /// What [`LogClear`] did.

@@ -32,6 +32,18 @@ impl Access {
     }
 }
 
+/// How long an answer can become. Room for it is taken before the call is carried out, so that no
+/// user's answers together cost more than a bounded amount of memory, read or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// At most 16 KiB: facts of a fixed number.
+    Small,
+    /// 256 KiB in all but rare cases: a page of a list, or one model with its settings.
+    Page,
+    /// Up to the longest message.
+    Whole,
+}
+
 /// A method of the daemon. The implementing type is its parameter object.
 ///
 /// Calls whose access is above [`Access::Observe`] change state: one connection's run in the
@@ -41,6 +53,8 @@ pub trait Method: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'sta
     const NAME: &'static str;
     /// Who may call it.
     const ACCESS: Access;
+    /// How long its answer can become.
+    const ANSWER: Answer = Answer::Page;
     /// What it answers when it succeeds; a failure is a [`Failure`](crate::Failure).
     type Output: Serialize + DeserializeOwned + JsonSchema + Send + 'static;
 }
@@ -61,10 +75,11 @@ pub trait Subscription: Serialize + DeserializeOwned + JsonSchema + Send + Sync 
 
 /// Implements [`Method`] for a parameter type.
 macro_rules! method {
-    ($params:ty, $name:literal, $access:ident -> $output:ty) => {
+    ($params:ty, $name:literal, $access:ident -> $output:ty $(, $answer:ident)?) => {
         impl $crate::Method for $params {
             const NAME: &'static str = $name;
             const ACCESS: $crate::Access = $crate::Access::$access;
+            $(const ANSWER: $crate::method::Answer = $crate::method::Answer::$answer;)?
             type Output = $output;
         }
     };

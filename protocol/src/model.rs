@@ -1,6 +1,7 @@
 //! `model.*`: the registry of models.
 
 use crate::actor::Actor;
+use crate::bounds::{Aliases, GivenSettings, List, Name, SettingKey};
 use crate::method::method;
 use crate::options::Settings;
 use crate::{UnixMs, WirePath};
@@ -94,10 +95,10 @@ pub struct ModelAdd {
     pub path: WirePath,
     /// The name; absent: the file's name without `.gguf` and part number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// Settings to begin with, as [`SettingsChange::set`] takes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub settings: Settings,
+    pub settings: GivenSettings,
 }
 
 /// The model, and whether it is new.
@@ -119,7 +120,7 @@ method!(ModelAdd, "model.add", Admin -> Added);
 pub struct ModelList {
     /// Only models behind this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<Name>,
     /// At most this many (1 to 200, 100 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -141,13 +142,13 @@ method!(ModelList, "model.list", Observe -> ModelPage);
 #[serde(deny_unknown_fields)]
 pub struct ModelShow {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// Also each setting with where it comes from and what is in force.
     #[serde(default)]
     pub resolved: bool,
     /// Every setting of this group, also those nobody set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
+    pub group: Option<SettingKey>,
 }
 
 /// Where a setting's value comes from.
@@ -208,7 +209,7 @@ method!(ModelShow, "model.show", Observe -> ModelDetail);
 #[serde(deny_unknown_fields)]
 pub struct ModelSet {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// What to change.
     #[serde(flatten)]
     pub change: SettingsChange,
@@ -220,13 +221,13 @@ pub struct SettingsChange {
     /// Values by key. Text is read as the setting's kind, so `"8192"` and `8192` are the same.
     /// A secret is given as `{"secret_text": "…"}`; `{"secret": "kept"}` leaves the stored one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub set: Settings,
+    pub set: GivenSettings,
     /// Keys to take back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unset: Vec<String>,
+    pub unset: List<SettingKey>,
     /// Settings in llama-server's own spelling: `["-ngl", "99"]`. Behind `set` where both name one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub arguments: Vec<WirePath>,
+    pub arguments: List<WirePath>,
     /// Where relative paths in `arguments` are taken from, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<WirePath>,
@@ -256,7 +257,7 @@ method!(ModelSet, "model.set", Admin -> Changed);
 #[serde(deny_unknown_fields)]
 pub struct ModelArgs {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
 }
 
 /// A command line.
@@ -277,9 +278,9 @@ method!(ModelArgs, "model.args", Observe -> CommandLine);
 #[serde(deny_unknown_fields)]
 pub struct ModelRename {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// The new name.
-    pub to: String,
+    pub to: Name,
 }
 
 method!(ModelRename, "model.rename", Admin -> Changed);
@@ -290,9 +291,9 @@ method!(ModelRename, "model.rename", Admin -> Changed);
 #[serde(deny_unknown_fields)]
 pub struct ModelCopy {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// The copy's name.
-    pub to: String,
+    pub to: Name,
     /// The copy's file, absolute; absent: the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<WirePath>,
@@ -305,13 +306,13 @@ method!(ModelCopy, "model.copy", Admin -> Added);
 #[serde(deny_unknown_fields)]
 pub struct ModelAlias {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// Names to add.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub add: Vec<String>,
+    pub add: Aliases,
     /// Names to take away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remove: Vec<String>,
+    pub remove: List<Name>,
 }
 
 method!(ModelAlias, "model.alias", Admin -> Changed);
@@ -321,7 +322,7 @@ method!(ModelAlias, "model.alias", Admin -> Changed);
 #[serde(deny_unknown_fields)]
 pub struct ModelRemove {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// Stop its server first instead of refusing.
     #[serde(default)]
     pub stop: bool,
@@ -336,14 +337,14 @@ pub struct Removed {
     pub name: String,
 }
 
-method!(ModelRemove, "model.remove", Admin -> Removed);
+method!(ModelRemove, "model.remove", Admin -> Removed, Small);
 
 /// Lists what a model was like, newest first.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelHistory {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// Only revisions before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,
@@ -389,7 +390,7 @@ method!(ModelHistory, "model.history", Observe -> RevisionPage);
 #[serde(deny_unknown_fields)]
 pub struct ModelDiff {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// The earlier revision; absent: the one before `to`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<i64>,
@@ -430,7 +431,7 @@ method!(ModelDiff, "model.diff", Observe -> RevisionDiff);
 #[serde(deny_unknown_fields)]
 pub struct ModelRollback {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// The revision to go back to; absent: the one before the present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<i64>,
@@ -446,7 +447,7 @@ method!(ModelRollback, "model.rollback", Admin -> Changed);
 #[serde(deny_unknown_fields)]
 pub struct ModelKey {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
 }
 
 /// A key that clients of a server must give.
@@ -462,7 +463,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-method!(ModelKey, "model.key", Admin -> Key);
+method!(ModelKey, "model.key", Admin -> Key, Small);
 
 #[cfg(test)]
 mod tests {

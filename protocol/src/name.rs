@@ -1,5 +1,6 @@
 //! The grammar of a model's name and its aliases.
 
+use crate::bounds::excerpt;
 use crate::{Failure, Kind};
 
 /// The longest name, in bytes.
@@ -27,7 +28,8 @@ pub fn check(name: String) -> Result<String, Failure> {
     if is_valid(&name) {
         return Ok(name);
     }
-    let failure = Failure::new(Kind::InvalidName, format!("{name:?} is not a name: {RULE}"));
+    let shown = excerpt(&name);
+    let failure = Failure::new(Kind::InvalidName, format!("{shown:?} is not a name: {RULE}"));
     Err(match from_text(&name) {
         Some(near) => failure.hint(format!("{near} would do")),
         None => failure,

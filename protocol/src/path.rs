@@ -10,6 +10,9 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+/// The most bytes the kernel takes in one argument of a program, and far more than in a path.
+const MAX_BYTES: usize = 128 << 10;
+
 /// A path: a string where it is UTF-8, else `{"bytes": base64}`. No byte is lost either way.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WirePath(pub PathBuf);
@@ -91,6 +94,9 @@ impl<'de> Deserialize<'de> for WirePath {
                 STANDARD.decode(encoded.bytes.as_bytes()).map_err(D::Error::custom)?
             }
         };
+        if bytes.len() > MAX_BYTES {
+            return Err(D::Error::custom(format!("a path has more than {MAX_BYTES} bytes")));
+        }
         if bytes.contains(&0) {
             return Err(D::Error::custom("a path cannot hold a NUL byte"));
         }
@@ -107,9 +113,12 @@ impl JsonSchema for WirePath {
         schemars::json_schema!({
             "description": "A path: a string where it is UTF-8, else its bytes in base64.",
             "anyOf": [
-                { "type": "string" },
+                { "type": "string", "maxLength": MAX_BYTES },
                 { "type": "object", "required": ["bytes"], "additionalProperties": false,
-                  "properties": { "bytes": { "type": "string", "contentEncoding": "base64" } } },
+                  "properties": { "bytes": {
+                      "type": "string", "contentEncoding": "base64",
+                      "maxLength": MAX_BYTES.div_ceil(3) * 4,
+                  } } },
             ],
         })
     }

@@ -4,6 +4,7 @@
 //! being told; it is always there and needs no adding. A model uses the runtime its settings name,
 //! else the default one.
 
+use crate::bounds::{GivenSettings, List, Name, SettingKey};
 use crate::failure::Failure;
 use crate::method::method;
 use crate::options::BuildOption;
@@ -83,10 +84,10 @@ pub struct RuntimeAdd {
     pub path: WirePath,
     /// The name; absent: after the directory it lies in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// Variables for its servers, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub environment: BTreeMap<String, Value>,
+    pub environment: GivenSettings,
 }
 
 /// The runtime, and whether it is new.
@@ -108,7 +109,7 @@ method!(RuntimeAdd, "runtime.add", Admin -> RuntimeAdded);
 pub struct RuntimeList {
     /// Only runtimes behind this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<Name>,
     /// At most this many (1 to 200, 100 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -130,7 +131,7 @@ method!(RuntimeList, "runtime.list", Observe -> RuntimePage);
 #[serde(deny_unknown_fields)]
 pub struct RuntimeShow {
     /// The name of the runtime to show.
-    pub name: String,
+    pub name: Name,
 }
 
 /// An option of a build, beside what llamactl knows of it.
@@ -162,7 +163,7 @@ method!(RuntimeShow, "runtime.show", Observe -> RuntimeDetail);
 #[serde(deny_unknown_fields)]
 pub struct RuntimeUse {
     /// The name of the runtime that shall be the default.
-    pub name: String,
+    pub name: Name,
 }
 
 /// The default runtime.
@@ -183,13 +184,13 @@ method!(RuntimeUse, "runtime.use", Admin -> RuntimeUsed);
 #[serde(deny_unknown_fields)]
 pub struct RuntimeSet {
     /// The name of the runtime to change.
-    pub name: String,
+    pub name: Name,
     /// Values by key, `env.` and the variable's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub set: BTreeMap<String, Value>,
+    pub set: GivenSettings,
     /// Keys to take back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unset: Vec<String>,
+    pub unset: List<SettingKey>,
     /// Change only if the runtime is still at this revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<i64>,
@@ -214,7 +215,7 @@ method!(RuntimeSet, "runtime.set", Admin -> RuntimeChanged);
 #[serde(deny_unknown_fields)]
 pub struct RuntimeRemove {
     /// The name of the runtime to take out.
-    pub name: String,
+    pub name: Name,
 }
 
 /// A runtime that is gone.
@@ -234,7 +235,7 @@ method!(RuntimeRemove, "runtime.remove", Admin -> RuntimeRemoved);
 pub struct RuntimeRefresh {
     /// Which; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<Name>,
 }
 
 /// What became of a runtime since it was looked at before.

@@ -1,6 +1,7 @@
 //! `server.*`: the llama-server process of a model.
 
 use crate::actor::Actor;
+use crate::bounds::{GivenSettings, Name};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::hint::Hint;
@@ -270,7 +271,7 @@ pub struct ServerList {
     pub all: bool,
     /// Only servers of models behind this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<Name>,
     /// At most this many (1 to 200, 100 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -295,7 +296,7 @@ method!(ServerList, "server.list", Observe -> ServerPage);
 #[serde(deny_unknown_fields)]
 pub struct ServerShow {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
 }
 
 method!(ServerShow, "server.show", Observe -> Server);
@@ -306,10 +307,10 @@ method!(ServerShow, "server.show", Observe -> Server);
 #[serde(deny_unknown_fields)]
 pub struct ServerStart {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// Settings for this run alone, over the model's own. Needs the right to change settings.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
-    pub set: Settings,
+    pub set: GivenSettings,
 }
 
 /// A request that was accepted.
@@ -332,7 +333,7 @@ method!(ServerStart, "server.start", Operate -> Accepted);
 #[serde(deny_unknown_fields)]
 pub struct ServerStop {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
 }
 
 method!(ServerStop, "server.stop", Operate -> Accepted);
@@ -342,10 +343,10 @@ method!(ServerStop, "server.stop", Operate -> Accepted);
 #[serde(deny_unknown_fields)]
 pub struct ServerRestart {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
     /// Settings for this run alone, over the model's own. Needs the right to change settings.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
-    pub set: Settings,
+    pub set: GivenSettings,
 }
 
 method!(ServerRestart, "server.restart", Operate -> Accepted);
@@ -357,7 +358,7 @@ method!(ServerRestart, "server.restart", Operate -> Accepted);
 pub struct ServerFollow {
     /// Only this model's, by name, alias or id. Absent: all that are not plainly stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
+    pub model: Option<Name>,
 }
 
 subscription!(ServerFollow, "server", Observe => Server);
@@ -368,7 +369,7 @@ subscription!(ServerFollow, "server", Observe => Server);
 #[serde(deny_unknown_fields)]
 pub struct ServerWhy {
     /// By name, alias or id.
-    pub model: String,
+    pub model: Name,
 }
 
 /// Ready for so long, a server has recovered: a later failure is the first of a new row.

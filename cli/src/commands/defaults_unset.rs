@@ -31,7 +31,7 @@ pub(crate) struct Unset {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Unset) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let change = SettingsChange {
-        unset: args.keys,
+        unset: args.keys.into(),
         if_revision: args.if_revision,
         ..SettingsChange::default()
     };

@@ -58,8 +58,8 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Out
     let mut query = Some(EventList {
         after: args.after,
         since_ms: args.since,
-        model: args.model,
-        kinds: args.kinds,
+        model: args.model.map(Into::into),
+        kinds: args.kinds.into(),
         limit: None,
     });
     let mut table = table();
@@ -83,8 +83,8 @@ async fn follow(output: &mut Output, daemon: Daemon, args: Events, clock: &Clock
     let mut params = EventFollow {
         after: args.after,
         since_ms: args.since,
-        model: args.model,
-        kinds: args.kinds,
+        model: args.model.map(Into::into),
+        kinds: args.kinds.into(),
     };
     if params.after.is_none() && params.since_ms.is_none() {
         // So that there is a cursor before the first event comes. The last event there is stands

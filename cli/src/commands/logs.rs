@@ -121,14 +121,14 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outco
         is_new
     });
     let asked = names.iter().map(|name| LogFollow {
-        model: name.clone(),
-        run_id: args.run.clone(),
+        model: name.clone().into(),
+        run_id: args.run.clone().map(Into::into),
         stream: args.stdout.then_some(LogStream::Stdout),
         lines: args.lines.or(default.then_some(TERMINAL_LINES)),
         since_ms: args.since,
         until_ms: args.until,
         level: args.level,
-        grep: args.grep.clone(),
+        grep: args.grep.clone().map(Into::into),
         after: None,
         follow: Some(args.follow),
     });
@@ -169,7 +169,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outco
 async fn clear(output: &mut Output, daemon: &Daemon, names: Vec<String>) -> Outcome {
     let mut tally = Tally::default();
     for model in names {
-        let cleared = daemon.call(&LogClear { model }).await.map_err(Into::into);
+        let cleared = daemon.call(&LogClear { model: model.into() }).await.map_err(Into::into);
         let Some(cleared) = tally.take(output, cleared)? else { continue };
         if output.json {
             output.json(&cleared)?;

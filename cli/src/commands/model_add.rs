@@ -58,7 +58,13 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcom
                 Failure::new(Kind::FileNotFound, format!("{}: {error}", path.display()))
             })?;
             let (name, settings) = (args.name.clone(), settings.clone());
-            daemon.call(&ModelAdd { path: path.into(), name, settings }).await
+            daemon
+                .call(&ModelAdd {
+                    path: path.into(),
+                    name: name.map(Into::into),
+                    settings: settings.into(),
+                })
+                .await
         };
         let added = added.await.map_err(Quit::from);
         if let Some(added) = tally.take(output, added)? {

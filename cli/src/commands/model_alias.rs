@@ -35,11 +35,13 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Alias) -> Outc
     let Alias { name, add, remove } = args;
     if add.is_empty() && remove.is_empty() {
         let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-        let detail = daemon.call(&ModelShow { model: name, ..ModelShow::default() }).await?;
+        let detail = daemon.call(&ModelShow { model: name.into(), ..ModelShow::default() }).await?;
         return show(output, &detail.model);
     }
     let daemon = reach.daemon(Autostart::Always).await?;
-    let changed = daemon.call(&ModelAlias { model: name, add, remove }).await?;
+    let changed = daemon
+        .call(&ModelAlias { model: name.into(), add: add.into(), remove: remove.into() })
+        .await?;
     tell(output, &changed)
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct CommandLine {
 /// Shows a command line.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: CommandLine) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    let line = daemon.call(&ModelArgs { model: args.name }).await?;
+    let line = daemon.call(&ModelArgs { model: args.name.into() }).await?;
     show(output, &line)
 }
 

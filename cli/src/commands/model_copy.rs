@@ -39,7 +39,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Copy) -> Outco
         Some(path) => Some(WirePath(settings::here()?.as_path().join(path))),
         None => None,
     };
-    let added = daemon.call(&ModelCopy { model: args.name.clone(), to: args.new, path }).await?;
+    let added = daemon
+        .call(&ModelCopy { model: args.name.clone().into(), to: args.new.into(), path })
+        .await?;
     tell(output, &args.name, &added)
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Diff {
 /// Prints what differs, as lines that go and lines that come.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Diff) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    let params = ModelDiff { model: args.name, from: args.from, to: args.to };
+    let params = ModelDiff { model: args.name.into(), from: args.from, to: args.to };
     let diff = daemon.call(&params).await?;
     if output.json {
         return output.json(&diff);

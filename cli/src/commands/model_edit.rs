@@ -36,7 +36,7 @@ pub(crate) struct Edit {
 /// Edits a model.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Edit) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
-    let document = daemon.call(&ModelDocument { model: args.name }).await?;
+    let document = daemon.call(&ModelDocument { model: args.name.into() }).await?;
     let path = private_file::create("llamactl-edit", ".toml", document.text.as_bytes())?;
     let mut last = document.text.clone();
     let mut refusal: Option<Failure> = None;
@@ -58,8 +58,8 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Edit) -> Outco
             (false, _) => {}
         }
         let put = ModelPutDocument {
-            model: document.name.clone(),
-            text: text.clone(),
+            model: document.name.clone().into(),
+            text: text.clone().into(),
             if_revision: Some(document.revision),
         };
         // An editor may be open for hours, and the daemon ends a connection that says nothing.

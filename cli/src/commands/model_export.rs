@@ -45,7 +45,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Export) -> Out
         Written::Toml => ExportFormat::Toml,
         Written::Preset => ExportFormat::Preset,
     };
-    let mut export = ModelExport { models: args.names, format, after: None };
+    let mut export = ModelExport { models: args.names.into(), format, after: None };
     let (mut text, mut notes) = (String::new(), Vec::new());
     loop {
         let page = daemon.call(&export).await?;
@@ -54,7 +54,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Export) -> Out
             true => text.push_str(&page.text),
             false => output.piece(&page.text)?,
         }
-        export.after = page.next;
+        export.after = page.next.map(Into::into);
         if export.after.is_none() {
             break;
         }

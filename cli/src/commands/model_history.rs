@@ -36,7 +36,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: History) -> Ou
     let mut revisions = Vec::new();
     let mut before = None;
     while revisions.len() < wanted {
-        let history = ModelHistory { model: args.name.clone(), before, limit: Some(200) };
+        let history = ModelHistory { model: args.name.clone().into(), before, limit: Some(200) };
         let page = daemon.call(&history).await?;
         revisions.extend(page.items);
         before = page.next;

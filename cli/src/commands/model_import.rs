@@ -99,7 +99,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Import) -> Out
     let import = ModelImport {
         format,
         source,
-        label: Some(label),
+        label: Some(label.into()),
         directory: Some(directory),
         home: home.as_ref().map(WirePath::from),
         map_path,

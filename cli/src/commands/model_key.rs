@@ -24,7 +24,7 @@ pub(crate) struct Key {
 /// Prints a key.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Key) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    let key = daemon.call(&ModelKey { model: args.name }).await?;
+    let key = daemon.call(&ModelKey { model: args.name.into() }).await?;
     show(output, key)
 }
 

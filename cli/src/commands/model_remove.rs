@@ -32,7 +32,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Remove) -> Out
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut tally = Tally::default();
     for model in args.names {
-        let removed = daemon.call(&ModelRemove { model, stop: args.stop }).await;
+        let removed = daemon.call(&ModelRemove { model: model.into(), stop: args.stop }).await;
         let Some(removed) = tally.take(output, removed.map_err(Quit::from))? else { continue };
         tell(output, &removed.name, &removed)?;
     }

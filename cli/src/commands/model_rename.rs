@@ -27,7 +27,8 @@ pub(crate) struct Rename {
 /// Renames a model.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Rename) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
-    let changed = daemon.call(&ModelRename { model: args.name.clone(), to: args.new }).await?;
+    let changed =
+        daemon.call(&ModelRename { model: args.name.clone().into(), to: args.new.into() }).await?;
     tell(output, &args.name, &changed)
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Rollback {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Rollback) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let params =
-        ModelRollback { model: args.name, to: args.revision, if_revision: args.if_revision };
+        ModelRollback { model: args.name.into(), to: args.revision, if_revision: args.if_revision };
     let changed = daemon.call(&params).await?;
     tell(output, &changed)
 }

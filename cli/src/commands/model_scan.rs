@@ -93,10 +93,10 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Scan) -> Outco
     let params = ScanFollow {
         remembered: directories.is_empty(),
         remember: !directories.is_empty() && (args.remember || (args.add && !args.no_remember)),
-        directories,
+        directories: directories.into(),
         caches: !args.no_caches,
         add: args.add,
-        settings,
+        settings: settings.into(),
     };
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut stream = daemon.follow(&params).await?;
@@ -323,7 +323,7 @@ mod tests {
         let mut params = ScanFollow { caches: true, ..ScanFollow::default() };
         assert_eq!(again_with_add(&params), ["llamactl", "model", "scan", "--add"]);
         params.caches = false;
-        params.directories = vec!["/m/a b".into(), "/x".into()];
+        params.directories = vec!["/m/a b".into(), "/x".into()].into();
         assert_eq!(again_with_add(&params)[3..], ["/m/a b", "/x", "--add", "--no-caches"]);
     }
 

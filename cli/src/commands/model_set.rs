@@ -68,9 +68,9 @@ impl Assignments {
     pub(crate) fn change(&self) -> Result<SettingsChange, Failure> {
         let arguments: Vec<WirePath> = self.arguments.iter().map(WirePath::from).collect();
         Ok(SettingsChange {
-            set: settings::parse(&self.settings)?,
+            set: settings::parse(&self.settings)?.into(),
             directory: if arguments.is_empty() { None } else { Some(settings::here()?) },
-            arguments,
+            arguments: arguments.into(),
             ..SettingsChange::default()
         })
     }
@@ -80,7 +80,7 @@ impl Assignments {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
     let change = SettingsChange { if_revision: args.if_revision, ..args.settings.change()? };
     let daemon = reach.daemon(Autostart::Always).await?;
-    let changed = daemon.call(&ModelSet { model: args.name, change }).await?;
+    let changed = daemon.call(&ModelSet { model: args.name.into(), change }).await?;
     if !args.restart {
         return tell(output, &changed);
     }
@@ -99,7 +99,8 @@ async fn restart(
 ) -> Outcome {
     let deadline = patience.deadline();
     let stopped_after = last_event(daemon).await;
-    let accepted = daemon.call(&ServerRestart { model, set: Default::default() }).await?;
+    let accepted =
+        daemon.call(&ServerRestart { model: model.into(), set: Default::default() }).await?;
     let mut tally = Tally::default();
     bring_up(output, daemon, vec![accepted], patience, deadline, stopped_after, &mut tally).await?;
     tally.end()

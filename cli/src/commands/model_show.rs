@@ -48,7 +48,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
     let only_settings = args.resolved || args.group.is_some();
     // For a person the settings are always told with what became of them.
     let resolved = args.resolved || output.for_people();
-    let params = ModelShow { model: args.name, resolved, group: args.group };
+    let params = ModelShow { model: args.name.into(), resolved, group: args.group.map(Into::into) };
     let detail = daemon.call(&params).await?;
     if output.json {
         return match &detail.resolved {

@@ -33,10 +33,10 @@ pub(crate) struct Unset {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Unset) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let change = SettingsChange {
-        unset: args.keys,
+        unset: args.keys.into(),
         if_revision: args.if_revision,
         ..SettingsChange::default()
     };
-    let changed = daemon.call(&ModelSet { model: args.name, change }).await?;
+    let changed = daemon.call(&ModelSet { model: args.name.into(), change }).await?;
     tell(output, &changed)
 }

@@ -40,7 +40,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Verify) -> Out
     };
     let mut tally = Tally::default();
     for model in names {
-        let verified = daemon.call(&ModelVerify { model }).await;
+        let verified = daemon.call(&ModelVerify { model: model.into() }).await;
         let Some(verified) = tally.take(output, verified.map_err(Quit::from))? else { continue };
         show(output, verified, &mut tally)?;
     }

@@ -46,7 +46,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Ou
     let mut tally = Tally::default();
     let mut accepted = Vec::new();
     for model in names {
-        let restart = ServerRestart { model, set: set.clone() };
+        let restart = ServerRestart { model: model.into(), set: set.clone().into() };
         let answer = daemon.call(&restart).await.map_err(Quit::from);
         accepted.extend(tally.take(output, answer)?);
     }

@@ -234,7 +234,7 @@ impl Conversation<'_> {
 
     /// Where the model answers; it is started first if it does not run.
     async fn ready(&mut self) -> Result<Upstream, Quit> {
-        let server = self.daemon.call(&ServerShow { model: self.model.clone() }).await?;
+        let server = self.daemon.call(&ServerShow { model: self.model.clone().into() }).await?;
         let server = match server.state {
             State::Ready | State::Sleeping => server,
             _ => self.start().await?,
@@ -257,7 +257,7 @@ impl Conversation<'_> {
         if let Some(key) = std::env::var("LLAMA_API_KEY").ok().filter(|key| !key.is_empty()) {
             return Ok(Some(key));
         }
-        match self.daemon.call(&ModelKey { model: self.model.clone() }).await {
+        match self.daemon.call(&ModelKey { model: self.model.clone().into() }).await {
             Ok(key) => Ok(Some(key.key)),
             // Who may not read it has to bring it along; an older daemon knows none.
             Err(failure) => match failure.kind {
@@ -270,7 +270,7 @@ impl Conversation<'_> {
     async fn start(&mut self) -> Result<Server, Quit> {
         let accepted = self
             .daemon
-            .call(&ServerStart { model: self.model.clone(), ..ServerStart::default() })
+            .call(&ServerStart { model: self.model.clone().into(), ..ServerStart::default() })
             .await?;
         let (request, deadline) = (Request::of(&accepted), Deadline::after(None));
         let name = &accepted.server.model;

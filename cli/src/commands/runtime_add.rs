@@ -44,8 +44,13 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcom
         Failure::new(Kind::FileNotFound, format!("{}: {error}", args.path.display()))
     })?;
     let daemon = reach.daemon(Autostart::Always).await?;
-    let added =
-        daemon.call(&RuntimeAdd { path: path.into(), name: args.name, environment }).await?;
+    let added = daemon
+        .call(&RuntimeAdd {
+            path: path.into(),
+            name: args.name.map(Into::into),
+            environment: environment.into(),
+        })
+        .await?;
     tell(output, &added)
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Refresh {
 /// Has one runtime or all looked at anew and says what is different.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Refresh) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
-    let refreshed = daemon.call(&RuntimeRefresh { name: args.name }).await?.items;
+    let refreshed = daemon.call(&RuntimeRefresh { name: args.name.map(Into::into) }).await?.items;
     show(output, &refreshed)
 }
 

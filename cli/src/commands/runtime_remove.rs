@@ -30,7 +30,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Remove) -> Out
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut tally = Tally::default();
     for name in args.names {
-        let removed = daemon.call(&RuntimeRemove { name }).await;
+        let removed = daemon.call(&RuntimeRemove { name: name.into() }).await;
         let Some(removed) = tally.take(output, removed.map_err(Quit::from))? else { continue };
         tell(output, &removed.name, &removed)?;
     }

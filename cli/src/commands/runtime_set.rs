@@ -34,7 +34,12 @@ pub(crate) struct Set {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcome {
     let set = settings::parse(&args.settings)?;
     let daemon = reach.daemon(Autostart::Always).await?;
-    let params = RuntimeSet { name: args.name, set, unset: vec![], if_revision: args.if_revision };
+    let params = RuntimeSet {
+        name: args.name.into(),
+        set: set.into(),
+        unset: Default::default(),
+        if_revision: args.if_revision,
+    };
     let changed = daemon.call(&params).await?;
     tell(output, &changed)
 }

@@ -33,7 +33,7 @@ pub(crate) struct Show {
 /// Shows a runtime.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    let detail = daemon.call(&RuntimeShow { name: args.name }).await?;
+    let detail = daemon.call(&RuntimeShow { name: args.name.into() }).await?;
     if output.json {
         return output.json(&detail);
     }

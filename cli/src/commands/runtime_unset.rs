@@ -31,8 +31,8 @@ pub(crate) struct Unset {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Unset) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let params = RuntimeSet {
-        name: args.name,
-        unset: args.keys,
+        name: args.name.into(),
+        unset: args.keys.into(),
         if_revision: args.if_revision,
         ..RuntimeSet::default()
     };

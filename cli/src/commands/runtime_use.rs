@@ -28,7 +28,7 @@ pub(crate) struct Use {
 /// Makes a runtime the default.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Use) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
-    let used = daemon.call(&RuntimeUse { name: args.name }).await?;
+    let used = daemon.call(&RuntimeUse { name: args.name.into() }).await?;
     tell(output, &used)
 }
 

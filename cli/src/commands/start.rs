@@ -76,7 +76,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Start) -> Outc
     let mut tally = Tally::default();
     let mut accepted = Vec::new();
     for model in args.names {
-        let start = ServerStart { model, set: set.clone() };
+        let start = ServerStart { model: model.into(), set: set.clone().into() };
         let answer = daemon.call(&start).await.map_err(Quit::from);
         accepted.extend(tally.take(output, answer)?);
     }
@@ -124,8 +124,8 @@ pub(crate) async fn bring_up(
 async fn stop_since(daemon: &Daemon, model: &str, after: i64) -> Option<Cause> {
     let stops = EventList {
         after: Some(after),
-        model: Some(model.to_owned()),
-        kinds: vec![EventKind::ServerStopped.to_string()],
+        model: Some(model.into()),
+        kinds: vec![EventKind::ServerStopped.to_string()].into(),
         ..EventList::default()
     };
     let page = daemon.call(&stops).await.ok()?;

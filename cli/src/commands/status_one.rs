@@ -23,11 +23,11 @@ const LINES: u32 = 10;
 /// Shows one server.
 pub(super) async fn run(output: &mut Output, daemon: &Daemon, name: String) -> Outcome {
     if !output.for_people() {
-        let detail = daemon.call(&ModelShow { model: name, ..ModelShow::default() }).await?;
+        let detail = daemon.call(&ModelShow { model: name.into(), ..ModelShow::default() }).await?;
         let server = detail.server;
         return if output.json { output.json(&server) } else { output.names([&server.model]) };
     }
-    let show = ModelShow { model: name.clone(), ..ModelShow::default() };
+    let show = ModelShow { model: name.clone().into(), ..ModelShow::default() };
     let (detail, sample, log) =
         tokio::join!(daemon.call(&show), daemon.call(&MetricsSample {}), last_lines(daemon, name),);
     let (detail, sample) = (detail?, sample.ok());
@@ -54,8 +54,12 @@ fn lines(
 }
 
 async fn last_lines(daemon: &Daemon, model: String) -> Result<Vec<LogLine>, Failure> {
-    let params =
-        LogFollow { model, lines: Some(LINES), follow: Some(false), ..LogFollow::default() };
+    let params = LogFollow {
+        model: model.into(),
+        lines: Some(LINES),
+        follow: Some(false),
+        ..LogFollow::default()
+    };
     let mut stream = daemon.follow(&params).await?;
     let mut lines = Vec::new();
     while let Some(item) = stream.next().await? {

@@ -51,7 +51,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outco
     let mut tally = Tally::default();
     let mut accepted = Vec::new();
     for model in names {
-        let answer = daemon.call(&ServerStop { model }).await.map_err(Quit::from);
+        let answer = daemon.call(&ServerStop { model: model.into() }).await.map_err(Quit::from);
         accepted.extend(tally.take(output, answer)?);
     }
     let is_unrecorded = |accepted: &&Accepted| !accepted.durable;

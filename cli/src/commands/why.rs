@@ -38,7 +38,7 @@ pub(crate) struct Why {
 /// Prints the daemon's answer; with `-q` only the word of the cause.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Why) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    let why = daemon.call(&ServerWhy { model: args.name }).await?;
+    let why = daemon.call(&ServerWhy { model: args.name.into() }).await?;
     if output.json {
         return output.json(&why);
     }

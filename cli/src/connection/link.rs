@@ -129,8 +129,8 @@ impl Link {
 /// What this program says of itself.
 pub(super) fn ours() -> DaemonHello {
     DaemonHello {
-        client_version: Some(VERSION.to_owned()),
+        client_version: Some(VERSION.into()),
         protocol: Some(PROTOCOL),
-        command: Some(told(std::env::args_os())),
+        command: Some(told(std::env::args_os()).into()),
     }
 }

@@ -84,7 +84,7 @@ async fn wait(
     let mut interrupt = pin!(ctrl_c());
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let params = ServerFollow { model: Some(model.to_owned()) };
+    let params = ServerFollow { model: Some(model.into()) };
     // Who only asks is told what is known; who waits, what is so from now on.
     let asked_ms = if deadline.given == Some(Duration::ZERO) { 0 } else { now_ms() };
     let open = async {

@@ -76,6 +76,7 @@ pub(super) async fn status(app: &App, _: Caller, _: DaemonStatus) -> Result<Daem
         runtime_problem: problem,
         connections: app.counters.open(),
         connections_refused_total: app.counters.refused_total(),
+        slow_calls: app.counters.slow_calls(),
         memory_bytes: memory
             .memory_anonymous_bytes
             .zip(memory.memory_file_bytes)

@@ -16,9 +16,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tokio::task::spawn_blocking;
 
-/// The most directories one scan is asked to look through.
-const MAX_DIRECTORIES: usize = 256;
-
 pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<Scanning, Failure> {
     let change = SettingsChange { set: scan.settings, ..SettingsChange::default() };
     let checked = app.models.validate(&change, &Settings::new()).await?;
@@ -26,7 +23,7 @@ pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<
         return Err(Failure::new(Kind::InvalidValue, "what is found has files of its own"));
     }
     let by = caller.actor;
-    let directories = directories(scan.directories).await?;
+    let directories = directories(scan.directories.0).await?;
     if scan.remember {
         let remembered = directories.iter().cloned().map(WirePath).collect();
         app.registry.remember_dirs(remembered, by.clone()).await?;
@@ -43,11 +40,6 @@ pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<
 
 /// The directories that were named, if they can be looked through.
 async fn directories(paths: Vec<WirePath>) -> Result<Vec<PathBuf>, Failure> {
-    if paths.len() > MAX_DIRECTORIES {
-        let message = format!("{} directories are too many for one scan", paths.len());
-        return Err(Failure::new(Kind::InvalidValue, message)
-            .hint(format!("name at most {MAX_DIRECTORIES}, or one above them")));
-    }
     let paths: Vec<PathBuf> = paths.iter().map(|path| tidy(path.as_path())).collect();
     let look = move || {
         paths.iter().try_for_each(|path| check(path))?;

@@ -25,7 +25,7 @@ pub(super) async fn follow(app: &App, _: Caller, follow: LogFollow) -> Result<Li
         model_id: model.id,
         status,
     };
-    let named = follow.run_id.as_ref().or(cursor.as_ref().map(|cursor| &cursor.run));
+    let named = follow.run_id.as_deref().or(cursor.as_ref().map(|cursor| cursor.run.as_str()));
     let last_run = app.registry.last_run(model.id).await?;
     let first = match named {
         Some(run) => {

@@ -19,7 +19,8 @@ pub(super) async fn add(app: &App, caller: Caller, add: ModelAdd) -> Result<Adde
 
 pub(super) async fn list(app: &App, _: Caller, list: ModelList) -> Result<ModelPage, Failure> {
     let limit = page::limit(list.limit, 200);
-    let (mut items, more) = page::cut(app.registry.models(list.after, limit + 1).await?, limit);
+    let (mut items, more) =
+        page::cut(app.registry.models(list.after.map(Into::into), limit + 1).await?, limit);
     app.model_files.look_at(&mut items).await?;
     let next = items.last().filter(|_| more).map(|model: &Model| model.name.clone());
     Ok(ModelPage { items: items.into_iter().map(shown).collect(), next })

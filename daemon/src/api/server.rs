@@ -7,6 +7,7 @@ use crate::api::app::App;
 use crate::clock::now_ms;
 use crate::supervisor::{Accepted as Outcome, Supervisor};
 use crate::why::explain;
+use llamactl_protocol::bounds::GivenSettings;
 use llamactl_protocol::model::{FileState, Model, SettingsChange};
 use llamactl_protocol::options::{Settings, rules};
 use llamactl_protocol::server::{
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<ServerPage, Failure> {
     let limit = page::limit(list.limit, 200);
     let servers = if list.all {
-        let models = app.registry.models(list.after, limit + 1).await?;
+        let models = app.registry.models(list.after.map(Into::into), limit + 1).await?;
         let mut servers = Vec::with_capacity(models.len());
         for model in &models {
             servers.push(app.supervisor.server(model).await?);
@@ -29,7 +30,7 @@ pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<Serve
     } else {
         let after = list.after.unwrap_or_default();
         let mut servers = app.supervisor.active();
-        servers.retain(|server| server.state != State::Stopped && server.model > after);
+        servers.retain(|server| server.state != State::Stopped && *server.model > *after);
         servers.sort_by(|a, b| a.model.cmp(&b.model));
         servers
     };
@@ -100,10 +101,10 @@ async fn overrides(
     app: &App,
     access: Access,
     model: &Model,
-    set: Settings,
+    set: GivenSettings,
 ) -> Result<Settings, Failure> {
     if set.is_empty() {
-        return Ok(set);
+        return Ok(set.0);
     }
     // Settings name paths and arguments: who may only start and stop may not set them.
     if access < Access::Admin {

@@ -248,7 +248,7 @@ fn start_connections(
 ) -> mpsc::Sender<UnixListener> {
     let deadline = std::env::var(rpc::TEST_MESSAGE_DEADLINE_VARIABLE).ok();
     let server = rpc::Server {
-        routes: crate::api::routes(Arc::new(app)),
+        routes: crate::api::routes(&Arc::new(app)),
         authority,
         limits: Limits::with_test_deadline(deadline.as_deref()),
         counters,

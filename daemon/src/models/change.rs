@@ -2,7 +2,7 @@
 
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::command_line::{self, Word};
-use llamactl_protocol::options::{Build, Settings, find, rules};
+use llamactl_protocol::options::{Build, Settings, find, find_known, rules};
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use serde_json::json;
 use std::path::Path;
@@ -25,7 +25,9 @@ impl Checked {
     #[must_use]
     pub fn applied_to(&self, before: &Settings) -> Settings {
         let mut after = before.clone();
-        after.retain(|key, _| !self.unset.contains(key));
+        for key in &self.unset {
+            after.remove(key);
+        }
         after.extend(self.set.clone());
         after
     }
@@ -52,7 +54,7 @@ pub(super) fn check(change: &SettingsChange, build: Option<&Build>) -> Result<Ch
             }
         }
     }
-    for (key, value) in &change.set {
+    for (key, value) in change.set.iter() {
         let setting = find(key, build)?;
         let value = setting.check(value)?;
         if setting.key == "path" {
@@ -63,12 +65,13 @@ pub(super) fn check(change: &SettingsChange, build: Option<&Build>) -> Result<Ch
             return Err(twice(setting.key));
         }
     }
-    for key in &change.unset {
+    for key in change.unset.iter() {
         // What no build knows any more, or is refused by now, can still be taken back.
-        let key = find(key, build).map(|setting| setting.key.to_owned()).or_else(|failure| {
-            let was_taken = matches!(failure.kind, Kind::UnknownOption | Kind::OptionRefused);
-            if was_taken { Ok(key.clone()) } else { Err(failure) }
+        let known = find_known(key, build).or_else(|failure| match failure.kind {
+            Kind::OptionRefused => Ok(None),
+            _ => Err(failure),
         })?;
+        let key = known.map_or_else(|| key.0.clone(), |setting| setting.key.to_owned());
         if key == "path" {
             return Err(Failure::new(
                 Kind::InvalidValue,
@@ -108,8 +111,8 @@ mod tests {
     fn change(set: Value, unset: &[&str], arguments: &[&str]) -> SettingsChange {
         SettingsChange {
             set: serde_json::from_value(set).unwrap(),
-            unset: unset.iter().map(|key| (*key).to_owned()).collect(),
-            arguments: arguments.iter().map(|argument| WirePath::from(*argument)).collect(),
+            unset: unset.iter().copied().collect(),
+            arguments: arguments.iter().map(WirePath::from).collect(),
             directory: Some(WirePath::from("/home/me")),
             if_revision: None,
         }

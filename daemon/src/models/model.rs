@@ -26,7 +26,7 @@ impl Models {
         }
         let file = file::read(add.path).await?;
         let name = match add.name {
-            Some(name) => name::check(name)?,
+            Some(name) => name::check(name.0)?,
             None => default_name(file.path.as_path())?,
         };
         let mut notes = checked.notes;
@@ -139,7 +139,7 @@ impl Models {
             set.insert("path".to_owned(), json!(then.path));
         }
         let back = SettingsChange {
-            set,
+            set: set.into(),
             unset,
             // What was looked at is what is changed.
             if_revision: Some(rollback.if_revision.unwrap_or(model.revision)),
@@ -167,7 +167,7 @@ impl Models {
     /// # Errors
     /// [`Kind::InvalidName`], [`Kind::NameTaken`], [`Kind::ModelNotFound`].
     pub async fn rename(&self, rename: ModelRename, by: Actor) -> Result<Outcome<Model>, Failure> {
-        let to = name::check(rename.to)?;
+        let to = name::check(rename.to.0)?;
         let (now, changed) = self.registry.rename_model(&rename.model, to, by).await?;
         Ok(Outcome { now, changed, notes: vec![] })
     }
@@ -178,15 +178,20 @@ impl Models {
     /// [`Kind::InvalidName`], [`Kind::NameTaken`]; [`Kind::ModelNotFound`] also for the removal of
     /// an alias that the model has not.
     pub async fn alias(&self, alias: ModelAlias, by: Actor) -> Result<Outcome<Model>, Failure> {
-        let add = alias.add.into_iter().map(name::check).collect::<Result<Vec<_>, _>>()?;
+        let add = alias
+            .add
+            .0
+            .into_iter()
+            .map(|name| name::check(name.0))
+            .collect::<Result<Vec<_>, _>>()?;
         let model = self.registry.model(&alias.model).await?;
-        if let Some(other) = alias.remove.iter().find(|name| !model.aliases.contains(name)) {
+        if let Some(other) = alias.remove.iter().find(|name| !model.aliases.contains(&name.0)) {
             let message = format!("{other} is no alias of {}", model.name);
             return Err(Failure::new(Kind::ModelNotFound, message)
                 .details(json!({ "aliases": model.aliases })));
         }
         let (now, changed) =
-            self.registry.change_aliases(&alias.model, add, alias.remove, by).await?;
+            self.registry.change_aliases(&alias.model, add, alias.remove.into(), by).await?;
         Ok(Outcome { now, changed, notes: vec![] })
     }
 
@@ -195,7 +200,7 @@ impl Models {
     /// # Errors
     /// [`Kind::InvalidName`], [`Kind::NameTaken`], [`Kind::ModelNotFound`]; a file that is no model.
     pub async fn copy(&self, copy: ModelCopy, by: Actor) -> Result<Model, Failure> {
-        let to = name::check(copy.to)?;
+        let to = name::check(copy.to.0)?;
         // Nothing is read from a disk for a model that is not there.
         self.registry.model(&copy.model).await?;
         let file = read_given(copy.path).await?;

@@ -23,10 +23,12 @@ impl Models {
         add: RuntimeAdd,
         by: Actor,
     ) -> Result<Outcome<NamedRuntime>, Failure> {
-        let asked = add.environment;
+        let asked = add.environment.0;
         let mut secrets = NewSecrets::of(&self.registry);
         let environment = secrets.put_away(variables(asked.clone())?, &Settings::new()).await?;
-        let added = runtime::add(&self.registry, add.path, add.name, environment, &by).await;
+        let added =
+            runtime::add(&self.registry, add.path, add.name.map(Into::into), environment, &by)
+                .await;
         let (now, changed) = secrets.settle(added, |(_, added)| *added).await?;
         let mut notes = notes(&asked);
         if !changed && asked.iter().any(|(name, value)| now.environment.get(name) != Some(value)) {
@@ -71,7 +73,7 @@ impl Models {
     ) -> Result<Outcome<NamedRuntime>, Failure> {
         let RuntimeSet { name, set, unset, if_revision } = change;
         let named = |(key, value): (String, Value)| Ok((variable(&key)?.to_owned(), value));
-        let put = variables(set.into_iter().map(named).collect::<Result<_, Failure>>()?)?;
+        let put = variables(set.0.into_iter().map(named).collect::<Result<_, Failure>>()?)?;
         let notes = notes(&put);
         let unset = unset.iter().map(|key| variable(key).map(str::to_owned));
         let unset = unset.collect::<Result<Vec<_>, _>>()?;
@@ -79,7 +81,7 @@ impl Models {
             let message = format!("{VARIABLE_PREFIX}{name} cannot be set and unset at once");
             return Err(Failure::new(Kind::InvalidValue, message));
         }
-        if name == SYSTEM {
+        if *name == *SYSTEM {
             return Err(Failure::new(
                 Kind::InvalidValue,
                 format!("{SYSTEM} is found without being told, and has no settings"),
@@ -95,7 +97,7 @@ impl Models {
                 continue;
             }
             let before = self.registry.named_runtime(&name).await?;
-            let before = before.ok_or_else(|| StoreError::RuntimeNotFound(name.clone()))?;
+            let before = before.ok_or_else(|| StoreError::RuntimeNotFound(name.to_string()))?;
             let mut secrets = NewSecrets::of(&self.registry);
             let put = secrets.put_away(put.clone(), &before.environment).await?;
             let seen = Some(if_revision.unwrap_or(before.revision));

@@ -5,7 +5,7 @@ use super::files::check_files;
 use super::{Layers, Models, RUNTIME, accepted, build_of};
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::rules::EXTRA_ARGS;
-use llamactl_protocol::options::{Setting, Settings, find, rules};
+use llamactl_protocol::options::{Setting, Settings, find_known, rules};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::Value;
 
@@ -66,7 +66,10 @@ impl Models {
 /// something under a name that the catalogue does not know.
 fn needs_build(checked: &Checked, before: &Settings) -> bool {
     !checked.set.keys().all(|key| needs_no_build(key))
-        || checked.unset.iter().any(|key| !before.contains_key(key) && find(key, None).is_err())
+        || checked
+            .unset
+            .iter()
+            .any(|key| !before.contains_key(key) && !matches!(find_known(key, None), Ok(Some(_))))
 }
 
 /// Whether a setting is llamactl's own business: no llama-server is told of it, and it does not say
@@ -76,12 +79,12 @@ pub fn needs_no_build(key: &str) -> bool {
     let is_ours = |setting: Setting<'_>| {
         setting.is_own() && setting.key != RUNTIME && setting.key != EXTRA_ARGS
     };
-    find(key, None).is_ok_and(is_ours)
+    matches!(find_known(key, None), Ok(Some(setting)) if is_ours(setting))
 }
 
 /// The settings that name the runtime after a change: only that key matters.
 fn runtime_after(change: &SettingsChange, before: &Settings, defaults: &Settings) -> Settings {
-    let own = || before.get(RUNTIME).filter(|_| !change.unset.iter().any(|key| key == RUNTIME));
+    let own = || before.get(RUNTIME).filter(|_| !change.unset.iter().any(|key| key.0 == RUNTIME));
     let value: Option<&Value> =
         change.set.get(RUNTIME).or_else(own).or_else(|| defaults.get(RUNTIME));
     value.map(|value| (RUNTIME.to_owned(), value.clone())).into_iter().collect()

@@ -5,6 +5,7 @@
 //! metrics    ──> proc         what /proc says of a process
 //!            ──> stdin        a standard input that never ends
 //! supervisor ──> cgroup       whether the kernel killed it because memory ran out
+//! rpc        ──> memory       freed memory given back, the time of a thread
 //! llama      ──> listener     which process listens on a port
 //! rpc        ──> peer         the groups of the process at the other end of a socket
 //!            ──> user         names of users, numbers of groups
@@ -26,6 +27,7 @@ pub mod disk;
 pub mod file;
 pub mod hole;
 pub mod listener;
+pub mod memory;
 pub mod peer;
 pub mod proc;
 pub mod process;

@@ -14,6 +14,7 @@
 //! * When the peer hangs up, calls that look are dropped; a change that has begun is finished.
 
 use super::answer::refusal_line;
+use super::budget::{Budget, Room};
 use super::counters::Counters;
 use super::dispatch::{Work, dispatch};
 use super::frame::{Frame, Lines};
@@ -25,13 +26,17 @@ use super::peer::Peer;
 
 use super::service::Routes;
 use super::session::{Session, Signals};
+use bytes::BytesMut;
 use llamactl_protocol::{Failure, Kind};
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -59,23 +64,28 @@ pub(super) async fn serve(
     peer: Peer,
     routes: Arc<Routes>,
     limits: Limits,
+    budget: Budget,
     counters: Arc<Counters>,
     signals: Signals,
 ) {
     let (read, write) = stream.into_split();
-    let (outbox, queue) = outbox(&limits);
-    let session = Arc::new(Session::new(peer, limits, counters, outbox, signals.clone()));
+    let write = Arc::new(write);
+    let at_once = Arc::clone(&write);
+    let write_now = Box::new(move |bytes: &[u8]| at_once.try_write(bytes));
+    let (outbox, queue) = outbox(budget.clone(), write_now);
+    let mut lines = Lines::new(read, &limits, budget.clone());
+    let session = Session::new(peer, limits, counters, budget, outbox, signals.clone());
+    let session = Arc::new(session);
     let tasks = session.tasks.clone();
     let (gone, follows) = (signals.gone.clone(), session.streams.any_open());
     let mut writer = tokio::spawn(async move {
-        let write = queue.write_to(write, limits.stall_deadline, follows);
+        let write = queue.write_to(Writing(write), &limits, follows);
         if let Some(Err(error)) = gone.run_until_cancelled(write).await {
             tracing::debug!(%error, peer = peer.label(), "a connection broke off");
             gone.cancel();
         }
     });
 
-    let mut lines = Lines::new(read, limits.message_bytes, limits.message_deadline);
     match (Reader { session, routes, last_change: None }).run(&mut lines).await {
         Ending::Quiet => tokio::select! {
             _ = &mut writer => {}
@@ -152,7 +162,10 @@ impl Reader {
             };
             self.session.touch();
             match frame {
-                Frame::Line(line) => self.take(&line, slot).await,
+                Frame::Line(line) => {
+                    let room = lines.take_room();
+                    self.take(line, room, slot, lines.is_empty()).await;
+                }
                 Frame::End => return Ending::Quiet,
                 Frame::TooLong => return Ending::Refused(self.too_long()),
                 Frame::Late => return Ending::Refused(self.late()),
@@ -167,9 +180,17 @@ impl Reader {
         tokio::time::timeout_at(until, lines.next()).await.ok()
     }
 
-    /// Starts what a line asks for.
-    async fn take(&mut self, line: &[u8], slot: OwnedSemaphorePermit) {
-        let message = match parse(line, &self.session.limits) {
+    /// Starts what a line asks for; `alone` when nothing of another line is here yet.
+    async fn take(
+        &mut self,
+        line: BytesMut,
+        room: Option<Room>,
+        slot: OwnedSemaphorePermit,
+        alone: bool,
+    ) {
+        let parsed = parse(&line, &self.session.limits);
+        drop(line);
+        let message = match parsed {
             Ok(message) => message,
             Err(failure) => {
                 let line = refusal_line(&failure, self.session.limits.message_bytes);
@@ -184,7 +205,7 @@ impl Reader {
             self.last_change = Some(done.clone());
             done.drop_guard()
         });
-        let work = Work { message, after, done, slot };
+        let work = Work { message, _room: room, after, done, slot, alone };
         let (session, routes) = (Arc::clone(&self.session), Arc::clone(&self.routes));
         let mut running = Box::pin(dispatch(session, routes, work));
         // Most calls answer without waiting for anything: those need no task of their own.
@@ -224,6 +245,34 @@ impl Reader {
         let message = format!("a line was begun and not finished within {seconds} s");
         Failure::new(Kind::MessageTimeout, message)
             .hint("end each request with a line end; the connection is closed")
+    }
+}
+
+/// The writing half of a socket that others write to as well.
+struct Writing(Arc<OwnedWriteHalf>);
+
+impl AsyncWrite for Writing {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.as_ref().as_ref().poll_write_ready(context))?;
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = self.0.as_ref().as_ref();
+        Poll::Ready(Ok(rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?))
     }
 }
 

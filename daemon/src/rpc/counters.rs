@@ -10,6 +10,7 @@ pub struct Counters {
     refused_total: AtomicU64,
     dropped_messages_total: AtomicU64,
     panics_total: AtomicU64,
+    slow_calls: AtomicU64,
 }
 
 impl Counters {
@@ -39,6 +40,12 @@ impl Counters {
         self.panics_total.load(Ordering::Relaxed)
     }
 
+    /// How often a call has held a thread of the runtime for more than ten milliseconds of CPU time,
+    /// since the start. Each is a defect: everybody else waited.
+    pub fn slow_calls(&self) -> u64 {
+        self.slow_calls.load(Ordering::Relaxed)
+    }
+
     pub(super) fn connection_opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.accepted_total.fetch_add(1, Ordering::Relaxed);
@@ -54,6 +61,10 @@ impl Counters {
 
     pub(super) fn messages_dropped(&self, count: u64) {
         self.dropped_messages_total.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn call_was_slow(&self) {
+        self.slow_calls.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn panicked(&self) {

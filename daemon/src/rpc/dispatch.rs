@@ -1,18 +1,27 @@
 //! What one line asked for, carried out and answered.
 
 use super::answer::refuse;
-use super::message::{Call, Entry, Message};
+use super::budget::Room;
+use super::counters::Counters;
+use super::message::{Entry, Message};
 use super::service::{Incoming, Reply, Routes};
 use super::session::Session;
+use crate::os::memory::thread_time;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jsonrpsee_types::Id;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Answer as Length, Failure, Kind};
 use std::any::Any;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long a call may keep a thread of the runtime at a time.
+const SLOW: Duration = Duration::from_millis(10);
 
 /// What each answer of a batch not yet made is sure to find room for, in bytes: a refusal.
 const REFUSAL_BYTES: usize = 2 << 10;
@@ -20,17 +29,21 @@ const REFUSAL_BYTES: usize = 2 << 10;
 /// A message on its way.
 pub(super) struct Work {
     pub(super) message: Message,
+    /// Room for the line it came in and what was made of it.
+    pub(super) _room: Option<Room>,
     /// The last change sent before it, if that still runs.
     pub(super) after: Option<CancellationToken>,
     /// Held while it runs, when it changes state itself.
     pub(super) done: Option<DropGuard>,
     /// Held until it is answered.
     pub(super) slot: OwnedSemaphorePermit,
+    /// The peer has said no more so far.
+    pub(super) alone: bool,
 }
 
 /// Carries out a message in its turn, and queues its answer.
 pub(super) async fn dispatch(session: Arc<Session>, routes: Arc<Routes>, work: Work) {
-    let Work { message, after, done, slot } = work;
+    let Work { message, _room, after, done, slot, alone } = work;
     let signals = &session.signals;
     // Nobody will read what a look finds; a change is finished all the same.
     let pointless = if done.is_some() { &signals.abort } else { &signals.gone };
@@ -38,12 +51,17 @@ pub(super) async fn dispatch(session: Arc<Session>, routes: Arc<Routes>, work: W
         if let Some(after) = after {
             after.cancelled().await;
         }
+        // Changes of a connection run one after the other; of what looks a few may run at once.
+        let _look = match done {
+            Some(_) => None,
+            None => session.looks.acquire().await.ok(),
+        };
         answer(&session, &routes, message).await
     });
     let answer = answer.await.flatten();
     session.touch();
-    if let Some(Answer { json, streams }) = answer
-        && session.outbox.send(json, Some(slot)).await.is_ok()
+    if let Some(Answer { json, room, streams }) = answer
+        && session.outbox.answer(json, slot, room, alone).is_ok()
     {
         streams.into_iter().for_each(|stream| drop(session.tasks.spawn(stream)));
     }
@@ -54,16 +72,33 @@ pub(super) async fn dispatch(session: Arc<Session>, routes: Arc<Routes>, work: W
 /// What goes back, and the streams that begin when it is queued.
 struct Answer {
     json: String,
+    room: Room,
     streams: Vec<BoxFuture<'static, ()>>,
 }
 
 async fn answer(session: &Arc<Session>, routes: &Routes, message: Message) -> Option<Answer> {
     match message {
-        Message::One(entry) => {
-            let (Reply { json, stream }, _) = answer_entry(session, routes, entry).await?;
-            Some(Answer { json, streams: stream.into_iter().collect() })
-        }
+        Message::One(entry) => answer_one(session, routes, entry).await,
         Message::Batch(entries) => answer_batch(session, routes, entries).await,
+    }
+}
+
+async fn answer_one(session: &Arc<Session>, routes: &Routes, entry: Entry) -> Option<Answer> {
+    let (mut length, is_look) = match &entry {
+        Entry::Call(call) => (routes.answer_of(&call.method), !routes.changes_state(&call.method)),
+        Entry::Bad { .. } => (Length::Small, true),
+    };
+    loop {
+        let room = session.budget.answer(length).await.ok()?;
+        // A change is not made twice, so its answer is as long as it comes out.
+        let max_bytes = if is_look { room.bytes() - 1 } else { session.limits.message_bytes };
+        let (reply, _, too_long) = answer_entry(session, routes, &entry, max_bytes).await?;
+        if !too_long || !is_look || length == Length::Whole {
+            let Reply { json, stream } = reply;
+            return Some(Answer { json, room, streams: stream.into_iter().collect() });
+        }
+        // What only looks can look again, with room for more.
+        length = Length::Whole;
     }
 }
 
@@ -75,11 +110,13 @@ async fn answer_batch(
     entries: Vec<Entry>,
 ) -> Option<Answer> {
     let max_bytes = session.limits.message_bytes;
+    let room = session.budget.answer(Length::Whole).await.ok()?;
     let mut left = entries.len();
     let (mut json, mut streams) = (String::new(), Vec::new());
     for entry in entries {
         left = left.saturating_sub(1);
-        let Some((reply, id)) = answer_entry(session, routes, entry).await else { continue };
+        let answered = answer_entry(session, routes, &entry, max_bytes).await;
+        let Some((reply, id, _)) = answered else { continue };
         let kept_free = left.saturating_mul(REFUSAL_BYTES).saturating_add(json.len() + 2);
         json.push(if json.is_empty() { '[' } else { ',' });
         if reply.json.len() <= max_bytes.saturating_sub(kept_free) {
@@ -93,24 +130,27 @@ async fn answer_batch(
         return None; // notifications only
     }
     json.push(']');
-    Some(Answer { json, streams })
+    Some(Answer { json, room, streams })
 }
 
-/// The answer to one entry, with its id; none to a notification.
+/// The answer to one entry, with its id, and whether there was no room for a longer one; none to a
+/// notification.
 async fn answer_entry(
     session: &Arc<Session>,
     routes: &Routes,
-    entry: Entry,
-) -> Option<(Reply, Id<'static>)> {
-    let max_bytes = session.limits.message_bytes;
-    let Call { id, method, params } = match entry {
+    entry: &Entry,
+    max_bytes: usize,
+) -> Option<(Reply, Id<'static>, bool)> {
+    let call = match entry {
         Entry::Call(call) => call,
         Entry::Bad { id, failure } => {
-            return Some((refusal(&id, &failure, max_bytes), id));
+            return Some((refusal(id, failure, max_bytes), id.clone(), false));
         }
     };
-    let incoming = Incoming { session: Arc::clone(session), id: id.clone(), params };
-    let called = AssertUnwindSafe(routes.call(&method, incoming)).catch_unwind().await;
+    let (id, method) = (call.id.clone(), &call.method);
+    let incoming = Incoming { session: Arc::clone(session), call: Arc::clone(call), max_bytes };
+    let called = measured(method, &session.counters, routes.call(method, incoming));
+    let called = AssertUnwindSafe(called).catch_unwind().await;
     let outcome = called.unwrap_or_else(|panic| {
         session.counters.panicked();
         tracing::error!(method, panic = panic_text(&*panic), "a handler panicked");
@@ -118,7 +158,25 @@ async fn answer_entry(
             .hint("this is a defect of the daemon: its log has the particulars"))
     });
     let id = id?;
-    Some((outcome.unwrap_or_else(|failure| refusal(&id, &failure, max_bytes)), id))
+    let too_long = outcome.as_ref().is_err_and(|failure| failure.kind == Kind::AnswerTooLarge);
+    Some((outcome.unwrap_or_else(|failure| refusal(&id, &failure, max_bytes)), id, too_long))
+}
+
+/// Measures each poll of a call, and counts those that were long. It is the time that the thread
+/// has run: what other programs take of the machine is no fault of the call.
+async fn measured<F: Future>(method: &str, counters: &Counters, call: F) -> F::Output {
+    let mut call = pin!(call);
+    poll_fn(|context| {
+        let begun = thread_time();
+        let polled = call.as_mut().poll(context);
+        let took = thread_time().saturating_sub(begun);
+        if took > SLOW {
+            counters.call_was_slow();
+            tracing::warn!(method, took_ms = took.as_millis(), "a call held everybody up");
+        }
+        polled
+    })
+    .await
 }
 
 fn refusal(id: &Id<'_>, failure: &Failure, max_bytes: usize) -> Reply {

@@ -4,22 +4,30 @@
 //!   socket ──▶ buffer ──▶ Line | TooLong | Late | End
 //! ```
 //!
-//! The buffer never holds more than one message and one read. A line's clock starts with its
-//! first byte and only runs while the connection is being read.
+//! The buffer never holds more than one message and one read, and no more than there is room for:
+//! beyond its first bytes a line grows in steps, and takes room for each before it is read. A line's
+//! clock starts with its first byte and only runs while the connection is being read, or would be if
+//! there were room.
 
-use bytes::{Buf as _, BytesMut};
+use super::budget::{Budget, Room};
+use super::limits::Limits;
+use bytes::{Buf as _, BufMut as _, BytesMut};
+use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, timeout_at};
 
-/// How much one read takes.
-const READ_BYTES: usize = 8 << 10;
+/// What each connection may read without room for it.
+const FREE_BYTES: usize = 4 << 10;
+
+/// The steps in which a longer line takes room.
+const STEP_BYTES: u32 = 64 << 10;
 
 /// What a peer that is being turned away may still write.
 const DISCARDED_BYTES: usize = 16 << 20;
 
-/// A buffer larger than this is given back once it is empty.
-const KEPT_BYTES: usize = 64 << 10;
+/// How much of what a peer says when it is sent away is read at once.
+const DISCARD_BYTES: usize = 64 << 10;
 
 /// What the next line of a connection is.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,12 +53,23 @@ pub(super) struct Lines<R> {
     heard: bool,
     message_bytes: usize,
     deadline: Duration,
+    budget: Budget,
+    /// Room for the buffer beyond its first bytes.
+    room: Option<Room>,
+    room_bytes: usize,
+    /// Room of the line that was taken out last.
+    line_room: Option<Room>,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(read: R, message_bytes: usize, deadline: Duration) -> Self {
+    pub(super) fn new(read: R, limits: &Limits, budget: Budget) -> Self {
+        let (message_bytes, deadline) = (limits.message_bytes, limits.message_deadline);
         Lines {
             read,
+            budget,
+            room: None,
+            room_bytes: 0,
+            line_room: None,
             buffer: BytesMut::new(),
             scanned: 0,
             begun: None,
@@ -76,6 +95,16 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         self.heard
     }
 
+    /// Whether nothing of another line is here yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Room for the line that came last. It is to be kept as long as what was made of the line.
+    pub(super) fn take_room(&mut self) -> Option<Room> {
+        self.line_room.take()
+    }
+
     /// What comes next. Cancel safe: nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Frame {
         loop {
@@ -95,22 +124,20 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 // Without a line end at the end of the input a request is still a request.
                 let rest = self.buffer.split();
                 (self.scanned, self.begun) = (0, None);
+                self.part_room();
                 let blank = rest.iter().all(u8::is_ascii_whitespace);
                 return if blank { Frame::End } else { Frame::Line(rest) };
             }
             if self.buffer.is_empty() {
                 self.begun = None;
-                if self.buffer.capacity() > KEPT_BYTES {
-                    self.buffer = BytesMut::new();
-                }
             } else {
                 self.begun.get_or_insert_with(Instant::now);
             }
-            self.buffer.reserve(READ_BYTES);
-            let read = self.read.read_buf(&mut self.buffer);
-            let read = match self.begun {
+            let late = self.begun.map(|begun| begun + self.deadline);
+            let read = self.read_more();
+            let read = match late {
                 None => read.await,
-                Some(begun) => match timeout_at(begun + self.deadline, read).await {
+                Some(late) => match timeout_at(late, read).await {
                     Ok(read) => read,
                     Err(_) => return Frame::Late,
                 },
@@ -127,10 +154,46 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
+    /// Reads on, once there is room for it.
+    async fn read_more(&mut self) -> io::Result<usize> {
+        if self.buffer.len() >= FREE_BYTES + self.room_bytes {
+            let more = self.budget.request(STEP_BYTES).await;
+            let more = more.map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+            match &mut self.room {
+                Some(room) => room.join(more),
+                none => *none = Some(more),
+            }
+            self.room_bytes += STEP_BYTES as usize;
+        }
+        let most = FREE_BYTES + self.room_bytes - self.buffer.len();
+        self.buffer.reserve(most.min(STEP_BYTES as usize));
+        self.read.read_buf(&mut (&mut self.buffer).limit(most)).await
+    }
+
+    /// Gives the room of the buffer to the line that was taken out of it, but for what is left in it.
+    fn part_room(&mut self) {
+        if self.room_bytes == 0 {
+            return;
+        }
+        let left = self.buffer.len().saturating_sub(FREE_BYTES);
+        let kept = left.div_ceil(STEP_BYTES as usize) * STEP_BYTES as usize;
+        self.room_bytes = kept.min(self.room_bytes);
+        let kept = u32::try_from(self.room_bytes).unwrap_or(u32::MAX);
+        self.line_room = self.room.as_mut().and_then(|room| room.without(kept));
+        if kept == 0 {
+            self.room = None;
+        }
+        if self.line_room.is_some() {
+            // What follows a long line does not keep its memory alive.
+            self.buffer = BytesMut::from(self.buffer.as_ref());
+        }
+    }
+
     /// Reads and forgets what the peer still writes, so that it gets to reading why. A peer that
     /// goes on for longer than [`DISCARDED_BYTES`] is left to block.
     pub(super) async fn discard(&mut self) {
-        self.buffer = BytesMut::with_capacity(KEPT_BYTES);
+        self.buffer = BytesMut::with_capacity(DISCARD_BYTES);
+        self.room = None;
         let mut discarded = 0;
         while let Ok(read @ 1..) = self.read.read_buf(&mut self.buffer).await {
             self.buffer.clear();
@@ -150,20 +213,27 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         let line = self.buffer.split_to(self.scanned + at);
         self.buffer.advance(1);
         (self.scanned, self.begun) = (0, None);
+        self.part_room();
         Some(line)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Census;
     use super::*;
     use proptest::prelude::*;
     use tokio::io::AsyncWriteExt as _;
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
+    fn lines<R: AsyncRead + Unpin>(read: R, message_bytes: usize) -> Lines<R> {
+        let limits = Limits { message_bytes, message_deadline: DEADLINE, ..Limits::default() };
+        Lines::new(read, &limits, Census::new().enter(1, &limits).unwrap())
+    }
+
     async fn frames(bytes: &[u8], limit: usize) -> Vec<String> {
-        let mut lines = Lines::new(bytes, limit, DEADLINE);
+        let mut lines = lines(bytes, limit);
         let mut seen = Vec::new();
         loop {
             match lines.next().await {
@@ -199,7 +269,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_line_has_a_deadline_and_silence_has_none() {
         let (mut peer, ours) = tokio::io::duplex(64);
-        let mut lines = Lines::new(ours, 64, DEADLINE);
+        let mut lines = lines(ours, 64);
         let silence = tokio::time::timeout(DEADLINE * 100, lines.next()).await;
         assert!(silence.is_err() && !lines.is_inside_a_line() && !lines.has_heard());
         let started = Instant::now();
@@ -219,7 +289,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_line_has_its_own_clock() {
         let (mut peer, ours) = tokio::io::duplex(64);
-        let mut lines = Lines::new(ours, 64, DEADLINE);
+        let mut lines = lines(ours, 64);
         let writing = async {
             for piece in ["a", "a\nb", "b\n"] {
                 peer.write_all(piece.as_bytes()).await.unwrap();
@@ -235,14 +305,14 @@ mod tests {
     #[tokio::test]
     async fn an_endless_line_costs_one_message() {
         let (mut peer, ours) = tokio::io::duplex(4096);
-        let mut lines = Lines::new(ours, 32 << 10, DEADLINE);
+        let mut lines = lines(ours, 32 << 10);
         let flood = async {
             while peer.write_all(&[b'x'; 4096]).await.is_ok() {}
             Frame::End
         };
         let frame = tokio::select! { frame = lines.next() => frame, end = flood => end };
         assert_eq!(frame, Frame::TooLong);
-        assert!(lines.buffer.len() <= (32 << 10) + READ_BYTES * 2);
+        assert!(lines.buffer.len() <= FREE_BYTES + STEP_BYTES as usize);
     }
 
     proptest! {
@@ -255,7 +325,7 @@ mod tests {
             let whole = runtime.block_on(frames(&bytes, 64));
             let mut builder = in_pieces(&bytes, &cuts);
             let pieces = runtime.block_on(async {
-                let mut lines = Lines::new(&mut builder, 64, DEADLINE);
+                let mut lines = lines(&mut builder, 64);
                 let mut seen = Vec::new();
                 loop {
                     match lines.next().await {

@@ -13,17 +13,30 @@ pub struct Limits {
     pub message_bytes: usize,
     /// How deep arrays and objects may be nested.
     pub depth: usize,
+    /// How many JSON values a line may hold. Each costs some forty bytes when it is read.
+    pub values: usize,
+    /// The longest key of an object, in bytes.
+    pub key_bytes: usize,
     /// How many calls a batch may hold.
     pub batch_calls: usize,
     /// Calls one connection may have unanswered: running, or answered and not yet written to the
     /// socket. Past it the daemon stops reading from that connection, and the kernel blocks the
     /// peer's writes.
     pub calls_in_flight: usize,
+    /// Calls of one connection that look and run at once; more wait for those.
+    pub looks: usize,
     /// Streams one connection may have open.
     pub subscriptions: usize,
-    /// Bytes queued to one peer. A message longer than this is queued alone, so at most the
-    /// larger of this and one message waits.
+    /// Bytes of answers and items that each connection may have unwritten, whatever else its user's
+    /// connections hold.
     pub queued_bytes: u32,
+    /// Bytes that the lines of one user's connections may cost, while they come in and until their
+    /// calls have ended: three times their length.
+    pub request_bytes_per_uid: u32,
+    /// Bytes of answers that one user's connections may have unwritten, beside
+    /// [`queued_bytes`](Limits::queued_bytes) of each. Two budgets and not one, so that no call holds
+    /// what another waits for.
+    pub answer_bytes_per_uid: u32,
     /// Connections of one user.
     pub connections_per_uid: usize,
     /// Connections in all.
@@ -36,6 +49,8 @@ pub struct Limits {
     pub idle_deadline: Duration,
     /// How long a peer without a stream may leave a reply unread. A follower may be slow for ever.
     pub stall_deadline: Duration,
+    /// The same, of a peer that holds room which others of its user wait for. Followers too.
+    pub short_stall_deadline: Duration,
     /// From the order to stop until what still runs is cut off.
     pub stop_deadline: Duration,
 }
@@ -45,16 +60,22 @@ impl Default for Limits {
         Limits {
             message_bytes: MAX_MESSAGE_BYTES,
             depth: 64,
+            values: 20_000,
+            key_bytes: 256,
             batch_calls: 64,
             calls_in_flight: 16,
+            looks: 2,
             subscriptions: 16,
-            queued_bytes: 256 << 10,
+            queued_bytes: 64 << 10,
+            request_bytes_per_uid: 12 << 20,
+            answer_bytes_per_uid: 12 << 20,
             connections_per_uid: 64,
             connections: 256,
             message_deadline: Duration::from_secs(10),
             first_byte_deadline: Duration::from_secs(60),
             idle_deadline: Duration::from_secs(5 * 60),
             stall_deadline: Duration::from_secs(5 * 60),
+            short_stall_deadline: Duration::from_secs(30),
             stop_deadline: Duration::from_secs(2),
         }
     }

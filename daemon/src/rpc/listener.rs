@@ -8,20 +8,20 @@
 //! ```
 
 use super::answer::refusal_line;
+use super::budget::Census;
 use super::connection;
 use super::counters::Counters;
 use super::hangup::hung_up;
 use super::limits::Limits;
 use super::peer::Authority;
 use super::service::Routes;
-use super::session::{Signals, lock};
+use super::session::Signals;
 use llamactl_protocol::{Failure, Kind};
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -71,7 +71,7 @@ impl Server {
             authority: self.authority,
             limits: self.limits,
             counters: self.counters,
-            open: Arc::default(),
+            census: Census::new(),
             connections: connections.clone(),
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             stop: stop.clone(),
@@ -100,7 +100,7 @@ struct Accepting {
     authority: Authority,
     limits: Limits,
     counters: Arc<Counters>,
-    open: Arc<ConnectionCounts>,
+    census: Arc<Census>,
     connections: TaskTracker,
     lingering: Arc<Semaphore>,
     stop: CancellationToken,
@@ -164,10 +164,10 @@ impl Accepting {
     /// Starts serving a connection, or turns it away.
     fn admit(&self, stream: UnixStream) {
         let admitted = self.authority.admit(&stream).and_then(|peer| {
-            let permit = self.open.permit(peer.uid, &self.limits)?;
-            Ok((peer, permit))
+            let budget = self.census.enter(peer.uid, &self.limits)?;
+            Ok((peer, budget))
         });
-        let (peer, permit) = match admitted {
+        let (peer, budget) = match admitted {
             Ok(admitted) => admitted,
             Err(failure) => return self.turn_away(stream, &failure),
         };
@@ -176,9 +176,8 @@ impl Accepting {
         let (routes, counters) = (Arc::clone(&self.routes), Arc::clone(&self.counters));
         let limits = self.limits;
         self.connections.spawn(async move {
-            let _permit = permit;
             let _open = Open(Arc::clone(&counters));
-            connection::serve(stream, peer, routes, limits, counters, signals).await;
+            connection::serve(stream, peer, routes, limits, budget, counters, signals).await;
         });
     }
 
@@ -248,71 +247,11 @@ impl Spare {
     }
 }
 
-/// How many connections each user has open.
-#[derive(Debug, Default)]
-struct ConnectionCounts(Mutex<HashMap<u32, usize>>);
-
-/// Leave for one connection of a user; it counts until this is dropped.
-#[derive(Debug)]
-struct ConnectionPermit {
-    counts: Arc<ConnectionCounts>,
-    uid: u32,
-}
-
-impl ConnectionCounts {
-    fn permit(self: &Arc<Self>, uid: u32, limits: &Limits) -> Result<ConnectionPermit, Failure> {
-        let mut open = lock(&self.0);
-        let of_user = open.get(&uid).copied().unwrap_or_default();
-        let in_all: usize = open.values().sum();
-        let message = if of_user >= limits.connections_per_uid {
-            format!("uid {uid} has {of_user} connections open, as many as one user may")
-        } else if in_all >= limits.connections {
-            format!("the daemon has {in_all} connections open, as many as it takes")
-        } else {
-            open.insert(uid, of_user + 1);
-            return Ok(ConnectionPermit { counts: Arc::clone(self), uid });
-        };
-        Err(Failure::new(Kind::TooManyConnections, message).hint("close some, or try again later"))
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        let mut open = lock(&self.counts.0);
-        match open.get_mut(&self.uid) {
-            Some(of_user) if *of_user > 1 => *of_user -= 1,
-            _ => drop(open.remove(&self.uid)),
-        }
-    }
-}
-
 /// Counts a connection as open until it is dropped.
 struct Open(Arc<Counters>);
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.connection_closed();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_counted_by_user_and_in_all() {
-        let limits = Limits { connections: 3, connections_per_uid: 2, ..Limits::default() };
-        let counts = Arc::new(ConnectionCounts::default());
-        let kind = |permit: Result<ConnectionPermit, Failure>| permit.unwrap_err().kind;
-        let first = counts.permit(1, &limits).unwrap();
-        let _second = counts.permit(1, &limits).unwrap();
-        assert_eq!(kind(counts.permit(1, &limits)), Kind::TooManyConnections);
-        let other = counts.permit(2, &limits).unwrap();
-        assert_eq!(kind(counts.permit(3, &limits)), Kind::TooManyConnections);
-        drop(first);
-        let _third = counts.permit(3, &limits).unwrap();
-        drop(other);
-        let _again = counts.permit(1, &limits).unwrap();
-        assert_eq!(lock(&counts.0).len(), 2);
     }
 }

@@ -1,7 +1,7 @@
 //! A line, read as JSON-RPC 2.0: one request, a batch of them, or junk with a reason.
 //!
 //! ```text
-//!   bytes ── depth ── UTF-8 ── JSON ── request? ──▶ One(entry) | Batch(entries) | Failure
+//!   bytes ── shape ── UTF-8 ── JSON ── request? ──▶ One(entry) | Batch(entries) | Failure
 //! ```
 //!
 //! Pure. What is wrong with one entry of a batch is that entry's failure; what is wrong with the
@@ -12,11 +12,13 @@ use super::limits::Limits;
 use super::refusal::one_line;
 use jsonrpsee_types::{Id, Params, TwoPointZero};
 use llamactl_protocol::{Failure, Kind};
+use memchr::memchr2;
 use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest id a request may have, in bytes: every answer repeats it.
 const ID_BYTES: usize = 256;
@@ -42,7 +44,7 @@ impl Message {
 /// One request, or what kept it from being one.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Call(Call),
+    Call(Arc<Call>),
     Bad { id: Id<'static>, failure: Failure },
 }
 
@@ -57,10 +59,7 @@ pub(super) struct Call {
 
 /// Reads a line.
 pub(super) fn parse(line: &[u8], limits: &Limits) -> Result<Message, Failure> {
-    if is_deeper_than(line, limits.depth) {
-        let message = format!("the message is nested deeper than {} levels", limits.depth);
-        return Err(Failure::new(Kind::TooDeep, message));
-    }
+    check_shape(line, limits)?;
     let text = std::str::from_utf8(line).map_err(|error| {
         let at = error.valid_up_to();
         not_json(&format!("byte {at} is not UTF-8"))
@@ -141,11 +140,11 @@ fn entry(text: &str) -> Result<Entry, Failure> {
         let failure = not_a_request(&format!("its id is longer than {ID_BYTES} bytes"));
         return Ok(Entry::Bad { id: Id::Null, failure });
     }
-    Ok(Entry::Call(Call {
+    Ok(Entry::Call(Arc::new(Call {
         id: request.id.map(Id::into_owned),
         method: request.method.into_owned(),
         params: Params::new(request.params.map(RawValue::get)).into_owned(),
-    }))
+    })))
 }
 
 /// The id of something that is not a request, where it has one.
@@ -174,33 +173,63 @@ fn not_a_request(why: &str) -> Failure {
         .hint(r#"send {"jsonrpc":"2.0","id":1,"method":"noun.verb","params":{}} on one line"#)
 }
 
-/// Whether arrays and objects are nested deeper than `depth`. Brackets in strings do not count;
-/// of a text that is not JSON the answer means nothing, which its parser then says.
-fn is_deeper_than(text: &[u8], depth: usize) -> bool {
-    let mut open = 0usize;
-    let mut bytes = text.iter();
-    while let Some(byte) = bytes.next() {
+/// Refuses a text that would cost more to read than a call may, before anything is made of it:
+/// arrays and objects nested too deep, too many values, a key that is too long. What stands in
+/// strings does not count; of a text that is not JSON the answer means nothing, which its parser
+/// then says.
+fn check_shape(text: &[u8], limits: &Limits) -> Result<(), Failure> {
+    let (mut open, mut values) = (0usize, 1usize);
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        at += 1;
         match byte {
             b'[' | b'{' => {
                 open = open.saturating_add(1);
-                if open > depth {
-                    return true;
+                values += 1;
+                if open > limits.depth {
+                    let message =
+                        format!("the message is nested deeper than {} levels", limits.depth);
+                    return Err(Failure::new(Kind::TooDeep, message));
                 }
             }
             b']' | b'}' => open = open.saturating_sub(1),
+            // Each value but the first of its array or object stands behind a comma.
+            b',' => values += 1,
             b'"' => {
-                while let Some(byte) = bytes.next() {
-                    match byte {
-                        b'\\' => drop(bytes.next()),
-                        b'"' => break,
-                        _ => {}
-                    }
+                let begun = at;
+                at = end_of_string(text, at);
+                let bytes = at.saturating_sub(begun + 1);
+                if bytes > limits.key_bytes && is_key(text.get(at..).unwrap_or_default()) {
+                    let message = format!("the message has a key of {bytes} bytes");
+                    return Err(Failure::new(Kind::InvalidRequest, message)
+                        .hint(format!("a key may have {} bytes", limits.key_bytes)));
                 }
             }
             _ => {}
         }
+        if values > limits.values {
+            let message = format!("the message holds more than {} values", limits.values);
+            return Err(Failure::new(Kind::TooManyValues, message).hint("ask for less at once"));
+        }
     }
-    false
+    Ok(())
+}
+
+/// The place behind the string that began before `at`.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    while let Some(found) = memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
+        at += found + 1;
+        if text.get(at - 1) == Some(&b'"') {
+            return at;
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+/// Whether what stands before `rest` is a key.
+fn is_key(rest: &[u8]) -> bool {
+    rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
 }
 
 #[cfg(test)]
@@ -212,10 +241,12 @@ mod tests {
     fn reads_as(line: &[u8]) -> String {
         fn entry(entry: &Entry) -> String {
             match entry {
-                Entry::Call(Call { id: None, method, .. }) => format!("{method}!"),
-                Entry::Call(Call { id: Some(id), method, params }) => {
-                    format!("{method}#{} {}", id_text(id), params.as_str().unwrap_or("-"))
-                }
+                Entry::Call(call) => match &**call {
+                    Call { id: None, method, .. } => format!("{method}!"),
+                    Call { id: Some(id), method, params } => {
+                        format!("{method}#{} {}", id_text(id), params.as_str().unwrap_or("-"))
+                    }
+                },
                 Entry::Bad { id, failure } => format!("{}#{}", failure.kind, id_text(id)),
             }
         }
@@ -302,6 +333,27 @@ mod tests {
             "{".repeat(90)
         );
         assert!(reads_as(in_a_string.as_bytes()).contains("#1"));
+    }
+
+    #[test]
+    fn a_line_of_too_many_values_or_with_a_long_key_is_refused_unread() {
+        let limits = Limits::default();
+        let call =
+            |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
+        let list = |count: usize| call(&format!(r#"{{"x":[{}]}}"#, vec!["1"; count].join(",")));
+        // Beside the list's own: the call, its four values behind commas, params, x.
+        assert!(reads_as(list(limits.values - 10).as_bytes()).starts_with("m#1"));
+        assert_eq!(reads_as(list(limits.values).as_bytes()), "too_many_values");
+        let nested = call(&format!("[{}]", vec!["{}"; limits.values / 2 + 1].join(",")));
+        assert_eq!(reads_as(nested.as_bytes()), "too_many_values");
+        // Commas and colons in a text are text.
+        let text = call(&format!(r#"{{"x":"{}\": {{"}}"#, ",".repeat(limits.values * 2)));
+        assert!(reads_as(text.as_bytes()).starts_with("m#1"));
+
+        let key = |bytes: usize| call(&format!("{{\"{}\" \n: 1}}", "k".repeat(bytes)));
+        assert!(reads_as(key(256).as_bytes()).starts_with("m#1"));
+        assert_eq!(reads_as(key(257).as_bytes()), "invalid_request");
+        assert_eq!(reads_as(key(1_000_000).as_bytes()), "invalid_request");
     }
 
     #[test]

@@ -9,14 +9,19 @@
 //!   connection frame ─▶ message ─▶ dispatch ─▶ service ─▶ handler
 //!     │                                           ╰─▶ subscription ◀─ source
 //!   outbox     ◀─ answers and items, bounded in bytes ─╯
+//!
+//!   budget     what lines and answers may cost, of each user and of each connection
 //! ```
 //!
 //! What a handler is and what it answers is decided elsewhere: handlers are plain async functions
 //! registered in a [`Service`] by the protocol's types. What holds here, whoever connects:
 //!
 //! * A peer is identified, and refused if it must be, before its first byte is read.
-//! * A connection costs a bounded amount of memory, and waits for nobody else's. Its parts are in
-//!   [`Limits`]; each limit is answered with a kind of its own.
+//! * A user costs a bounded amount of memory, and waits for nobody else's. It is counted in bytes
+//!   before they are spent; its parts are in [`Limits`], and each limit is answered with a kind of its
+//!   own.
+//! * No call keeps a thread of the runtime for long. Each time a call runs is measured, and more than
+//!   ten milliseconds are counted and logged; what takes long by its nature runs beside the runtime.
 //! * A slow reader is slowed itself. What its streams leave out meanwhile is counted and said.
 //! * Calls that change state run in the order one connection sent them, and a later look of that
 //!   connection sees them.
@@ -29,10 +34,12 @@
 //! callbacks, and it has no line transport, but one that accepts calls without bound.
 
 mod answer;
+mod budget;
 mod caller;
 mod connection;
 mod counters;
 mod dispatch;
+#[cfg(test)]
 mod document;
 mod frame;
 mod hangup;

@@ -1,5 +1,6 @@
 //! What the calls and streams of one connection share.
 
+use super::budget::Budget;
 use super::caller::Identity;
 use super::counters::Counters;
 use super::limits::Limits;
@@ -19,6 +20,9 @@ pub(super) struct Session {
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
     pub(super) outbox: Outbox,
+    pub(super) budget: Budget,
+    /// Calls that look and run.
+    pub(super) looks: Semaphore,
     /// A call takes a slot before it is read and gives it back when its answer is written.
     pub(super) calls: Arc<Semaphore>,
     /// The running calls and streams.
@@ -50,6 +54,7 @@ impl Session {
         peer: Peer,
         limits: Limits,
         counters: Arc<Counters>,
+        budget: Budget,
         outbox: Outbox,
         signals: Signals,
     ) -> Self {
@@ -58,6 +63,8 @@ impl Session {
             limits,
             counters,
             outbox,
+            budget,
+            looks: Semaphore::new(limits.looks),
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
             tasks: TaskTracker::new(),
             signals,

@@ -218,6 +218,7 @@ impl<Src: Source> Pump<Src> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Census;
     use super::super::limits::Limits;
     use super::super::outbox::outbox;
     use super::super::peer::Peer;
@@ -243,11 +244,14 @@ mod tests {
     #[tokio::test]
     async fn an_item_is_made_when_there_is_room_for_it_and_not_before() {
         let limits = Limits { queued_bytes: 1, ..Limits::default() };
-        let (outbox, queue) = outbox(&limits);
+        let budget = Census::new().enter(0, &limits).unwrap();
+        let (outbox, queue) =
+            outbox(budget.clone(), Box::new(|_| Err(std::io::ErrorKind::WouldBlock.into())));
         let signals = Signals::new(Default::default(), Default::default());
         let peer = Peer { uid: 0, gid: 0, pid: None, access: Access::Observe };
-        outbox.send("1".into(), None).await.unwrap();
-        let session = Arc::new(Session::new(peer, limits, Arc::default(), outbox, signals.clone()));
+        let session = Session::new(peer, limits, Arc::default(), budget, outbox, signals.clone());
+        let session = Arc::new(session);
+        session.outbox.send("1".into(), None).await.unwrap();
         let permit = session.streams.permit().unwrap();
         let slot = session.streams.enter("ticks.follow", permit);
         let asked = Arc::new(AtomicU64::new(0));
@@ -259,7 +263,7 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 0, "the queue is full");
 
         let (ours, mut theirs) = tokio::io::duplex(1);
-        let writer = tokio::spawn(queue.write_to(ours, limits.stall_deadline, || true));
+        let writer = tokio::spawn(async move { queue.write_to(ours, &limits, || true).await });
         let mut two = [0; 2];
         within_patience(theirs.read_exact(&mut two)).await.unwrap();
         assert_eq!(&two, b"1\n");

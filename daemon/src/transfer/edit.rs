@@ -5,10 +5,10 @@ use super::position::{At, Lines, placed, unreadable};
 use super::spec::Given;
 use super::toml_value::{key, write};
 use llamactl_protocol::model::{Model, SettingsChange};
-use llamactl_protocol::options::find;
+use llamactl_protocol::options::{Settings, find_known};
 use llamactl_protocol::{Failure, WirePath};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The text, secrets shown as kept.
@@ -23,7 +23,7 @@ pub fn write_document(model: &Model) -> String {
         write(&json!(model.path))
     );
     for (name, value) in &model.settings {
-        if let Ok(setting) = find(name, None) {
+        if let Ok(Some(setting)) = find_known(name, None) {
             let unit = if setting.unit.is_empty() {
                 String::new()
             } else {
@@ -55,7 +55,8 @@ impl Edited {
             let exact = self.places.get(&named).copied();
             // A setting may stand there under another of its names.
             exact.or_else(|| {
-                let same = |name: &str| find(name, None).is_ok_and(|setting| setting.key == named);
+                let same =
+                    |name: &str| matches!(find_known(name, None), Ok(Some(it)) if it.key == named);
                 self.places.iter().find(|(name, _)| same(name)).map(|(_, at)| *at)
             })
         });
@@ -72,7 +73,7 @@ pub fn read_document(text: &str, model: &Model, revision: i64) -> Result<Edited,
     let reader = Reader { text, lines: Lines::of(text), base: Path::new("/") };
     let mut places = BTreeMap::new();
     let mut change = SettingsChange { if_revision: Some(revision), ..SettingsChange::default() };
-    let mut path: Option<WirePath> = None;
+    let (mut set, mut path) = (Settings::new(), None::<WirePath>);
     for (name, value) in document.get_ref() {
         let at = At::of_byte(text, name.span().start);
         match name.get_ref().as_ref() {
@@ -86,7 +87,7 @@ pub fn read_document(text: &str, model: &Model, revision: i64) -> Result<Edited,
                     table.ok_or_else(|| unreadable("settings must be a table", Some(at)))?;
                 for (name, Given { value, at }) in reader.settings(table)? {
                     places.extend(at.map(|at| (name.clone(), at)));
-                    change.set.insert(name, value);
+                    set.insert(name, value);
                 }
             }
             other => {
@@ -96,16 +97,19 @@ pub fn read_document(text: &str, model: &Model, revision: i64) -> Result<Edited,
         }
     }
     // The key itself tells what is gone, whatever name it is given under.
-    let given: Vec<String> = change
-        .set
+    let given: BTreeSet<String> = set
         .keys()
-        .map(|name| find(name, None).map_or_else(|_| name.clone(), |it| it.key.to_owned()))
+        .map(|name| match find_known(name, None) {
+            Ok(Some(setting)) => setting.key.to_owned(),
+            _ => name.clone(),
+        })
         .collect();
-    let gone = model.settings.keys().filter(|key| !given.contains(key));
+    let gone = model.settings.keys().filter(|key| !given.contains(*key));
     change.unset = gone.cloned().collect();
     if let Some(path) = path.filter(|path| *path != model.path) {
-        change.set.insert("path".to_owned(), json!(path));
+        set.insert("path".to_owned(), json!(path));
     }
+    change.set = set.into();
     Ok(Edited { change, places })
 }
 
@@ -114,7 +118,7 @@ mod tests {
     use super::*;
     use llamactl_protocol::Kind;
     use llamactl_protocol::model::ModelFile;
-    use llamactl_protocol::options::{Settings, secret};
+    use llamactl_protocol::options::secret;
 
     fn model() -> Model {
         Model {
@@ -139,7 +143,7 @@ mod tests {
     fn what_is_not_edited_changes_nothing() {
         let model = model();
         let edited = read_document(&write_document(&model), &model, 3).unwrap();
-        assert_eq!(edited.change.set, model.settings);
+        assert_eq!(edited.change.set.0, model.settings);
         assert!(edited.change.unset.is_empty());
         assert_eq!(edited.change.if_revision, Some(3));
     }
@@ -149,7 +153,7 @@ mod tests {
         let text = "path = \"/n.gguf\"\n[settings]\nc = 1024\n";
         let edited = read_document(text, &model(), 3).unwrap();
         assert_eq!(json!(edited.change.set), json!({ "c": 1024, "path": "/n.gguf" }));
-        assert_eq!(edited.change.unset, ["api-key", "temp"]);
+        assert_eq!(Vec::from(edited.change.unset.clone()), ["api-key", "temp"]);
         let refused = Failure::new(Kind::InvalidValue, "no").details(json!({ "key": "ctx-size" }));
         assert_eq!(edited.placed(refused).details.unwrap()["line"], 3);
     }

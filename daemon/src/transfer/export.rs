@@ -24,7 +24,7 @@ pub async fn run(registry: &Registry, export: ModelExport) -> Result<ExportPage,
         everything.models.into_iter().map(|model| (model.name.clone(), model)).collect()
     } else {
         let mut named = BTreeMap::new();
-        for reference in &export.models {
+        for reference in export.models.iter() {
             let model = registry.model(reference).await?;
             named.insert(model.name.clone(), model);
         }
@@ -66,7 +66,7 @@ pub async fn run(registry: &Registry, export: ModelExport) -> Result<ExportPage,
     }
     let mut last: Option<String> = None;
     for (name, model) in models {
-        if export.after.as_ref().is_some_and(|after| name <= *after) {
+        if export.after.as_deref().is_some_and(|after| *name <= *after) {
             continue;
         }
         if page.text.len() >= PAGE_BYTES && last.is_some() {

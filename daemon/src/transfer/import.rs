@@ -13,8 +13,7 @@ use crate::store::registry::{
     Everything, Import, ImportedChange, ModelChange, NewFile, NewModel, Registry, StoredRuntime,
 };
 use llamactl_protocol::exchange::{
-    ImportFormat, ImportItem, ImportSource, Imported, ItemAction, ItemKind, MAX_INLINE_BYTES,
-    ModelImport,
+    ImportFormat, ImportItem, ImportSource, Imported, ItemAction, ItemKind, ModelImport,
 };
 use llamactl_protocol::model::{Model, ModelFile};
 use llamactl_protocol::options::{Build, Settings, rules, secret};
@@ -35,16 +34,16 @@ pub async fn run(
     import: ModelImport,
     by: Actor,
 ) -> Result<Imported, Failure> {
-    for path in import.directory.iter().chain(&import.home).chain(&import.find) {
+    for path in import.directory.iter().chain(&import.home).chain(import.find.iter()) {
         must_be_absolute(path)?;
     }
-    for map in &import.map_path {
+    for map in import.map_path.iter() {
         must_be_absolute(&map.to)?;
     }
     let label = label_of(&import);
     let dry_run = import.dry_run;
     let base = import.directory.as_ref().map_or_else(|| "/".into(), |path| path.0.clone());
-    let mut locator = Locator::new(import.map_path.clone(), import.find.clone());
+    let mut locator = Locator::new(import.map_path.0.clone(), import.find.0.clone());
     let source = blocking(move || open(import)).await??;
     let format = source.format();
     let build = match format {
@@ -95,7 +94,7 @@ fn label_of(import: &ModelImport) -> String {
         ImportSource::Text(_) => "a text".to_owned(),
         ImportSource::Path(path) => path.to_string(),
     };
-    let label = import.label.clone().unwrap_or(of_source);
+    let label = import.label.clone().map_or(of_source, Into::into);
     label.chars().filter(|it| !it.is_control()).take(200).collect()
 }
 
@@ -128,15 +127,7 @@ enum Opened {
 fn open(import: ModelImport) -> Result<Opened, Failure> {
     let directory = import.directory.map(|path| path.0);
     let (text, base) = match import.source {
-        ImportSource::Text(text) => {
-            if text.len() > MAX_INLINE_BYTES {
-                let message = format!("the text is longer than {MAX_INLINE_BYTES} bytes");
-                return Err(
-                    Failure::new(Kind::InvalidValue, message).hint("name a file of it by its path")
-                );
-            }
-            (text, directory.unwrap_or_else(|| "/".into()))
-        }
+        ImportSource::Text(text) => (text.into(), directory.unwrap_or_else(|| "/".into())),
         ImportSource::Path(path) => {
             must_be_absolute(&path)?;
             let path = path.0;

@@ -2,6 +2,7 @@
 
 use super::{Group, NO_WORDS, Setting, Told, Values, Words, nearest};
 use crate::Hint;
+use crate::bounds::excerpt;
 use crate::failure::{Failure, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,13 +126,14 @@ impl Build {
         let failure = Failure::new(
             Kind::InvalidValue,
             format!(
-                "{} cannot be {wrong:?} in {}: it takes {}",
+                "{} cannot be {:?} in {}: it takes {}",
                 setting.key,
+                excerpt(wrong),
                 self.name,
                 choices.join(", ")
             ),
         )
-        .details(json!({ "key": setting.key, "value": value, "allowed": choices }));
+        .details(json!({ "key": setting.key, "value": excerpt(wrong), "allowed": choices }));
         Err(match nearest(wrong, &choices) {
             Some(near) => failure.hint(format!("did you mean {near}?")),
             None => failure

@@ -174,7 +174,7 @@ fn absolute(typed: &WirePath, setting: &Setting<'_>, base: &Path) -> Value {
 /// Puts words together as llama-server does: the values of some lists follow each other, of
 /// anything else the last counts.
 pub fn collect(settings: &mut super::Settings, key: String, value: Value) {
-    let is_list = catalogue().any(|setting| setting.key == key && setting.adds_up());
+    let is_list = catalogue::of_key(&key).is_some_and(Setting::adds_up);
     match (settings.get_mut(&key), value) {
         (Some(Value::Array(there)), Value::Array(more)) if is_list => there.extend(more),
         (_, value) => {

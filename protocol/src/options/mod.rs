@@ -29,6 +29,7 @@ pub use nearest::nearest;
 pub use value::{assignment, text, text_of};
 
 use crate::Hint;
+use crate::bounds::excerpt;
 use crate::failure::{Failure, Kind};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -164,6 +165,7 @@ impl Group {
     pub fn find(name: &str) -> Result<Group, Failure> {
         let names: Vec<&str> = Group::ALL.iter().map(|group| group.as_str()).collect();
         Group::ALL.iter().copied().find(|group| group.as_str() == name).ok_or_else(|| {
+            let name = excerpt(name);
             Failure::new(Kind::UnknownOption, format!("there is no group of settings {name:?}"))
                 .hint(format!("the groups are: {}", names.join(", ")))
                 .details(json!({ "group": name, "known": names }))
@@ -325,14 +327,26 @@ pub const NO_WORDS: Words<'static> = Words::These(&[]);
 /// [`Kind::UnknownOption`], naming the nearest key there is; [`Kind::OptionRefused`] for one that
 /// cannot be set, saying what to do instead.
 pub fn find<'a>(key: &'a str, build: Option<&'a Build>) -> Result<Setting<'a>, Failure> {
-    let setting = look_up(key, build)?;
+    find_known(key, build)?.ok_or_else(|| unknown(key, build))
+}
+
+/// The same; `None` where there is no such setting. To say which is the nearest takes a comparison
+/// with each there is, and somebody who has many to ask for does without.
+///
+/// # Errors
+/// [`Kind::OptionRefused`] for one that cannot be set.
+pub fn find_known<'a>(
+    key: &'a str,
+    build: Option<&'a Build>,
+) -> Result<Option<Setting<'a>>, Failure> {
+    let Some(setting) = seek(key, build)? else { return Ok(None) };
     if setting.refused.is_empty() {
-        return Ok(setting);
+        return Ok(Some(setting));
     }
     // What today's builds dropped is an option like any other of a build that still has it.
     let has = |build: &Build| setting.long_flags().any(|flag| build.has(flag));
     if !setting.builds.is_empty() && build.is_some_and(has) {
-        return Ok(Setting { refused: "", ..setting });
+        return Ok(Some(Setting { refused: "", ..setting }));
     }
     Err(Failure::new(Kind::OptionRefused, format!("{} cannot be set", setting.key))
         .hint(setting.refused)
@@ -344,16 +358,20 @@ pub fn find<'a>(key: &'a str, build: Option<&'a Build>) -> Result<Setting<'a>, F
 /// # Errors
 /// [`Kind::UnknownOption`], naming the nearest key there is.
 pub fn look_up<'a>(key: &'a str, build: Option<&'a Build>) -> Result<Setting<'a>, Failure> {
+    seek(key, build)?.ok_or_else(|| unknown(key, build))
+}
+
+fn seek<'a>(key: &'a str, build: Option<&'a Build>) -> Result<Option<Setting<'a>>, Failure> {
     let bare = key.trim_start_matches('-');
     if let Some(variable) = bare.strip_prefix(VARIABLE_PREFIX) {
         rules::check_variable(variable)?;
-        return Ok(Setting { key: bare, ..catalogue::VARIABLE });
+        return Ok(Some(Setting { key: bare, ..catalogue::VARIABLE }));
     }
     let dashed = bare.replace('_', "-");
-    let by_key = catalogue().find(|setting| setting.key == bare || setting.key == dashed);
+    let by_key = catalogue::of_key(bare).or_else(|| catalogue::of_key(&dashed));
     let by_name = || catalogue().find(|setting| setting.is_called(bare));
     if let Some(setting) = by_key.or_else(by_name) {
-        return Ok(setting.with_choices_of(build));
+        return Ok(Some(setting.with_choices_of(build)));
     }
     // A flag that switches an option off is no name of it: `no-warmup=true` would switch it on.
     let is_name = |option: &&'a BuildOption| {
@@ -361,13 +379,12 @@ pub fn look_up<'a>(key: &'a str, build: Option<&'a Build>) -> Result<Setting<'a>
         names.any(|name| name == bare || name == dashed)
     };
     let option = build.and_then(|it| it.option(bare).or_else(|| it.option(&dashed)));
-    if let Some(option) = option.filter(is_name) {
-        return Ok(option.inferred());
-    }
-    Err(unknown(key, bare, build))
+    Ok(option.filter(is_name).map(BuildOption::inferred))
 }
 
-fn unknown(key: &str, bare: &str, build: Option<&Build>) -> Failure {
+fn unknown(key: &str, build: Option<&Build>) -> Failure {
+    let bare = key.trim_start_matches('-');
+    let key = excerpt(key);
     let negated = catalogue().find(|setting| {
         setting.negations.iter().any(|negation| negation.trim_start_matches('-') == bare)
     });

@@ -2,6 +2,7 @@
 
 use super::{Item, Setting, Values, Words, rules, secret};
 use crate::WirePath;
+use crate::bounds::excerpt;
 use crate::failure::{Failure, Kind};
 use serde_json::{Number, Value, json};
 
@@ -108,13 +109,12 @@ impl Setting<'_> {
     pub(super) fn refuse(&self, value: &Value) -> Failure {
         let shown = text(value);
         // A pasted grammar helps nobody in a message.
-        let short: String = shown.chars().take(80).collect();
-        let dots = if short.len() < shown.len() { "…" } else { "" };
+        let short = excerpt(&shown);
         let failure = Failure::new(
             Kind::InvalidValue,
-            format!("{} cannot be {short:?}{dots}: it takes {}", self.key, self.allowed()),
+            format!("{} cannot be {short:?}: it takes {}", self.key, self.allowed()),
         )
-        .details(json!({ "key": self.key, "value": value, "allowed": self.allowed() }));
+        .details(json!({ "key": self.key, "value": short, "allowed": self.allowed() }));
         match self.nearest_word(&shown) {
             Some(word) => failure.hint(format!("did you mean {word}?")),
             None if !self.example.is_empty() => {

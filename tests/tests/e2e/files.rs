@@ -189,10 +189,12 @@ fn every_path_is_kept_byte_for_byte() {
             OsString::from(&label),
         ];
         home.cli(arguments).ok();
-        let list =
-            llamactl_protocol::model::ModelShow { model: label.clone(), ..Default::default() };
+        let list = llamactl_protocol::model::ModelShow {
+            model: label.clone().into(),
+            ..Default::default()
+        };
         assert_eq!(home.ask(&list).unwrap().model.path.as_path(), path);
-        let shell = llamactl_protocol::model::ModelArgs { model: label };
+        let shell = llamactl_protocol::model::ModelArgs { model: label.into() };
         let argv = home.ask(&shell).unwrap().argv;
         assert!(argv.iter().any(|argument| argument.as_path() == path), "{argv:?}");
     }

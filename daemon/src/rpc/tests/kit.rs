@@ -1,5 +1,6 @@
 //! A small service, and a plain client for it.
 
+use super::super::budget::Census;
 use super::super::connection;
 use super::super::peer::Peer;
 use super::super::session::{Signals, lock};
@@ -153,8 +154,8 @@ impl Source for Silent {
     }
 }
 
-fn service(world: &Arc<World>) -> Service<World> {
-    Service::new(Arc::clone(world))
+fn service() -> Service<World> {
+    Service::default()
         .on(async |world: &World, _: Caller, Add { word }: Add| {
             if word.starts_with("slow") {
                 world.wait().await;
@@ -205,6 +206,7 @@ pub(super) struct Kit {
     pub(super) world: Arc<World>,
     pub(super) routes: Arc<Routes>,
     pub(super) limits: Limits,
+    census: Arc<Census>,
     pub(super) counters: Arc<Counters>,
     pub(super) stop: CancellationToken,
     pub(super) abort: CancellationToken,
@@ -219,9 +221,10 @@ impl Kit {
     pub(super) fn within(limits: Limits) -> Self {
         let world = Arc::new(World::new());
         Kit {
-            routes: service(&world).into_routes(),
+            routes: service().into_routes(&world),
             world,
             limits,
+            census: Census::new(),
             counters: Arc::default(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -243,6 +246,7 @@ impl Kit {
             peer,
             routes,
             self.limits,
+            self.census.enter(peer.uid, &self.limits).unwrap(),
             counters,
             signals,
         ));

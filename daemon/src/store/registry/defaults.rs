@@ -1,5 +1,6 @@
 //! Settings for all models.
 
+use super::bounds::check_settings;
 use super::events::NewEvent;
 use super::models::describe_change;
 use super::{Registry, Result, StoreError, events};
@@ -64,6 +65,7 @@ pub(super) fn replace(
     if after == before.settings {
         return Ok((before, false));
     }
+    check_settings(&before.settings, &after)?;
     let (revision, at_ms) = (before.revision + 1, now_ms());
     let what = describe_change(&before.settings, &after);
     tx.execute("DELETE FROM defaults", [])?;

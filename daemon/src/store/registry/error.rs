@@ -38,6 +38,9 @@ pub enum StoreError {
         /// What it is.
         found: i64,
     },
+    /// One thing would hold more than it may.
+    #[error("{0}")]
+    TooMuch(String),
     /// Somebody else changed what a change was made from.
     #[error("somebody else changed {0} meanwhile: nothing was done")]
     Overtaken(String),
@@ -155,6 +158,9 @@ impl From<StoreError> for Failure {
                 .details(json!({ "models": models })),
             StoreError::RevisionConflict { .. } => Failure::new(Kind::RevisionConflict, message)
                 .hint("somebody else changed it first: look at it again and retry"),
+            StoreError::TooMuch(_) => {
+                Failure::new(Kind::InvalidValue, message).hint("take some back first")
+            }
             StoreError::Overtaken(_) => {
                 Failure::new(Kind::RevisionConflict, message).hint("look again and retry")
             }

@@ -11,6 +11,7 @@
 //! hear of writes its event in its own transaction: the events are also the feed of changes. What
 //! grows is trimmed where it is written, a little at a time.
 
+mod bounds;
 mod check;
 mod defaults;
 mod desired;

@@ -1,5 +1,6 @@
 //! Models: their file, names, settings and revisions.
 
+use super::bounds::check_settings;
 use super::events::NewEvent;
 use super::library::FileStamp;
 use super::{Registry, Result, StoreError, events, library, names, revisions};
@@ -406,6 +407,7 @@ pub(super) fn put_nameless(
     by: &Actor,
     what: &str,
 ) -> Result<Model> {
+    check_settings(&Settings::new(), &new.settings)?;
     let at_ms = now_ms();
     tx.prepare_cached(
         "INSERT INTO models
@@ -493,6 +495,7 @@ pub(super) fn apply(
     let differs = |(key, value): &(&String, &Value)| before.settings.get(*key) != Some(value);
     put_settings(tx, before.id, set.iter().filter(differs))?;
     let after = settings_of(tx, before.id)?;
+    check_settings(&before.settings, &after)?;
     let other_file = file.as_ref().filter(|new| new.path != before.path || new.file != before.file);
     let mut parts = Vec::new();
     if let Some(new) = other_file {
@@ -559,5 +562,11 @@ pub(super) fn describe_change(before: &Settings, after: &Settings) -> String {
         .map(|(key, value)| typed(key, value));
     let unset =
         before.keys().filter(|key| !after.contains_key(*key)).map(|key| format!("{key} unset"));
-    set.chain(unset).collect::<Vec<_>>().join(", ")
+    let parts: Vec<String> = set.chain(unset).collect();
+    let more = parts.len().saturating_sub(DESCRIBED);
+    let shown = parts.get(..parts.len() - more).unwrap_or_default().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
+
+/// How many settings are told one by one.
+const DESCRIBED: usize = 50;

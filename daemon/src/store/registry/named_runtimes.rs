@@ -1,5 +1,6 @@
 //! Builds that somebody named: a name, a path, variables, and which is the default.
 
+use super::bounds::check_settings;
 use super::events::NewEvent;
 use super::{Registry, Result, StoreError, defaults, events};
 use crate::clock::now_ms;
@@ -75,6 +76,7 @@ impl Registry {
         by: Actor,
     ) -> Result<Option<NamedRuntime>> {
         self.write(move |tx| {
+            check_settings(&BTreeMap::new(), &environment)?;
             let added = tx.execute(
                 "INSERT INTO named_runtimes (name, path, environment, added_at_ms)
                  VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO NOTHING",
@@ -152,6 +154,7 @@ impl Registry {
             if after == before {
                 return Ok((before, false));
             }
+            check_settings(&before.environment, &after.environment)?;
             after.revision += 1;
             tx.execute(
                 "UPDATE named_runtimes SET environment = ?2, revision = ?3 WHERE name = ?1",

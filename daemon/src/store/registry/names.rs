@@ -1,5 +1,6 @@
 //! Names and aliases: one namespace, each pointing at one model.
 
+use super::bounds::check_aliases;
 use super::{Result, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -31,6 +32,9 @@ pub(super) fn resolve(connection: &Connection, reference: &str) -> Result<i64> {
 pub(super) fn take(connection: &Connection, name: &str, model: i64, is_alias: bool) -> Result<()> {
     if let Some(by) = owner(connection, name)? {
         return Err(StoreError::NameTaken { name: name.to_owned(), by });
+    }
+    if is_alias {
+        check_aliases(connection, model)?;
     }
     connection
         .prepare_cached("INSERT INTO model_names (name, model_id, is_alias) VALUES (?1, ?2, ?3)")?

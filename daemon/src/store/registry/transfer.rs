@@ -8,6 +8,7 @@
 //! So an import of thousands of models holds nobody up for long, and is seen whole or not at all. What
 //! a daemon that was killed put down without a name, the next one removes when it starts.
 
+use super::bounds::check_settings;
 use super::events::NewEvent;
 use super::models::{ModelChange, NewModel};
 use super::{Registry, Result, StoreError, defaults, events, models, names};
@@ -266,6 +267,7 @@ fn runtimes(connection: &Connection) -> Result<Vec<StoredRuntime>> {
 fn put_runtime(tx: &Connection, runtime: &StoredRuntime, what: &str, by: &Actor) -> Result<()> {
     let count = "SELECT count(*) FROM named_runtimes WHERE name = ?1";
     let is_there: bool = tx.query_row(count, [&runtime.name], |row| row.get(0))?;
+    check_settings(&Settings::new(), &runtime.environment)?;
     if runtime.is_default {
         tx.execute("UPDATE named_runtimes SET is_default = 0", [])?;
     }

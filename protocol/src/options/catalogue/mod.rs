@@ -20,6 +20,8 @@ mod speculative;
 pub use llamactl::{POLICY, VARIABLE};
 
 use super::{Group, Item, NO_WORDS, Setting, Told, Values, Words};
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// All settings, by group, in the order they are shown.
 const ALL: &[&[Setting<'static>]] = &[
@@ -40,6 +42,13 @@ const ALL: &[&[Setting<'static>]] = &[
 /// All settings in the order they are shown, also those that cannot be set.
 pub fn catalogue() -> impl Iterator<Item = &'static Setting<'static>> + Clone {
     ALL.iter().copied().flatten()
+}
+
+/// The setting of exactly this key.
+pub(super) fn of_key(key: &str) -> Option<&'static Setting<'static>> {
+    static BY_KEY: LazyLock<HashMap<&str, &Setting<'_>>> =
+        LazyLock::new(|| catalogue().map(|setting| (setting.key, setting)).collect());
+    BY_KEY.get(key).copied()
 }
 
 /// A setting that says nothing.

@@ -341,6 +341,7 @@ fn is_daemon(process: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wait::eventually;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::process::Stdio;
 
@@ -349,7 +350,10 @@ mod tests {
         let home = Home::without_llama_server();
         let mut left = home.program("/bin/sleep", ["1000"]).command();
         let mut left = left.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        assert_eq!(home.processes().iter().map(|it| it.pid).collect::<Vec<_>>(), [left.id()]);
+        // The kernel lets the parent go on before the environment of the new program can be read.
+        eventually(STOP_DEADLINE, "the process is seen", || {
+            home.processes().iter().map(|it| it.pid).eq([left.id()])
+        });
         let path = home.path().to_owned();
         assert!(catch_unwind(AssertUnwindSafe(|| drop(home))).is_err());
         assert!(!left.wait().unwrap().success());

@@ -1,14 +1,16 @@
 //! The bytes that lines and answers may cost: of each user in all, and of each connection besides.
 //!
 //! ```text
-//!   a line begins ─▶ 4 KiB free, then room for three times its bytes ──▶ until its call has ended
+//!   a line begins ─▶ 4 KiB free, then room for 64 KiB, then for the longest line there may be
+//!                    ╰─ three times its bytes, until its call has ended
 //!   a call begins ─▶ room for the longest answer it has ─▶ what it came to ──▶ until it is written
 //!                        ╰─ of the user's, else what this connection has for itself
 //! ```
 //!
 //! Room is taken before what it is for is made, and given back when that is gone. What is waited for
-//! is had by calls that wait for nothing of the kind: lines and answers have budgets apart, and an
-//! answer's room is never enlarged while it is held. A call that fits what its connection has for
+//! is had by who waits for nothing of the kind: a line waits for a first step while it holds nothing,
+//! for the rest while it holds its first step, and its call for an answer's room while it holds both.
+//! An answer's room is never enlarged while it is held. A call that fits what its connection has for
 //! itself never waits behind the same user's others.
 
 use super::limits::Limits;
@@ -26,6 +28,8 @@ const SMALL_BYTES: u32 = 16 << 10;
 const PAGE_BYTES: u32 = 256 << 10;
 /// What a page is given of its connection's own when its user's room is taken.
 const SHORT_PAGE_BYTES: u32 = 32 << 10;
+/// The first step by which a line grows beyond what is free, in bytes.
+pub(super) const STEP_BYTES: u32 = 64 << 10;
 /// What a line costs for each of its bytes: the line, and what is made of it.
 const COST: u32 = 3;
 /// Calls that take long and run at once, of all users. One of each.
@@ -52,7 +56,9 @@ struct User {
 /// What the connections of one user share.
 #[derive(Debug)]
 struct UserBudget {
-    requests: Arc<Semaphore>,
+    steps: Arc<Semaphore>,
+    /// The other half of what lines may cost: for those longer than a step.
+    rests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     long_calls: Arc<Semaphore>,
 }
@@ -71,6 +77,8 @@ pub(super) struct Budget {
     /// What the connection has for itself.
     own: Arc<Semaphore>,
     own_bytes: u32,
+    /// What a line costs that is longer than a step.
+    rest_bytes: u32,
     whole_bytes: u32,
     /// How many messages of this connection hold room of the user's.
     holders: Arc<AtomicUsize>,
@@ -112,21 +120,24 @@ impl Census {
         } else if in_all >= limits.connections {
             format!("the daemon has {in_all} connections open, as many as it takes")
         } else {
+            let half = limits.request_bytes_per_uid / 2;
+            let message_bytes = u32::try_from(limits.message_bytes).unwrap_or(u32::MAX);
             let user = users.entry(uid).or_insert_with(|| User {
                 connections: 0,
                 budget: Arc::new(UserBudget {
-                    requests: semaphore(limits.request_bytes_per_uid),
+                    steps: semaphore(half.max(STEP_BYTES * COST)),
+                    rests: semaphore(half),
                     answers: semaphore(limits.answer_bytes_per_uid),
                     long_calls: Arc::new(Semaphore::new(1)),
                 }),
             });
             user.connections += 1;
-            let whole_bytes = u32::try_from(limits.message_bytes).unwrap_or(u32::MAX);
             return Ok(Budget {
                 user: Arc::clone(&user.budget),
                 own: semaphore(limits.queued_bytes.max(1)),
                 own_bytes: limits.queued_bytes.max(1),
-                whole_bytes: whole_bytes.saturating_add(1).min(limits.answer_bytes_per_uid),
+                rest_bytes: message_bytes.saturating_mul(COST).min(half),
+                whole_bytes: message_bytes.saturating_add(1).min(limits.answer_bytes_per_uid),
                 holders: Arc::default(),
                 totals: Arc::clone(&self.totals),
                 all_long_calls: Arc::clone(&self.long_calls),
@@ -246,14 +257,24 @@ impl Budget {
         self.own.acquire().await.map(drop).map_err(|_| Closed)
     }
 
-    /// Room for `bytes` more of a line.
+    /// Room for the first step of a line, which has none yet.
     ///
     /// # Errors
     /// The connection is being closed.
-    pub(super) async fn request(&self, bytes: u32) -> Result<Room, Closed> {
-        let user = Arc::clone(&self.user.requests);
-        let permit = user.acquire_many_owned(bytes.saturating_mul(COST)).await;
-        let permit = permit.map_err(|_| Closed)?;
+    pub(super) async fn step(&self) -> Result<Room, Closed> {
+        self.of_line(&self.user.steps, STEP_BYTES * COST).await
+    }
+
+    /// Room for all of a line that is longer than its first step.
+    ///
+    /// # Errors
+    /// The connection is being closed.
+    pub(super) async fn rest(&self) -> Result<Room, Closed> {
+        self.of_line(&self.user.rests, self.rest_bytes).await
+    }
+
+    async fn of_line(&self, of: &Arc<Semaphore>, bytes: u32) -> Result<Room, Closed> {
+        let permit = Arc::clone(of).acquire_many_owned(bytes).await.map_err(|_| Closed)?;
         Ok(Room::new(permit, Some(Arc::clone(&self.totals)), None))
     }
 
@@ -336,23 +357,6 @@ impl Room {
             totals.held_bytes.fetch_sub(more.into(), Ordering::Relaxed);
         }
     }
-
-    /// Puts room of the same kind to this.
-    pub(super) fn join(&mut self, mut other: Room) {
-        // Merging an empty permit leaves `other` with nothing to give back.
-        if let Some(all) = other.permit.split(other.permit.num_permits()) {
-            self.permit.merge(all);
-            other.totals = None;
-        }
-    }
-
-    /// Keeps room for `bytes` of a line here, and takes the rest out.
-    pub(super) fn without(&mut self, bytes: u32) -> Option<Room> {
-        let kept = usize::try_from(bytes.saturating_mul(COST)).unwrap_or(usize::MAX);
-        let rest = self.permit.num_permits().saturating_sub(kept);
-        let permit = self.permit.split(rest).filter(|_| rest > 0)?;
-        Some(Room { permit, totals: self.totals.clone(), holders: None, _own: None })
-    }
 }
 
 impl Drop for Room {
@@ -424,19 +428,20 @@ mod tests {
     }
 
     #[test]
-    fn a_line_takes_room_as_it_grows_and_leaves_some_to_what_follows() {
-        let (census, limits) = (Census::new(), limits());
+    fn long_lines_are_few_and_short_ones_do_not_wait_for_them() {
+        let (census, limits) = (Census::new(), Limits::default());
         let budget = census.enter(1, &limits).unwrap();
-        let more = |bytes| budget.request(bytes).now_or_never()?.ok();
-        let mut room = more(1 << 20).unwrap();
-        room.join(more(1 << 20).unwrap());
-        assert_eq!(room.bytes(), 6 << 20);
-        let line = room.without(1 << 18).unwrap();
-        assert_eq!((line.bytes(), room.bytes()), ((6 << 20) - (3 << 18), 3 << 18));
-        assert!(more(3 << 20).is_none());
-        drop(line);
-        assert!(more(3 << 20).is_some());
-        drop(room);
+        let taken = |room: Option<Result<Room, Closed>>| room.map(Result::unwrap);
+        let step = || taken(budget.step().now_or_never());
+        let rest = || taken(budget.rest().now_or_never());
+        let long = [(step(), rest()), (step(), rest())];
+        assert!(long.iter().all(|(step, rest)| step.is_some() && rest.is_some()));
+        assert!(rest().is_none());
+        let steps: Vec<Room> = std::iter::from_fn(step).collect();
+        assert_eq!(steps.len(), 30);
+        drop(long);
+        assert!(step().is_some() && rest().is_some());
+        drop(steps);
         assert_eq!(census.totals.held_bytes.load(Ordering::Relaxed), 0);
     }
 }

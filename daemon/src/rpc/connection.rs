@@ -14,10 +14,10 @@
 //! * When the peer hangs up, calls that look are dropped; a change that has begun is finished.
 
 use super::answer::refusal_line;
-use super::budget::{Budget, Room};
+use super::budget::Budget;
 use super::counters::Counters;
 use super::dispatch::{Work, dispatch};
-use super::frame::{Frame, Lines};
+use super::frame::{Frame, LineRoom, Lines};
 use super::hangup::hung_up;
 use super::limits::Limits;
 use super::message::parse;
@@ -153,7 +153,23 @@ impl Reader {
                         None => return Ending::Quiet,
                     },
                     () = &mut gone => return Ending::Gone,
-                    frame = lines.next() => break frame,
+                    frame = lines.next() => {
+                        if frame != Frame::Full {
+                            break frame;
+                        }
+                        let room = tokio::select! {
+                            biased;
+                            () = &mut stop => return Ending::Quiet,
+                            () = &mut gone => return Ending::Gone,
+                            // Nothing is read now, so nothing else would notice.
+                            () = hung_up(descriptor(lines)) => return Ending::Gone,
+                            room = lines.wait_for_room() => room,
+                        };
+                        match room {
+                            Some(room) => lines.grow(room),
+                            None => break Frame::Late,
+                        }
+                    }
                     () = &mut idle => match self.idle_until(lines) {
                         Ok(later) => idle.as_mut().reset(later),
                         Err(failure) => return Ending::Refused(failure),
@@ -168,7 +184,7 @@ impl Reader {
                 }
                 Frame::End => return Ending::Quiet,
                 Frame::TooLong => return Ending::Refused(self.too_long()),
-                Frame::Late => return Ending::Refused(self.late()),
+                Frame::Late | Frame::Full => return Ending::Refused(self.late()),
             }
         }
     }
@@ -177,14 +193,15 @@ impl Reader {
     /// not said anything yet came for, if it says so in time.
     async fn last_frame(&self, lines: &mut Lines<OwnedReadHalf>, until: Instant) -> Option<Frame> {
         let until = if lines.has_heard() { Instant::now() } else { until };
-        tokio::time::timeout_at(until, lines.next()).await.ok()
+        let frame = tokio::time::timeout_at(until, lines.next()).await.ok()?;
+        (frame != Frame::Full).then_some(frame)
     }
 
     /// Starts what a line asks for; `alone` when nothing of another line is here yet.
     async fn take(
         &mut self,
         line: BytesMut,
-        room: Option<Room>,
+        room: LineRoom,
         slot: OwnedSemaphorePermit,
         alone: bool,
     ) {

@@ -3,6 +3,7 @@
 use super::answer::refuse;
 use super::budget::Room;
 use super::counters::Counters;
+use super::frame::LineRoom;
 use super::message::{Entry, Message};
 use super::service::{Incoming, Reply, Routes};
 use super::session::Session;
@@ -30,7 +31,7 @@ const REFUSAL_BYTES: usize = 2 << 10;
 pub(super) struct Work {
     pub(super) message: Message,
     /// Room for the line it came in and what was made of it.
-    pub(super) _room: Option<Room>,
+    pub(super) _room: LineRoom,
     /// The last change sent before it, if that still runs.
     pub(super) after: Option<CancellationToken>,
     /// Held while it runs, when it changes state itself.

@@ -1,18 +1,17 @@
 //! Bytes from a peer, cut into lines.
 //!
 //! ```text
-//!   socket ──▶ buffer ──▶ Line | TooLong | Late | End
+//!   socket ──▶ buffer ──▶ Line | Full | TooLong | Late | End
 //! ```
 //!
 //! The buffer never holds more than one message and one read, and no more than there is room for:
-//! beyond its first bytes a line grows in steps, and takes room for each before it is read. A line's
+//! its first bytes are free, then it needs room for a step, then for as long as a line may be. A line's
 //! clock starts with its first byte and only runs while the connection is being read, or would be if
 //! there were room.
 
-use super::budget::{Budget, Room};
+use super::budget::{Budget, Room, STEP_BYTES};
 use super::limits::Limits;
 use bytes::{Buf as _, BufMut as _, BytesMut};
-use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, timeout_at};
@@ -20,8 +19,8 @@ use tokio::time::{Instant, timeout_at};
 /// What each connection may read without room for it.
 const FREE_BYTES: usize = 4 << 10;
 
-/// The steps in which a longer line takes room.
-const STEP_BYTES: u32 = 64 << 10;
+/// How much is read at once.
+const READ_BYTES: usize = STEP_BYTES as usize;
 
 /// What a peer that is being turned away may still write.
 const DISCARDED_BYTES: usize = 16 << 20;
@@ -34,12 +33,21 @@ const DISCARD_BYTES: usize = 64 << 10;
 pub(super) enum Frame {
     /// A line that is not blank, without its line end.
     Line(BytesMut),
+    /// The line can go on when there is room for it: [`Lines::wait_for_room`].
+    Full,
     /// A line longer than a message may be. Nothing sensible can follow.
     TooLong,
     /// A line that was begun and not finished in time. Nothing sensible can follow.
     Late,
     /// The peer writes no more.
     End,
+}
+
+/// Room that a line has beyond its first bytes. It is to be kept as long as what was made of the line.
+#[derive(Debug, Default)]
+pub(super) struct LineRoom {
+    step: Option<Room>,
+    rest: Option<Room>,
 }
 
 /// Lines read from `R`.
@@ -54,11 +62,9 @@ pub(super) struct Lines<R> {
     message_bytes: usize,
     deadline: Duration,
     budget: Budget,
-    /// Room for the buffer beyond its first bytes.
-    room: Option<Room>,
-    room_bytes: usize,
+    room: LineRoom,
     /// Room of the line that was taken out last.
-    line_room: Option<Room>,
+    line_room: LineRoom,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
@@ -67,9 +73,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Lines {
             read,
             budget,
-            room: None,
-            room_bytes: 0,
-            line_room: None,
+            room: LineRoom::default(),
+            line_room: LineRoom::default(),
             buffer: BytesMut::new(),
             scanned: 0,
             begun: None,
@@ -100,9 +105,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         self.buffer.is_empty()
     }
 
-    /// Room for the line that came last. It is to be kept as long as what was made of the line.
-    pub(super) fn take_room(&mut self) -> Option<Room> {
-        self.line_room.take()
+    /// Room of the line that came last.
+    pub(super) fn take_room(&mut self) -> LineRoom {
+        std::mem::take(&mut self.line_room)
     }
 
     /// What comes next. Cancel safe: nothing is lost when the future is dropped.
@@ -133,8 +138,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             } else {
                 self.begun.get_or_insert_with(Instant::now);
             }
-            let late = self.begun.map(|begun| begun + self.deadline);
-            let read = self.read_more();
+            let most = self.room_bytes().saturating_sub(self.buffer.len()).min(READ_BYTES);
+            if most == 0 {
+                return Frame::Full;
+            }
+            self.buffer.reserve(most);
+            let late = self.late();
+            let mut buffer = (&mut self.buffer).limit(most);
+            let read = self.read.read_buf(&mut buffer);
             let read = match late {
                 None => read.await,
                 Some(late) => match timeout_at(late, read).await {
@@ -154,36 +165,50 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// Reads on, once there is room for it.
-    async fn read_more(&mut self) -> io::Result<usize> {
-        if self.buffer.len() >= FREE_BYTES + self.room_bytes {
-            let more = self.budget.request(STEP_BYTES).await;
-            let more = more.map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-            match &mut self.room {
-                Some(room) => room.join(more),
-                none => *none = Some(more),
+    /// Waits for the room that more of the line needs; none when the line came too late for it, or the
+    /// connection is being closed.
+    pub(super) async fn wait_for_room(&self) -> Option<Room> {
+        let room = async {
+            match self.room.step {
+                None => self.budget.step().await,
+                Some(_) => self.budget.rest().await,
             }
-            self.room_bytes += STEP_BYTES as usize;
-        }
-        let most = FREE_BYTES + self.room_bytes - self.buffer.len();
-        self.buffer.reserve(most.min(STEP_BYTES as usize));
-        self.read.read_buf(&mut (&mut self.buffer).limit(most)).await
+        };
+        timeout_at(self.late()?, room).await.ok()?.ok()
     }
 
-    /// Gives the room of the buffer to the line that was taken out of it, but for what is left in it.
+    /// Takes what was waited for.
+    pub(super) fn grow(&mut self, room: Room) {
+        let LineRoom { step, rest } = &mut self.room;
+        let lacking = if step.is_none() { step } else { rest };
+        *lacking = Some(room);
+    }
+
+    /// How much the buffer may hold.
+    fn room_bytes(&self) -> usize {
+        match (&self.room.step, &self.room.rest) {
+            (_, Some(_)) => self.message_bytes.saturating_add(READ_BYTES),
+            (Some(_), None) => FREE_BYTES + READ_BYTES,
+            (None, None) => FREE_BYTES,
+        }
+    }
+
+    /// When the line that was begun is too late.
+    fn late(&self) -> Option<Instant> {
+        self.begun.map(|begun| begun + self.deadline)
+    }
+
+    /// Gives the room of the buffer to the line that was taken out of it. What is left in the buffer is
+    /// of one read, and keeps a step where it needs one.
     fn part_room(&mut self) {
-        if self.room_bytes == 0 {
+        if self.room.step.is_none() {
             return;
         }
-        let left = self.buffer.len().saturating_sub(FREE_BYTES);
-        let kept = left.div_ceil(STEP_BYTES as usize) * STEP_BYTES as usize;
-        self.room_bytes = kept.min(self.room_bytes);
-        let kept = u32::try_from(self.room_bytes).unwrap_or(u32::MAX);
-        self.line_room = self.room.as_mut().and_then(|room| room.without(kept));
-        if kept == 0 {
-            self.room = None;
+        self.line_room.rest = self.room.rest.take();
+        if self.buffer.len() <= FREE_BYTES {
+            self.line_room.step = self.room.step.take();
         }
-        if self.line_room.is_some() {
+        if self.line_room.step.is_some() || self.line_room.rest.is_some() {
             // What follows a long line does not keep its memory alive.
             self.buffer = BytesMut::from(self.buffer.as_ref());
         }
@@ -193,7 +218,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// goes on for longer than [`DISCARDED_BYTES`] is left to block.
     pub(super) async fn discard(&mut self) {
         self.buffer = BytesMut::with_capacity(DISCARD_BYTES);
-        self.room = None;
+        self.room = LineRoom::default();
         let mut discarded = 0;
         while let Ok(read @ 1..) = self.read.read_buf(&mut self.buffer).await {
             self.buffer.clear();
@@ -310,9 +335,20 @@ mod tests {
             while peer.write_all(&[b'x'; 4096]).await.is_ok() {}
             Frame::End
         };
-        let frame = tokio::select! { frame = lines.next() => frame, end = flood => end };
+        let reading = async {
+            loop {
+                match lines.next().await {
+                    Frame::Full => {
+                        let room = lines.wait_for_room().await.unwrap();
+                        lines.grow(room);
+                    }
+                    frame => return frame,
+                }
+            }
+        };
+        let frame = tokio::select! { frame = reading => frame, end = flood => end };
         assert_eq!(frame, Frame::TooLong);
-        assert!(lines.buffer.len() <= FREE_BYTES + STEP_BYTES as usize);
+        assert!(lines.buffer.len() <= FREE_BYTES + READ_BYTES);
     }
 
     proptest! {

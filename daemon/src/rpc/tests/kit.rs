@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What no test waits longer for. Only a failing one does.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 macro_rules! method {
     ($(#[$doc:meta])* $name:ident $wire:literal $access:ident $output:ty { $($field:ident: $type:ty),* }) => {

@@ -1,7 +1,7 @@
 //! What a hostile or broken peer gets: an answer of its own, and nothing of anybody else's.
 
 use super::super::Limits;
-use super::kit::{Client, Kit, kind, request, within_patience};
+use super::kit::{Client, Kit, PATIENCE, kind, request, within_patience};
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -165,5 +165,50 @@ async fn a_peer_that_hangs_up_with_all_its_calls_running_is_noticed() {
     client.ask(1, "wait.here", json!({})).await;
     within_patience(kit.world.at_gate.notified()).await;
     drop(client);
+    kit.all_closed().await;
+}
+
+/// A line of almost the length that is allowed.
+fn long_line(id: u64) -> String {
+    let mut line = request(id, "word.list", json!({}));
+    line.extend(std::iter::repeat_n(' ', (1 << 20) - line.len() - 1));
+    line.push('\n');
+    line
+}
+
+#[tokio::test]
+async fn more_long_lines_than_there_is_room_for_come_in_one_after_the_other() {
+    let kit = Kit::within(Limits { message_deadline: 60 * PATIENCE, ..Limits::default() });
+    let asked = (0..60).map(|id| {
+        let mut client = kit.connect();
+        async move {
+            client.write.write_all(long_line(id).as_bytes()).await.unwrap();
+            client.next().await["id"].as_u64()
+        }
+    });
+    let answered = within_patience(futures_util::future::join_all(asked)).await;
+    assert_eq!(answered, (0..60).map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_up_while_its_line_waits_for_room_is_noticed() {
+    let kit = Kit::within(Limits { message_deadline: 60 * PATIENCE, ..Limits::default() });
+    // Two lines that never end have the room for long ones.
+    let line = long_line(1);
+    let begun = &line.as_bytes()[..line.len() - 1];
+    let mut holding = [kit.connect(), kit.connect()];
+    for client in &mut holding {
+        client.write.write_all(begun).await.unwrap();
+    }
+    let mut waiting = kit.connect();
+    let _ = timeout(Duration::from_millis(50), waiting.write.write_all(begun)).await;
+    drop(waiting);
+    let is_noticed = async {
+        while kit.connections.len() > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within_patience(is_noticed).await;
+    drop(holding);
     kit.all_closed().await;
 }

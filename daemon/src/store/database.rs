@@ -152,9 +152,14 @@ pub(super) fn to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // The system keeps the file's pages as well: a flood of questions leaves no megabytes here.
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
+
+/// How much of a database a reader keeps in memory, in KiB.
+const READER_CACHE_KIB: i32 = 512;
 
 /// How many statements a connection keeps prepared: more than there are of one database.
 const STATEMENTS: usize = 128;

@@ -8,12 +8,10 @@ use llamactld::lifecycle::detach::{Readiness, Side, detach};
 use llamactld::lifecycle::prepare::prepare;
 use llamactld::lifecycle::restore::restore;
 use llamactld::lifecycle::{own_log, serve};
-use llamactld::os::memory;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    memory::share_heaps();
     let outcome = run(&Args::of_this_process());
     own_log::flush();
     match outcome {

@@ -12,6 +12,7 @@ use crate::api::app::{Beginning, Places};
 use crate::config;
 use crate::lifecycle::args::Args;
 use crate::os::descriptors::{close_on_exec_from, disable_core_dumps};
+use crate::os::memory;
 use crate::os::process::ProcessId;
 use crate::os::signals::heed_ignored;
 use crate::rpc::{self, Authority, socket};
@@ -55,6 +56,7 @@ impl Prepared {
 /// Another daemon is running; the configuration is wrong; the state directory or the socket's place
 /// is not fit.
 pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
+    memory::share_heaps();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let program = Program::of_this_process();
     let mut handed_over = prepare_process(args)?;

@@ -16,6 +16,10 @@ pub fn of(text: &str) -> Result<ImportFormat, Failure> {
     if text.trim_start().starts_with('{') && dashboard::is_file(text) {
         return Ok(ImportFormat::Dashboard);
     }
+    // A unit has sections too.
+    if text.lines().any(|line| line.trim_start().starts_with("ExecStart=")) {
+        return Ok(ImportFormat::Command);
+    }
     let lines = || text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
     let mut sections = lines().filter_map(|line| line.strip_prefix('[')).peekable();
     if sections.peek().is_some() {
@@ -52,6 +56,7 @@ mod tests {
             ("; c\n[defaults]\nmodel = /x\n", ImportFormat::Preset),
             ("llama-server -m /x.gguf", ImportFormat::Command),
             ("-m /x.gguf -c 5", ImportFormat::Command),
+            ("[Unit]\n[Service]\nExecStart=/x/llama-server -m /x.gguf\n", ImportFormat::Command),
             ("{\"model_templates\": {}}", ImportFormat::Dashboard),
             ("{\"basePath\": \"/models\"}", ImportFormat::Dashboard),
         ] {

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+/// Options that were switches before they took a value, and what they say when they stand alone.
+/// `--flash-attn` took none until August 2025, and most lines that people keep have it so.
+const ONCE_SWITCHES: &[(&str, &str)] = &[("flash-attn", "on")];
+
 /// What an argument, with what belongs to it, says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Word {
@@ -72,10 +76,24 @@ pub fn read(arguments: &[WirePath], build: Option<&Build>, base: &Path) -> Vec<W
         }
         let count = if setting.takes_two_arguments() { 2 } else { 1 };
         let mut values: Vec<WirePath> = joined.into_iter().map(WirePath::from).collect();
+        // An option that is known is not the value of the one before, unless it can be.
+        let is_no_value = |next: &&WirePath| {
+            by_flag(&next.to_string(), build).is_some()
+                && matches!(
+                    word(&setting, String::new(), json!(next), build, base),
+                    Word::Refused { .. }
+                )
+        };
         while values.len() < count
-            && let Some(value) = rest.next()
+            && let Some(value) = rest.next_if(|next| !is_no_value(next))
         {
             values.push(value.clone());
+        }
+        if values.is_empty()
+            && let Some((_, alone)) = ONCE_SWITCHES.iter().find(|(key, _)| *key == setting.key)
+        {
+            words.push(word(&setting, flag, json!(alone), build, base));
+            continue;
         }
         if values.len() < count {
             let failure = Failure::new(Kind::InvalidValue, format!("{flag} has no value"))
@@ -234,8 +252,9 @@ mod tests {
 
     #[test]
     fn a_pasted_line_is_read_past_what_is_refused() {
-        let words =
-            words("--api-key s3cret -dr gemma3 --metrics --control-vector-layer-range 1 2 -fa");
+        let words = words(
+            "--api-key s3cret -dr gemma3 --metrics --control-vector-layer-range 1 2 --temp -c",
+        );
         let kinds: Vec<&str> = words
             .iter()
             .map(|word| match word {
@@ -244,7 +263,10 @@ mod tests {
                 _ => "",
             })
             .collect();
-        assert_eq!(kinds, ["--api-key", "-dr", "--metrics", "control-vector-layer-range", "-fa"]);
+        assert_eq!(
+            kinds,
+            ["--api-key", "-dr", "--metrics", "control-vector-layer-range", "--temp", "-c"]
+        );
         assert!(!format!("{words:?}").contains("s3cret"));
     }
 
@@ -259,6 +281,20 @@ mod tests {
                 Word::Unknown { flag: "--ever".to_owned(), values: vec![] },
             ]
         );
+    }
+
+    #[test]
+    fn a_flag_without_its_value_leaves_the_next_one_alone() {
+        let alone = json!({ "flash-attn": "on", "ctx-size": 4096, "gpu-layers": 99 });
+        assert_eq!(json!(settings("-fa -c 4096 -ngl 99")), alone);
+        assert_eq!(json!(settings("-c 4096 -ngl 99 -fa")), alone);
+        assert_eq!(
+            json!(settings("-r -c -fa off")),
+            json!({ "reverse-prompt": ["-c"], "flash-attn": "off" })
+        );
+        let words = words("-ngl -c 4096");
+        assert!(matches!(&words[0], Word::Refused { flag, .. } if flag == "-ngl"), "{words:?}");
+        assert!(matches!(&words[1], Word::Setting { key, .. } if key == "ctx-size"), "{words:?}");
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct Setting<'a> {
     pub group: Group,
     /// What values it takes.
     pub values: Values<'a>,
+    /// How llama-server also lets some of its values be written, and the value that is.
+    pub spelled: &'a [(&'a str, &'a str)],
     /// How llama-server is told.
     pub told: Told<'a>,
     /// What its number counts, for people: `tokens`, `MiB`, `s`.

@@ -23,12 +23,16 @@ impl Setting<'_> {
         if self.is_secret() || (self.is_variable() && secret::is_secret(value)) {
             return self.check_secret(value);
         }
+        let value = &self.respelled(value);
         let checked = match &self.values {
             Values::Integer { min, max, words } => integer(value, *min, *max, *words),
             Values::Real { min, max } => real(value, *min, *max),
             Values::Switch => switch(value).map(Value::Bool),
             Values::Choice(words) => choice(value, *words),
-            Values::List { of, separator } => list(value, *separator, |item| of.check(item)),
+            Values::List { of, separator } => {
+                let numbers = matches!(of, Item::Real { .. } | Item::Integer { .. });
+                list(value, *separator, numbers, |item| of.check(&self.respelled(item)))
+            }
             Values::Pair => pair(value),
             Values::CpuRange => word(value).filter(|text| is_cpu_range(text)).map(Value::from),
             Values::CpuMask => word(value).filter(|text| is_cpu_mask(text)).map(Value::from),
@@ -45,6 +49,19 @@ impl Setting<'_> {
             rules::check_extra(&checked)?;
         }
         Ok(checked)
+    }
+
+    /// The value that another spelling of it stands for.
+    fn respelled(&self, value: &Value) -> Value {
+        let typed = match value {
+            Value::String(text) => text.trim().to_ascii_lowercase(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            _ => return value.clone(),
+        };
+        match self.spelled.iter().find(|(spelled, _)| *spelled == typed) {
+            Some((_, meant)) => Value::from(*meant),
+            None => value.clone(),
+        }
     }
 
     fn is_variable(&self) -> bool {
@@ -338,17 +355,21 @@ fn choice(value: &Value, words: Words<'_>) -> Option<Value> {
     words.iter().find(|word| *word == typed).map(Value::from)
 }
 
-fn list(value: &Value, separator: char, check: impl Fn(&Value) -> Option<Value>) -> Option<Value> {
+fn list(
+    value: &Value,
+    separator: char,
+    numbers: bool,
+    check: impl Fn(&Value) -> Option<Value>,
+) -> Option<Value> {
+    // llama-server takes a slash between numbers for a comma.
+    let parts = |it| it == separator || (it == ',' && separator == ';') || (it == '/' && numbers);
     let items = match value {
         Value::Array(items) => items.clone(),
         Value::String(text) => {
             // A list whose texts hold the separator is typed as JSON.
             match serde_json::from_str::<Vec<Value>>(text).ok().filter(|_| text.starts_with('[')) {
                 Some(items) => items,
-                None => text
-                    .split(|it| it == separator || (it == ',' && separator == ';'))
-                    .map(|item| Value::from(item.trim()))
-                    .collect(),
+                None => text.split(parts).map(|item| Value::from(item.trim())).collect(),
             }
         }
         other => vec![other.clone()],
@@ -460,7 +481,7 @@ mod tests {
             ("parallel", "10000"),
             ("parallel", "0"),
             ("port", "99999"),
-            ("threads", "0"),
+            ("threads", "513"),
             ("poll", "101"),
             ("prio", "4"),
             ("top-p", "1.5"),
@@ -471,6 +492,28 @@ mod tests {
             let refused = check(key, json!(bad)).unwrap_err();
             assert_eq!(refused.kind, Kind::InvalidValue, "{key}={bad}");
             assert!(refused.message.contains(key) && refused.message.contains(bad), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_llama_server_lets_be_written_otherwise_is_the_same_value() {
+        for (key, written, meant) in [
+            ("flash-attn", json!("1"), json!("on")),
+            ("flash-attn", json!(0), json!("off")),
+            ("flash-attn", json!(true), json!("on")),
+            ("flash-attn", json!("Enabled"), json!("on")),
+            ("flash-attn", json!(-1), json!("auto")),
+            ("fit", json!("no"), json!("off")),
+            ("gpu-layers", json!(-1), json!("auto")),
+            ("gpu-layers", json!("-2"), json!("all")),
+            ("gpu-layers", json!(10_000), json!(10_000)),
+            ("predict", json!(-2), json!(-1)),
+            ("threads", json!(0), json!(-1)),
+            ("top-k", json!(-1), json!(0)),
+            ("tensor-split", json!("3/1"), json!([3.0, 1.0])),
+            ("samplers", json!("top-k;typical;temp"), json!(["top_k", "typ_p", "temperature"])),
+        ] {
+            assert_eq!(check(key, written.clone()).unwrap(), meant, "{key}={written}");
         }
     }
 

@@ -218,7 +218,8 @@ fn a_pasted_command_line_is_a_model() {
     let _daemon = home.daemon();
     let tiny = home.model(TestModel::Tiny);
     let line = format!(
-        "CUDA_VISIBLE_DEVICES=1 nohup llama-server -m {} \\\n  -ngl 0 -c 512 --api-key s3cret \
+        "CUDA_VISIBLE_DEVICES=1 X_TOKEN=s3cret nohup llama-server -m {} \\\n  -ngl 0 -c 512 \
+         -fa --api-key s3cret \
          --port 8080 --frobnicate 1 > log 2>&1 &",
         tiny.display()
     );
@@ -230,7 +231,10 @@ fn a_pasted_command_line_is_a_model() {
     }
     assert_eq!(
         settings_of(&home, "tiny"),
-        json!({ "ctx-size": 512, "gpu-layers": 0, "env.CUDA_VISIBLE_DEVICES": "1" })
+        json!({
+            "ctx-size": 512, "gpu-layers": 0, "env.CUDA_VISIBLE_DEVICES": "1", "flash-attn": "on",
+            "env.X_TOKEN": { "secret": "kept" },
+        })
     );
     home.cli(["start", "tiny"]).ok();
     home.cli(["stop", "tiny"]).ok();
@@ -245,6 +249,8 @@ fn a_pasted_command_line_is_a_model() {
     );
     let nothing = home.cli(["--json", "model", "import", "--command", "echo hello"]).code(5);
     assert_eq!(nothing.failure_kind(), "unreadable");
+    let lacking = home.cli(["model", "import", "--command", "llama-server -m $MODEL"]).code(5);
+    assert!(lacking.stderr().contains("-m $MODEL was left out"), "{}", lacking.stderr());
 }
 
 #[test]

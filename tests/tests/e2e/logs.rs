@@ -337,7 +337,7 @@ fn a_log_is_bounded_and_shown_whatever_becomes_of_its_file() {
                 let home = Home::with_fake_llama_server();
                 let mut daemon = home.daemon();
                 let flood = json!({
-                    "lines": 1_200_000, "lines_per_second": 200_000, "line_bytes": 100,
+                    "lines": 1_200_000, "lines_per_second": 100_000, "line_bytes": 100,
                     "lines_per_write": 500
                 });
                 home.fake_model("m", &json!({ "flood": flood }));

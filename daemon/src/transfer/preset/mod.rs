@@ -102,6 +102,14 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_llama_server_cuts_is_told() {
+        let text = "[a]\nmodel = /x ; a comment\nsamplers = top_k;top_p\n";
+        let spec = read(text, None, Path::new("/")).unwrap();
+        assert_eq!(spec.notes.len(), 1, "{:?}", spec.notes);
+        assert!(spec.notes[0].starts_with("line 3: \";top_p\" is a comment"), "{:?}", spec.notes);
+    }
+
+    #[test]
     fn a_line_that_is_nothing_is_named() {
         let failure = read("[a]\nmodel = x\njunk\n", None, Path::new("/")).unwrap_err();
         assert_eq!(failure.details.unwrap()["line"], 3);

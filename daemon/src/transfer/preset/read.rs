@@ -99,7 +99,17 @@ fn sections(text: &str, spec: &mut ImportSpec) -> Result<Vec<Section>, Failure> 
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
         // A comment begins anywhere: llama-server knows no way around it.
-        let line = line.split([';', '#']).next().unwrap_or_default().trim();
+        let cut = line.find([';', '#']).map(|at| line.split_at(at));
+        let (line, comment) = cut.unwrap_or((line, ""));
+        if line.contains('=')
+            && line.ends_with(|it: char| !it.is_whitespace() && it != '=')
+            && !comment.is_empty()
+        {
+            spec.notes.push(format!(
+                "line {number}: {comment:?} is a comment to llama-server, and no part of the value"
+            ));
+        }
+        let line = line.trim();
         if line.is_empty() {
             continue;
         }

@@ -1,6 +1,9 @@
 //! Threads, attention, slots.
 
-use super::{MAX_THREADS, MAX_TOKENS, Setting, choice, integer, integer_or, real, setting};
+use super::{
+    EACH_CORE, MAX_THREADS, MAX_TOKENS, ON_OFF_AUTO, Setting, choice, integer, integer_or, real,
+    setting,
+};
 use crate::options::{Group, Values};
 
 const fn advanced(
@@ -17,6 +20,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         integer_or(1, MAX_THREADS, &["-1"]),
         "CPU threads for writing answers; -1 takes one for each core",
     )
+    .spelled(EACH_CORE)
     .short(&["t"])
     .variable("LLAMA_ARG_THREADS")
     .unit("threads")
@@ -27,6 +31,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         integer_or(1, MAX_THREADS, &["-1"]),
         "CPU threads for reading prompts; unset, as many as threads says",
     )
+    .spelled(EACH_CORE)
     .short(&["tb"])
     .unit("threads")
     .default("same as --threads")
@@ -95,6 +100,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         choice(&["on", "off", "auto"]),
         "Whether attention is computed in the way that needs less memory",
     )
+    .spelled(ON_OFF_AUTO)
     .short(&["fa"])
     .variable("LLAMA_ARG_FLASH_ATTN")
     .default("auto")

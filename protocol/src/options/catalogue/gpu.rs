@@ -1,6 +1,9 @@
 //! What runs on which GPU.
 
-use super::{MAX_TOKENS, Setting, choice, integer, integer_or, list, refused, setting};
+use super::{
+    LAYERS, MAX_LAYERS, MAX_TOKENS, ON_OFF_AUTO, Setting, choice, integer, integer_or, list,
+    refused, setting,
+};
 use crate::options::{Group, Item, Values};
 
 const fn gpu(key: &'static str, values: Values<'static>, help: &'static str) -> Setting<'static> {
@@ -10,9 +13,10 @@ const fn gpu(key: &'static str, values: Values<'static>, help: &'static str) -> 
 pub(super) const SETTINGS: &[Setting<'static>] = &[
     gpu(
         "gpu-layers",
-        integer_or(0, 9999, &["auto", "all"]),
+        integer_or(0, MAX_LAYERS, &["auto", "all"]),
         "Layers to keep on the GPU: a number, auto or all",
     )
+    .spelled(LAYERS)
     .long(&["n-gpu-layers"])
     .short(&["ngl"])
     .variable("LLAMA_ARG_N_GPU_LAYERS")
@@ -59,6 +63,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         choice(&["on", "off"]),
         "Let llama-server lower what nobody set until the model fits in memory",
     )
+    .spelled(ON_OFF_AUTO)
     .short(&["fit"])
     .variable("LLAMA_ARG_FIT")
     .default("on")

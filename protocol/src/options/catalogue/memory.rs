@@ -205,6 +205,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         integer(0, MAX_TOKENS),
         "The shortest stretch that is reused from elsewhere in the cache; 0 reuses none",
     )
+    .spelled(&[("-1", "0")])
     .variable("LLAMA_ARG_CACHE_REUSE")
     .unit("tokens")
     .default("0")

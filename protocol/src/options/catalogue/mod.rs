@@ -61,6 +61,7 @@ pub(super) const BLANK: Setting<'static> = Setting {
     old_names: &[],
     group: Group::Llamactl,
     values: Values::Text,
+    spelled: &[],
     told: Told::Flag,
     unit: "",
     default: "",
@@ -122,14 +123,39 @@ impl Setting<'static> {
     const fn told(self, told: Told<'static>) -> Self {
         Setting { told, ..self }
     }
+    const fn spelled(self, spelled: &'static [(&'static str, &'static str)]) -> Self {
+        Setting { spelled, ..self }
+    }
     /// What values a refused option takes, so that a pasted command line can be read past it.
     const fn values(self, values: Values<'static>) -> Self {
         Setting { values, ..self }
     }
 }
 
+/// How llama-server lets on, off and auto be written (`common/arg.cpp`).
+const ON_OFF_AUTO: &[(&str, &str)] = &[
+    ("true", "on"),
+    ("1", "on"),
+    ("yes", "on"),
+    ("enabled", "on"),
+    ("false", "off"),
+    ("0", "off"),
+    ("no", "off"),
+    ("disabled", "off"),
+    ("-1", "auto"),
+];
+
+/// How llama-server lets the numbers of layers be written that are words today.
+const LAYERS: &[(&str, &str)] = &[("-1", "auto"), ("-2", "all")];
+
+/// How llama-server lets the number of threads be written that is each core's.
+const EACH_CORE: &[(&str, &str)] = &[("0", "-1")];
+
 /// More tokens than any context has: llama-server takes what it is given, and eats all memory.
 const MAX_TOKENS: i64 = 1 << 24;
+
+/// More layers than any model has: people write 999 or 10000 for all.
+const MAX_LAYERS: i64 = 1 << 20;
 
 /// ggml computes with no more threads than this.
 const MAX_THREADS: i64 = 512;

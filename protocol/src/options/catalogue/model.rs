@@ -1,6 +1,6 @@
 //! What is loaded, and how prompts are made of messages.
 
-use super::{MAX_TOKENS, Setting, choice, integer, list, refused, setting};
+use super::{MAX_TOKENS, ON_OFF_AUTO, Setting, choice, integer, list, refused, setting};
 use crate::options::{Group, Item, Told, Values};
 
 /// Where options that fetch a model lead.
@@ -95,6 +95,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         choice(&["on", "off", "auto"]),
         "Whether the model thinks before it answers; auto asks the chat template",
     )
+    .spelled(ON_OFF_AUTO)
     .short(&["rea"])
     .variable("LLAMA_ARG_REASONING")
     .default("auto")

@@ -18,6 +18,21 @@ const SAMPLERS: Words<'static> = Words::These(&[
     "adaptive_p",
 ]);
 
+/// Other names that llama-server takes for samplers (`common_sampler_types_from_names`).
+const SPELLED_SAMPLERS: &[(&str, &str)] = &[
+    ("top-k", "top_k"),
+    ("top-p", "top_p"),
+    ("nucleus", "top_p"),
+    ("top-n-sigma", "top_n_sigma"),
+    ("typical-p", "typ_p"),
+    ("typical", "typ_p"),
+    ("typ-p", "typ_p"),
+    ("typ", "typ_p"),
+    ("min-p", "min_p"),
+    ("temp", "temperature"),
+    ("adaptive-p", "adaptive_p"),
+];
+
 const fn sampling(
     key: &'static str,
     values: Values<'static>,
@@ -41,6 +56,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         integer(0, 1 << 24),
         "Choose among this many of the likeliest tokens; 0 among all",
     )
+    .spelled(&[("-1", "0")])
     .variable("LLAMA_ARG_TOP_K")
     .default("40")
     .example("40")
@@ -230,6 +246,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         Values::List { of: Item::Word(SAMPLERS), separator: ';' },
         "The samplers to use, in order",
     )
+    .spelled(SPELLED_SAMPLERS)
     .default("penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature")
     .example("penalties;top_k;top_p;min_p;temperature")
     .reported("samplers"),
@@ -247,6 +264,8 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
     .example("42")
     .reported("seed"),
     sampling("predict", integer(-1, MAX_TOKENS), "The most tokens of an answer; -1 sets no limit")
+        // Once: until the context is full, which is what no limit comes to.
+        .spelled(&[("-2", "-1")])
         .long(&["n-predict"])
         .short(&["n"])
         .variable("LLAMA_ARG_N_PREDICT")

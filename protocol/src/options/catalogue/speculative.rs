@@ -1,7 +1,8 @@
 //! Drafting tokens ahead.
 
 use super::{
-    CACHE_TYPES, MAX_THREADS, Setting, choice, integer, integer_or, list, real, refused, setting,
+    CACHE_TYPES, EACH_CORE, LAYERS, MAX_LAYERS, MAX_THREADS, Setting, choice, integer, integer_or,
+    list, real, refused, setting,
 };
 use crate::options::{Group, Item, Values, Words};
 
@@ -89,9 +90,10 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
     .example("0.1"),
     speculative(
         "spec-draft-ngl",
-        integer_or(0, 9999, &["auto", "all"]),
+        integer_or(0, MAX_LAYERS, &["auto", "all"]),
         "Layers of the draft model to keep on the GPU: a number, auto or all",
     )
+    .spelled(LAYERS)
     .long(&["gpu-layers-draft", "n-gpu-layers-draft"])
     .short(&["ngld"])
     .variable("LLAMA_ARG_N_GPU_LAYERS_DRAFT")
@@ -168,6 +170,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         integer_or(1, MAX_THREADS, &["-1"]),
         "CPU threads for drafting; unset, as many as threads says",
     )
+    .spelled(EACH_CORE)
     .long(&["threads-draft"])
     .short(&["td"])
     .unit("threads")
@@ -178,6 +181,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
         integer_or(1, MAX_THREADS, &["-1"]),
         "CPU threads with which the draft model reads prompts",
     )
+    .spelled(EACH_CORE)
     .long(&["threads-batch-draft"])
     .short(&["tbd"])
     .unit("threads")

@@ -29,14 +29,15 @@ pub(super) async fn list(app: &App, _: Caller, list: ModelList) -> Result<ModelP
 pub(super) async fn show(app: &App, _: Caller, show: ModelShow) -> Result<ModelDetail, Failure> {
     let group = show.group.as_deref().map(Group::find).transpose()?;
     // Read at one moment: no revision is shown with the settings of another.
-    let ModelLayers { mut record, defaults, .. } = app.registry.model_layers(&show.model).await?;
+    let ModelLayers { mut record, defaults, runtimes } =
+        app.registry.model_layers(&show.model).await?;
     app.model_files.look_at(std::slice::from_mut(&mut record.model)).await?;
     let mut server = app.supervisor.server(&record.model).await?;
     running::complete(app, std::slice::from_mut(&mut server)).await;
     let resolved = if show.resolved || group.is_some() {
         let (defaults, model) = (defaults.settings, record.model.settings.clone());
         let layers = Layers { defaults, model, run: Settings::new() };
-        Some(resolved::resolve(app, record.model.id, layers, &server, group).await?)
+        Some(resolved::resolve(app, record.model.id, layers, &runtimes, &server, group).await?)
     } else {
         None
     };

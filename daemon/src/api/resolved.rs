@@ -3,6 +3,7 @@
 use crate::api::app::App;
 use crate::llama::ReportedSettings;
 use crate::models::{self, Layers};
+use crate::store::registry::NamedRuntime;
 use llamactl_protocol::Failure;
 use llamactl_protocol::model::{ResolvedSetting, SettingSource};
 use llamactl_protocol::options::layers::{Layer, differences, origin};
@@ -16,10 +17,12 @@ pub(super) async fn resolve(
     app: &App,
     model_id: i64,
     layers: Layers,
+    runtimes: &[NamedRuntime],
     server: &Server,
     group: Option<Group>,
 ) -> Result<Vec<ResolvedSetting>, Failure> {
-    let (build, _) = models::build_of(&app.registry, &layers.standing()).await.unwrap_or_default();
+    let build = models::build_of(&app.registry, runtimes, &layers.standing()).await;
+    let (build, _) = build.unwrap_or_default();
     let run = app.registry.last_run(model_id).await?.filter(|run| run.ended_at_ms.is_none());
     let reported = app.supervisor.reported(model_id).await.unwrap_or_default();
     let started = run.as_ref().map(|run| {

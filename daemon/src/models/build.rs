@@ -1,33 +1,39 @@
 //! The llama-server build that settings are checked against.
 
 use super::RUNTIME;
-use crate::runtime;
-use crate::store::registry::{Registry, RuntimeRecord};
+use crate::runtime::{self, Place};
+use crate::store::registry::{NamedRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::options::{Build, Settings};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::Value;
 
-/// The llama-server build these settings name, or the default one.
+/// Which of the named runtimes these settings mean: the one they name, or the default one.
 ///
 /// # Errors
-/// [`Kind::RuntimeNotFound`] when there is none.
-pub async fn runtime_of(
-    registry: &Registry,
-    settings: &Settings,
-) -> Result<RuntimeRecord, Failure> {
-    runtime::resolve(registry, settings.get(RUNTIME).and_then(Value::as_str)).await
+/// [`Kind::RuntimeNotFound`] when there is none of that name.
+pub fn place_of(runtimes: &[NamedRuntime], settings: &Settings) -> Result<Place, Failure> {
+    Place::among(runtimes, settings.get(RUNTIME).and_then(Value::as_str))
 }
 
-/// The build to check settings against. Without a llama-server on the machine settings are checked
+async fn runtime_of(
+    registry: &Registry,
+    runtimes: &[NamedRuntime],
+    settings: &Settings,
+) -> Result<RuntimeRecord, Failure> {
+    runtime::resolve_at(registry, place_of(runtimes, settings)?).await
+}
+
+/// The build among all named `runtimes` to check settings against. Without a llama-server on the machine settings are checked
 /// by the catalogue alone, and the second value says so; one that is named must be there.
 ///
 /// # Errors
 /// [`Kind::RuntimeNotFound`] when one is named and not there.
 pub async fn build_of(
     registry: &Registry,
+    runtimes: &[NamedRuntime],
     settings: &Settings,
 ) -> Result<(Option<Build>, Option<String>), Failure> {
-    match runtime_of(registry, settings).await {
+    match runtime_of(registry, runtimes, settings).await {
         Ok(runtime) => Ok((Some(runtime.build()), None)),
         Err(failure)
             if failure.kind == Kind::RuntimeNotFound && !settings.contains_key(RUNTIME) =>

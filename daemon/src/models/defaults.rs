@@ -24,8 +24,9 @@ impl Models {
         rules::check_given(&change.set)?;
         let mut attempts = Attempts::at(change.if_revision, &self.line);
         loop {
-            let before = self.registry.defaults().await?;
-            let checked = self.validate_over(Settings::new(), change, &before.settings).await?;
+            let (before, runtimes) = self.registry.ground().await?;
+            let checked =
+                self.validate_over(Settings::new(), &runtimes, change, &before.settings).await?;
             if checked.path.is_some() {
                 return Err(Failure::new(
                     Kind::InvalidValue,

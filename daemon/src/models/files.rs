@@ -12,38 +12,61 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-/// Notes on files and directories that settings name and that are not there. Blocks.
+/// A file or directory that a setting names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    key: String,
+    path: PathBuf,
+    is_directory: bool,
+    /// What the setting may be.
+    allowed: String,
+}
+
+/// The files and directories that settings name.
+#[must_use]
+pub fn named_in(settings: &Settings, build: Option<&Build>) -> Vec<Named> {
+    let mut named = Vec::new();
+    for (key, value) in rules::with_extra(settings) {
+        let Ok(setting) = find(&key, build) else { continue };
+        let is_directory = matches!(setting.values, Values::Directory);
+        named.extend(paths_in(&setting.values, &value).into_iter().map(|path| Named {
+            key: key.clone(),
+            path,
+            is_directory,
+            allowed: setting.allowed(),
+        }));
+    }
+    named
+}
+
+/// Notes on those that are not there. Blocks.
 ///
 /// # Errors
 /// [`Kind::NotAFile`] for something else where a file belongs, [`Kind::InvalidValue`] where a
 /// directory does; the details name the setting.
-pub fn check_files(settings: &Settings, build: Option<&Build>) -> Result<Vec<String>, Failure> {
+pub fn check_files(named: &[Named]) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
-    for (key, value) in rules::with_extra(settings) {
-        let Ok(setting) = find(&key, build) else { continue };
-        let is_directory = matches!(setting.values, Values::Directory);
-        for path in paths_in(&setting.values, &value) {
-            let shown = path.display();
-            let refuse = |kind: Kind, problem: String| {
-                Err(Failure::new(kind, format!("{key} cannot be {shown}: it is {problem}"))
-                    .hint(format!("give another, or none: {key} is {}", setting.allowed()))
-                    .details(json!({ "key": key, "keys": [key] })))
-            };
-            let missing = match fs::metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist",
-                Err(_) => "cannot be looked at",
-                Ok(facts) => match no_file(&facts) {
-                    Some("a directory") if is_directory => continue,
-                    what if is_directory => {
-                        let what = what.unwrap_or("a file");
-                        return refuse(Kind::InvalidValue, format!("{what}, not a directory"));
-                    }
-                    Some(what) => return refuse(Kind::NotAFile, format!("{what}, not a file")),
-                    None => continue,
-                },
-            };
-            notes.push(format!("{key}: {shown} {missing}; a start would fail"));
-        }
+    for Named { key, path, is_directory, allowed } in named {
+        let shown = path.display();
+        let refuse = |kind: Kind, problem: String| {
+            Err(Failure::new(kind, format!("{key} cannot be {shown}: it is {problem}"))
+                .hint(format!("give another, or none: {key} is {allowed}"))
+                .details(json!({ "key": key, "keys": [key] })))
+        };
+        let missing = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist",
+            Err(_) => "cannot be looked at",
+            Ok(facts) => match no_file(&facts) {
+                Some("a directory") if *is_directory => continue,
+                what if *is_directory => {
+                    let what = what.unwrap_or("a file");
+                    return refuse(Kind::InvalidValue, format!("{what}, not a directory"));
+                }
+                Some(what) => return refuse(Kind::NotAFile, format!("{what}, not a file")),
+                None => continue,
+            },
+        };
+        notes.push(format!("{key}: {shown} {missing}; a start would fail"));
     }
     Ok(notes)
 }
@@ -53,11 +76,7 @@ pub fn check_files(settings: &Settings, build: Option<&Build>) -> Result<Vec<Str
 ///
 /// # Errors
 /// As [`check_files`].
-pub fn check_before_start(
-    model: &Model,
-    settings: &Settings,
-    build: Option<&Build>,
-) -> Result<(), Failure> {
+pub fn check_before_start(model: &Model, named: &[Named]) -> Result<(), Failure> {
     for path in std::iter::once(&model.path).chain(&model.file.parts) {
         let what = fs::metadata(path.as_path()).ok().as_ref().and_then(no_file);
         if let Some(what) = what {
@@ -65,7 +84,7 @@ pub fn check_before_start(
                 .hint("put the model's file back, or remove the model"));
         }
     }
-    check_files(settings, build).map(drop)
+    check_files(named).map(drop)
 }
 
 fn paths_in(values: &Values<'_>, value: &Value) -> Vec<PathBuf> {
@@ -98,7 +117,8 @@ mod tests {
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         let checked = |key: &str, value: Value| {
             let settings = Settings::from([(key.to_owned(), value)]);
-            check_files(&settings, None).map_err(|failure| (failure.kind, failure.message))
+            check_files(&named_in(&settings, None))
+                .map_err(|failure| (failure.kind, failure.message))
         };
         assert_eq!(checked("mmproj", json!(file)), Ok(vec![]));
         let missing = dir.path().join("x");

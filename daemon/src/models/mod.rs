@@ -28,12 +28,12 @@ mod runtimes;
 mod secrets;
 mod validate;
 
-pub use build::{accepted, build_of, runtime_of};
+pub use build::{accepted, build_of, place_of};
 pub use change::Checked;
 pub use defaults::check_with_defaults;
 pub use feed::Feed;
 pub use file::{gguf_failure, model_file, read, stamps};
-pub use files::{check_before_start, check_files};
+pub use files::{Named, check_before_start, check_files, named_in};
 pub use layers::{Layers, Served};
 pub use secrets::{key_of, remove_unused};
 pub use validate::needs_no_build;

@@ -4,7 +4,7 @@ use super::retry::Attempts;
 use super::secrets::NewSecrets;
 use super::{Models, Outcome, file};
 use crate::gguf;
-use crate::store::registry::{ModelChange, NewFile, NewModel, StoreError};
+use crate::store::registry::{ModelChange, ModelLayers, NewFile, NewModel, StoreError};
 use llamactl_protocol::model::{
     Model, ModelAdd, ModelAlias, ModelCopy, ModelRename, ModelRollback, Revision, SettingsChange,
 };
@@ -98,9 +98,10 @@ impl Models {
         loop {
             // Some settings only make sense together, so the whole is checked before it is written;
             // the revision makes sure that it is this whole.
-            let before = self.registry.model(reference).await?;
-            let defaults = self.registry.defaults().await?.settings;
-            let checked = self.validate_over(defaults, change, &before.settings).await?;
+            let ModelLayers { record, defaults, runtimes } =
+                self.registry.model_layers(reference).await?;
+            let (before, defaults) = (record.model, defaults.settings);
+            let checked = self.validate_over(defaults, &runtimes, change, &before.settings).await?;
             let file = read_given(checked.path).await?;
             if !attempts.may_commit().await {
                 continue;

@@ -1,8 +1,9 @@
 //! A change of settings against everything it must agree with.
 
 use super::change::{Checked, check};
-use super::files::check_files;
+use super::files::{check_files, named_in};
 use super::{Layers, Models, RUNTIME, accepted, build_of};
+use crate::store::registry::NamedRuntime;
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::rules::EXTRA_ARGS;
 use llamactl_protocol::options::{Setting, Settings, find_known, rules};
@@ -24,14 +25,16 @@ impl Models {
         before: &Settings,
     ) -> Result<Checked, Failure> {
         rules::check_given(&change.set)?;
-        let defaults = self.registry.defaults().await?.settings;
-        self.validate_over(defaults, change, before).await
+        let (defaults, runtimes) = self.registry.ground().await?;
+        self.validate_over(defaults.settings, &runtimes, change, before).await
     }
 
-    /// The same, over `defaults`, of settings whose secrets may be stored ones.
+    /// The same, over `defaults`, of settings whose secrets may be stored ones; `runtimes` are all that
+    /// have a name.
     pub(super) async fn validate_over(
         &self,
         defaults: Settings,
+        runtimes: &[NamedRuntime],
         change: &SettingsChange,
         before: &Settings,
     ) -> Result<Checked, Failure> {
@@ -39,7 +42,7 @@ impl Models {
             Ok(checked) if !needs_build(&checked, before) => (checked, None, None),
             _ => {
                 let naming = runtime_after(change, before, &defaults);
-                let (build, note) = build_of(&self.registry, &naming).await?;
+                let (build, note) = build_of(&self.registry, runtimes, &naming).await?;
                 (check(change, build.as_ref())?, build, note)
             }
         };
@@ -52,11 +55,13 @@ impl Models {
                 accepted(build, &layers.effective())?;
             }
         }
-        let files = checked.set.clone();
-        let missing = tokio::task::spawn_blocking(move || check_files(&files, build.as_ref()));
-        let missing =
-            missing.await.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
-        checked.notes.extend(missing?);
+        let files = named_in(&checked.set, build.as_ref());
+        if !files.is_empty() {
+            let missing = tokio::task::spawn_blocking(move || check_files(&files));
+            let missing =
+                missing.await.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
+            checked.notes.extend(missing?);
+        }
         checked.notes.extend(note.filter(|_| !checked.set.is_empty()));
         Ok(checked)
     }

@@ -26,7 +26,7 @@ pub use find::{find, library_path};
 pub use help::options_in;
 pub use inspect::{Found, inspect, is_replaced};
 pub use refresh::{refresh, refused_by};
-pub use resolve::resolve;
+pub use resolve::{Place, resolve, resolve_at};
 pub use verdict::refusals;
 
 /// The name of the build that is found without being told.

@@ -14,15 +14,22 @@ use llamactl_protocol::{Actor, Failure, Hint, Kind, WirePath};
 /// [`Kind::RuntimeNotFound`] when there is no such runtime, or its file is gone;
 /// [`Kind::RuntimeRefused`] when it may not be run or is no llama-server; the registry's own.
 pub async fn resolve(registry: &Registry, name: Option<&str>) -> Result<RuntimeRecord, Failure> {
-    let place = Place::of(registry, name).await?;
+    resolve_at(registry, Place::of(registry, name).await?).await
+}
+
+/// The same at a place that is known.
+///
+/// # Errors
+/// As [`resolve`].
+pub async fn resolve_at(registry: &Registry, place: Place) -> Result<RuntimeRecord, Failure> {
     let found = place.locate().await?;
     let (id, found) = look(registry, found, &Actor::Policy).await?;
     Ok(place.record(id, found))
 }
 
 /// A runtime's name, and where it was said to be: nowhere for the one found without being told.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
     pub(super) name: String,
     pub(super) named: Option<NamedRuntime>,
 }
@@ -30,15 +37,23 @@ pub(super) struct Place {
 impl Place {
     /// The runtime of this name; without one the default.
     pub(super) async fn of(registry: &Registry, name: Option<&str>) -> Result<Place, Failure> {
+        Place::among(&registry.named_runtimes().await?, name)
+    }
+
+    /// The same of runtimes that were read already: these are all that have a name.
+    ///
+    /// # Errors
+    /// [`Kind::RuntimeNotFound`] when none of them is meant.
+    pub fn among(all: &[NamedRuntime], name: Option<&str>) -> Result<Place, Failure> {
         let named = match name {
-            None => registry.default_runtime().await?,
+            None => all.iter().find(|runtime| runtime.is_default),
             Some(SYSTEM) => None,
-            Some(name) => match registry.named_runtime(name).await? {
-                Some(named) => Some(named),
-                None => return Err(unknown(registry, name).await),
-            },
+            Some(name) => {
+                let named = all.iter().find(|runtime| runtime.name == name);
+                Some(named.ok_or_else(|| unknown(all, name))?)
+            }
         };
-        Ok(named.map_or_else(Place::system, Place::from))
+        Ok(named.cloned().map_or_else(Place::system, Place::from))
     }
 
     /// The one found without being told.
@@ -54,17 +69,21 @@ impl Place {
 
     /// The file that is there now.
     pub(super) async fn locate(&self) -> Result<Found, Failure> {
-        let path = self.named.as_ref().map(|named| named.path.clone());
+        let place = self.clone();
         // PATH and names may lead over slow or dead mounts.
-        let located = tokio::task::spawn_blocking(move || match path {
-            Some(path) => inspect(path.as_path()),
+        let located = tokio::task::spawn_blocking(move || place.look());
+        located.await.map_err(|error| broken(&error))?
+    }
+
+    /// The same. Blocks.
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    pub fn look(&self) -> Result<Found, Failure> {
+        match &self.named {
+            Some(named) => inspect(named.path.as_path()).map_err(|problem| self.unusable(problem)),
             None => find(),
-        });
-        let located = located.await.map_err(|error| broken(&error))?;
-        located.map_err(|problem| match &self.named {
-            None => problem,
-            Some(_) => self.unusable(problem),
-        })
+        }
     }
 
     fn unusable(&self, problem: Failure) -> Failure {
@@ -95,10 +114,10 @@ impl From<NamedRuntime> for Place {
 const RUNTIME_LIST: [&str; 3] = ["llamactl", "runtime", "list"];
 
 /// The failure of a name nobody gave.
-async fn unknown(registry: &Registry, name: &str) -> Failure {
+fn unknown(all: &[NamedRuntime], name: &str) -> Failure {
     let failure = Failure::new(Kind::RuntimeNotFound, format!("there is no runtime {name}"));
-    let all = Place::all(registry).await.unwrap_or_default();
-    let known: Vec<&str> = all.iter().map(|place| place.name.as_str()).collect();
+    let names = all.iter().map(|runtime| runtime.name.as_str());
+    let known: Vec<&str> = std::iter::once(SYSTEM).chain(names).collect();
     match nearest(name, &known) {
         Some(near) => {
             failure.hint(Hint::run(format!("did you mean {near}? See all"), RUNTIME_LIST))

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::Path;
+use tokio::net::UnixStream;
 
 /// Ports tried for `port=auto`, in order, where the environment names no others.
 const AUTO_PORTS: RangeInclusive<u16> = 8101..=8999;
@@ -142,6 +143,14 @@ pub(super) fn is_taken(endpoint: &Endpoint) -> bool {
     let Some(Target::Address(address)) = target(endpoint) else { return false };
     std::net::TcpListener::bind(address)
         .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+/// Whether a process listens where a server did that has ended.
+pub(super) async fn is_held(endpoint: &Endpoint) -> bool {
+    match target(endpoint) {
+        Some(Target::Socket(path)) => UnixStream::connect(path).await.is_ok(),
+        _ => is_taken(endpoint),
+    }
 }
 
 /// The TCP port of an endpoint.

@@ -51,6 +51,7 @@ use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::{Server, State};
 use llamactl_protocol::{Actor, Failure, Kind};
+use plan::Kept;
 use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU32;
@@ -111,6 +112,8 @@ struct Handle {
     published: watch::Sender<Server>,
     /// The model as it was changed last; the task begins with what is written of it.
     model: watch::Sender<Arc<Model>>,
+    /// The plan of the last start.
+    kept: Arc<Kept>,
     /// True once the task has looked whether a process is there.
     recovered: watch::Receiver<bool>,
 }
@@ -275,8 +278,8 @@ impl Supervisor {
             | State::Sleeping
             | State::Adopting => true,
         };
-        let plan = if is_there { None } else { self.plan(model, &overrides).await };
-        self.ask(model, |reply| Command::Start { overrides, by, plan, reply }).await
+        let planned = if is_there { None } else { self.plan(&handle, model, &overrides).await };
+        self.ask(model, |reply| Command::Start { overrides, by, planned, reply }).await
     }
 
     /// Wants a model's server not to run.
@@ -297,20 +300,16 @@ impl Supervisor {
         overrides: Settings,
         by: Actor,
     ) -> Result<Accepted, Failure> {
-        let plan = self.plan(model, &overrides).await;
-        self.ask(model, |reply| Command::Restart { overrides, by, plan, reply }).await
+        let handle = self.touch(model).await?;
+        let planned = self.plan(&handle, model, &overrides).await;
+        self.ask(model, |reply| Command::Restart { overrides, by, planned, reply }).await
     }
 
     /// Whether a start is possible: looked at here and not in the task, because a build that is
     /// asked for its options may take long, and a stop does not wait for it.
-    async fn plan(&self, model: &Model, overrides: &Settings) -> Planned {
-        let planned = async {
-            let plan = self.context.plan(model, overrides.clone()).await?;
-            self.context.check_files(model, &plan).await?;
-            self.context.key_of(plan.layers.effective()).await?;
-            Ok(Box::new(plan))
-        };
-        Some(planned.await)
+    async fn plan(&self, handle: &Handle, model: &Model, overrides: &Settings) -> Planned {
+        let plan = self.context.checked_plan(model.id, overrides.clone(), &handle.kept).await;
+        Some(plan.map(drop))
     }
 
     /// Hands changes on to the tasks of the servers that they are of. Waits for none of them: what
@@ -367,7 +366,8 @@ impl Supervisor {
     /// # Errors
     /// What keeps it from being started at all.
     pub async fn command_line(&self, model: &Model) -> Result<WireCommandLine, Failure> {
-        Ok(self.context.plan(model, Settings::new()).await?.line.shown())
+        let now = self.context.registry.layers_by_id(model.id).await?.ok_or_else(|| gone(model))?;
+        Ok(self.context.plan(now, Settings::new()).await?.1.line.shown())
     }
 
     /// Deletes what a model's runs wrote; what a living one writes into is emptied. How much that
@@ -510,7 +510,7 @@ impl Supervisor {
             let (commands, inbox) = mpsc::channel(16);
             let (recovering, recovered) = watch::channel(false);
             let model = watch::Sender::new(Arc::clone(&written.model));
-            let handle = Handle { commands, published, model, recovered };
+            let handle = Handle { commands, published, model, kept: Arc::default(), recovered };
             let keeps = self.clone().keep_task(written.clone(), handle.clone(), inbox, recovering);
             self.context.tasks.spawn(keeps);
             handle
@@ -538,6 +538,7 @@ impl Supervisor {
                 handle.published.clone(),
                 inbox,
                 handle.model.subscribe(),
+                Arc::clone(&handle.kept),
                 recovering.clone(),
             );
             if AssertUnwindSafe(task.run(context.replace)).catch_unwind().await.is_ok() {

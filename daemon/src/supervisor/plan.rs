@@ -1,5 +1,12 @@
-//! What a start would do: the build, the command line, where it would listen. Read, never kept
-//! beside what it was read from.
+//! What a start would do: the build, the command line, where it would listen.
+//!
+//! ```text
+//!   one read: model, defaults, runtimes ─▶ kept plan of the same revisions? ─▶ look at the files ─▶ start
+//!                                              ╰ no ─▶ build, layers, endpoint, command line ─▶ keep it ─╯
+//! ```
+//!
+//! A plan is kept with the revisions of all it was made from, and with the settings of the one run that
+//! it is for; it is used again only where every one of them is the same.
 
 use super::command_line::{self, CommandLine};
 use super::core::driver::{RunFacts, cause_of};
@@ -7,23 +14,24 @@ use super::core::restart::Curable;
 use super::{Context, endpoint};
 use crate::clock::now_ms;
 use crate::llama::{ApiKey, Client, Target};
-use crate::models::{self, Layers};
-use crate::runtime;
-use crate::store::registry::{RunRecord, RuntimeRecord};
+use crate::models::{self, Layers, Named};
+use crate::runtime::{self, Found, Place};
+use crate::store::registry::{ModelLayers, NamedRuntime, NewRuntime, RunRecord, RuntimeRecord};
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::model::Model;
-use llamactl_protocol::options::{Settings, find, layers, rules};
+use llamactl_protocol::options::{Settings, layers, rules};
 use llamactl_protocol::server::Endpoint;
 use llamactl_protocol::{Failure, Hint, Kind};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UnixStream;
 
-/// Everything a start needs.
+/// Everything a start needs, and what it was made from.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) runtime: RuntimeRecord,
+    pub(super) runtime: PlannedRuntime,
     pub(super) line: CommandLine,
     pub(super) endpoint: Endpoint,
     pub(super) target: Target,
@@ -31,6 +39,36 @@ pub(super) struct Plan {
     pub(super) layers: Layers,
     /// The revision of the model it was made from.
     pub(super) revision: i64,
+    /// The revision of the defaults.
+    defaults_revision: i64,
+    /// All runtimes that had a name.
+    runtimes: Vec<NamedRuntime>,
+    /// The files that its settings name.
+    files: Vec<Named>,
+}
+
+/// The build of a plan, without all that it says of its options.
+#[derive(Debug)]
+pub(super) struct PlannedRuntime {
+    pub(super) id: i64,
+    pub(super) reports_progress: bool,
+    pub(super) has_devices: bool,
+    /// Where it was looked for, and the file that was there.
+    place: Place,
+    file: Found,
+}
+
+/// The plan of a model's last start. Whoever makes one keeps it here, and whoever starts takes it if it
+/// [stands for](Plan::stands_for) just that start.
+pub(super) type Kept = Mutex<Option<Arc<Plan>>>;
+
+/// A plan of now: everything that it hands to llama-server was looked at.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) model: Model,
+    pub(super) plan: Arc<Plan>,
+    /// The key that the server asks its clients for.
+    pub(super) key: Option<ApiKey>,
 }
 
 /// Why there is no process, and whether another try may help.
@@ -38,6 +76,20 @@ pub(super) struct Plan {
 pub(super) struct NotMade {
     pub(super) cause: Box<Cause>,
     pub(super) curable: Curable,
+}
+
+impl PlannedRuntime {
+    fn of(runtime: RuntimeRecord, place: Place) -> PlannedRuntime {
+        let NewRuntime { path, inode, size_bytes, mtime_ns, reports_progress, devices, .. } =
+            runtime.found;
+        PlannedRuntime {
+            id: runtime.id,
+            reports_progress,
+            has_devices: !devices.is_empty(),
+            place,
+            file: Found { path: path.0, inode, size_bytes, mtime_ns },
+        }
+    }
 }
 
 impl NotMade {
@@ -48,8 +100,17 @@ impl NotMade {
 }
 
 impl Plan {
-    /// Whether another port would do: none is set, or any is wanted.
-    fn may_listen_elsewhere(&self) -> bool {
+    /// Whether a start of now, with these settings for it alone, would do the same. What lies on the
+    /// disk is another matter.
+    fn stands_for(&self, now: &ModelLayers, overrides: &Settings) -> bool {
+        self.revision == now.record.model.revision
+            && self.defaults_revision == now.defaults.revision
+            && self.runtimes == now.runtimes
+            && self.layers.run == *overrides
+    }
+
+    /// Whether its port was chosen for it: another would do.
+    fn chooses_port(&self) -> bool {
         let has_fixed_port =
             self.layers.effective().get("port").is_some_and(serde_json::Value::is_number);
         matches!(self.target, Target::Address(_)) && !has_fixed_port
@@ -69,7 +130,7 @@ impl Plan {
     /// Who is in the way; another port is another way, where one may be taken.
     pub(super) async fn clear_way(&self) -> Result<(), NotMade> {
         let taken = |message: String, hint: &str| {
-            let curable = if self.may_listen_elsewhere() { Curable::Once } else { Curable::No };
+            let curable = if self.chooses_port() { Curable::Once } else { Curable::No };
             let cause = Cause::new(CauseCode::BindFailed, message, now_ms());
             NotMade { cause: Box::new(Cause { hints: Hint::to(hint).into(), ..cause }), curable }
         };
@@ -101,11 +162,50 @@ impl Plan {
 }
 
 impl Context {
-    /// What a start of this model would do now.
-    pub(super) async fn plan(&self, model: &Model, overrides: Settings) -> Result<Plan, Failure> {
-        let layers = Layers::of(&self.registry, model, overrides).await?;
+    /// What a start of this model does now: as the last one, where nothing that it depends on has
+    /// another revision.
+    ///
+    /// # Errors
+    /// What keeps it from being started.
+    pub(super) async fn checked_plan(
+        &self,
+        model_id: i64,
+        overrides: Settings,
+        kept: &Kept,
+    ) -> Result<Checked, Failure> {
+        let now = self.registry.layers_by_id(model_id).await?;
+        let now = now.ok_or_else(|| Failure::new(Kind::ModelNotFound, "the model was removed"))?;
+        let last = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(plan) = last.filter(|plan| plan.stands_for(&now, &overrides))
+            && let (true, key) = self.check(&now.record.model, &plan).await?
+        {
+            return Ok(Checked { model: now.record.model, plan, key });
+        }
+        let (model, plan) = self.plan(now, overrides).await?;
+        let plan = Arc::new(plan);
+        let (_, key) = self.check(&model, &plan).await?;
+        // Which port is free is another matter at each start.
+        let keeps = (!plan.chooses_port()).then(|| Arc::clone(&plan));
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = keeps;
+        Ok(Checked { model, plan, key })
+    }
+
+    /// What a start would do now.
+    ///
+    /// # Errors
+    /// What keeps it from being started.
+    pub(super) async fn plan(
+        &self,
+        now: ModelLayers,
+        overrides: Settings,
+    ) -> Result<(Model, Plan), Failure> {
+        let ModelLayers { record, defaults, runtimes } = now;
+        let model = record.model;
+        let layers =
+            Layers { defaults: defaults.settings, model: model.settings.clone(), run: overrides };
         let settings = layers.effective();
-        let runtime = models::runtime_of(&self.registry, &settings).await?;
+        let place = models::place_of(&runtimes, &settings)?;
+        let runtime = runtime::resolve_at(&self.registry, place.clone()).await?;
         layers.check()?;
         // What is refused now may have been taken by a version before.
         for name in runtime.environment.keys() {
@@ -115,7 +215,8 @@ impl Context {
             })?;
         }
         // The build may be another than the one they were set for.
-        models::accepted(&runtime.build(), &settings)?;
+        let build = runtime.build();
+        models::accepted(&build, &settings)?;
         let listen = endpoint::asked(&settings)?;
         let (last, taken) = match listen.chooses_port() {
             true => self.ports_before(model.id).await?,
@@ -124,31 +225,42 @@ impl Context {
         let held = self.running.borrow().iter().any(|server| server.model_id == model.id);
         let (endpoint, target) =
             endpoint::choose(&listen, &self.servers_dir, model.id, last.as_ref(), held, &taken)?;
-        let line = command_line::build(model, &settings, &runtime, &target);
-        Ok(Plan { runtime, line, endpoint, target, layers, revision: model.revision })
+        let line = command_line::build(&model, &settings, &runtime, &target);
+        let plan = Plan {
+            runtime: PlannedRuntime::of(runtime, place),
+            line,
+            endpoint,
+            target,
+            layers,
+            revision: model.revision,
+            defaults_revision: defaults.revision,
+            runtimes,
+            files: models::named_in(&settings, Some(&build)),
+        };
+        Ok((model, plan))
     }
 
-    /// Whether what a start hands to llama-server is still what it may be given: the build, and the
-    /// files. A plan may be older than what lies there now.
-    ///
-    /// # Errors
-    /// What is not, and why.
-    pub(super) async fn check_files(&self, model: &Model, plan: &Plan) -> Result<(), Failure> {
-        let (model, settings) = (model.clone(), plan.layers.effective());
-        let executable = plan.runtime.found.path.clone();
-        // Which options take a file the build must say only where the catalogue cannot.
-        let is_known = |key: &String| find(key, None).is_ok();
-        let build = (!settings.keys().all(is_known)).then(|| plan.runtime.build());
+    /// Looks at what a start hands to llama-server: whether the files are such as it may be given, and
+    /// whether the build is the one of the plan. And reads the key that clients are to give.
+    async fn check(
+        &self,
+        model: &Model,
+        plan: &Arc<Plan>,
+    ) -> Result<(bool, Option<ApiKey>), Failure> {
+        let (model, plan) = (model.clone(), Arc::clone(plan));
+        let secrets = self.registry.secrets().clone();
         let check = move || {
-            runtime::inspect(executable.as_path())?;
-            models::check_before_start(&model, &settings, build.as_ref())
+            let is_same = plan.runtime.place.look()? == plan.runtime.file;
+            models::check_before_start(&model, &plan.files)?;
+            let key = models::key_of(&secrets, &plan.layers.effective())?;
+            Ok((is_same, key.map(ApiKey)))
         };
         let checked = tokio::task::spawn_blocking(check).await;
         checked.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?
     }
 
     /// The key that a server with these settings asks its clients for.
-    pub(super) async fn key_of(&self, settings: Settings) -> Result<Option<ApiKey>, Failure> {
+    async fn key_of(&self, settings: Settings) -> Result<Option<ApiKey>, Failure> {
         let secrets = self.registry.secrets().clone();
         let read = move || models::key_of(&secrets, &settings);
         let key = tokio::task::spawn_blocking(read).await;

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::store::registry::{
-    EventFilter, NewEvent, NewFile, NewModel, NewRuntime, RunEnd, RunRecord,
+    EventFilter, ModelChange, NewEvent, NewFile, NewModel, NewRuntime, RunEnd, RunRecord,
 };
 use llamactl_protocol::WirePath;
 use llamactl_protocol::cause::{Cause, CauseCode};
@@ -12,6 +12,8 @@ use llamactl_protocol::model::ModelFile;
 use llamactl_protocol::server::{Demand, Desired, DesiredState, Endpoint};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 
 /// A state directory, and a daemon's worth of supervision on it.
 struct Scene {
@@ -249,4 +251,74 @@ async fn a_daemon_that_ends_starts_nothing_more() {
     supervisor.stop_all(&somebody()).await;
     supervisor.end().await;
     assert!(supervisor.context.tasks.is_empty(), "something is waited for in vain");
+}
+
+#[tokio::test]
+async fn a_plan_is_kept_until_something_that_it_was_made_from_is_another() {
+    let scene = Scene::new();
+    let registry = &scene.registry;
+    let executable = scene.dir.path().join("llama-server");
+    let put_build = async |text: &str| {
+        std::fs::write(&executable, text).unwrap();
+        std::fs::set_permissions(&executable, Permissions::from_mode(0o755)).unwrap();
+        let file = crate::runtime::inspect(&executable).unwrap();
+        let build = NewRuntime {
+            path: WirePath(file.path),
+            inode: file.inode,
+            size_bytes: file.size_bytes,
+            mtime_ns: file.mtime_ns,
+            version: None,
+            reports_progress: false,
+            options: vec![],
+            devices: vec![],
+        };
+        registry.put_runtime(build, somebody()).await.unwrap();
+    };
+    put_build("one").await;
+    let named = WirePath(executable.clone());
+    registry
+        .add_named_runtime("nowhere".to_owned(), named, BTreeMap::new(), somebody())
+        .await
+        .unwrap();
+    let model = scene.model("m", json!({})).await;
+    let supervisor = scene.supervisor(Start::Quiet).await;
+    let kept = Kept::default();
+    let plan_with = async |set: serde_json::Value| {
+        let set: Settings = serde_json::from_value(set).unwrap();
+        supervisor.context.checked_plan(model.id, set, &kept).await.unwrap().plan
+    };
+    let mut last = plan_with(json!({})).await;
+    let mut is_new = async || {
+        let plan = plan_with(json!({})).await;
+        let is_new = !Arc::ptr_eq(&plan, &last);
+        last = plan;
+        is_new
+    };
+    assert!(!is_new().await);
+
+    // What is set for one run alone is in the plan of that run, and in no other.
+    let own = plan_with(json!({ "env.A": "for one" })).await;
+    assert!(own.line.environment.contains_key("A") && own.layers.run.contains_key("env.A"));
+    assert!(is_new().await && !is_new().await);
+    assert!(!plan_with(json!({})).await.line.environment.contains_key("A"));
+
+    let set = |key: &str, value: &str| Settings::from([(key.to_owned(), json!(value))]);
+    let change = ModelChange { set: set("env.B", "2"), ..ModelChange::default() };
+    registry.change_model("m", change, None, somebody()).await.unwrap();
+    assert!(is_new().await && !is_new().await);
+    registry.change_defaults(set("env.C", "3"), vec![], None, somebody()).await.unwrap();
+    assert!(is_new().await && !is_new().await);
+    let variable = BTreeMap::from([("D".to_owned(), json!("4"))]);
+    registry.change_runtime("nowhere", variable, vec![], None, somebody()).await.unwrap();
+    assert!(is_new().await && !is_new().await);
+    put_build("another").await;
+    assert!(is_new().await && !is_new().await);
+    let plan = plan_with(json!({})).await;
+    for variable in ["B", "C", "D"] {
+        assert!(plan.line.environment.contains_key(variable), "{variable}");
+    }
+    // Which port is free is another matter each time.
+    let change = ModelChange { set: set("port", "auto"), ..ModelChange::default() };
+    registry.change_model("m", change, None, somebody()).await.unwrap();
+    assert!(is_new().await && is_new().await);
 }

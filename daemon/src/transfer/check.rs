@@ -67,7 +67,10 @@ impl<'a> Builds<'a> {
                 let note = format!("not checked against {name}: it comes in with this import");
                 (None, Some(note))
             }
-            None => models::build_of(self.registry, &only).await?,
+            None => {
+                let runtimes = self.registry.named_runtimes().await?;
+                models::build_of(self.registry, &runtimes, &only).await?
+            }
         };
         self.known.insert(name, found.clone());
         Ok(found)
@@ -174,7 +177,9 @@ pub(super) async fn validate(
             .collect();
         let named = set.clone();
         let failure = match layers.check() {
-            Ok(()) => match blocking(move || models::check_files(&named, None)).await? {
+            Ok(()) => match blocking(move || models::check_files(&models::named_in(&named, None)))
+                .await?
+            {
                 Ok(missing) => break (set, missing),
                 Err(failure) => failure,
             },

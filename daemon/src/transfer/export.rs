@@ -33,7 +33,8 @@ pub async fn run(registry: &Registry, export: ModelExport) -> Result<ExportPage,
     // A preset names options as a build does; without one, as llama-server does today.
     let build = match export.format {
         ExportFormat::Preset => {
-            models::build_of(registry, &everything.defaults.settings).await.ok()
+            let runtimes = registry.named_runtimes().await?;
+            models::build_of(registry, &runtimes, &everything.defaults.settings).await.ok()
         }
         ExportFormat::Toml => None,
     };

@@ -49,8 +49,9 @@ pub async fn run(
     let build = match format {
         // Written in a build's own words.
         ImportFormat::Preset | ImportFormat::Command => {
-            let defaults = registry.defaults().await?.settings;
-            models::build_of(registry, &defaults).await.unwrap_or((None, None)).0
+            let (defaults, runtimes) = registry.ground().await?;
+            let build = models::build_of(registry, &runtimes, &defaults.settings).await;
+            build.unwrap_or((None, None)).0
         }
         ImportFormat::Auto | ImportFormat::Toml | ImportFormat::Dashboard => None,
     };

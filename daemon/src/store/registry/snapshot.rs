@@ -9,7 +9,7 @@ use super::{
 use llamactl_protocol::defaults::Defaults;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _};
 
 /// A model and all that decides with which settings, and on what, it would start.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,14 +79,26 @@ impl Registry {
         let reference = reference.to_owned();
         self.read(move |connection| {
             let id = names::resolve(connection, &reference)?;
-            let record = models::get(connection, id)?;
-            Ok(ModelLayers {
-                record: record.ok_or(StoreError::ModelNotFound(reference))?,
-                defaults: defaults::get(connection)?,
-                runtimes: named_runtimes::all(connection)?,
-            })
+            layers(connection, id)?.ok_or(StoreError::ModelNotFound(reference))
         })
         .await
+    }
+
+    /// The model of an id, with the layers its settings lie on; `None` when it is gone.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn layers_by_id(&self, id: i64) -> Result<Option<ModelLayers>> {
+        self.read(move |connection| layers(connection, id)).await
+    }
+
+    /// What lies below every model: the settings for all of them, and the named runtimes.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn ground(&self) -> Result<(Defaults, Vec<NamedRuntime>)> {
+        self.read(|connection| Ok((defaults::get(connection)?, named_runtimes::all(connection)?)))
+            .await
     }
 
     /// What is written of a model's server; `None` when the model is gone.
@@ -105,4 +117,10 @@ impl Registry {
         })
         .await
     }
+}
+
+fn layers(connection: &Connection, id: i64) -> Result<Option<ModelLayers>> {
+    let Some(record) = models::get(connection, id)? else { return Ok(None) };
+    let (defaults, runtimes) = (defaults::get(connection)?, named_runtimes::all(connection)?);
+    Ok(Some(ModelLayers { record, defaults, runtimes }))
 }

@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Who starts the daemon.
@@ -260,20 +261,34 @@ impl Context {
         Process::adopt(id, run)
     }
 
-    /// Kills what a server that ended has left behind: processes that bear its marker. They are
-    /// looked for beside everything else, for a restart does not wait.
-    pub(super) fn end_leftovers(&self, marker: String) {
-        self.tasks.spawn(async move {
+    /// Kills what a server that ended has left behind: processes that bear its marker. Every process
+    /// there is must be looked at for that, so it is done a moment later, when the next run is made:
+    /// but `at_once`, and waited for, where one of them stands in that run's way.
+    pub(super) async fn end_leftovers(&self, marker: String, at_once: bool) {
+        let stopping = self.stopping.clone();
+        let end = async move {
+            if !at_once {
+                let _ = tokio::time::timeout(LEFTOVERS_AFTER, stopping.cancelled()).await;
+            }
             let found = tokio::task::spawn_blocking(move || marked(&marker)).await;
             for (id, _) in found.unwrap_or_default() {
                 if let Ok(Some(process)) = id.open() {
                     tracing::warn!(pid = id.pid, "killing what a server left behind");
-                    let _ = process.signal(Signal::KILL);
+                    if process.signal(Signal::KILL).is_ok() {
+                        let _ = tokio::time::timeout(TERM, process.exited()).await;
+                    }
                 }
             }
-        });
+        };
+        let ending = self.tasks.spawn(end);
+        if at_once {
+            let _ = ending.await;
+        }
     }
 }
+
+/// How long after the end of a server its leftovers are looked for.
+const LEFTOVERS_AFTER: Duration = Duration::from_secs(1);
 
 /// TERM, TERM, KILL, each with time to obey.
 async fn end_politely(id: ProcessId) {

@@ -7,7 +7,7 @@ use super::super::core::driver::{
 use super::super::core::execute::Hands;
 use super::super::core::machine::RunId;
 use super::super::observe::{Manners, Observers};
-use super::super::plan::{NotMade, Plan};
+use super::super::plan::{Kept, NotMade, Plan};
 use super::super::process::{Output, Process, marker, not_made};
 use super::Reply;
 use crate::clock::now_ms;
@@ -63,7 +63,7 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) run: RunId,
-    pub(super) plan: Box<Plan>,
+    pub(super) plan: Arc<Plan>,
     pub(super) key: Option<ApiKey>,
     pub(super) log: RunLog,
     pub(super) output: Output,
@@ -75,8 +75,8 @@ pub(super) struct TaskHands {
     pub(super) live: Option<Live>,
     /// A process of an earlier daemon that was found, with its record.
     pub(super) found: Option<(Process, RunRecord)>,
-    /// What was found when it was looked whether a start is possible.
-    pub(super) plan: Option<Box<Plan>>,
+    /// The plan of the last start.
+    kept: Arc<Kept>,
     /// What the run that is to be made needs.
     ready: Option<Ready>,
     pub(super) timer: Option<tokio::time::Instant>,
@@ -99,6 +99,7 @@ impl TaskHands {
         context: Arc<Context>,
         model_id: i64,
         published: watch::Sender<Server>,
+        kept: Arc<Kept>,
         jobs: mpsc::UnboundedSender<Done>,
     ) -> TaskHands {
         TaskHands {
@@ -106,7 +107,7 @@ impl TaskHands {
             model_id,
             live: None,
             found: None,
-            plan: None,
+            kept,
             ready: None,
             timer: None,
             retired: false,
@@ -325,7 +326,7 @@ impl TaskHands {
             context.registry.secrets().clone(),
             marker(&context.registry.id(), &id),
             output,
-            plan.runtime.found.reports_progress,
+            plan.runtime.reports_progress,
             context.lifelines.for_run(&id),
         )
         .await;
@@ -339,7 +340,7 @@ impl TaskHands {
         };
         failpoint::hit("spawned");
         let pid = u32::try_from(process.id().pid).ok();
-        let client = Client::new(plan.target, key, pid);
+        let client = Client::new(plan.target.clone(), key, pid);
         let manners = Manners::of(&plan.line.argv);
         self.watch(process, id.clone(), &log, client, manners, false);
         let (context, model_id) = (Arc::clone(&self.context), self.model_id);
@@ -441,10 +442,10 @@ impl Hands for TaskHands {
             Action::Ask(message) => self.context.arbiter.tell(message.clone()).await,
             Action::Prepare(run) => {
                 let (context, run) = (Arc::clone(&self.context), run.clone());
-                let (model_id, plan) = (self.model_id, self.plan.take());
+                let (model_id, kept) = (self.model_id, Arc::clone(&self.kept));
                 let overrides = (*state.overrides).clone();
                 self.run_job(async move {
-                    match context.prepare(model_id, &run, overrides, plan).await {
+                    match context.prepare(model_id, &run, overrides, &kept).await {
                         Ok((prepared, ready)) => {
                             Done { event: Event::Prepared(Box::new(prepared)), ready: Some(ready) }
                         }

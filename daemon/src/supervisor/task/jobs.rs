@@ -3,8 +3,8 @@
 
 use super::super::core::driver::{Event, Explanation, Prepared};
 use super::super::core::machine::RunId;
-use super::super::endpoint::is_taken;
-use super::super::plan::{NotMade, Plan};
+use super::super::endpoint::{is_held, is_taken};
+use super::super::plan::{Checked, Kept, NotMade};
 use super::super::process::{Output, Process, exit_of, marker};
 use super::super::{Context, process};
 use super::hands::Ready;
@@ -15,7 +15,6 @@ use crate::os::cgroup::OomWatch;
 use crate::os::process::reap;
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::Endpoint;
-use llamactl_protocol::{Failure, Kind};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -24,33 +23,20 @@ const TAIL_LINES: usize = 200;
 const TAIL_BYTES: u64 = 256 << 10;
 
 impl Context {
-    /// Makes ready what the process of a run needs. `plan`: one that was made a moment ago.
+    /// Makes ready what the process of a run needs, by the settings of now and not those of when the
+    /// start was asked for.
     pub(super) async fn prepare(
         &self,
         model_id: i64,
         run: &RunId,
         overrides: Settings,
-        plan: Option<Box<Plan>>,
+        kept: &Kept,
     ) -> Result<(Prepared, Ready), NotMade> {
-        let by_failure = |failure: Failure| NotMade::by_failure(&failure);
-        // The settings of now, not those of when the start was asked for.
-        let model =
-            self.registry.model_by_id(model_id).await.map_err(|error| by_failure(error.into()))?;
-        let Some(model) = model else {
-            let gone = Failure::new(Kind::ModelNotFound, "the model was removed");
-            return Err(NotMade::by_failure(&gone));
-        };
-        // Another's who asked for a start meanwhile and was refused: it was made for their settings.
-        let plan =
-            plan.filter(|plan| plan.revision == model.revision && plan.layers.run == overrides);
-        let plan = match plan {
-            Some(plan) => plan,
-            None => Box::new(self.plan(&model, overrides).await.map_err(by_failure)?),
-        };
-        self.check_files(&model, &plan).await.map_err(by_failure)?;
+        let checked = self.checked_plan(model_id, overrides, kept).await;
+        let Checked { model, plan, key } =
+            checked.map_err(|failure| NotMade::by_failure(&failure))?;
         let log = self.log_of(run).map_err(|error| process::not_made(&error))?;
         plan.clear_way().await?;
-        let key = self.key_of(plan.layers.effective()).await.map_err(by_failure)?;
         let output = Output::create(log.clone()).await?;
         let prepared = Prepared {
             run: run.clone(),
@@ -58,7 +44,7 @@ impl Context {
             settings: Arc::new(plan.layers.standing()),
             endpoint: plan.endpoint.clone(),
             is_open: plan.is_open(),
-            build_has_devices: Some(!plan.runtime.found.devices.is_empty()),
+            build_has_devices: Some(plan.runtime.has_devices),
         };
         Ok((prepared, Ready { run: run.clone(), plan, key, log, output }))
     }
@@ -73,16 +59,16 @@ impl Context {
         endpoint: Option<Endpoint>,
     ) -> Event {
         let mut explanation = Explanation::default();
+        let mut killed = None;
         match process {
             Some((process, oom)) => {
                 explanation.exit = process.reap().await;
-                self.end_leftovers(marker(&self.registry.id(), &run));
-                let killed = matches!(explanation.exit, Exit::Signal(libc::SIGKILL));
-                if killed {
-                    // The kernel's log is read for it.
-                    let risen = tokio::task::spawn_blocking(move || oom.risen()).await;
-                    explanation.oom_kill_counted = risen.ok().flatten();
-                }
+                let is_held = match &endpoint {
+                    Some(endpoint) => is_held(endpoint).await,
+                    None => false,
+                };
+                self.end_leftovers(marker(&self.registry.id(), &run), is_held).await;
+                killed = matches!(explanation.exit, Exit::Signal(libc::SIGKILL)).then_some(oom);
             }
             // Our child still, where this process was another program when it died.
             None => {
@@ -92,12 +78,15 @@ impl Context {
         }
         explanation.address_taken = endpoint.is_some_and(|endpoint| is_taken(&endpoint));
         self.lifelines.cut(&run);
-        if let Ok(log) = self.log_of(&run) {
-            let read =
-                tokio::task::spawn_blocking(move || (last_output(&log), last_written_ms(&log)));
-            if let Ok((tail, last_written_ms)) = read.await {
-                (explanation.tail, explanation.last_written_ms) = (tail, last_written_ms);
-            }
+        let log = self.log_of(&run).ok();
+        let read = tokio::task::spawn_blocking(move || {
+            // The kernel's log is read for it.
+            let risen = killed.and_then(|oom| oom.risen());
+            let tail = log.as_ref().map(last_output).unwrap_or_default();
+            (risen, tail, log.as_ref().and_then(last_written_ms))
+        });
+        if let Ok(read) = read.await {
+            (explanation.oom_kill_counted, explanation.tail, explanation.last_written_ms) = read;
         }
         Event::Explained { run, explanation }
     }

@@ -21,7 +21,7 @@ use super::core::driver::{Beginning, Checked, Event, RequestId, State};
 use super::core::execute::happen;
 use super::core::machine::RunId;
 use super::observe::Observation;
-use super::plan::Plan;
+use super::plan::Kept;
 use crate::arbiter::Orders;
 use crate::failpoint;
 use hands::{Done, Live, Replies, TaskHands};
@@ -39,11 +39,10 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 /// Something a server's task is asked to do, or told.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Run, with these settings over the model's own. `plan`: what was found when it was looked
-    /// whether a start is possible.
-    Start { overrides: Settings, by: Actor, plan: Planned, reply: Reply<Accepted> },
+    /// Run, with these settings over the model's own.
+    Start { overrides: Settings, by: Actor, planned: Planned, reply: Reply<Accepted> },
     /// Stop and run again.
-    Restart { overrides: Settings, by: Actor, plan: Planned, reply: Reply<Accepted> },
+    Restart { overrides: Settings, by: Actor, planned: Planned, reply: Reply<Accepted> },
     /// Stop.
     Stop { by: Actor, reply: Reply<Accepted> },
     /// What the driver says a run's process holds on GPUs.
@@ -57,8 +56,8 @@ pub(super) enum Command {
     Recover { reply: oneshot::Sender<()> },
 }
 
-/// Whether a start is possible, and how.
-pub(super) type Planned = Option<Result<Box<Plan>, Failure>>;
+/// Whether a start is possible; `None` where nobody had to look.
+pub(super) type Planned = Option<Result<(), Failure>>;
 
 /// The task's own state.
 pub(super) struct ServerTask {
@@ -83,12 +82,13 @@ impl ServerTask {
         published: watch::Sender<Server>,
         commands: mpsc::Receiver<Command>,
         model: watch::Receiver<Arc<Model>>,
+        kept: Arc<Kept>,
         recovered: watch::Sender<bool>,
     ) -> ServerTask {
         let (jobs, results) = mpsc::unbounded_channel();
         let orders = context.arbiter.orders(state.model.id);
         let defaults = context.defaults.subscribe();
-        let hands = TaskHands::new(context, state.model.id, published, jobs);
+        let hands = TaskHands::new(context, state.model.id, published, kept, jobs);
         ServerTask { state, hands, commands, orders, model, defaults, results, recovered }
     }
 
@@ -177,12 +177,12 @@ impl ServerTask {
         failpoint::hit("command");
         let hands = &mut self.hands;
         Ok(match command {
-            Command::Start { overrides, by, plan, reply } => {
-                let (request, checked) = start(hands, plan, reply);
+            Command::Start { overrides, by, planned, reply } => {
+                let (request, checked) = start(hands, planned, reply);
                 Event::Start { request, overrides, by, checked }
             }
-            Command::Restart { overrides, by, plan, reply } => {
-                let (request, checked) = start(hands, plan, reply);
+            Command::Restart { overrides, by, planned, reply } => {
+                let (request, checked) = start(hands, planned, reply);
                 Event::Restart { request, overrides, by, checked }
             }
             Command::Stop { by, reply } => {
@@ -203,14 +203,11 @@ impl ServerTask {
 /// What is no event: the task is to begin anew, and to answer then.
 struct Recover(oneshot::Sender<()>);
 
-fn start(hands: &mut TaskHands, plan: Planned, reply: Reply<Accepted>) -> (RequestId, Checked) {
+fn start(hands: &mut TaskHands, planned: Planned, reply: Reply<Accepted>) -> (RequestId, Checked) {
     let request = hands.expect(Replies::Accepted(reply));
-    let checked = match plan {
+    let checked = match planned {
         None => Checked::NotNeeded,
-        Some(Ok(plan)) => {
-            hands.plan = Some(plan);
-            Checked::Fits
-        }
+        Some(Ok(())) => Checked::Fits,
         Some(Err(failure)) => Checked::Unfit(failure),
     };
     (request, checked)

@@ -2,7 +2,7 @@
 
 use crate::connection::Daemon;
 use llamactl_protocol::Failure;
-use llamactl_protocol::event::{EventList, EventPage};
+use llamactl_protocol::event::{Event, EventList, EventPage};
 use llamactl_protocol::model::{Model, ModelList};
 use llamactl_protocol::runtime::{RuntimeEntry, RuntimeList};
 use llamactl_protocol::server::{Server, ServerList};
@@ -95,4 +95,31 @@ pub(crate) async fn events(
         None => *query = None,
     }
     Ok(Some(page))
+}
+
+/// The last so many events of those that `query` asks for, oldest first, and whether there are more.
+///
+/// # Errors
+/// The daemon's.
+pub(crate) async fn last_events(
+    daemon: &Daemon,
+    mut query: EventList,
+    last: u32,
+) -> Result<(Vec<Event>, bool), Failure> {
+    let mut events = Vec::new();
+    query.before = Some(i64::MAX);
+    loop {
+        let left = last.saturating_sub(u32::try_from(events.len()).unwrap_or(u32::MAX));
+        if left == 0 {
+            return Ok((events, true));
+        }
+        query.limit = Some(left.min(EVENT_PAGE));
+        let mut page = daemon.call(&query).await?;
+        page.items.append(&mut events);
+        events = page.items;
+        query.before = page.next;
+        if query.before.is_none() {
+            return Ok((events, false));
+        }
+    }
 }

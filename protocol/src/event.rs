@@ -40,6 +40,10 @@ pub struct EventList {
     /// Only events behind this number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
+    /// Only events before this number, and of them the newest: a page from the end. The greatest
+    /// number there is gives the last events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
     /// Only events of this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<UnixMs>,
@@ -60,7 +64,7 @@ pub struct EventList {
 pub struct EventPage {
     /// The events of this page, oldest first.
     pub items: Vec<Event>,
-    /// Pass as `after` for the next page; `null` on the last.
+    /// Pass as `after` for the next page, or as `before` where that was given; `null` on the last.
     pub next: Option<i64>,
     /// The number of the last event of any kind when this page was made, 0 before the first:
     /// `event.follow` with `after` set to it has what comes from then on, and nothing twice.

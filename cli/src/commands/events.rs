@@ -13,18 +13,21 @@ use crate::output::time::{Clock, parse_moment};
 use crate::pages;
 use crate::resume::Feed;
 use clap::Args;
+use llamactl_protocol::Hint;
 use llamactl_protocol::event::{Event, EventFollow, EventList};
 use llamactl_protocol::stream::{Item, Missed};
 use std::pin::pin;
 
 /// Show what happened and why
 ///
-/// Oldest first. Events are numbered without gaps; --after goes on where an earlier look ended.
-/// With -f new events follow: without --since or --after, from the last one on. Following
-/// outlasts the daemon: when a new one answers it goes on with the next event.
+/// Oldest first: the last 100, or all that --since or --after ask for; -n says how many of them.
+/// Events are numbered without gaps; --after goes on where an earlier look ended. With -f new events
+/// follow: without --since, --after or -n, from the last one on. Following outlasts the daemon: when
+/// a new one answers it goes on with the next event.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl events --since 1h",
+    "llamactl events --after 0",
     "llamactl events --model qwen3 --kind server.failed",
     "llamactl events -f --kind server",
     "llamactl events -f --json | jq -c .data";
@@ -34,6 +37,9 @@ pub(crate) struct Events {
     /// Go on with new events as they come
     #[arg(long, short)]
     follow: bool,
+    /// Only the last N of the events asked for
+    #[arg(long = "last", short = 'n', value_name = "N")]
+    last: Option<u32>,
     /// Only events since this time: 10m (ago), 2026-01-31 12:00, RFC 3339
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     since: Option<i64>,
@@ -55,33 +61,71 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Out
     if args.follow {
         return follow(output, daemon, args, &clock).await;
     }
-    let mut query = Some(EventList {
-        after: args.after,
-        since_ms: args.since,
-        model: args.model.map(Into::into),
-        kinds: args.kinds.into(),
-        limit: None,
-    });
+    let by_default = (args.after.is_none() && args.since.is_none()).then_some(LAST);
+    let mut query = Some(args.query());
     let mut table = table();
+    let mut print = |output: &mut Output, events: &[Event]| {
+        if output.json {
+            output.json_lines(events)
+        } else if output.quiet {
+            output.names(events.iter().map(|event| event.seq.to_string()))
+        } else {
+            events.iter().for_each(|event| row(&mut table, event, &clock));
+            Ok(())
+        }
+    };
+    if let Some(last) = args.last.or(by_default) {
+        let (events, more) = pages::last_events(&daemon, args.query(), last).await?;
+        print(output, &events)?;
+        output.table(&table)?;
+        if more && args.last.is_none() {
+            let what = format!("these are the last {last}; see all there are");
+            output.hint(&Hint::run(what, args.of_all()));
+        }
+        return Ok(());
+    }
     while let Some(page) = pages::events(&daemon, &mut query).await? {
         if page.missed.is_some() {
             output.aside(missed(Missed { items: page.missed, bytes: None }));
         }
-        let events = page.items;
-        if output.json {
-            output.json_lines(&events)?;
-        } else if output.quiet {
-            output.names(events.iter().map(|event| event.seq.to_string()))?;
-        } else {
-            events.iter().for_each(|event| row(&mut table, event, &clock));
-        }
+        print(output, &page.items)?;
     }
     output.table(&table)
 }
 
+/// So many events are shown where nobody says which.
+const LAST: u32 = 100;
+
+impl Events {
+    /// The command that prints all of what was asked for.
+    fn of_all(&self) -> Vec<String> {
+        let mut command = vec!["llamactl", "events", "--after", "0"];
+        command.extend(self.model.iter().flat_map(|model| ["--model", model.as_str()]));
+        command.extend(self.kinds.iter().flat_map(|kind| ["--kind", kind.as_str()]));
+        command.into_iter().map(str::to_owned).collect()
+    }
+
+    fn query(&self) -> EventList {
+        EventList {
+            after: self.after,
+            before: None,
+            since_ms: self.since,
+            model: self.model.clone().map(Into::into),
+            kinds: self.kinds.clone().into(),
+            limit: None,
+        }
+    }
+}
+
 async fn follow(output: &mut Output, daemon: Daemon, args: Events, clock: &Clock) -> Outcome {
+    let first = match args.last {
+        Some(last) => {
+            pages::last_events(&daemon, args.query(), last).await?.0.first().map(|it| it.seq)
+        }
+        None => None,
+    };
     let mut params = EventFollow {
-        after: args.after,
+        after: first.map(|seq| seq - 1).or(args.after),
         since_ms: args.since,
         model: args.model.map(Into::into),
         kinds: args.kinds.into(),

@@ -14,6 +14,7 @@ pub(super) async fn list(app: &App, _: Caller, list: EventList) -> Result<EventP
     let limit = page::limit(list.limit, 500);
     let filter = EventFilter {
         after: list.after.unwrap_or(0),
+        before: list.before,
         since_ms: list.since_ms,
         model_id: model_id(app, list.model.as_deref()).await?,
         kinds: kinds(list.kinds.into())?,
@@ -21,8 +22,12 @@ pub(super) async fn list(app: &App, _: Caller, list: EventList) -> Result<EventP
     };
     let batch = app.registry.events(filter).await?;
     let missed = list.after.and_then(|after| trimmed(after, batch.first));
-    let (items, more) = page::cut(batch.events, limit);
+    // What is left out is the end of it, on either way.
+    let (mut items, more) = page::cut(batch.events, limit);
     let next = items.last().filter(|_| more).map(|event| event.seq);
+    if list.before.is_some() {
+        items.reverse();
+    }
     Ok(EventPage { items, next, last: batch.last, missed })
 }
 
@@ -69,7 +74,14 @@ pub(super) async fn follow(app: &App, _: Caller, follow: EventFollow) -> Result<
     Ok(Events {
         registry: app.registry.clone(),
         last_event,
-        filter: EventFilter { after, since_ms: follow.since_ms, model_id, kinds, limit: BATCH },
+        filter: EventFilter {
+            after,
+            before: None,
+            since_ms: follow.since_ms,
+            model_id,
+            kinds,
+            limit: BATCH,
+        },
         snapshot_until: last,
         // Who asks by time does not ask for what was before.
         counts: follow.after.is_some(),

@@ -179,3 +179,48 @@ fn a_reader_that_has_gone_ends_the_following() {
     let output = home.program("/usr/bin/env", ["bash", "-c", &line]).run().ok();
     assert_eq!((output.lines().len(), output.stderr().as_str()), (1, ""));
 }
+
+#[test]
+fn the_last_hundred_are_shown_unless_more_is_asked_for() {
+    let (home, _daemon) = home_with_model();
+    let mut rpc = home.connect();
+    for round in 0..130 {
+        rpc.call("defaults.set", json!({ "set": { "autostart": round % 2 == 0 } }));
+    }
+    let last = rpc.call("event.list", json!({ "limit": 1 }))["last"].as_i64().unwrap();
+    let shown = |arguments: &[&str]| {
+        let shown = home.cli([&["events", "--json"], arguments].concat()).ok();
+        numbers(&shown.json_lines())
+    };
+    let those = |first: i64| (first..=last).collect::<Vec<i64>>();
+    assert_eq!(shown(&[]), those(last - 99));
+    assert_eq!(shown(&["-n", "3"]), those(last - 2));
+    assert_eq!(shown(&["-n", "120"]), those(last - 119));
+    assert_eq!(shown(&["--after", "0"]), those(1));
+    assert_eq!(shown(&["--since", "1h"]), those(1));
+    assert_eq!(shown(&["--after", "0", "-n", "2", "--kind", "model"]).len(), 1);
+    assert_eq!(shown(&["-n", "1000"]), those(1), "all there are, and no more");
+    // Where there are more it is said, with the command for them.
+    let people = home.cli(["events", "--kind", "defaults"]).ok();
+    let hint =
+        "these are the last 100; see all there are: llamactl events --after 0 --kind defaults";
+    assert!(people.stderr().contains(hint), "{}", people.stderr());
+    assert_eq!(people.stdout().lines().count(), 101);
+    for quiet in [&["events", "--kind", "model"][..], &["events", "--json"], &["events", "-n", "1"]]
+    {
+        assert_eq!(home.cli(quiet).ok().stderr(), "", "{quiet:?}");
+    }
+    // From the end, page after page.
+    let (mut before, mut seen) = (json!(i64::MAX), Vec::new());
+    while !before.is_null() {
+        let mut page = rpc.call("event.list", json!({ "before": before, "limit": 50 }));
+        let mut items = numbers(page["items"].as_array().unwrap());
+        items.append(&mut seen);
+        seen = items;
+        before = page["next"].take();
+    }
+    assert_eq!(seen, those(1));
+    // Following begins with as many as asked for.
+    let mut events = home.llamactl(["events", "-f", "--json", "-n", "5"]).spawn();
+    assert_eq!(follow_up_to(&mut events, last), those(last - 4));
+}

@@ -69,6 +69,8 @@ impl NewEvent {
 pub struct EventFilter {
     /// Only behind this number.
     pub after: i64,
+    /// Only before this number, and the newest of them.
+    pub before: Option<i64>,
     /// Only of this time or later.
     pub since_ms: Option<i64>,
     /// Only of this model.
@@ -82,7 +84,7 @@ pub struct EventFilter {
 /// Events as they were at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct EventBatch {
-    /// Those asked for, oldest first.
+    /// Those asked for, oldest first; newest first where only those before a number were.
     pub events: Vec<Event>,
     /// The number of the oldest event kept, whatever its kind; that of the next one where none is.
     pub first: i64,
@@ -150,9 +152,20 @@ pub(super) fn list(connection: &Connection, filter: &EventFilter) -> Result<Even
         "SELECT * FROM events
          WHERE model_id = ?3 AND seq > ?1 AND at_ms >= ?2 ORDER BY seq",
     )?;
-    let mut rows = match filter.model_id {
-        None => of_all.query(params![after, since_ms])?,
-        Some(model_id) => of_model.query(params![after, since_ms, model_id])?,
+    let mut back_of_all = connection.prepare_cached(
+        "SELECT * FROM events WHERE seq > ?1 AND at_ms >= ?2 AND seq < ?3 ORDER BY seq DESC",
+    )?;
+    let mut back_of_model = connection.prepare_cached(
+        "SELECT * FROM events
+         WHERE model_id = ?3 AND seq > ?1 AND at_ms >= ?2 AND seq < ?4 ORDER BY seq DESC",
+    )?;
+    let mut rows = match (filter.model_id, filter.before) {
+        (None, None) => of_all.query(params![after, since_ms])?,
+        (Some(model_id), None) => of_model.query(params![after, since_ms, model_id])?,
+        (None, Some(before)) => back_of_all.query(params![after, since_ms, before])?,
+        (Some(model_id), Some(before)) => {
+            back_of_model.query(params![after, since_ms, model_id, before])?
+        }
     };
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     let mut events = Vec::new();

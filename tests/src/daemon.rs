@@ -137,6 +137,12 @@ impl Daemon {
         self.status_bytes("VmRSS:")
     }
 
+    /// Its memory that is of no file, in bytes.
+    #[must_use]
+    pub fn anonymous_bytes(&self) -> u64 {
+        self.status_bytes("RssAnon:")
+    }
+
     /// The most resident memory it ever had, in bytes.
     #[must_use]
     pub fn peak_rss_bytes(&self) -> u64 {

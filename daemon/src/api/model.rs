@@ -90,12 +90,14 @@ pub(super) async fn answer(app: &App, outcome: Outcome<Model>) -> Result<Changed
 }
 
 async fn is_behind(app: &App, model: &Model) -> Result<bool, Failure> {
-    let server = app.supervisor.server(model).await?;
+    // One that nobody looks after does not run.
+    let Some(server) = app.supervisor.known(model.id) else { return Ok(false) };
     let served = running::served(app, &[server]).await?;
     Ok(served.get(&model.id).is_some_and(|served| !served.changed.is_empty()))
 }
 
 /// A model as everybody may see it.
-pub(super) fn shown(model: Model) -> Model {
-    Model { settings: secret::masked(&model.settings), ..model }
+pub(super) fn shown(mut model: Model) -> Model {
+    secret::mask(&mut model.settings);
+    model
 }

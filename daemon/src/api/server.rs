@@ -21,12 +21,7 @@ use tokio::sync::watch;
 pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<ServerPage, Failure> {
     let limit = page::limit(list.limit, 200);
     let servers = if list.all {
-        let models = app.registry.models(list.after.map(Into::into), limit + 1).await?;
-        let mut servers = Vec::with_capacity(models.len());
-        for model in &models {
-            servers.push(app.supervisor.server(model).await?);
-        }
-        servers
+        app.supervisor.page(list.after.map(Into::into).unwrap_or_default(), limit + 1).await?
     } else {
         let after = list.after.unwrap_or_default();
         let mut servers = app.supervisor.active();

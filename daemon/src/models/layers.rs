@@ -69,10 +69,10 @@ impl Models {
         servers: Vec<(i64, Option<String>)>,
     ) -> Result<BTreeMap<i64, Served>, StoreError> {
         let (defaults, served) = self.registry.served_models(servers).await?;
-        let served = served.into_iter().map(|ServedModel { model, started_with }| {
-            let now = layers::effective(&defaults, &model.settings);
-            let changed = started_with.map(|then| layers::differences(&then, &now));
-            (model.id, Served { name: model.name, changed: changed.unwrap_or_default() })
+        let served = served.into_iter().map(|ServedModel { id, name, then_and_now }| {
+            let changed = then_and_now
+                .map(|(then, now)| layers::differences(&then, &layers::effective(&defaults, &now)));
+            (id, Served { name, changed: changed.unwrap_or_default() })
         });
         Ok(served.collect())
     }

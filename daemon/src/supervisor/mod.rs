@@ -231,12 +231,34 @@ impl Supervisor {
     /// # Errors
     /// What the registry refuses.
     pub async fn server(&self, model: &Model) -> Result<Server, Failure> {
-        if let Some(handle) = self.handle(model.id) {
-            return Ok(handle.published.borrow().clone());
+        if let Some(server) = self.known(model.id) {
+            return Ok(server);
         }
         let written = self.context.written(model.id).await?;
         let (written, _) = written.ok_or_else(|| gone(model))?;
         Ok(self.context.unexamined(&written))
+    }
+
+    /// The same of a server that has a task; every one that runs has.
+    #[must_use]
+    pub fn known(&self, model_id: i64) -> Option<Server> {
+        Some(self.handle(model_id)?.published.borrow().clone())
+    }
+
+    /// The servers of all models by name behind `after`, at most `limit`, as they are now.
+    ///
+    /// # Errors
+    /// What the registry refuses.
+    pub async fn page(&self, after: String, limit: u32) -> Result<Vec<Server>, Failure> {
+        let stored = self.context.registry.for_the_wire().stored_servers(after, limit).await?;
+        let mut servers = Vec::with_capacity(stored.len());
+        for stored in stored {
+            servers.push(match self.handle(stored.model.id) {
+                Some(handle) => handle.published.borrow().clone(),
+                None => self.context.unexamined(&self.context.read(stored).await.0),
+            });
+        }
+        Ok(servers)
     }
 
     /// The servers that have a task: all that run or were asked to since the daemon started.

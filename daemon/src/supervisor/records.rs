@@ -5,7 +5,7 @@ use super::core::driver::{LastRun, State, Written, snapshot};
 use super::plan::facts_of;
 use crate::clock::now_ms;
 use crate::os::process::booted_at_ms;
-use crate::store::registry::RunRecord;
+use crate::store::registry::{RunRecord, StoredServer};
 use llamactl_protocol::Failure;
 use llamactl_protocol::server::Server;
 use std::sync::Arc;
@@ -18,6 +18,11 @@ impl Context {
         model_id: i64,
     ) -> Result<Option<(Written, Option<RunRecord>)>, Failure> {
         let Some(stored) = self.registry.stored_server(model_id).await? else { return Ok(None) };
+        Ok(Some(self.read(stored).await))
+    }
+
+    /// The same of what was read already.
+    pub(super) async fn read(&self, stored: StoredServer) -> (Written, Option<RunRecord>) {
         let boot_id = self.boot_id.as_deref();
         let last = match &stored.last_run {
             // A build that is gone leaves unknown whether it had devices.
@@ -41,7 +46,7 @@ impl Context {
             refusal: refusal.map(Arc::new),
             last,
         };
-        Ok(Some((written, stored.last_run)))
+        (written, stored.last_run)
     }
 
     /// When this boot began, as far as a model's records go.

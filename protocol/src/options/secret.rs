@@ -54,10 +54,16 @@ pub fn is_secret(value: &Value) -> bool {
 /// Settings as everybody may see them.
 #[must_use]
 pub fn masked(settings: &Settings) -> Settings {
-    settings
-        .iter()
-        .map(|(key, value)| (key.clone(), if is_secret(value) { shown() } else { value.clone() }))
-        .collect()
+    let mut masked = settings.clone();
+    mask(&mut masked);
+    masked
+}
+
+/// Makes settings such as everybody may see.
+pub fn mask(settings: &mut Settings) {
+    for value in settings.values_mut().filter(|value| is_secret(value)) {
+        *value = shown();
+    }
 }
 
 fn only<'a>(value: &'a Value, name: &str) -> Option<&'a str> {

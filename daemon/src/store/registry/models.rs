@@ -9,7 +9,8 @@ use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::{Model, ModelFile};
 use llamactl_protocol::options::{self, Settings};
 use llamactl_protocol::{Actor, WirePath};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// A model as it is stored.
@@ -275,73 +276,82 @@ impl Registry {
     }
 }
 
-/// One row of `models` with its name; names and settings are read after it.
-struct ModelRow {
-    id: i64,
-    path: Vec<u8>,
-    file: String,
-    chat_template: Option<String>,
-    revision: i64,
-    added_at_ms: i64,
-    changed_at_ms: i64,
-    name: String,
-}
-
-fn read_row(row: &Row<'_>) -> rusqlite::Result<ModelRow> {
-    Ok(ModelRow {
+/// A model of a row with its name, its aliases and its settings.
+fn read_model(row: &Row<'_>) -> Result<Model> {
+    let mut aliases: Vec<String> = json(row, "aliases")?;
+    aliases.sort_unstable();
+    Ok(Model {
         id: row.get("id")?,
-        path: row.get("path")?,
-        file: row.get("file")?,
-        chat_template: row.get("chat_template")?,
+        name: row.get("name")?,
+        aliases,
+        path: WirePath::from_bytes(row.get("path")?),
+        file: json(row, "file")?,
+        file_state: None,
+        settings: json(row, "settings")?,
         revision: row.get("revision")?,
         added_at_ms: row.get("added_at_ms")?,
         changed_at_ms: row.get("changed_at_ms")?,
-        name: row.get("name")?,
     })
 }
 
-impl ModelRow {
-    fn into_record(self, connection: &Connection) -> Result<ModelRecord> {
-        Ok(ModelRecord {
-            chat_template: self.chat_template,
-            model: Model {
-                id: self.id,
-                name: self.name,
-                aliases: aliases_of(connection, self.id)?,
-                path: WirePath::from_bytes(self.path),
-                file: serde_json::from_str(&self.file)?,
-                file_state: None,
-                settings: settings_of(connection, self.id)?,
-                revision: self.revision,
-                added_at_ms: self.added_at_ms,
-                changed_at_ms: self.changed_at_ms,
-            },
-        })
-    }
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T> {
+    let text = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
+    Ok(serde_json::from_str(text)?)
 }
 
 pub(super) fn get(connection: &Connection, id: i64) -> Result<Option<ModelRecord>> {
-    let row = connection
-        .prepare_cached(
-            "SELECT models.*, own.name FROM models
-             JOIN model_names AS own ON own.model_id = models.id AND own.is_alias = 0
-             WHERE models.id = ?1",
-        )?
-        .query_row([id], read_row)
-        .optional()?;
-    row.map(|row| row.into_record(connection)).transpose()
+    let mut statement = connection.prepare_cached(
+        "SELECT models.*, own.name,
+                (SELECT json_group_array(name) FROM model_names
+                 WHERE model_id = models.id AND is_alias = 1) AS aliases,
+                (SELECT json_group_object(key, json(value)) FROM model_settings
+                 WHERE model_id = models.id) AS settings
+         FROM models
+         JOIN model_names AS own ON own.model_id = models.id AND own.is_alias = 0
+         WHERE models.id = ?1",
+    )?;
+    let mut rows = statement.query([id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(ModelRecord { model: read_model(row)?, chat_template: row.get("chat_template")? }))
 }
 
 /// Models by name behind `after`, at most `limit`.
 pub(super) fn page(connection: &Connection, after: &str, limit: u32) -> Result<Vec<Model>> {
+    // Templates are long, and lie on pages of their own.
     let mut statement = connection.prepare_cached(
-        "SELECT models.*, own.name FROM model_names AS own
+        "SELECT models.id, models.path, models.file, models.revision, models.added_at_ms,
+                models.changed_at_ms, own.name,
+                (SELECT json_group_array(name) FROM model_names
+                 WHERE model_id = models.id AND is_alias = 1) AS aliases,
+                (SELECT json_group_object(key, json(value)) FROM model_settings
+                 WHERE model_id = models.id) AS settings
+         FROM model_names AS own
          JOIN models ON models.id = own.model_id
          WHERE own.is_alias = 0 AND own.name > ?1 ORDER BY own.name LIMIT ?2",
     )?;
-    let rows =
-        statement.query_map(params![after, limit], read_row)?.collect::<Result<Vec<_>, _>>()?;
-    rows.into_iter().map(|row| Ok(row.into_record(connection)?.model)).collect()
+    let mut rows = statement.query(params![after, limit])?;
+    let mut models = Vec::new();
+    while let Some(row) = rows.next()? {
+        models.push(read_model(row)?);
+    }
+    Ok(models)
+}
+
+/// The same without their aliases and settings: they are shown to have none.
+pub(super) fn bare_page(connection: &Connection, after: &str, limit: u32) -> Result<Vec<Model>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT models.id, models.path, models.file, models.revision, models.added_at_ms,
+                models.changed_at_ms, own.name, '[]' AS aliases, '{}' AS settings
+         FROM model_names AS own
+         JOIN models ON models.id = own.model_id
+         WHERE own.is_alias = 0 AND own.name > ?1 ORDER BY own.name LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![after, limit])?;
+    let mut models = Vec::new();
+    while let Some(row) = rows.next()? {
+        models.push(read_model(row)?);
+    }
+    Ok(models)
 }
 
 pub(super) fn lookup(connection: &Connection, reference: &str) -> Result<Model> {
@@ -359,7 +369,7 @@ fn aliases_of(connection: &Connection, id: i64) -> Result<Vec<String>> {
     Ok(aliases.collect::<Result<_, _>>()?)
 }
 
-fn settings_of(connection: &Connection, id: i64) -> Result<Settings> {
+pub(super) fn settings_of(connection: &Connection, id: i64) -> Result<Settings> {
     let mut statement =
         connection.prepare_cached("SELECT key, value FROM model_settings WHERE model_id = ?1")?;
     let mut rows = statement.query([id])?;

@@ -35,14 +35,16 @@ pub struct StoredServer {
     pub last_run: Option<RunRecord>,
 }
 
-/// A model as it is now, and what its run was started with.
+/// What a model is called now, and its settings now and then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServedModel {
-    /// The model.
-    pub model: Model,
-    /// The settings that held for the model when the run began, the defaults for all models among
-    /// them; `None` without a run.
-    pub started_with: Option<Settings>,
+    /// The model's id.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// The settings that held for the model when its run began, the defaults for all models among
+    /// them, and its own of now; `None` without a run.
+    pub then_and_now: Option<(Settings, Settings)>,
 }
 
 impl Registry {
@@ -56,15 +58,26 @@ impl Registry {
         servers: Vec<(i64, Option<String>)>,
     ) -> Result<(Settings, Vec<ServedModel>)> {
         self.read(move |connection| {
+            let mut name_of = connection.prepare_cached(
+                "SELECT name FROM model_names WHERE model_id = ?1 AND is_alias = 0",
+            )?;
             let mut settings_of =
                 connection.prepare_cached("SELECT settings FROM runs WHERE id = ?1")?;
             let mut served = Vec::new();
             for (id, run) in servers {
-                let Some(record) = models::get(connection, id)? else { continue };
-                let text: Option<String> =
-                    settings_of.query_row([&run], |row| row.get(0)).optional()?;
-                let started_with = text.map(|text| serde_json::from_str(&text)).transpose()?;
-                served.push(ServedModel { model: record.model, started_with });
+                let name = name_of.query_row([id], |row| row.get(0)).optional()?;
+                let Some(name) = name else { continue };
+                let then: Option<String> = match run {
+                    Some(run) => settings_of.query_row([run], |row| row.get(0)).optional()?,
+                    None => None,
+                };
+                let then_and_now = match then {
+                    Some(then) => {
+                        Some((serde_json::from_str(&then)?, models::settings_of(connection, id)?))
+                    }
+                    None => None,
+                };
+                served.push(ServedModel { id, name, then_and_now });
             }
             Ok((defaults::get(connection)?.settings, served))
         })
@@ -108,15 +121,44 @@ impl Registry {
     pub async fn stored_server(&self, model_id: i64) -> Result<Option<StoredServer>> {
         self.read(move |connection| {
             let Some(record) = models::get(connection, model_id)? else { return Ok(None) };
-            Ok(Some(StoredServer {
-                model: record.model,
-                defaults: defaults::get(connection)?.settings,
-                desired: desired::get(connection, model_id)?,
-                last_run: runs::last(connection, model_id)?,
-            }))
+            let defaults = defaults::get(connection)?.settings;
+            Ok(Some(stored(connection, record.model, defaults)?))
         })
         .await
     }
+
+    /// What is written of the servers of the models by name behind `after`, at most `limit`. Aliases and
+    /// settings of models and defaults are left out where the last run is over: nothing that is shown
+    /// of such a server depends on them.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn stored_servers(&self, after: String, limit: u32) -> Result<Vec<StoredServer>> {
+        self.read(move |connection| {
+            let mut servers = Vec::new();
+            for model in models::bare_page(connection, &after, limit)? {
+                let mut server = stored(connection, model, Settings::new())?;
+                if server.last_run.as_ref().is_some_and(|run| run.ended_at_ms.is_none())
+                    && let Some(record) = models::get(connection, server.model.id)?
+                {
+                    server.model = record.model;
+                    server.defaults = defaults::get(connection)?.settings;
+                }
+                servers.push(server);
+            }
+            Ok(servers)
+        })
+        .await
+    }
+}
+
+fn stored(connection: &Connection, model: Model, defaults: Settings) -> Result<StoredServer> {
+    Ok(StoredServer {
+        desired: desired::get(connection, model.id)?,
+        last_run: runs::last(connection, model.id)?,
+        model,
+        defaults,
+    })
 }
 
 fn layers(connection: &Connection, id: i64) -> Result<Option<ModelLayers>> {

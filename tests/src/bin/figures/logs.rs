@@ -2,6 +2,7 @@
 //! inotify and reads it; and what following costs the daemon.
 
 use super::Times;
+use super::processor::Threads;
 use llamactl_tests::{Daemon, Home};
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use serde_json::json;
@@ -105,7 +106,7 @@ fn cost(home: &Home, daemon: &Daemon, path: &PathBuf, followers: u64) -> f64 {
     let streams: Vec<_> = (0..followers)
         .map(|_| home.follow("log.follow", json!({ "model": "m", "lines": 0 })))
         .collect();
-    let before = processor_time(daemon);
+    let before = Threads::of(daemon.pid());
     let reading: Vec<_> = streams
         .into_iter()
         .map(|mut stream| {
@@ -127,13 +128,5 @@ fn cost(home: &Home, daemon: &Daemon, path: &PathBuf, followers: u64) -> f64 {
     for reader in reading {
         reader.join().unwrap();
     }
-    let spent = processor_time(daemon) - before;
-    spent.as_secs_f64() * 1e6 / (BURST_LINES * followers) as f64
-}
-
-fn processor_time(daemon: &Daemon) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    before.since().processor_ms() * 1e3 / (BURST_LINES * followers) as f64
 }

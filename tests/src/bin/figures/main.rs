@@ -13,24 +13,27 @@
 
 mod latency;
 mod logs;
+mod processor;
 mod registry;
 mod rescan;
+mod soak;
 mod supervision;
 mod wall;
 
-use llamactl_tests::{Home, TestModel, artifacts};
+use llamactl_tests::{Daemon, Home, TestModel, artifacts};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The parts that can be asked for by name; without a name it is all of them.
-const PARTS: [(&str, fn()); 6] = [
+const PARTS: [(&str, fn()); 7] = [
     ("daemon", daemon),
     ("logs", logs),
     ("respawn", supervision::respawn),
     ("readiness", supervision::readiness),
     ("adoption", supervision::adoption),
     ("rest", supervision::rest),
+    ("soak", soak),
 ];
 
 fn main() {
@@ -50,10 +53,10 @@ fn daemon() {
     let daemon = home.daemon();
 
     println!("\nmemory of the daemon (resident)");
-    println!("  idle, no model               {}", mebibytes(daemon.rss_bytes()));
+    println!("  idle, no model               {}", resident(&daemon));
     home.call("model.add", json!({ "path": model, "name": "m" }));
     let _ = home.cli(["start", "m"]).ok();
-    println!("  one model running            {}", mebibytes(daemon.rss_bytes()));
+    println!("  one model running            {}", resident(&daemon));
 
     println!("\nwall time of a command, p50 (p90) of 200, beside a Rust program that does nothing");
     let floor = wall::measure(&home, &executable("no-op"), &[]);
@@ -68,6 +71,10 @@ fn daemon() {
     let ping = latency::of_ping(&home.socket());
     println!("  echo over a Unix socket      {echo}");
     println!("  daemon.ping                  {ping}  {:.2} x", ping.p50 / echo.p50);
+    let echo = processor::on_one(None, latency::of_echo);
+    let ping = processor::on_one(Some(daemon.pid()), || latency::of_ping(&home.socket()));
+    println!("  echo, on one processor       {echo}");
+    println!("  daemon.ping, on the same     {ping}  {:.2} x", ping.p50 / echo.p50);
 
     println!(
         "\na rescan of 1000 GGUF files, p50 (p90) of 50, beside reading the directories and a stat each"
@@ -81,9 +88,12 @@ fn daemon() {
         registry::MODELS,
         registry::SETTINGS
     );
-    let registry::Figures { bare_list, list, bare_set, set } = registry::measure();
-    println!("  SELECTs of all               {bare_list}");
+    let registry::Figures { bare_list, list, list_ms, servers_ms, bare_set, set } =
+        registry::measure();
+    println!("  SELECTs of all, page by page {bare_list}");
     println!("  model.list, all pages        {list}  {:.2} x", list.p50 / bare_list.p50);
+    println!("  ... time of the daemon       {list_ms:8.1} ms");
+    println!("  server.list, time of the same{servers_ms:8.1} ms");
     println!("  one transaction              {bare_set}");
     println!("  model.set of one key         {set}  {:.2} x", set.p50 / bare_set.p50);
     let _ = home.cli(["stop", "m"]).ok();
@@ -113,6 +123,26 @@ fn sizes() {
 
 fn executable(name: &str) -> PathBuf {
     artifacts::profile_dir().join(name)
+}
+
+fn resident(daemon: &Daemon) -> String {
+    let anonymous = mebibytes(daemon.anonymous_bytes());
+    format!("{}, of it anonymous {anonymous}", mebibytes(daemon.rss_bytes()))
+}
+
+/// Whether anything grows with use.
+fn soak() {
+    println!(
+        "\n{} restarts of a server, a hundred events asked for after each tenth, fake llama-server",
+        soak::RESTARTS
+    );
+    for (restarts, soak::Held { anonymous_bytes, descriptors, threads }) in soak::measure() {
+        println!(
+            "  after {restarts:>5}                  {} anonymous, {descriptors:>3} descriptors, \
+             {threads:>3} threads",
+            mebibytes(anonymous_bytes)
+        );
+    }
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -2,6 +2,7 @@
 //! copy of the same database.
 
 use super::Times;
+use super::processor::Threads;
 use llamactl_protocol::options::catalogue;
 use llamactl_tests::{Home, Rpc, TestModel};
 use rusqlite::{Connection, params};
@@ -20,6 +21,9 @@ const CHANGES: usize = 200;
 pub(super) struct Figures {
     pub(super) bare_list: Times,
     pub(super) list: Times,
+    /// The daemon's time for one listing of all models, and of all servers, in milliseconds.
+    pub(super) list_ms: f64,
+    pub(super) servers_ms: f64,
     pub(super) bare_set: Times,
     pub(super) set: Times,
 }
@@ -27,7 +31,7 @@ pub(super) struct Figures {
 /// Fills a registry and measures it.
 pub(super) fn measure() -> Figures {
     let home = Home::without_llama_server();
-    let _daemon = home.daemon();
+    let daemon = home.daemon();
     let mut rpc = home.connect();
     fill(&home, &mut rpc);
     let copy = home.path().join("copy.db");
@@ -37,13 +41,20 @@ pub(super) fn measure() -> Figures {
     let database = open(&copy);
 
     let bare_list = (0..LISTS).map(|_| timed(|| bare_list(&database))).collect();
-    let list = (0..LISTS).map(|_| timed(|| list(&mut rpc))).collect();
+    let before = Threads::of(daemon.pid());
+    let list = (0..LISTS).map(|_| timed(|| all(&mut rpc, "model.list", json!({})))).collect();
+    let list_ms = before.since().processor_ms() / LISTS as f64;
+    let before = Threads::of(daemon.pid());
+    (0..LISTS).for_each(|_| all(&mut rpc, "server.list", json!({ "all": true })));
+    let servers_ms = before.since().processor_ms() / LISTS as f64;
     let bare_set = (0..CHANGES).map(|at| timed(|| bare_set(&database, at))).collect();
     let set = (0..CHANGES).map(|at| timed(|| set(&mut rpc, at))).collect();
     fs::remove_file(copy).unwrap();
     Figures {
         bare_list: Times::of(bare_list, 90),
         list: Times::of(list, 90),
+        list_ms,
+        servers_ms,
         bare_set: Times::of(bare_set, 90),
         set: Times::of(set, 90),
     }
@@ -75,15 +86,15 @@ fn timed(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// All models, page after page, as `llamactl model list` asks for them.
-fn list(rpc: &mut Rpc) {
+/// All of a list, page after page, as `llamactl model list` and `llamactl ps -a` ask for them.
+fn all(rpc: &mut Rpc, method: &str, mut query: Value) {
     let (mut after, mut seen) = (Value::Null, 0);
+    query["limit"] = json!(200);
     loop {
-        let mut query = json!({ "limit": 200 });
         if !after.is_null() {
             query["after"] = after;
         }
-        let mut page = rpc.call("model.list", query);
+        let mut page = rpc.call(method, query.clone());
         seen += page["items"].as_array().unwrap().len();
         after = page["next"].take();
         if after.is_null() {
@@ -106,26 +117,30 @@ fn open(path: &Path) -> Connection {
     database
 }
 
+/// One statement for each page, each model with its settings as one text.
 fn bare_list(database: &Connection) {
     let mut models = database
         .prepare_cached(
-            "SELECT models.*, own.name FROM model_names AS own
-             JOIN models ON models.id = own.model_id WHERE own.is_alias = 0 ORDER BY own.name",
+            "SELECT own.name, models.path, models.file, models.revision,
+                    (SELECT json_group_object(key, json(value)) FROM model_settings
+                     WHERE model_id = models.id) AS settings
+             FROM model_names AS own JOIN models ON models.id = own.model_id
+             WHERE own.is_alias = 0 AND own.name > ?1 ORDER BY own.name LIMIT 200",
         )
         .unwrap();
-    let mut settings = database
-        .prepare_cached("SELECT key, value FROM model_settings WHERE model_id = ?1")
-        .unwrap();
-    let mut rows = models.query([]).unwrap();
-    let mut seen = 0;
-    while let Some(row) = rows.next().unwrap() {
-        black_box(row.get::<_, String>("file").unwrap());
-        let id: i64 = row.get("id").unwrap();
-        let mut rows = settings.query([id]).unwrap();
+    let (mut after, mut seen) = (String::new(), 0);
+    loop {
+        let before = seen;
+        let mut rows = models.query([&after]).unwrap();
         while let Some(row) = rows.next().unwrap() {
-            black_box((row.get::<_, String>(0).unwrap(), row.get::<_, String>(1).unwrap()));
+            after = row.get("name").unwrap();
+            black_box(row.get::<_, String>("file").unwrap());
+            black_box(row.get::<_, String>("settings").unwrap());
+            seen += 1;
         }
-        seen += 1;
+        if seen == before {
+            break;
+        }
     }
     assert_eq!(seen, MODELS);
 }

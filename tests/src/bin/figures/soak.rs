@@ -1,0 +1,52 @@
+//! Whether the daemon grows: one server, restarted over and over.
+
+use llamactl_tests::{Daemon, Home};
+use serde_json::json;
+use std::fs;
+
+/// How many restarts, and what is allowed to be left of them is in CONTRIBUTING.md.
+pub(super) const RESTARTS: usize = 2_000;
+const LOOKS: [usize; 7] = [0, 100, 200, 500, 1_000, 1_500, RESTARTS];
+
+/// What a daemon holds.
+pub(super) struct Held {
+    pub(super) anonymous_bytes: u64,
+    pub(super) descriptors: usize,
+    pub(super) threads: usize,
+}
+
+/// What it holds after so many restarts.
+pub(super) fn measure() -> Vec<(usize, Held)> {
+    let home = Home::with_fake_llama_server();
+    let daemon = home.daemon();
+    home.fake_model("m", &json!({}));
+    let mut states = home.follow("server.follow", json!({ "model": "m" }));
+    let mut rpc = home.connect();
+    rpc.call("server.start", json!({ "model": "m" }));
+    let mut run = states.until_state("ready")["run"]["id"].clone();
+    let mut looks = Vec::new();
+    for restarts in 0..=RESTARTS {
+        if LOOKS.contains(&restarts) {
+            looks.push((restarts, held(&daemon)));
+        }
+        if restarts % 10 == 0 {
+            rpc.call("event.list", json!({ "limit": 100 }));
+        }
+        rpc.call("server.restart", json!({ "model": "m" }));
+        let next = states.item_where(|it| it["state"] == "ready" && it["run"]["id"] != run);
+        run = next["data"]["run"]["id"].clone();
+    }
+    rpc.call("server.stop", json!({ "model": "m" }));
+    states.until_state("stopped");
+    looks
+}
+
+fn held(daemon: &Daemon) -> Held {
+    let count =
+        |what: &str| fs::read_dir(format!("/proc/{}/{what}", daemon.pid())).unwrap().count();
+    Held {
+        anonymous_bytes: daemon.anonymous_bytes(),
+        descriptors: count("fd"),
+        threads: count("task"),
+    }
+}

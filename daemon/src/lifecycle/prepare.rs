@@ -14,7 +14,7 @@ use crate::lifecycle::args::Args;
 use crate::os::descriptors::{close_on_exec_from, disable_core_dumps};
 use crate::os::memory;
 use crate::os::process::ProcessId;
-use crate::os::signals::heed_ignored;
+use crate::os::signals::heed_all;
 use crate::rpc::{self, Authority, socket};
 use llamactl_protocol::daemon::ConfigReport;
 use llamactl_protocol::place::{self, SYSTEM_SOCKET, SYSTEM_STATE_DIR};
@@ -113,7 +113,7 @@ fn prepare_process(args: &Args) -> Result<Option<Handover<OwnedFd>>, Failure> {
     let handed_over = handed_over.map_err(failed("what the daemon before left is not there"))?;
     // What our parent left open is not for the servers.
     close_on_exec_from(3).map_err(failed("cannot close inherited files"))?;
-    heed_ignored();
+    heed_all();
     // A dump of a server would hold its model and its users' prompts.
     disable_core_dumps().map_err(failed("cannot turn core dumps off"))?;
     Ok(handed_over)

@@ -10,6 +10,7 @@ mod crashes;
 mod daemon_life;
 mod docs;
 mod draining;
+mod environments;
 mod events;
 mod exchange;
 mod faults;

@@ -140,6 +140,10 @@ impl Supervisor {
             if is_known || known.contains(&process.pid) || !process.is_alive() {
                 continue;
             }
+            // A task that broke just now is about to take it over again.
+            if self.looks_after(run_id) {
+                continue;
+            }
             let record = self.context.registry.run(run_id).await?;
             let model = match &record {
                 Some(run) => self.context.registry.model_by_id(run.model_id).await?,
@@ -155,6 +159,12 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Whether a task has this run, and the run no end.
+    fn looks_after(&self, run_id: &str) -> bool {
+        let runs = self.active().into_iter().filter_map(|server| server.run);
+        runs.into_iter().any(|run| run.id == run_id && run.ended_at_ms.is_none())
     }
 
     fn has_process(&self, model_id: i64) -> bool {

@@ -17,7 +17,9 @@ use crate::logs::file::RunLog;
 use crate::metrics::RunningServer;
 use crate::os::cgroup::OomWatch;
 use crate::os::{proc, process};
-use crate::store::registry::{MemoryMoment, NewEvent, RunEnd, RunMemory, RunRecord, StoreError};
+use crate::store::registry::{
+    MemoryMoment, ModelLayers, NewEvent, RunEnd, RunMemory, RunRecord, StoreError,
+};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::server::Server;
 use llamactl_protocol::{Failure, Kind, WirePath};
@@ -92,6 +94,8 @@ pub(super) struct Done {
     pub(super) event: Event,
     /// What a run needs, where that was the job.
     pub(super) ready: Option<Ready>,
+    /// The model and what lies below it as they were read for it: the feed may not have told of them yet.
+    pub(super) now: Option<ModelLayers>,
 }
 
 impl TaskHands {
@@ -447,11 +451,12 @@ impl Hands for TaskHands {
                 self.run_job(async move {
                     match context.prepare(model_id, &run, overrides, &kept).await {
                         Ok((prepared, ready)) => {
-                            Done { event: Event::Prepared(Box::new(prepared)), ready: Some(ready) }
+                            let event = Event::Prepared(Box::new(prepared));
+                            Done { event, ready: Some(ready), now: None }
                         }
                         Err(NotMade { cause, curable }) => {
                             let event = Event::NotPrepared { run, cause: *cause, curable };
-                            Done { event, ready: None }
+                            Done { event, ready: None, now: None }
                         }
                     }
                 });
@@ -475,10 +480,13 @@ impl Hands for TaskHands {
                 let process = self.live.take().map(|live| (live.process, live.oom));
                 let pid = state.run.as_ref().and_then(|facts| facts.pid);
                 let (context, run) = (Arc::clone(&self.context), run.clone());
-                let endpoint = state.endpoint.clone();
+                let (endpoint, model_id) = (state.endpoint.clone(), self.model_id);
                 self.run_job(async move {
-                    let event = context.explain(run, process, pid, endpoint).await;
-                    Done { event, ready: None }
+                    // What was set before it ended holds for what becomes of it.
+                    let now = context.registry.layers_by_id(model_id);
+                    let explained = context.explain(run, process, pid, endpoint);
+                    let (event, now) = tokio::join!(explained, now);
+                    Done { event, ready: None, now: now.ok().flatten() }
                 });
             }
             Action::Timer(after) => {

@@ -138,6 +138,7 @@ fn to_write(path: &Path) -> rusqlite::Result<Connection> {
     // FULL: a commit survives power loss, not only a crash of the daemon.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cache_size", CACHE)?;
     // Only a read opens the write-ahead log, and it is to be known which file that is.
     migrate::version(&connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -152,14 +153,15 @@ pub(super) fn to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The system keeps the file's pages as well: a flood of questions leaves no megabytes here.
-    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    connection.pragma_update(None, "cache_size", CACHE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 
-/// How much of a database a reader keeps in memory, in KiB.
-const READER_CACHE_KIB: i32 = 512;
+/// How much of the database a connection keeps in memory; negative counts in KiB. SQLite's own 2 MiB
+/// each fill with pages that nobody reads again, by a flood of questions or by the events of a long
+/// life, and the system keeps the file's pages as well.
+const CACHE: i32 = -256;
 
 /// How many statements a connection keeps prepared: more than there are of one database.
 const STATEMENTS: usize = 128;

@@ -4,9 +4,15 @@ use llamactl_tests::{Daemon, Home};
 use serde_json::json;
 use std::fs;
 
-/// How many restarts, and what is allowed to be left of them is in CONTRIBUTING.md.
 pub(super) const RESTARTS: usize = 2_000;
-const LOOKS: [usize; 7] = [0, 100, 200, 500, 1_000, 1_500, RESTARTS];
+const LOOKS: [usize; 7] = [0, 100, SETTLED, 500, 1_000, 1_500, RESTARTS];
+
+/// After so many restarts everything is in memory that is ever needed.
+const SETTLED: usize = 200;
+/// What the memory may grow by from then on.
+const GROWTH_BYTES: u64 = 1 << 20;
+/// Connections, logs and threads that come and go.
+const PASSING: usize = 8;
 
 /// What a daemon holds.
 pub(super) struct Held {
@@ -39,6 +45,15 @@ pub(super) fn measure() -> Vec<(usize, Held)> {
     rpc.call("server.stop", json!({ "model": "m" }));
     states.until_state("stopped");
     looks
+}
+
+/// Refuses a daemon that grew.
+pub(super) fn check(looks: &[(usize, Held)]) {
+    let settled = &looks.iter().find(|(restarts, _)| *restarts == SETTLED).unwrap().1;
+    let last = &looks.last().unwrap().1;
+    assert!(last.anonymous_bytes <= settled.anonymous_bytes + GROWTH_BYTES, "its memory grows");
+    assert!(last.descriptors <= settled.descriptors + PASSING, "its descriptors grow");
+    assert!(last.threads <= settled.threads + PASSING, "its threads grow");
 }
 
 fn held(daemon: &Daemon) -> Held {

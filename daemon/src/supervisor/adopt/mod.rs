@@ -15,14 +15,13 @@ use super::task::Command;
 use super::{Context, Supervisor};
 use crate::arbiter::ToArbiter;
 use crate::clock::now_ms;
-use crate::models::Layers;
 use crate::os::process::{ProcessId, Signal, booted_at_ms, group_of};
 use crate::store::registry::{NewEvent, RunEnd, RunRecord};
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::daemon::Strays;
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::model::Model;
-use llamactl_protocol::options::Settings;
+use llamactl_protocol::options::{Settings, layers};
 use llamactl_protocol::{Actor, Failure};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -222,6 +221,7 @@ impl Supervisor {
     /// possible answer soon.
     async fn autostart(&self) -> Result<(), Failure> {
         let registry = &self.context.registry;
+        let defaults = registry.defaults().await?.settings;
         let mut wanted = Vec::new();
         let mut after = None;
         loop {
@@ -229,8 +229,7 @@ impl Supervisor {
             let Some(last) = page.last() else { break };
             after = Some(last.name.clone());
             for model in page {
-                let layers = Layers::of(registry, &model, Settings::new()).await?;
-                if !limits::autostart(&layers.effective()) {
+                if !limits::autostart(&layers::effective(&defaults, &model.settings)) {
                     continue;
                 }
                 let desired = registry.desired(model.id).await?.map(|it| recovery::Desired {

@@ -90,6 +90,8 @@ pub enum Retry {
     Yes,
     /// A few times.
     Limited,
+    /// Once.
+    Once,
     /// Once, at another port.
     OtherPort,
 }
@@ -124,7 +126,13 @@ pub fn classify(exit: Exit, tail: &[String], context: Context) -> Verdict {
     {
         return found;
     }
-    Verdict { evidence: evidence(&lines, None), ..by_exit(exit, context) }
+    let verdict = by_exit(exit, context, last_telling(&lines));
+    let evidence = match evidence(&lines, None) {
+        errors if !errors.is_empty() || !shows_its_end(&verdict.code) => errors,
+        // Nothing in it is called an error: its end is the best there is.
+        _ => last_lines(&lines),
+    };
+    Verdict { evidence, ..verdict }
 }
 
 /// Says why a process could not even be started, by the error number of the attempt.
@@ -230,11 +238,48 @@ fn evidence(lines: &[Line], decisive: Option<usize>) -> Vec<String> {
     chosen.map(|at| shortened(text(at), EVIDENCE_MAX_CHARS)).collect()
 }
 
+/// Whether the end of the log is shown where no line of it speaks of an error.
+fn shows_its_end(code: &CauseCode) -> bool {
+    matches!(code, CauseCode::UnknownError | CauseCode::Abort)
+}
+
+fn last_lines(lines: &[Line]) -> Vec<String> {
+    let from = lines.len().saturating_sub(EVIDENCE_MAX_LINES);
+    let last = lines.iter().skip(from);
+    last.map(|line| shortened(&line.text, EVIDENCE_MAX_CHARS)).collect()
+}
+
+/// The line nearest to the end that may say why: of an error, else of a warning, else of another program.
+fn last_telling(lines: &[Line]) -> Option<&str> {
+    let last = |tells: &dyn Fn(&Line) -> bool| {
+        let says = |line: &&Line| !line.text.trim().is_empty() && !is_of_every_end(line);
+        lines.iter().rev().filter(says).find(|line| tells(line)).map(|line| line.text.trim())
+    };
+    last(&speaks_of_error)
+        .or_else(|| last(&|line| line.level == Some(Level::Warning)))
+        .or_else(|| last(&is_raw))
+}
+
+/// Whether a line is no message of llama-server's own log.
+fn is_raw(line: &Line) -> bool {
+    line.level.is_none() && line.uptime_ms.is_none() && !line.is_json
+}
+
+/// Lines that every end has, whatever its reason.
+fn is_of_every_end(line: &Line) -> bool {
+    ["fit params to free device memory", "cleaning up before exit"]
+        .iter()
+        .any(|words| line.text.contains(words))
+}
+
 fn speaks_of_error(line: &Line) -> bool {
-    let raw = line.level.is_none() && line.uptime_ms.is_none() && !line.is_json;
+    if is_of_every_end(line) {
+        return false;
+    }
     let text = line.text.to_ascii_lowercase();
     line.level == Some(Level::Error)
-        || raw && ["error", "failed", "terminate called"].iter().any(|word| text.contains(word))
+        || is_raw(line)
+            && ["error", "failed", "terminate called"].iter().any(|word| text.contains(word))
 }
 
 /// Puts the groups of a match into `{1}` and `{2}`.
@@ -267,7 +312,8 @@ fn shortened(text: &str, max_chars: usize) -> String {
     }
 }
 
-fn by_exit(exit: Exit, context: Context) -> Verdict {
+/// Says why by how it exited; `told` is the line of its log that tells most.
+fn by_exit(exit: Exit, context: Context, told: Option<&str>) -> Verdict {
     let (name, message, hint): (_, String, Option<&str>) = match exit {
         Exit::Code(0) => (
             (CauseCode::Exited, Class::Killed, Retry::Limited),
@@ -292,11 +338,19 @@ fn by_exit(exit: Exit, context: Context) -> Verdict {
             Some("Set another port, or port=auto; ss -ltnp shows who has this one."),
         ),
         Exit::Code(code) => (
-            (CauseCode::UnknownError, Class::Unknown, Retry::Limited),
-            format!("It exited with code {code} and did not say why."),
-            Some("The log may tell more with a higher verbosity."),
+            // What it refuses before it is ready it refuses the next time too, but for what it lost.
+            (
+                CauseCode::UnknownError,
+                Class::Unknown,
+                if told.is_some() && !context.was_ready { Retry::Once } else { Retry::Limited },
+            ),
+            match told {
+                Some(line) => quoting(&format!("It exited with code {code}"), line),
+                None => format!("It exited with code {code} and did not say why."),
+            },
+            Some("Its log may tell more with verbosity=4 (llamactl model set NAME verbosity=4)."),
         ),
-        Exit::Signal(signal) => return by_signal(signal, context),
+        Exit::Signal(signal) => return by_signal(signal, context, told),
         Exit::Unknown => (
             (CauseCode::ExitUnknown, Class::Unknown, Retry::Limited),
             "It ended, and the system does not tell how.".into(),
@@ -306,7 +360,12 @@ fn by_exit(exit: Exit, context: Context) -> Verdict {
     verdict(name, message, hint, Vec::new())
 }
 
-fn by_signal(signal: i32, context: Context) -> Verdict {
+/// A sentence with the line of a log that says more.
+fn quoting(sentence: &str, line: &str) -> String {
+    format!("{sentence}: {}.", shortened(line, FILLED_MAX_CHARS).trim_end_matches('.'))
+}
+
+fn by_signal(signal: i32, context: Context, told: Option<&str>) -> Verdict {
     let (name, message, hint): (_, String, Option<&str>) = match signal {
         libc::SIGKILL if context.oom_kill_counted == Some(true) => (
             // While it loads, it would need as much again; later, something else may have grown.
@@ -352,7 +411,10 @@ fn by_signal(signal: i32, context: Context) -> Verdict {
         ),
         libc::SIGABRT => (
             (CauseCode::Abort, Class::Crash, Retry::Limited),
-            "It aborted and did not say why.".into(),
+            match told {
+                Some(line) => quoting("It aborted", line),
+                None => "It aborted and did not say why.".to_owned(),
+            },
             Some("If it happens again, try another llama.cpp build."),
         ),
         other => (

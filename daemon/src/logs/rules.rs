@@ -67,6 +67,15 @@ pub static RULES: &[Rule] = &[
         "{1}, run by the runtime's script, is not a program for this machine.",
         "Use a build for this machine's processor.",
     ),
+    // ld.so, the CUDA and HIP runtimes, rocBLAS, ggml: no restart and no setting helps.
+    rule(
+        CauseCode::BuildUnfit,
+        (Crash, No),
+        r"(version `GLIBC[\w.]*' not found|(?:CUDA|ROCm|HIP|MUSA) error: (?:no kernel image is available|the provided PTX was compiled with an unsupported toolchain|invalid device function).*|rocBLAS error: Cannot read \S*TensileLibrary.*|no backends are loaded.*)",
+        "This llama.cpp build is made for another system or GPU: {1}.",
+        "Use a build made for this one: llamactl runtime add PATH, then llamactl model set NAME \
+         runtime=RUNTIME.",
+    ),
     rule(
         CauseCode::FlagRemoved,
         (Config, No),
@@ -79,14 +88,14 @@ pub static RULES: &[Rule] = &[
         (Config, No),
         r#"error while handling argument "([^"]+)": invalid device: (\S+)"#,
         "The device {2}, asked for with {1}, does not exist on this machine.",
-        "List the devices with `llama-server --list-devices` and choose one of them.",
+        "llamactl runtime show lists the devices; set device to one of them.",
     ),
     rule(
         CauseCode::BadValue,
         (Config, No),
         r#"error while handling argument "([^"]+)": (.*)"#,
         "The value of {1} is not valid: {2}.",
-        "Correct the option. `stoi` and `stof` mean that a number was expected.",
+        "Correct the setting; llamactl help settings KEY says what it takes.",
     ),
     rule(
         CauseCode::BadEnv,
@@ -170,9 +179,16 @@ pub static RULES: &[Rule] = &[
     rule(
         CauseCode::DraftFailed,
         (Model, No),
-        r"failed to load draft model, '(.+)'",
-        "The draft model {1} could not be loaded.",
-        "Check that the file is there and is a complete GGUF model.",
+        r"(?:failed to load draft model, |the draft model )'(.+)'",
+        "The draft model {1} cannot be used.",
+        "Check that the file is there, is a complete GGUF model, and has the vocabulary of the model.",
+    ),
+    rule(
+        CauseCode::NoDraftLayers,
+        (Config, No),
+        r"(context type MTP requested but model doesn't contain MTP layers)",
+        "spec-type asks for layers that draft tokens, and the model has none: {1}.",
+        "Unset spec-type (llamactl model unset NAME spec-type), or use a file that has the layers.",
     ),
     rule(
         CauseCode::FilePermission,
@@ -186,7 +202,7 @@ pub static RULES: &[Rule] = &[
         (Model, No),
         r"failed to open GGUF file '(.+)' \(No such file or directory\)",
         "The file {1} does not exist.",
-        "Put the file back, or remove the model and add it from where it is now.",
+        "Put the file back, or say where it is now: llamactl model set NAME path=FILE.",
     ),
     rule(
         CauseCode::NotGguf,
@@ -201,6 +217,22 @@ pub static RULES: &[Rule] = &[
         r"this GGUF file is version (\d+) but this software only supports",
         "The file has GGUF version {1}, which this llama.cpp build cannot read.",
         "Use a newer llama.cpp build.",
+    ),
+    // Each of these is followed by "failed to read …", which alone means a file that was cut.
+    rule(
+        CauseCode::UnsupportedQuant,
+        (Model, No),
+        r"has invalid ggml type (\d+)|(TYPE_\w+)[^A-Z]* REMOVED",
+        "This llama.cpp build does not know number type {1}{2} of the model file.",
+        "Use a newer llama.cpp build, or the model in another quantization.",
+    ),
+    rule(
+        CauseCode::ModelDamaged,
+        (Model, No),
+        r"(duplicate (?:key|tensor name) .*|key \d+ is empty.*)",
+        "The model file was made wrong: {1}.",
+        "The download is whole and getting it again does not help: take the model from somebody else, \
+         or convert it again.",
     ),
     rule(
         CauseCode::ModelTruncated,
@@ -240,7 +272,7 @@ pub static RULES: &[Rule] = &[
     rule(
         CauseCode::OomVram,
         (Memory, No),
-        r"cudaMalloc failed: out of memory|(?:CUDA|ROCm|MUSA|HIP) error: out of memory|ggml_vulkan: Device memory allocation of size \d+ failed|ErrorOutOfDeviceMemory|kIOGPUCommandBufferCallbackErrorOutOfMemory",
+        r"cudaMalloc failed: out of memory|(?:CUDA|ROCm|MUSA|HIP) error: out of memory|ggml_vulkan: Device memory allocation of size \d+ failed|ErrorOutOfDeviceMemory|UR_RESULT_ERROR_OUT_OF_(?:DEVICE_MEMORY|RESOURCES)|unable to allocate (?:CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\S* buffer|kIOGPUCommandBufferCallbackErrorOutOfMemory",
         "There is not enough GPU memory.",
         "Lower gpu-layers or ctx-size, quantize the KV cache, or stop another model.",
     ),
@@ -249,7 +281,7 @@ pub static RULES: &[Rule] = &[
         (Memory, No),
         r"failed to allocate buffer for kv cache|failed to initialize the context: std::bad_alloc",
         "There is not enough memory for the KV cache.",
-        "Lower ctx-size, or add --parallel 1 or a quantized --cache-type-k and --cache-type-v to extra-args.",
+        "Lower ctx-size, or set parallel=1, or cache-type-k=q8_0 and cache-type-v=q8_0.",
     ),
     rule(
         CauseCode::OomRam,
@@ -270,7 +302,7 @@ pub static RULES: &[Rule] = &[
         (Config, No),
         r"n_seq_max must be <= (\d+)",
         "There are too many slots: at most {1} are possible.",
-        "Set --parallel to {1} or less.",
+        "Set parallel to {1} or less.",
     ),
     rule(
         CauseCode::Grammar,

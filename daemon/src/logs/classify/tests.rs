@@ -38,6 +38,34 @@ const SEEN: &[(&str, Exit, &str)] = &[
     ),
     ("gguf_init_from_reader: failed to read key-value pairs", FAILED, "model_truncated"),
     (
+        "gguf_init_from_reader: tensor 'a.weight' has invalid ggml type 99. should be in [0, 43)",
+        FAILED,
+        "unsupported_quant",
+    ),
+    (
+        "gguf_init_from_reader: duplicate key 'general.name' for tensors 1 and 6",
+        FAILED,
+        "model_damaged",
+    ),
+    (
+        "/x/llama-server: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /x/llama-server)",
+        FAILED,
+        "build_unfit",
+    ),
+    (
+        "CUDA error: no kernel image is available for execution on the device",
+        ABORTED,
+        "build_unfit",
+    ),
+    ("ROCm error: invalid device function", ABORTED, "build_unfit"),
+    ("context type MTP requested but model doesn't contain MTP layers", FAILED, "no_draft_layers"),
+    (
+        "the draft model 'd.gguf' is not compatible with the target model 'm.gguf'",
+        FAILED,
+        "draft_failed",
+    ),
+    ("llama_model_load: error loading model: unable to allocate CUDA0 buffer", FAILED, "oom_vram"),
+    (
         "llama_model_load: error loading model: tensor 'blk.0.attn_q.weight' data is not within the file bounds, model is corrupted or incomplete",
         FAILED,
         "model_truncated",
@@ -243,6 +271,43 @@ fn messages_are_filled_and_read_well() {
 }
 
 #[test]
+fn what_follows_from_a_cause_is_not_taken_for_it() {
+    for (line, code) in [
+        ("tensor 'a.weight' has invalid ggml type 99. should be in [0, 43)", "unsupported_quant"),
+        ("duplicate key 'general.name' for tensors 1 and 6", "model_damaged"),
+    ] {
+        let lines = [
+            &format!("0.00.01 E gguf_init_from_reader: {line}"),
+            "0.00.02 E gguf_init_from_reader: failed to read tensor info",
+            "0.00.03 E srv  llama_server: exiting due to model loading error",
+        ];
+        assert_eq!(verdict_of(FAILED, &lines).code.as_str(), code);
+    }
+}
+
+#[test]
+fn without_a_rule_the_line_that_tells_most_is_quoted() {
+    let verdict = verdict_of(
+        FAILED,
+        &[
+            "0.00.010.000 W srv  init: something is odd",
+            "0.00.011.000 E srv  init: the flux is out of range",
+            "0.00.012.000 E cmn  common_fit_params: failed to fit params to free device memory: x",
+            "0.00.013.000 I srv  init: cleaning up before exit...",
+        ],
+    );
+    assert_eq!(verdict.message, "It exited with code 1: srv  init: the flux is out of range.");
+    assert_eq!(verdict.retry, Retry::Once);
+    let warned = ["0.00.010.000 W srv  init: something is odd", "0.00.011.000 I srv  good bye"];
+    assert_eq!(verdict_of(ABORTED, &warned).message, "It aborted: srv  init: something is odd.");
+    // What llama-server says of a usual start tells nothing.
+    let usual =
+        verdict_of(FAILED, &["0.00.010.000 I srv  loading", "0.00.011.000 I srv  good bye"]);
+    assert_eq!(usual.message, "It exited with code 1 and did not say why.");
+    assert_eq!((usual.retry, usual.evidence.len()), (Retry::Limited, 2));
+}
+
+#[test]
 fn without_a_line_the_exit_decides() {
     use libc::{SIGABRT, SIGBUS, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGSEGV, SIGTERM};
     for (exit, code, retry) in [
@@ -257,14 +322,15 @@ fn without_a_line_the_exit_decides() {
         (Exit::Signal(SIGFPE), "killed_by_signal", Retry::Limited),
         (Exit::Signal(64), "killed_by_signal", Retry::Limited),
         (Exit::Code(0), "exited", Retry::Limited),
-        (Exit::Code(1), "unknown_error", Retry::Limited),
+        (Exit::Code(1), "unknown_error", Retry::Once),
         (Exit::Code(126), "executable_not_allowed", Retry::No),
         (Exit::Code(127), "missing_library", Retry::No),
         (Exit::Unknown, "exit_unknown", Retry::Limited),
     ] {
         let verdict = verdict_of(exit, &["all is well"]);
         assert_eq!((verdict.code.as_str(), verdict.retry), (code, retry), "{exit:?}");
-        assert_eq!(verdict.evidence, Vec::<String>::new());
+        let shows_its_end = ["abort", "unknown_error"].contains(&code);
+        assert_eq!(verdict.evidence.is_empty(), !shows_its_end, "{exit:?}");
     }
 }
 

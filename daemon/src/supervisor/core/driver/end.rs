@@ -124,7 +124,7 @@ impl Turn<'_> {
         match verdict.retry {
             Retry::No => Curable::No,
             Retry::OtherPort if has_fixed_port || !is_on_tcp => Curable::No,
-            Retry::OtherPort => Curable::Once,
+            Retry::OtherPort | Retry::Once => Curable::Once,
             Retry::Yes | Retry::Limited => Curable::Yes,
         }
     }

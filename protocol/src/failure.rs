@@ -202,6 +202,8 @@ kinds! {
     RegistryReplaced "registry_replaced" 1054 1,
     /// Another program holds the registry locked.
     RegistryBusy "registry_busy" 1055 1,
+    /// The registry, or the disk it lies on, may only be read, or fails.
+    RegistryUnwritable "registry_unwritable" 1056 1,
 
     // The daemon and the client.
     /// The daemon is stopping.

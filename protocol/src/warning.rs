@@ -38,6 +38,7 @@ words! {
     WarningCode, "WarningCode":
     RegistryReplaced "registry_replaced" "Another file lies in the place of the registry",
     RegistryGone "registry_gone" "The registry was deleted, and could not be put back",
+    RegistryUnwritable "registry_unwritable" "The registry cannot be written",
     DiskFull "disk_full" "The disk is full",
     NotAnswering "not_answering" "It does not answer `/health`",
     FileGone "file_gone" "Its model file is gone, replaced or damaged",

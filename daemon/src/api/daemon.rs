@@ -111,12 +111,9 @@ pub(super) fn warnings(app: &App) -> Vec<Warning> {
     let health = app.registry.health();
     let path = app.places.state_dir.join("registry.db");
     let mut warnings = Vec::new();
-    if health.replaced {
-        let message = format!(
-            "another file lies in the place of the registry {}: changes are refused",
-            path.display()
-        );
-        let ways = ways_out().into_iter().chain([save_it()]).map(|hint| hint.argv);
+    if let Some(by) = health.replaced {
+        let message = format!("{by} {}: changes are refused", path.display());
+        let ways = ways_out(by).into_iter().map(|hint| hint.argv);
         warnings.push(
             ways.fold(Warning::new(WarningCode::RegistryReplaced, message), Warning::command),
         );
@@ -127,6 +124,12 @@ pub(super) fn warnings(app: &App) -> Vec<Warning> {
             path.display()
         );
         let warning = Warning::new(WarningCode::RegistryGone, message);
+        warnings.push(warning.command(save_it().argv));
+    }
+    if let Some(why) = &health.unwritable {
+        let path = path.display();
+        let message = format!("the registry {path} cannot be written ({why}): changes are refused");
+        let warning = Warning::new(WarningCode::RegistryUnwritable, message);
         warnings.push(warning.command(save_it().argv));
     }
     let waiting = match health.waiting {

@@ -157,8 +157,9 @@ impl Watch {
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
-        // To the watch that it has already.
-        let modes = WatchMask::ATTRIB | WatchMask::ONLYDIR | WatchMask::MASK_ADD;
+        // To the watch that it has already. Who closes a file there may have written over one of ours.
+        let modes =
+            WatchMask::ATTRIB | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR | WatchMask::MASK_ADD;
         directories.iter().all(|directory| self.watches.add(directory, mask).is_ok())
             && self.watches.add(state_dir, modes).is_ok()
     }

@@ -15,6 +15,18 @@ const ROOM_FOR_A_FIRST: u64 = 4 * BYTES;
 /// Below this a disk counts as full.
 const LEAST: u64 = 1 << 20;
 
+const NAME: &str = "ballast";
+
+/// Whether next to nothing can be written in a directory.
+pub(super) fn is_disk_full(dir: &Path) -> bool {
+    free(dir) < LEAST
+}
+
+fn free(dir: &Path) -> u64 {
+    // What cannot be asked is not held to be full.
+    free_bytes(dir).unwrap_or(LEAST)
+}
+
 /// Room that is kept on a disk.
 #[derive(Debug)]
 pub(super) struct Ballast {
@@ -33,12 +45,19 @@ enum State {
 impl Ballast {
     /// Keeps room in a directory, where there is plenty.
     pub(super) fn in_directory(dir: &Path) -> Ballast {
-        let mut ballast = Ballast { path: dir.join("ballast"), state: State::None };
+        let mut ballast = Ballast { path: dir.join(NAME), state: State::None };
         let there = fs::metadata(&ballast.path).is_ok_and(|facts| facts.len() == BYTES);
         if there || ballast.free() >= ROOM_FOR_A_FIRST {
             ballast.make();
         }
         ballast
+    }
+
+    /// Gives away the room that is kept in a directory, where its disk is full and there is any.
+    pub(super) fn released_in(dir: &Path) -> Option<Ballast> {
+        let path = dir.join(NAME);
+        let released = is_disk_full(dir) && fs::remove_file(&path).is_ok();
+        released.then_some(Ballast { path, state: State::Released })
     }
 
     /// Whether its room was needed, and there is none to make it anew.
@@ -64,9 +83,7 @@ impl Ballast {
     }
 
     fn free(&self) -> u64 {
-        let dir = self.path.parent().unwrap_or(&self.path);
-        // What cannot be asked is not held to be full.
-        free_bytes(dir).unwrap_or(LEAST)
+        free(self.path.parent().unwrap_or(&self.path))
     }
 
     fn make(&mut self) {

@@ -4,9 +4,9 @@ use super::ballast::Ballast;
 use super::place::Files;
 use super::reader::{Reader, Slot};
 use super::writer::{Desk, News, Writer};
-use super::{DatabaseError, migrate};
+use super::{DatabaseError, READ_ONLY, migrate};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(super) struct Opened {
     path: PathBuf,
     /// The connection that will be the writer's.
     pub(super) connection: Connection,
+    /// Nothing can be written to it: its file, or the disk, may only be read.
+    pub(super) is_read_only: bool,
 }
 
 impl Opened {
@@ -65,26 +67,29 @@ impl Opened {
         drop(looks);
         let mut connection = to_write(&path).map_err(sqlite)?;
         migrate::run(&mut connection, &path, schema.migrations).map_err(DatabaseError::from)?;
-        Ok(Opened { schema, path, connection })
+        let is_read_only = connection.is_readonly(MAIN_DB).map_err(sqlite)?;
+        Ok(Opened { schema, path, connection, is_read_only })
     }
 
     /// Starts the threads. `announce` runs on the writer's after each commit and before the answers
-    /// of what was committed; `readers` are what others read with.
+    /// of what was committed; `readers` are what others read with; `ballast` is what is left of the room
+    /// that is kept, where some was needed to open it.
     ///
     /// # Errors
     /// [`DatabaseError::NoThread`], or what SQLite reports.
     pub(super) fn start(
         self,
         readers: impl IntoIterator<Item = Slot>,
+        ballast: Option<Ballast>,
         announce: impl FnMut(&Connection, News) + Send + 'static,
     ) -> Result<Database, DatabaseError> {
-        let Opened { schema, path, connection } = self;
+        let Opened { schema, path, connection, is_read_only } = self;
         let unreadable = |error: std::io::Error| DatabaseError::Gone {
             path: path.clone(),
             why: error.to_string(),
         };
-        let files = Some(Files::of(&path).map_err(unreadable)?);
-        let ballast = path.parent().map(Ballast::in_directory);
+        let files = Some(Files::of(&path, &connection).map_err(unreadable)?);
+        let ballast = ballast.or_else(|| path.parent().map(Ballast::in_directory));
         let reader = |purpose: &str| {
             let path = path.clone();
             Reader::start(format!("{}-{purpose}", schema.name), move || to_read(&path))
@@ -93,13 +98,14 @@ impl Opened {
         let readers = readers.into_iter().chain([for_wire.slot(), for_daemon.slot()]).collect();
         let open = move || {
             let connection = to_write(&path)?;
-            let files = Files::of(&path).map_err(|error| DatabaseError::Gone {
+            let files = Files::of(&path, &connection).map_err(|error| DatabaseError::Gone {
                 path: path.clone(),
                 why: error.to_string(),
             })?;
             Ok((connection, Some(files)))
         };
-        let desk = Desk { connection, files, open, announce, readers, ballast };
+        let unwritable = is_read_only.then(|| READ_ONLY.to_owned());
+        let desk = Desk { connection, files, open, announce, readers, ballast, unwritable };
         let writer = Writer::start(format!("{}-write", schema.name), desk)?;
         Ok(Database { writer, for_wire, for_daemon })
     }
@@ -137,6 +143,8 @@ fn to_write(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL: a commit survives power loss, not only a crash of the daemon.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // The writer moves the log into the database itself, and so knows who wrote there.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "cache_size", CACHE)?;
     // Only a read opens the write-ahead log, and it is to be known which file that is.

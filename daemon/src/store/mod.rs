@@ -25,6 +25,8 @@ mod writer;
 pub use copies::CopyError;
 pub use migrate::MigrateError;
 
+use rusqlite::ffi;
+use std::fmt;
 use std::path::PathBuf;
 
 /// Why a database could not do something, whatever is kept in it.
@@ -50,11 +52,13 @@ pub enum DatabaseError {
         /// What stood in the way.
         why: String,
     },
-    /// Another file lies where it was.
-    #[error("another file lies in the place of {path}", path = path.display())]
+    /// Something else lies where it was.
+    #[error("{by} {path}", path = path.display())]
     Replaced {
         /// Where the file was.
         path: PathBuf,
+        /// What.
+        by: Intruder,
     },
     /// It is where it belongs: there is nothing to be put back.
     #[error("the database is in its place")]
@@ -72,49 +76,99 @@ pub enum DatabaseError {
 pub struct Health {
     /// The disk was full at the last try.
     pub disk_full: bool,
+    /// Why nothing could be written at the last try, though the disk has room: a file or a file system
+    /// that may only be read, or a disk that fails.
+    pub unwritable: Option<String>,
     /// Its file was deleted, and why it could not be put back.
     pub gone: Option<String>,
-    /// Another file lies in its place.
-    pub replaced: bool,
+    /// What else lies in its place.
+    pub replaced: Option<Intruder>,
     /// How many records wait to be written.
     pub waiting: usize,
 }
 
-/// Whether what stood in the way of a change may pass without anybody changing it.
-trait MayPass {
-    fn may_pass(&self) -> bool;
-    fn is_disk_full(&self) -> bool;
+/// What lies in the place of an open database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intruder {
+    /// Another file.
+    File,
+    /// The same file, into which somebody else wrote. What it held is gone.
+    Contents,
 }
 
-impl MayPass for rusqlite::Error {
-    fn may_pass(&self) -> bool {
-        use rusqlite::ErrorCode::{
-            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, SystemIoFailure,
+impl fmt::Display for Intruder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Intruder::File => "another file lies in the place of the registry",
+            Intruder::Contents => "another program wrote over the registry",
+        })
+    }
+}
+
+/// What stands in the way of a change and may pass without anybody changing what is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Obstacle {
+    DiskFull,
+    /// Nothing can be written, and why.
+    Unwritable(String),
+    /// A lock of another program, or what became of the files.
+    Other,
+}
+
+/// As SQLite says it.
+impl From<Obstacle> for DatabaseError {
+    fn from(obstacle: Obstacle) -> DatabaseError {
+        let (code, why) = match obstacle {
+            Obstacle::DiskFull => (ffi::SQLITE_FULL, None),
+            Obstacle::Unwritable(why) => (ffi::SQLITE_IOERR, Some(why)),
+            Obstacle::Other => (ffi::SQLITE_BUSY, None),
         };
-        let codes = [CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, SystemIoFailure];
-        self.sqlite_error_code().is_some_and(|code| codes.contains(&code))
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), why).into()
+    }
+}
+
+/// Whether what stood in the way of a change may pass.
+trait MayPass {
+    fn obstacle(&self) -> Option<Obstacle>;
+
+    fn may_pass(&self) -> bool {
+        self.obstacle().is_some()
     }
 
     fn is_disk_full(&self) -> bool {
-        self.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        self.obstacle() == Some(Obstacle::DiskFull)
     }
 }
 
+impl MayPass for rusqlite::Error {
+    fn obstacle(&self) -> Option<Obstacle> {
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, SystemIoFailure,
+        };
+        match self.sqlite_error_code()? {
+            DiskFull => Some(Obstacle::DiskFull),
+            ReadOnly => Some(Obstacle::Unwritable(READ_ONLY.to_owned())),
+            CannotOpen | SystemIoFailure => Some(Obstacle::Unwritable(self.to_string())),
+            DatabaseBusy | DatabaseLocked => Some(Obstacle::Other),
+            _ => None,
+        }
+    }
+}
+
+/// Why nothing can be written to a file that may only be read.
+const READ_ONLY: &str = "its file, or what that lies on, may only be read";
+
 impl MayPass for DatabaseError {
-    fn may_pass(&self) -> bool {
+    fn obstacle(&self) -> Option<Obstacle> {
         match self {
-            DatabaseError::Sqlite(error) => error.may_pass(),
-            DatabaseError::Gone { .. } | DatabaseError::Replaced { .. } => true,
+            DatabaseError::Sqlite(error) => error.obstacle(),
+            DatabaseError::Gone { .. } | DatabaseError::Replaced { .. } => Some(Obstacle::Other),
             DatabaseError::Migrate(_)
             | DatabaseError::Panicked
             | DatabaseError::InPlace
             | DatabaseError::Copy(_)
             | DatabaseError::Closed
-            | DatabaseError::NoThread(_) => false,
+            | DatabaseError::NoThread(_) => None,
         }
-    }
-
-    fn is_disk_full(&self) -> bool {
-        matches!(self, DatabaseError::Sqlite(error) if error.is_disk_full())
     }
 }

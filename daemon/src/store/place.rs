@@ -4,20 +4,26 @@
 //!   commit ─▶ stat: the same device and inode? ── yes ──▶ answer
 //!                │ -wal gone          ─▶ checkpoint, open anew                       nothing is lost
 //!                │ database gone      ─▶ written out beside, renamed, opened anew    nothing is lost
-//!                ╰ another file there ─▶ changes are refused: somebody meant something
+//!                │ another file there ─▶ changes are refused: somebody meant something
+//!                ╰ other bytes in it  ─▶ the same, and our log is taken away from it
 //! ```
 //!
 //! What was deleted lives on without a name for as long as it is open, and commits to it succeed; so it is
 //! looked at after each commit and before its answer. By `stat` and never by opening: to close a second
 //! descriptor of the same file would drop SQLite's locks. The old -wal must not lie beside what is put back:
 //! SQLite would play its pages into it.
+//!
+//! Into the database itself only SQLite writes, when it moves its log there, and it says how much of that it
+//! has moved. So a file that has another time or size while nothing was moved was written over by somebody
+//! else: `cp other.db registry.db` keeps the inode. What it held is gone then but for the copies.
 
-use super::{DatabaseError, migrate};
+use super::{DatabaseError, Intruder, migrate};
 use crate::clock::now_ms;
 use crate::os::disk::rename_without_replacing;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -31,10 +37,49 @@ struct Identity {
 
 impl Identity {
     fn of(path: &Path) -> io::Result<Identity> {
-        let facts = fs::metadata(path)?;
-        Ok(Identity { device: facts.dev(), inode: facts.ino() })
+        fs::metadata(path).map(|facts| Identity::in_facts(&facts))
+    }
+
+    fn in_facts(facts: &Metadata) -> Identity {
+        Identity { device: facts.dev(), inode: facts.ino() }
     }
 }
+
+/// What a file held when it was looked at, as far as that can be told without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Contents {
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Contents {
+    fn of(facts: &Metadata) -> Contents {
+        Contents { bytes: facts.len(), modified: (facts.mtime(), facts.mtime_nsec()) }
+    }
+}
+
+/// How many pages the write-ahead log has, and how many of them were moved into the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    log: u64,
+    moved: u64,
+}
+
+impl Progress {
+    fn of(connection: &Connection) -> rusqlite::Result<Progress> {
+        let read = "PRAGMA wal_checkpoint(NOOP)";
+        connection
+            .prepare_cached(read)?
+            .query_row([], |row| Ok(Progress { log: row.get(1)?, moved: row.get(2)? }))
+    }
+}
+
+/// How many bytes a log begins with, and each of its pages.
+const LOG_HEADER: u64 = 32;
+const PAGE_HEADER: u64 = 24;
+
+/// The log is moved into the database when so many of its pages wait for that.
+const LONGEST_LOG: u64 = 1000;
 
 /// Where the files of an open database are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +90,8 @@ pub(super) enum Place {
     LogGone,
     /// Nothing lies in the place of the database.
     Gone,
-    /// Another file does.
-    Replaced,
+    /// Something else does.
+    Replaced(Intruder),
 }
 
 /// The files of an open database.
@@ -57,6 +102,9 @@ pub(super) struct Files {
     real: PathBuf,
     database: Identity,
     log: Identity,
+    contents: Contents,
+    /// What SQLite had moved into it then; `None` where it does not say.
+    progress: Option<Progress>,
 }
 
 impl Files {
@@ -64,23 +112,83 @@ impl Files {
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn of(path: &Path) -> io::Result<Files> {
+    pub(super) fn of(path: &Path, connection: &Connection) -> io::Result<Files> {
         let real = path.canonicalize()?;
-        let (database, log) = (Identity::of(path)?, Identity::of(&beside(&real, "-wal"))?);
-        Ok(Files { path: path.to_owned(), real, database, log })
+        let facts = fs::metadata(path)?;
+        let (database, contents) = (Identity::in_facts(&facts), Contents::of(&facts));
+        let log = Identity::of(&beside(&real, "-wal"))?;
+        let progress = Progress::of(connection).ok();
+        Ok(Files { path: path.to_owned(), real, database, log, contents, progress })
     }
 
     /// Where they are now.
-    pub(super) fn look(&self) -> Place {
-        match Identity::of(&self.path) {
-            Ok(database) if database == self.database => {}
-            Ok(_) => return Place::Replaced,
-            Err(_) => return Place::Gone,
+    pub(super) fn look(&mut self, connection: Option<&Connection>) -> Place {
+        let Ok(facts) = fs::metadata(&self.path) else { return Place::Gone };
+        if Identity::in_facts(&facts) != self.database {
+            return Place::Replaced(Intruder::File);
+        }
+        if Contents::of(&facts) != self.contents && !self.has_moved(&facts, connection) {
+            return Place::Replaced(Intruder::Contents);
         }
         match Identity::of(&beside(&self.real, "-wal")) {
             Ok(log) if log == self.log => Place::Whole,
             _ => Place::LogGone,
         }
+    }
+
+    /// Whether SQLite, here or in another program, may have written what is new in the database.
+    fn has_moved(&mut self, facts: &Metadata, connection: Option<&Connection>) -> bool {
+        let now = connection.and_then(|connection| Progress::of(connection).ok());
+        let has_moved = match (self.progress, now) {
+            // A log that is shorter was begun anew, which it is when all of it was moved.
+            (Some(before), Some(now)) if now.log < before.log => {
+                before.moved < before.log || now.moved > 0
+            }
+            (Some(before), Some(now)) => now.moved > before.moved,
+            _ => true,
+        };
+        if has_moved {
+            (self.contents, self.progress) = (Contents::of(facts), now);
+        }
+        has_moved
+    }
+
+    /// Moves the log into the database where it has become long. Files that are where they belong.
+    ///
+    /// # Errors
+    /// What SQLite or the file system says.
+    pub(super) fn shorten_log(&mut self, connection: &Connection) -> Result<(), DatabaseError> {
+        let progress = Progress::of(connection)?;
+        if progress.log.saturating_sub(progress.moved) < LONGEST_LOG {
+            self.progress = Some(progress);
+            return Ok(());
+        }
+        let moved =
+            connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()));
+        // Also where it did not come to its end.
+        self.own_contents(connection).map_err(|error| self.gone(&error.to_string()))?;
+        Ok(moved?)
+    }
+
+    /// Takes what the database holds now for what this program wrote.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn own_contents(&mut self, connection: &Connection) -> io::Result<()> {
+        self.contents = Contents::of(&fs::metadata(&self.path)?);
+        self.progress = Progress::of(connection).ok();
+        Ok(())
+    }
+
+    /// Takes the log away from a database that holds something else now: its pages would be played into it.
+    /// Whoever has it open goes on with it.
+    ///
+    /// # Errors
+    /// What SQLite or the file system says.
+    pub(super) fn leave_log(&self, connection: &Connection) -> Result<(), DatabaseError> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        let left = self.clear_log().and_then(|()| fs::remove_file(beside(&self.real, "-shm")));
+        left.map_err(|error| self.gone(&error.to_string()))
     }
 
     /// Empties the write-ahead log, which may have no name, into the database, which has its own.
@@ -94,6 +202,23 @@ impl Files {
             true => Err(self.gone("another program reads it")),
             false => Ok(()),
         }
+    }
+
+    /// Cuts off what lies in the log behind its last commit. What was written but could not be flushed was
+    /// answered as not made, and whoever opens the log first after this program's end would play it.
+    ///
+    /// # Errors
+    /// What SQLite or the file system says.
+    pub(super) fn cut_log(&self, connection: &Connection) -> Result<(), DatabaseError> {
+        let page: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let bytes = LOG_HEADER + Progress::of(connection)?.log * (PAGE_HEADER + page);
+        // SQLite holds no locks on it, so that to open and close it gives none up.
+        let log = File::options().write(true).open(beside(&self.real, "-wal"));
+        let cut = log.and_then(|log| match log.metadata()?.len() > bytes {
+            true => log.set_len(bytes),
+            false => Ok(()),
+        });
+        cut.map_err(|error| self.gone(&error.to_string()))
     }
 
     /// Makes room for a new log where another file has its name.
@@ -146,8 +271,8 @@ impl Files {
         DatabaseError::Gone { path: self.path.clone(), why: why.to_owned() }
     }
 
-    pub(super) fn replaced(&self) -> DatabaseError {
-        DatabaseError::Replaced { path: self.path.clone() }
+    pub(super) fn replaced(&self, by: Intruder) -> DatabaseError {
+        DatabaseError::Replaced { path: self.path.clone(), by }
     }
 }
 

@@ -19,8 +19,8 @@
 use super::ballast::Ballast;
 use super::place::{Files, Place};
 use super::reader::{self, Slot, panicked, run};
-use super::{DatabaseError, Health, MayPass};
-use rusqlite::{Connection, ffi};
+use super::{DatabaseError, Health, Intruder, MayPass, Obstacle, migrate};
+use rusqlite::{Connection, MAIN_DB};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -48,8 +48,8 @@ const RESCUE_RETRY: Duration = Duration::from_secs(1);
 trait Job: Send {
     /// Makes the change. Its outcome is kept until it is told; whether it succeeded is given.
     fn make(&mut self, connection: &Connection) -> bool;
-    /// What stood in the way of the last [`make`](Job::make), where that may pass: whether a full disk.
-    fn in_its_way(&self) -> Option<bool>;
+    /// What stood in the way of the last [`make`](Job::make), where that may pass.
+    fn in_its_way(&self) -> Option<Obstacle>;
     /// Tells the caller the outcome of the last [`make`](Job::make).
     fn answer(&mut self);
     /// Tells the caller that the change was not made.
@@ -94,6 +94,8 @@ pub(super) struct Desk<O, A> {
     pub(super) readers: Vec<Slot>,
     /// `None` for one without a disk.
     pub(super) ballast: Option<Ballast>,
+    /// Why nothing can be written from the beginning on.
+    pub(super) unwritable: Option<String>,
 }
 
 /// A handle to the writing thread. It ends, and closes its connection, with the last handle.
@@ -114,7 +116,7 @@ impl Writer {
         let (tasks, mut queue) = mpsc::channel(QUEUE);
         let longest_us = Arc::new(AtomicU64::new(0));
         let (told, health) = watch::channel(Health::default());
-        let Desk { connection, files, open, announce, readers, ballast } = desk;
+        let Desk { connection, files, open, announce, readers, ballast, unwritable } = desk;
         let mut work = Work {
             connection: Some(connection),
             files,
@@ -126,14 +128,16 @@ impl Writer {
             kept_bytes: 0,
             lost: 0,
             disk_full: false,
+            unwritable,
             gone: None,
-            replaced: false,
+            replaced: None,
             told,
             own_tasks: tasks.downgrade(),
             is_looked_after: Arc::default(),
             longest_us: Arc::clone(&longest_us),
         };
         let serve = move || {
+            work.tell();
             let mut next = queue.blocking_recv();
             while let Some(task) = next {
                 next = match task {
@@ -277,11 +281,8 @@ where
         self.outcome.insert(outcome).is_ok()
     }
 
-    fn in_its_way(&self) -> Option<bool> {
-        match &self.outcome {
-            Some(Err(error)) if error.may_pass() => Some(error.is_disk_full()),
-            _ => None,
-        }
+    fn in_its_way(&self) -> Option<Obstacle> {
+        self.outcome.as_ref()?.as_ref().err()?.obstacle()
     }
 
     fn answer(&mut self) {
@@ -313,9 +314,11 @@ struct Work<O, A> {
     /// Vital changes that there was no room for here either.
     lost: u64,
     disk_full: bool,
+    /// Why nothing could be written at the last try, though there is room.
+    unwritable: Option<String>,
     /// Why the deleted database could not be put back, and when that was tried.
     gone: Option<(String, Instant)>,
-    replaced: bool,
+    replaced: Option<Intruder>,
     told: watch::Sender<Health>,
     own_tasks: mpsc::WeakSender<Task>,
     /// Whether somebody comes back to look.
@@ -375,12 +378,12 @@ where
     fn settle(&mut self, mut jobs: Vec<Box<dyn Job>>, more: &mut More<'_>) {
         let is_for_others = jobs.iter().any(|job| job.vital().is_none());
         if is_for_others && self.ballast.as_mut().is_some_and(Ballast::is_missing) {
-            jobs.into_iter().for_each(|job| self.finish(job, Some(disk_full())));
+            jobs.into_iter().for_each(|job| self.finish(job, Some(Obstacle::DiskFull.into())));
             return;
         }
         match self.together(&mut jobs, more) {
             Ok(()) => {
-                let full = matches!(&*jobs, [job] if job.in_its_way() == Some(true));
+                let full = matches!(&*jobs, [job] if job.in_its_way() == Some(Obstacle::DiskFull));
                 match full && self.makes_room(&jobs) {
                     true => self.settle(jobs, more),
                     false => jobs.into_iter().for_each(|job| self.finish(job, None)),
@@ -412,11 +415,11 @@ where
     /// Tells a caller what came of a change, and keeps what is vital where the disk was in its way.
     fn finish(&mut self, mut job: Box<dyn Job>, error: Option<DatabaseError>) {
         let in_its_way = match &error {
-            Some(error) => error.may_pass().then(|| error.is_disk_full()),
+            Some(error) => error.obstacle(),
             None => job.in_its_way(),
         };
-        self.disk_full |= in_its_way == Some(true);
-        let waits = in_its_way.and_then(|_| job.vital());
+        let waits = in_its_way.as_ref().and_then(|_| job.vital());
+        self.meet(in_its_way);
         let room = self.kept.len() < MOST_KEPT
             && waits.is_none_or(|bytes| self.kept_bytes + bytes <= MOST_KEPT_BYTES);
         self.lost += u64::from(waits.is_some() && !room);
@@ -441,6 +444,15 @@ where
         }
     }
 
+    /// What stands in the way, so that it is told.
+    fn meet(&mut self, obstacle: Option<Obstacle>) {
+        match obstacle {
+            Some(Obstacle::DiskFull) => self.disk_full = true,
+            Some(Obstacle::Unwritable(why)) => self.unwritable = Some(why),
+            Some(Obstacle::Other) | None => {}
+        }
+    }
+
     /// Makes the vital changes that wait, in their order.
     ///
     /// # Errors
@@ -460,7 +472,7 @@ where
             };
             let error = match done {
                 Err(Undone { error, .. }) => Some(error),
-                Ok(()) => jobs.get(stuck).map(|_| disk_full()),
+                Ok(()) => jobs.get(stuck).and_then(|job| job.in_its_way()).map(DatabaseError::from),
             };
             let waiting = jobs.split_off(stuck);
             self.kept_bytes -= jobs.iter().filter_map(|job| job.vital()).sum::<usize>();
@@ -470,12 +482,15 @@ where
                 Some(_) if stuck > 0 => {}
                 Some(_) if at_once > 1 => at_once = 1,
                 Some(error) if error.is_disk_full() => {
-                    self.disk_full = true;
+                    self.meet(Some(Obstacle::DiskFull));
                     if !self.ballast.as_mut().is_some_and(Ballast::release) {
                         return Err(error);
                     }
                 }
-                Some(error) => return Err(error),
+                Some(error) => {
+                    self.meet(error.obstacle());
+                    return Err(error);
+                }
             }
         }
         if self.lost > 0
@@ -506,7 +521,7 @@ where
         jobs: &mut Vec<Box<dyn Job>>,
         more: &mut More<'_>,
     ) -> Result<(), Undone> {
-        if self.gone.is_some() || self.replaced {
+        if self.gone.is_some() || self.replaced.is_some() {
             self.in_place()?;
         }
         if let Err(error) = transact(self.connection()?, jobs, more) {
@@ -514,11 +529,25 @@ where
             return Err(error.into());
         }
         self.in_place().map_err(|error| Undone { error, committed: true })?;
-        self.disk_full = false;
+        self.has_written();
         if let Some(connection) = &self.connection {
             (self.announce)(connection, News::default());
         }
         Ok(())
+    }
+
+    /// What a commit that went well says of the disk: nothing, where the database may only be read.
+    fn has_written(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        if is_read_only(connection) {
+            return;
+        }
+        (self.disk_full, self.unwritable) = (false, None);
+        if let Some(files) = &mut self.files
+            && let Err(error) = files.shorten_log(connection)
+        {
+            tracing::warn!(%error, "the registry's write-ahead log grows");
+        }
     }
 
     fn connection(&mut self) -> Result<&Connection, DatabaseError> {
@@ -538,6 +567,12 @@ where
             Ok(connection) => job(connection),
             Err(error) => tracing::error!(%error, "the database could not be opened anew"),
         }
+        if self.replaced.is_none()
+            && let (Some(connection), Some(files)) = (&self.connection, &mut self.files)
+        {
+            // Where it is gone there is nothing to be told apart.
+            let _ = files.own_contents(connection);
+        }
         if self.connection.as_ref().is_some_and(|connection| !connection.is_autocommit()) {
             self.abandon(&rusqlite::Error::InvalidQuery);
         }
@@ -550,7 +585,12 @@ where
         let is_broken = why.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
         let is_open = !connection.is_autocommit() && run(connection, "ROLLBACK").is_err();
         if is_broken || is_open {
-            tracing::error!(error = %why, "a transaction was not undone: the database is opened anew");
+            if self.unwritable.is_none() {
+                tracing::error!(error = %why, "the database is opened anew");
+            }
+            if let Some(Err(error)) = self.files.as_ref().map(|files| files.cut_log(connection)) {
+                tracing::debug!(%error, "what was not written may be found in the log");
+            }
             // By the next change.
             self.connection = None;
         }
@@ -562,10 +602,35 @@ where
     fn look(&mut self) {
         if let Err(error) = self.in_place() {
             tracing::error!(%error, "the database is not in its place");
-        } else if let Err(error) = self.write_kept() {
+        } else if let Err(error) = self.try_to_write().and_then(|()| self.write_kept()) {
             tracing::debug!(%error, "what waits cannot be written yet");
         }
         self.disk_full &= self.ballast.as_ref().is_some_and(Ballast::is_disk_full);
+    }
+
+    /// Writes what changes nothing where nothing could be written, to see whether that works again.
+    fn try_to_write(&mut self) -> Result<(), DatabaseError> {
+        if self.unwritable.is_none() {
+            return Ok(());
+        }
+        if self.connection.as_ref().is_some_and(is_read_only) {
+            // It stays so, and what is shared with those who read, until nobody has it open. On a disk that
+            // fails they stay: the first to open a log plays what is in it, be it flushed or not.
+            let readers = self.readers.clone();
+            let _nobody_reads = reader::close(&readers);
+            self.connection = None;
+            self.connection()?;
+        }
+        let connection = self.connection()?;
+        let version = migrate::version(connection)?;
+        let written = connection.pragma_update(None, "user_version", version as u64);
+        if let Err(error) = written {
+            self.meet(error.obstacle());
+            self.abandon(&error);
+            return Err(error.into());
+        }
+        self.unwritable = None;
+        self.in_place()
     }
 
     /// Sees to it that the files are in their place.
@@ -573,10 +638,14 @@ where
     /// # Errors
     /// [`DatabaseError::Gone`], [`DatabaseError::Replaced`]: they are not.
     fn in_place(&mut self) -> Result<(), DatabaseError> {
-        let Some(files) = &self.files else { return Ok(()) };
-        let place = files.look();
+        let Some(files) = &mut self.files else { return Ok(()) };
+        if self.replaced == Some(Intruder::Contents) {
+            // There is no way back: the next daemon takes what lies there.
+            return Err(files.replaced(Intruder::Contents));
+        }
+        let place = files.look(self.connection.as_ref());
         if place == Place::Whole {
-            (self.gone, self.replaced) = (None, false);
+            (self.gone, self.replaced) = (None, None);
             return Ok(());
         }
         if let (Place::Gone, Some((why, at))) = (place, &self.gone)
@@ -586,29 +655,38 @@ where
         }
         let mended = self.mend(place);
         match &mended {
-            Ok(()) => (self.gone, self.replaced) = (None, false),
-            Err(DatabaseError::Replaced { .. }) => (self.gone, self.replaced) = (None, true),
+            Ok(()) => (self.gone, self.replaced) = (None, None),
+            Err(DatabaseError::Replaced { by, .. }) => {
+                (self.gone, self.replaced) = (None, Some(*by));
+            }
             Err(error) => {
                 let why = match error {
                     DatabaseError::Gone { why, .. } => why.clone(),
                     error => error.to_string(),
                 };
-                (self.gone, self.replaced) = (Some((why, Instant::now())), false);
+                (self.gone, self.replaced) = (Some((why, Instant::now())), None);
             }
         }
         mended
     }
 
     fn mend(&mut self, place: Place) -> Result<(), DatabaseError> {
-        let was_replaced = self.replaced;
+        let was_replaced = self.replaced.is_some();
         let (Some(connection), Some(files)) = (&self.connection, &self.files) else {
             return Ok(());
         };
+        if place == Place::Replaced(Intruder::Contents) {
+            // Those who read go on with the log that they have open.
+            if let Err(error) = files.leave_log(connection) {
+                tracing::error!(%error, "the registry's write-ahead log lies beside what is not its own");
+            }
+            return Err(files.replaced(Intruder::Contents));
+        }
         // A reader that opens the new files beside one that has the old would read nonsense.
         let readers = self.readers.clone();
         let _nobody_reads = reader::close(&readers);
         match place {
-            Place::Whole => return Ok(()),
+            Place::Whole | Place::Replaced(Intruder::Contents) => return Ok(()),
             Place::LogGone => {
                 tracing::warn!("the registry's write-ahead log was deleted: nothing is lost");
                 files.empty_log(connection)?;
@@ -618,12 +696,12 @@ where
                 files.put_back(connection)?;
                 tracing::warn!("the registry was deleted, and put back: nothing is lost");
             }
-            Place::Replaced => {
+            Place::Replaced(by) => {
                 // Beside the other file our log would be played into it.
                 if !was_replaced && let Err(error) = files.empty_log(connection) {
                     tracing::error!(%error, "the registry's write-ahead log was not emptied");
                 }
-                return Err(files.replaced());
+                return Err(files.replaced(by));
             }
         }
         // Closed before it is opened anew: both would share what SQLite knows of the log.
@@ -638,10 +716,13 @@ where
 
     /// Puts the database back where another file lies; where that is then.
     fn put_back(&mut self) -> Result<PathBuf, DatabaseError> {
-        let Some(files) = self.files.as_ref().filter(|files| files.look() == Place::Replaced)
-        else {
+        let Err(DatabaseError::Replaced { by, .. }) = self.in_place() else {
             return Err(DatabaseError::InPlace);
         };
+        let Some(files) = &self.files else { return Err(DatabaseError::InPlace) };
+        if by == Intruder::Contents {
+            return Err(files.replaced(by));
+        }
         let moved = files.move_aside().map_err(|error| files.gone(&error.to_string()))?;
         self.in_place()?;
         Ok(moved)
@@ -652,6 +733,7 @@ where
         let is_missing = self.ballast.as_mut().is_some_and(Ballast::is_missing);
         let health = Health {
             disk_full: self.disk_full || is_missing,
+            unwritable: self.unwritable.clone(),
             gone: self.gone.as_ref().map(|(why, _)| why.clone()),
             replaced: self.replaced,
             waiting: self.kept.len(),
@@ -681,11 +763,6 @@ where
     }
 }
 
-/// The error of a full disk, as SQLite says it.
-fn disk_full() -> DatabaseError {
-    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None).into()
-}
-
 /// The same error for another caller.
 fn again(error: &DatabaseError) -> DatabaseError {
     match error {
@@ -695,10 +772,16 @@ fn again(error: &DatabaseError) -> DatabaseError {
         DatabaseError::Gone { path, why } => {
             DatabaseError::Gone { path: path.clone(), why: why.clone() }
         }
-        DatabaseError::Replaced { path } => DatabaseError::Replaced { path: path.clone() },
+        DatabaseError::Replaced { path, by } => {
+            DatabaseError::Replaced { path: path.clone(), by: *by }
+        }
         DatabaseError::Panicked => DatabaseError::Panicked,
         _ => DatabaseError::Closed,
     }
+}
+
+fn is_read_only(connection: &Connection) -> bool {
+    connection.is_readonly(MAIN_DB).unwrap_or(false)
 }
 
 /// Makes jobs in one transaction; with an error it may still be open.
@@ -759,8 +842,8 @@ mod tests {
         let announce = move |_: &Connection, _| {
             counted.fetch_add(1, Ordering::SeqCst);
         };
-        let (readers, ballast) = (vec![], None);
-        let desk = Desk { connection, files: None, open, announce, readers, ballast };
+        let (readers, ballast, unwritable) = (vec![], None, None);
+        let desk = Desk { connection, files: None, open, announce, readers, ballast, unwritable };
         let writer = Writer::start("test".to_owned(), desk).unwrap();
         (writer, commits)
     }

@@ -1,6 +1,7 @@
 //! What was acknowledged stays: files that are deleted or replaced under the daemon, a damaged registry and
 //! the way back, a full disk.
 
+use llamactl_tests::mount::Mount;
 use llamactl_tests::{DEADLINE, Daemon, Home, eventually, need};
 use serde_json::{Value, json};
 use std::fs;
@@ -73,6 +74,103 @@ fn a_file_in_the_place_of_the_registry_is_kept_and_changes_are_refused() {
     assert_eq!(size(&home), 2048);
 }
 
+/// What another program wrote into the registry's own file is noticed without anybody changing something.
+fn written_over(with: impl FnOnce(&Home) -> Vec<u8>) -> (Home, Daemon) {
+    let (home, daemon) = Home::with_tiny();
+    set(&home, 1024);
+    let theirs = with(&home);
+    set(&home, 2048);
+    fs::write(registry(&home, ""), theirs).unwrap();
+    let report = || home.call("daemon.status", json!({}));
+    eventually(DEADLINE, "it is noticed", || report()["warnings"] != json!([]));
+    let refused = home.cli(["--json", "model", "set", "tiny", "ctx-size=512"]).code(1);
+    assert_eq!(refused.failure_kind(), "registry_replaced");
+    for command in [&["ps"][..], &["status"], &["daemon", "status"]] {
+        let said = home.cli(command).ok();
+        let said = format!("{}{}", said.stdout(), said.stderr());
+        assert!(said.contains("another program wrote over the registry"), "{said}");
+    }
+    for way in [&["restore", "--running"][..], &["backup", "copy.db"]] {
+        let command = ["--json", "daemon"].iter().chain(way);
+        assert_eq!(home.cli(command).code(1).failure_kind(), "registry_replaced");
+    }
+    (home, daemon)
+}
+
+#[test]
+fn a_registry_that_is_written_over_is_left_alone_and_can_be_taken() {
+    let copy = |home: &Home| {
+        let copy = home.path().join("theirs.db");
+        home.cli(["daemon", "backup", copy.to_str().unwrap()]).ok();
+        fs::read(copy).unwrap()
+    };
+    let (home, mut daemon) = written_over(copy);
+    home.cli(["daemon", "restart"]).ok();
+    assert_eq!(size(&home), 1024);
+    set(&home, 4096);
+    kill_and_start(&mut daemon);
+    assert_eq!(size(&home), 4096);
+    // By a kill too: what we had written ourselves is not played into theirs.
+    let (home, mut daemon) = written_over(copy);
+    kill_and_start(&mut daemon);
+    assert_eq!(size(&home), 1024);
+}
+
+#[test]
+fn a_registry_that_is_emptied_is_gone_back_from() {
+    let (home, mut daemon) = written_over(|_| vec![]);
+    home.cli(["daemon", "restart"]).code(1);
+    daemon.terminate();
+    assert_eq!(fs::read(registry(&home, "")).unwrap(), b"", "it is not touched");
+    home.cli(["daemon", "restore"]).ok();
+    daemon.start_again();
+    assert_eq!(home.cli(["model", "list", "-q"]).ok().lines(), ["tiny"]);
+}
+
+#[test]
+fn what_another_program_writes_by_way_of_sqlite_is_no_harm() {
+    let (home, mut daemon) = Home::with_tiny();
+    let other = rusqlite::Connection::open(registry(&home, "")).unwrap();
+    other.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let checkpoint = || {
+        other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).unwrap()
+    };
+    assert!(!checkpoint());
+    set(&home, 1024);
+    assert!(!checkpoint());
+    other.execute_batch("VACUUM").unwrap();
+    assert!(!checkpoint());
+    set(&home, 2048);
+    drop(other);
+    set(&home, 4096);
+    kill_and_start(&mut daemon);
+    assert_eq!(size(&home), 4096);
+}
+
+#[test]
+fn the_log_is_moved_into_the_registry_before_it_is_long() {
+    let (home, _daemon) = Home::with_tiny();
+    let mut rpc = home.connect();
+    for number in 0..400 {
+        let set = json!({ "ctx-size": 512 + number });
+        rpc.call("model.set", json!({ "model": "tiny", "set": set }));
+    }
+    let bytes = fs::metadata(registry(&home, "-wal")).unwrap().len();
+    assert!((1 << 20..8 << 20).contains(&bytes), "{bytes}");
+    assert_eq!(home.call("daemon.status", json!({}))["warnings"], json!([]));
+}
+
+#[test]
+fn what_was_given_is_copied_also_where_there_is_no_model() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let copies = home.state_dir().join("copies");
+    let count = || fs::read_dir(&copies).map_or(0, Iterator::count);
+    assert_eq!(count(), 0, "a registry without anything is not worth the copy of a day");
+    home.cli(["defaults", "set", "ctx-size=512"]).ok();
+    eventually(DEADLINE, "there is a copy", || count() == 1);
+}
+
 /// 7
 #[test]
 fn a_damaged_registry_is_refused_with_the_way_back_which_works() {
@@ -100,44 +198,12 @@ fn a_damaged_registry_is_refused_with_the_way_back_which_works() {
     }
 }
 
-/// A small disk that is unmounted with the test.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn at(path: PathBuf, megabytes: u32) -> Disk {
-        fs::create_dir_all(&path).unwrap();
-        let options = format!("size={megabytes}m,mode=700");
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(&path)
-            .status();
-        assert!(mounted.unwrap().success());
-        Disk(path)
-    }
-
-    fn fill(&self) {
-        let mut file = fs::File::create(self.0.join("fill")).unwrap();
-        let block = [0_u8; 4096];
-        while std::io::Write::write_all(&mut file, &block).is_ok() {}
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("fill")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 /// 4: on a disk that is large enough to keep room, and on one that is not.
 fn a_stop_on_a_full_disk(megabytes: u32, keeps_room: bool) {
     need!("root", "mount");
     let home = Home::with_fake_llama_server();
     fs::create_dir_all(home.state_dir().parent().unwrap()).unwrap();
-    let disk = Disk::at(home.state_dir(), megabytes);
+    let disk = Mount::small(home.state_dir(), megabytes);
     let mut daemon = home.daemon();
     home.fake_model("m", &json!({}));
     home.cli(["start", "m"]).ok();

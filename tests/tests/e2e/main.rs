@@ -8,6 +8,7 @@ mod adopt;
 mod broken_tasks;
 mod crashes;
 mod daemon_life;
+mod disks;
 mod docs;
 mod draining;
 mod environments;

@@ -1,6 +1,6 @@
 //! Why the registry could not do something, and how that is said on the wire.
 
-use crate::store::{CopyError, DatabaseError, MayPass, MigrateError};
+use crate::store::{CopyError, DatabaseError, Intruder, MayPass, MigrateError, Obstacle};
 use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
 use std::path::PathBuf;
@@ -71,11 +71,21 @@ pub enum StoreError {
         /// What stood in the way.
         why: String,
     },
-    /// Another file was put into its place while the daemon ran.
-    #[error("another file lies in the place of the registry {path}", path = path.display())]
+    /// Something else was put into its place while the daemon ran.
+    #[error("{by} {path}", path = path.display())]
     Replaced {
         /// Where it was.
         path: PathBuf,
+        /// What.
+        by: Intruder,
+    },
+    /// Nothing can be written to it.
+    #[error("the registry {path} cannot be written: {why}", path = path.display())]
+    Unwritable {
+        /// Where it is.
+        path: PathBuf,
+        /// What stands in the way.
+        why: String,
     },
     /// It was to be put back and is where it belongs.
     #[error("the registry is in its place: there is nothing to be put back")]
@@ -109,7 +119,7 @@ impl From<DatabaseError> for StoreError {
             DatabaseError::Migrate(error) => StoreError::Migrate(error),
             DatabaseError::Panicked => StoreError::Panicked,
             DatabaseError::Gone { path, why } => StoreError::Gone { path, why },
-            DatabaseError::Replaced { path } => StoreError::Replaced { path },
+            DatabaseError::Replaced { path, by } => StoreError::Replaced { path, by },
             DatabaseError::InPlace => StoreError::InPlace,
             DatabaseError::Copy(error) => StoreError::Copy(error),
             DatabaseError::NoThread(error) => StoreError::NoThread(error),
@@ -119,16 +129,12 @@ impl From<DatabaseError> for StoreError {
 }
 
 impl MayPass for StoreError {
-    fn may_pass(&self) -> bool {
+    fn obstacle(&self) -> Option<Obstacle> {
         match self {
-            StoreError::Sqlite(error) => error.may_pass(),
-            StoreError::Gone { .. } | StoreError::Replaced { .. } => true,
-            _ => false,
+            StoreError::Sqlite(error) => error.obstacle(),
+            StoreError::Gone { .. } | StoreError::Replaced { .. } => Some(Obstacle::Other),
+            _ => None,
         }
-    }
-
-    fn is_disk_full(&self) -> bool {
-        matches!(self, StoreError::Sqlite(error) if error.is_disk_full())
     }
 }
 
@@ -186,10 +192,16 @@ impl From<StoreError> for Failure {
                     .hint("make room on its disk: it is put back then")
                     .hint(save_it())
             }
-            StoreError::Replaced { .. } => {
+            StoreError::Replaced { by, .. } => {
                 let message = format!("{message}: nothing was changed");
                 let failure = Failure::new(Kind::RegistryReplaced, message);
-                ways_out().into_iter().fold(failure, Failure::hint).hint(save_it())
+                ways_out(by).into_iter().fold(failure, Failure::hint)
+            }
+            StoreError::Unwritable { .. } => {
+                let message = format!("{message}: nothing was changed");
+                Failure::new(Kind::RegistryUnwritable, message)
+                    .hint("it is written to again as soon as that can be done")
+                    .hint(save_it())
             }
             StoreError::InPlace => Failure::new(Kind::InvalidValue, message),
             StoreError::Unusable { ways, .. } => {
@@ -218,16 +230,29 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// The two ways out where another file lies in the place of the registry.
+/// The ways out where something else lies in the place of the registry.
 #[must_use]
-pub fn ways_out() -> [Hint; 2] {
-    [
-        Hint::run(
-            "put back the registry that the daemon has open",
-            ["llamactl", "daemon", "restore", "--running"],
-        ),
-        Hint::run("take the file that lies there now", ["llamactl", "daemon", "restart"]),
-    ]
+pub fn ways_out(by: Intruder) -> Vec<Hint> {
+    let take_theirs = "take the file that lies there now";
+    let take_theirs = Hint::run(take_theirs, ["llamactl", "daemon", "restart"]);
+    match by {
+        Intruder::File => vec![
+            Hint::run(
+                "put back the registry that the daemon has open",
+                ["llamactl", "daemon", "restore", "--running"],
+            ),
+            take_theirs,
+            save_it(),
+        ],
+        Intruder::Contents => vec![
+            Hint::run(
+                "go back to the newest copy: first",
+                ["llamactl", "daemon", "stop", "--keep-servers"],
+            ),
+            Hint::run("then", ["llamactl", "daemon", "restore"]),
+            take_theirs,
+        ],
+    }
 }
 
 /// How to keep what is open but has no place.

@@ -51,10 +51,11 @@ pub use secrets::Secrets;
 pub use snapshot::{ModelLayers, ServedModel, StoredServer};
 pub use transfer::{Everything, Import, ImportedChange, StoredRuntime};
 
+use super::ballast::{Ballast, is_disk_full};
 use super::copies::{self, Copies};
 use super::database::{Database, Opened, ReadFor, Schema};
 use super::writer::News;
-use super::{DatabaseError, Health};
+use super::{DatabaseError, Health, Intruder, MayPass, Obstacle};
 use llamactl_protocol::Actor;
 use llamactl_protocol::event::EventKind;
 use rusqlite::Connection;
@@ -95,29 +96,39 @@ impl Registry {
     /// left untouched; [`StoreError::Unusable`] where there is none, or a damaged one, though there was
     /// one; whatever SQLite reports otherwise.
     pub fn open(dir: &Path) -> Result<Registry> {
-        Registry::try_open(dir).map_err(|error| explained(dir, error))
+        let mut opened = Registry::try_open(dir, None);
+        // SQLite needs some room even to read.
+        if opened.as_ref().is_err_and(MayPass::may_pass)
+            && let Some(ballast) = Ballast::released_in(dir)
+        {
+            opened = Registry::try_open(dir, Some(ballast));
+        }
+        opened.map_err(|error| match error.obstacle() {
+            Some(Obstacle::Unwritable(_)) if is_disk_full(dir) => {
+                DatabaseError::from(Obstacle::DiskFull).into()
+            }
+            _ => explained(dir, error),
+        })
     }
 
-    fn try_open(dir: &Path) -> Result<Registry> {
+    /// The same, where the room that was kept may have been given away already.
+    fn try_open(dir: &Path, ballast: Option<Ballast>) -> Result<Registry> {
         identity::before_opening(dir)?;
         let opened = Opened::open(&REGISTRY, dir, |connection| identity::is_ours(dir, connection))?;
         let secrets = Secrets::open(dir).map_err(StoreError::Secrets)?;
-        let id = registry_id(&opened.connection)?;
-        if let Err(error) = in_clear::put_apart(&opened.connection, dir, &secrets) {
-            tracing::error!(%error, "secrets in clear could not be looked for, or put away");
-        }
-        if let Err(error) = identity::remember(dir, id) {
-            tracing::warn!(%error, "whose registry this is cannot be written down beside it");
-        }
-        match models::remove_all_nameless(&opened.connection)? {
-            0 => {}
-            models => tracing::info!(models, "an import that was cut off is taken back"),
-        }
+        let id = match opened.is_read_only {
+            true => {
+                tracing::error!("the registry may only be read: changes are refused");
+                let no_id = || StoreError::Damaged("it has no id".to_owned());
+                identity::id_in(&opened.connection)?.ok_or_else(no_id)?
+            }
+            false => tidy(dir, &opened.connection, &secrets)?,
+        };
         let last_event = watch::Sender::new(events::last(&opened.connection)?);
         let told = last_event.clone();
         let copies = Copies::of(&REGISTRY, dir);
         let kept = copies.clone();
-        let database = opened.start([copies.slot()], move |connection, news| {
+        let database = opened.start([copies.slot()], ballast, move |connection, news| {
             if let Err(error) = announce(connection, news, &told, &kept) {
                 // What was written is kept; who follows hears of it with the next event.
                 tracing::error!(%error, "what was written could not be told");
@@ -195,7 +206,10 @@ impl Registry {
     /// [`StoreError::Copy`]; what SQLite reports.
     pub async fn back_up(&self, file: PathBuf) -> Result<()> {
         let health = self.health();
-        if health.gone.is_some() || health.replaced {
+        if let Some(by @ Intruder::Contents) = health.replaced {
+            return Err(StoreError::Replaced { path: REGISTRY.path(&self.dir), by });
+        }
+        if health.gone.is_some() || health.replaced.is_some() {
             // Only who has it open can read it.
             let write = move |connection: &Connection| Ok(copies::write_new(connection, &file)?);
             return Ok(self.database.writer().bare(write).await?);
@@ -211,6 +225,9 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn checkpoint(&self) -> Result<()> {
+        if let Some(by @ Intruder::Contents) = self.health().replaced {
+            return Err(StoreError::Replaced { path: REGISTRY.path(&self.dir), by });
+        }
         let checkpoint = self.database.writer().bare(|connection| {
             // Answers a row, and says there whether a reader was in the way: no matter.
             Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
@@ -226,7 +243,7 @@ impl Registry {
         F: Fn(&Connection) -> Result<T> + Send + 'static,
     {
         let made = self.database.writer().change(change).await;
-        made.map_err(|error| explained(&self.dir, error))
+        made.map_err(|error| self.refused(error))
     }
 
     /// The same for a record of about so many bytes that must be written in the end: where the disk is in
@@ -237,7 +254,7 @@ impl Registry {
         F: Fn(&Connection) -> Result<T> + Send + 'static,
     {
         let made = self.database.writer().vital(bytes, change).await;
-        made.map_err(|error| explained(&self.dir, error))
+        made.map_err(|error| self.refused(error))
     }
 
     /// Runs `query` on what the registry holds at one moment.
@@ -247,8 +264,45 @@ impl Registry {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         let read = self.database.reader(self.reads).run(query).await;
-        read.map_err(|error| explained(&self.dir, error))
+        read.map_err(|error| self.explained(error))
     }
+
+    /// The error of a change, with what is wrong with the file or the disk where something is.
+    fn refused(&self, error: StoreError) -> StoreError {
+        match error.obstacle() {
+            Some(Obstacle::Unwritable(why)) => {
+                StoreError::Unwritable { path: REGISTRY.path(&self.dir), why }
+            }
+            _ => self.explained(error),
+        }
+    }
+
+    /// An error, with what is wrong with the file where something is.
+    fn explained(&self, error: StoreError) -> StoreError {
+        match self.health().replaced {
+            // What is read then is in part ours and in part what was written over it.
+            Some(by @ Intruder::Contents) if damage(&error).is_some() => {
+                StoreError::Replaced { path: REGISTRY.path(&self.dir), by }
+            }
+            _ => explained(&self.dir, error),
+        }
+    }
+}
+
+/// What is done first to a registry that is opened; whose it is.
+fn tidy(dir: &Path, connection: &Connection, secrets: &Secrets) -> Result<Uuid> {
+    let id = registry_id(connection)?;
+    if let Err(error) = in_clear::put_apart(connection, dir, secrets) {
+        tracing::error!(%error, "secrets in clear could not be looked for, or put away");
+    }
+    if let Err(error) = identity::remember(dir, id) {
+        tracing::warn!(%error, "whose registry this is cannot be written down beside it");
+    }
+    match models::remove_all_nameless(connection)? {
+        0 => {}
+        models => tracing::info!(models, "an import that was cut off is taken back"),
+    }
+    Ok(id)
 }
 
 /// How much a record takes that is to be kept, besides what it says.
@@ -274,8 +328,12 @@ fn announce(
     }
     let last = events::last(connection)?;
     told.send_if_modified(|seen| std::mem::replace(seen, last) != last);
-    // A copy of a registry that holds nothing yet would be the only one of its day.
-    let holds_any = "SELECT EXISTS (SELECT 1 FROM model_names)";
+    // A copy of a registry that holds nothing yet would be the only one of its day. What a person gave
+    // counts, be it no model, and so does that everything was removed.
+    let holds_any = "SELECT EXISTS (SELECT 1 FROM model_names)
+                         OR EXISTS (SELECT 1 FROM default_revisions)
+                         OR EXISTS (SELECT 1 FROM named_runtimes)
+                         OR EXISTS (SELECT 1 FROM library_dirs)";
     if connection.prepare_cached(holds_any)?.query_row([], |row| row.get(0))? {
         copies.keep(last);
     }
@@ -284,22 +342,24 @@ fn announce(
 
 /// An error with the way back, where it says that the registry is damaged.
 fn explained(dir: &Path, error: StoreError) -> StoreError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    let source = match &error {
-        StoreError::Sqlite(source) => source,
-        StoreError::Migrate(super::MigrateError::Sqlite { source, .. }) => source,
-        _ => return error,
-    };
-    let is_damage = source
-        .sqlite_error_code()
-        .is_some_and(|code| matches!(code, DatabaseCorrupt | NotADatabase));
-    match is_damage {
-        true => {
+    match damage(&error) {
+        Some(source) => {
             let path = REGISTRY.path(dir);
             identity::unusable(dir, format!("the registry {} is damaged: {source}", path.display()))
         }
-        false => error,
+        None => error,
     }
+}
+
+/// What SQLite says of a damaged file.
+fn damage(error: &StoreError) -> Option<&rusqlite::Error> {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let (StoreError::Sqlite(source)
+    | StoreError::Migrate(super::MigrateError::Sqlite { source, .. })) = error
+    else {
+        return None;
+    };
+    matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)).then_some(source)
 }
 
 fn registry_id(connection: &Connection) -> Result<Uuid> {

@@ -1,6 +1,7 @@
 //! What was acknowledged stays, whatever is done to the files; what is vital is written in the end.
 
 use super::*;
+use crate::store::Intruder;
 use crate::store::place::beside;
 use llamactl_protocol::event::Event;
 use llamactl_protocol::server::{Desired, DesiredState};
@@ -126,7 +127,7 @@ async fn a_file_in_its_place_is_not_overwritten_and_changes_are_refused() {
         let refused = kept.add("b").await.unwrap_err();
         assert!(matches!(refused, StoreError::Replaced { .. }), "{refused}");
     }
-    assert!(kept.registry().health().replaced);
+    assert_eq!(kept.registry().health().replaced, Some(Intruder::File));
     // Theirs is whole, and nothing of ours would be played into it.
     assert_eq!(fs::metadata(kept.path("-wal")).unwrap().len(), 0);
     assert_eq!(fs::read(kept.path("")).unwrap(), fs::read(theirs.path("")).unwrap());

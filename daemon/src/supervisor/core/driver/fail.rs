@@ -104,7 +104,13 @@ pub fn goes_on_unwritten(record: &Record) -> bool {
 
 /// Whether only the disk, or what somebody did to the registry's file, is in the way.
 fn is_the_disks(kind: Kind) -> bool {
-    let kinds = [Kind::DiskFull, Kind::RegistryBusy, Kind::RegistryGone, Kind::RegistryReplaced];
+    let kinds = [
+        Kind::DiskFull,
+        Kind::RegistryBusy,
+        Kind::RegistryGone,
+        Kind::RegistryReplaced,
+        Kind::RegistryUnwritable,
+    ];
     kinds.contains(&kind)
 }
 

@@ -56,8 +56,11 @@ fn run(args: &Args) -> Result<(), Failure> {
             Side::Daemon(ours) => readiness = ours,
         }
     }
-    let outcome = own_log::start(&args.log_level, prepared.log())
-        .map_err(|problem| Failure::new(Kind::InvalidValue, problem))
+    let outcome = serve::try_threads()
+        .and_then(|()| {
+            own_log::start(&args.log_level, prepared.log())
+                .map_err(|problem| Failure::new(Kind::InvalidValue, problem))
+        })
         .and_then(|()| serve::run(prepared, &mut readiness));
     readiness.tell(outcome.as_ref().err());
     outcome

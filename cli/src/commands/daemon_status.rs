@@ -46,6 +46,7 @@ fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
     facts.add("llama-server", runtime(report));
     facts.add("models", format!("{}, servers active: {}", report.models, report.servers_active));
     facts.add("connections", connections(report));
+    facts.add_known("slow calls", slow_calls(report));
     facts.add_known("memory", report.memory_bytes.map(units::bytes));
     let registry = report.registry.as_ref();
     facts.add_known("last copy", registry.and_then(|registry| copy(registry, now_ms)));
@@ -76,6 +77,14 @@ fn connections(report: &DaemonReport) -> String {
     }
 }
 
+/// How often a call held all others up, where one did.
+fn slow_calls(report: &DaemonReport) -> Option<String> {
+    match report.slow_calls {
+        0 => None,
+        count => Some(format!("{count}; `llamactl daemon logs` names them")),
+    }
+}
+
 /// Which llama-server is used, or why none is.
 pub(crate) fn runtime(report: &DaemonReport) -> String {
     match (&report.runtime, &report.runtime_problem) {
@@ -99,6 +108,7 @@ mod tests {
     fn how_the_daemon_is() {
         let well = scene::report();
         let broken = DaemonReport {
+            slow_calls: 2,
             config: Some(ConfigReport::default()),
             runtime: None,
             runtime_problem: Some("there is no llama-server in PATH".into()),

@@ -112,14 +112,15 @@ impl Program {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::null());
         command.stdout(write.try_clone().map_err(cannot)?).stderr(write);
-        let mut child = command.spawn().map_err(cannot)?;
-        drop(command); // or our own ends of the pipe would keep it open
-        let reader = thread::spawn(move || {
+        let reader = move || {
             let mut said = Vec::new();
             // What came until an error is what there is to show.
             let _ = read.take(MAX_SAID_BYTES).read_to_end(&mut said);
             String::from_utf8_lossy(&said).into_owned()
-        });
+        };
+        let reader = thread::Builder::new().spawn(reader).map_err(cannot)?;
+        let mut child = command.spawn().map_err(cannot)?;
+        drop(command); // or our own ends of the pipe would keep it open
         let end = Instant::now() + TRIAL_LIMIT;
         let status = loop {
             match child.try_wait().map_err(cannot)? {

@@ -34,10 +34,35 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+/// How many threads a daemon has that has begun to serve.
+const THREADS: usize = 12;
+
+/// Makes as many threads as a daemon needs and ends them: what makes them later does not say in words that
+/// none could be made, and the runtime may wait for one for ever.
+///
+/// # Errors
+/// [`Kind::IoFailed`]: there are too many already.
+pub fn try_threads() -> Result<(), Failure> {
+    let gate = Mutex::new(());
+    let tried = thread::scope(|scope| {
+        // All are there at once.
+        let _closed = gate.lock();
+        let pass = || drop(gate.lock());
+        (0..THREADS).try_for_each(|_| thread::Builder::new().spawn_scoped(scope, pass).map(drop))
+    });
+    tried.map_err(|error| {
+        Failure::new(Kind::IoFailed, format!("no thread could be made: {error}")).hint(
+            "the user has too many processes, or too little memory: see `ulimit -u` and `ulimit -v`, or \
+             LimitNPROC= and TasksMax= of the service",
+        )
+    })
+}
 
 /// Runs the daemon until it is told to stop. `readiness` is told when clients can connect.
 ///

@@ -193,3 +193,26 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_holds_a_thread_is_counted_and_one_that_waits_is_not() {
+        let counters = Counters::default();
+        let waits = async {
+            tokio::time::sleep(2 * SLOW).await;
+            // Neither does sleeping in a poll cost anybody the processor.
+            std::thread::sleep(2 * SLOW);
+        };
+        measured("waits", &counters, waits).await;
+        assert_eq!(counters.slow_calls(), 0);
+        let holds = async {
+            let begun = thread_time();
+            while thread_time() - begun < 2 * SLOW {}
+        };
+        measured("holds", &counters, holds).await;
+        assert_eq!(counters.slow_calls(), 1);
+    }
+}

@@ -10,6 +10,7 @@ use crate::store::registry::NewRuntime;
 use llamactl_protocol::environment::DEVICE_VARIABLES;
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use memchr::memmem;
+use std::io::ErrorKind;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -42,6 +43,12 @@ pub(super) fn probe(found: Found) -> Result<NewRuntime, Failure> {
             return Err(refused(&format!("did not answer --help within {limit} s")));
         }
         Ok(answer) => answer.text,
+        // No fault of the build.
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::OutOfMemory) => {
+            let message = format!("the system has no room for another process: {error}");
+            return Err(Failure::new(Kind::IoFailed, message)
+                .hint("check the limits of processes and memory, and try again"));
+        }
         Err(error) => return Err(refused(&format!("cannot be run: {error}"))),
     };
     let options = options_in(&help);
@@ -105,12 +112,17 @@ fn ask(path: &Path, flag: &str) -> std::io::Result<Answer> {
     let watchdog = {
         let pid = child.id().cast_signed();
         let (done, ended) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || {
+        let watch = move || {
             if ended.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                 // Not reaped yet: `wait` below comes after this thread is done.
                 let _ = signal_group(pid, Signal::KILL);
             }
-        });
+        };
+        let watch = std::thread::Builder::new().spawn(watch);
+        let thread = watch.inspect_err(|_| {
+            let _ = signal_group(pid, Signal::KILL);
+            let _ = child.wait();
+        })?;
         (done, thread)
     };
     let started = Instant::now();

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
 mod adopt;
+mod bounds;
 mod broken_tasks;
 mod crashes;
 mod daemon_life;
@@ -23,6 +24,7 @@ mod kept;
 mod kills;
 mod libraries;
 mod library;
+mod limits;
 mod logs;
 mod metrics;
 mod pages;

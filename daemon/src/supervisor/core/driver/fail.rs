@@ -82,7 +82,9 @@ impl Turn<'_> {
 #[must_use]
 pub fn curable(failure: &Failure) -> Curable {
     match failure.kind {
-        Kind::Internal | Kind::IoFailed | Kind::StoreFailed => Curable::Yes,
+        Kind::Internal | Kind::IoFailed | Kind::StoreFailed | Kind::RegistryUnwritable => {
+            Curable::Yes
+        }
         _ => Curable::No,
     }
 }

@@ -109,6 +109,8 @@ fn ask(path: &Path, flag: &str) -> std::io::Result<Answer> {
         // A wrapper script's own children hold the pipe too, and must go with it.
         .process_group(0)
         .spawn()?;
+    // Before the watchdog begins: whom it ended took at least as long.
+    let started = Instant::now();
     let watchdog = {
         let pid = child.id().cast_signed();
         let (done, ended) = std::sync::mpsc::channel::<()>();
@@ -125,7 +127,6 @@ fn ask(path: &Path, flag: &str) -> std::io::Result<Answer> {
         })?;
         (done, thread)
     };
-    let started = Instant::now();
     let mut output = Vec::new();
     let read = read.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut output);
     drop(watchdog.0);

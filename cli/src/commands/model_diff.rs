@@ -41,6 +41,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Diff) -> Outco
     if output.quiet {
         return output.names(diff.changes.iter().map(|change| &change.key));
     }
+    if diff.changes.is_empty() && (diff.from, diff.to) == (1, 1) {
+        output.note(format!("{} is at its first revision", diff.model));
+    }
     output.lines(diff.changes.iter().flat_map(lines))
 }
 

@@ -84,8 +84,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcom
     if !args.restart {
         return tell(output, &changed);
     }
-    tell_change(output, &changed)?;
-    if changed.takes_effect_on_restart {
+    let restarts = changed.takes_effect_on_restart;
+    tell_change(output, &Changed { takes_effect_on_restart: false, ..changed.clone() })?;
+    if restarts {
         return restart(output, &daemon, changed.model.name, &args.patience).await;
     }
     Ok(())

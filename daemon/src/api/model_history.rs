@@ -28,7 +28,8 @@ pub(super) async fn history(
 pub(super) async fn diff(app: &App, _: Caller, diff: ModelDiff) -> Result<RevisionDiff, Failure> {
     let model = app.registry.model(&diff.model).await?;
     let to = diff.to.unwrap_or(model.revision);
-    let from = diff.from.unwrap_or(to - 1);
+    // Before the first there is none, and nothing differs from it.
+    let from = diff.from.unwrap_or_else(|| (to - 1).max(1));
     let before = app.models.revision(&model, from).await?;
     let after = app.models.revision(&model, to).await?;
     Ok(RevisionDiff { model: model.name, from, to, changes: differences(&before, &after) })

@@ -43,7 +43,8 @@ pub static RULES: &[Rule] = &[
         (Spawn, No),
         r"error while loading shared libraries: ([^\s:]+)",
         "llama-server cannot load the shared library {1}.",
-        "Reinstall this llama.cpp build, or set env.LD_LIBRARY_PATH to the directory of {1}.",
+        "Reinstall this llama.cpp build. If {1} is elsewhere, start the daemon with LD_LIBRARY_PATH set to \
+         its directory: servers get the daemon's.",
     ),
     // A runtime may be a script that runs the real program; these are its shell's words.
     rule(

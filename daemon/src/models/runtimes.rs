@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 impl Models {
     /// Names the llama-server at a path, after it was looked at. One that has this name already is
-    /// left as it is.
+    /// left as it is. The first that can be used becomes the default while there is none.
     ///
     /// # Errors
     /// [`Kind::NameTaken`]; [`Kind::InvalidName`]; what keeps the file from being a runtime; a
@@ -37,7 +37,20 @@ impl Models {
                 now.name
             ));
         }
+        if changed && self.has_no_default().await? {
+            self.registry.use_runtime(Some(now.name.clone()), by).await?;
+            notes.push(format!("{} is the default now: no other llama-server was found", now.name));
+        }
         Ok(Outcome { now, changed, notes })
+    }
+
+    /// Whether none was chosen and none is found without being told.
+    async fn has_no_default(&self) -> Result<bool, Failure> {
+        if self.registry.default_runtime().await?.is_some() {
+            return Ok(false);
+        }
+        let found = runtime::resolve(&self.registry, Some(SYSTEM)).await;
+        Ok(found.is_err_and(|failure| failure.kind == Kind::RuntimeNotFound))
     }
 
     /// Makes a runtime the one that models use which name no other; and its build, where there is

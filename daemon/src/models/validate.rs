@@ -6,7 +6,7 @@ use super::{Layers, Models, RUNTIME, accepted, build_of};
 use crate::store::registry::NamedRuntime;
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::rules::EXTRA_ARGS;
-use llamactl_protocol::options::{Setting, Settings, find_known, rules};
+use llamactl_protocol::options::{Setting, Settings, find, find_known, rules};
 use llamactl_protocol::{Failure, Kind};
 use serde_json::Value;
 
@@ -46,6 +46,12 @@ impl Models {
                 (check(change, build.as_ref())?, build, note)
             }
         };
+        // What is not set may be taken back, but not what nobody knows.
+        for key in checked.unset.iter().filter(|key| !before.contains_key(*key)) {
+            if build.is_some() && matches!(find_known(key, build.as_ref()), Ok(None)) {
+                find(key, build.as_ref())?;
+            }
+        }
         let layers = Layers { defaults, model: checked.applied_to(before), run: Settings::new() };
         layers.check()?;
         if let Some(build) = &build {

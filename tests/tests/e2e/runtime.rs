@@ -166,6 +166,24 @@ fn add_tiny(home: &Home, name: &str) {
 }
 
 #[test]
+fn the_first_build_that_can_be_used_is_the_default_while_there_is_none() {
+    let home = Home::without_llama_server();
+    let _daemon = home.daemon();
+    let build = StandIn::new(&home, "first", "1", &[]);
+    let added = home.cli(["runtime", "add", build.path()]).ok();
+    assert!(added.stderr().contains("first is the default now"), "{}", added.stderr());
+    home.fake_model("m", &json!({}));
+    home.cli(["start", "m"]).ok();
+    // It is, and stays so.
+    let second = StandIn::new(&home, "second", "2", &[]);
+    let added = home.cli(["runtime", "add", second.path()]).ok();
+    assert!(!added.stderr().contains("default"), "{}", added.stderr());
+    let default = home.cli(["runtime", "list", "--json"]).ok().json_lines();
+    let default = default.iter().find(|entry| entry["is_default"] == true).unwrap();
+    assert_eq!(default["name"], "first");
+}
+
+#[test]
 fn add_list_show_use_and_remove() {
     let home = Home::new();
     let _daemon = home.daemon();

@@ -202,6 +202,7 @@ fn a_secret_variable_of_a_runtime_is_nowhere_but_in_its_file() {
         assert!(!holds(path, SECRET), "{}", path.display());
     }
     assert!(files_below(&secrets).iter().any(|path| holds(path, &second)));
+    home.call("runtime.use", json!({ "name": "system" }));
     home.call("runtime.remove", json!({ "name": "b1" }));
     assert!(!files_below(&secrets).iter().any(|path| holds(path, &second)));
 }

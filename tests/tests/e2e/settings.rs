@@ -238,7 +238,8 @@ fn a_running_server_keeps_its_settings_until_it_is_restarted() {
     assert!(shown.contains("ctx-size=1024 (takes effect on restart)"), "{shown}");
     assert_eq!(resolved(&home, "ctx-size")["pending"], true);
 
-    home.cli(["model", "set", "tiny", "temp=0.25", "--restart"]).ok();
+    let said = home.cli(["model", "set", "tiny", "temp=0.25", "--restart"]).ok();
+    assert!(!said.stdout().contains("takes effect on restart"), "{}", said.stdout());
     let server = home.call("server.show", json!({ "model": "tiny" }));
     assert_eq!((&server["state"], &server["pending"]), (&json!("ready"), &json!([])));
     assert_eq!(resolved(&home, "temp")["in_force"], 0.25);
@@ -246,6 +247,17 @@ fn a_running_server_keeps_its_settings_until_it_is_restarted() {
     let run = server["run"]["id"].clone();
     home.cli(["model", "set", "tiny", "temp=0.25", "--restart"]).ok();
     assert_eq!(home.call("server.show", json!({ "model": "tiny" }))["run"]["id"], run);
+}
+
+#[test]
+fn what_is_not_set_can_be_taken_back_and_what_nobody_knows_cannot() {
+    let (home, _daemon) = Home::with_tiny();
+    let first = home.cli(["model", "diff", "tiny"]).ok();
+    assert_eq!(first.stdout(), "");
+    assert!(first.stderr().contains("first revision"), "{}", first.stderr());
+    home.cli(["model", "unset", "tiny", "ctx-size"]).ok();
+    let unknown = home.cli(["--json", "model", "unset", "tiny", "ctx-sise"]).code(5).failure();
+    assert_eq!(unknown["kind"], "unknown_option", "{unknown}");
 }
 
 #[test]

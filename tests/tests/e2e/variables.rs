@@ -120,7 +120,11 @@ fn what_looks_like_a_secret_in_clear_is_said() {
     is_said(&home.call("runtime.add", add));
     is_said(&home.call("runtime.set", json!({ "name": "b1", "set": { "env.A_SECRET": "1" } })));
     let line = format!("OPENAI_API_KEY=in-clear llama-server -m {}", model.display());
-    is_said(&home.call("model.import", json!({ "source": { "text": line } })));
+    // Of a pasted line it is kept apart.
+    let imported = home.call("model.import", json!({ "source": { "text": line } }));
+    assert!(!imported.to_string().contains("in-clear"), "{imported}");
+    let model_of_it = home.call("model.show", json!({ "model": "split" }));
+    assert_eq!(model_of_it["settings"]["env.OPENAI_API_KEY"], json!({ "secret": "kept" }));
     let document =
         format!("[models.y]\npath = {model:?}\nsettings = {{ \"env.K_KEY\" = \"1\" }}\n");
     is_said(&home.call("model.import", json!({ "source": { "text": document } })));

@@ -94,8 +94,6 @@ pub(super) struct Done {
     pub(super) event: Event,
     /// What a run needs, where that was the job.
     pub(super) ready: Option<Ready>,
-    /// The model and what lies below it as they were read for it: the feed may not have told of them yet.
-    pub(super) now: Option<ModelLayers>,
 }
 
 impl TaskHands {
@@ -452,11 +450,11 @@ impl Hands for TaskHands {
                     match context.prepare(model_id, &run, overrides, &kept).await {
                         Ok((prepared, ready)) => {
                             let event = Event::Prepared(Box::new(prepared));
-                            Done { event, ready: Some(ready), now: None }
+                            Done { event, ready: Some(ready) }
                         }
                         Err(NotMade { cause, curable }) => {
                             let event = Event::NotPrepared { run, cause: *cause, curable };
-                            Done { event, ready: None, now: None }
+                            Done { event, ready: None }
                         }
                     }
                 });
@@ -482,11 +480,14 @@ impl Hands for TaskHands {
                 let (context, run) = (Arc::clone(&self.context), run.clone());
                 let (endpoint, model_id) = (state.endpoint.clone(), self.model_id);
                 self.run_job(async move {
-                    // What was set before it ended holds for what becomes of it.
                     let now = context.registry.layers_by_id(model_id);
-                    let explained = context.explain(run, process, pid, endpoint);
-                    let (event, now) = tokio::join!(explained, now);
-                    Done { event, ready: None, now: now.ok().flatten() }
+                    let explained = context.explain(&run, process, pid, endpoint);
+                    let (mut explanation, now) = tokio::join!(explained, now);
+                    explanation.now =
+                        now.ok().flatten().map(|ModelLayers { record, defaults, .. }| {
+                            (Arc::new(record.model), Arc::new(defaults.settings))
+                        });
+                    Done { event: Event::Explained { run, explanation }, ready: None }
                 });
             }
             Action::Timer(after) => {

@@ -1,7 +1,7 @@
 //! What may take long, beside the task: making a start ready, and finding out why a process ended.
 //! Each answers with an event that bears the run's id.
 
-use super::super::core::driver::{Event, Explanation, Prepared};
+use super::super::core::driver::{Explanation, Prepared};
 use super::super::core::machine::RunId;
 use super::super::endpoint::{is_held, is_taken};
 use super::super::plan::{Checked, Kept, NotMade};
@@ -53,11 +53,11 @@ impl Context {
     /// died while nobody watched; `pid` is what it was.
     pub(super) async fn explain(
         &self,
-        run: RunId,
+        run: &RunId,
         process: Option<(Process, OomWatch)>,
         pid: Option<u32>,
         endpoint: Option<Endpoint>,
-    ) -> Event {
+    ) -> Explanation {
         let mut explanation = Explanation::default();
         let mut killed = None;
         match process {
@@ -67,7 +67,7 @@ impl Context {
                     Some(endpoint) => is_held(endpoint).await,
                     None => false,
                 };
-                self.end_leftovers(marker(&self.registry.id(), &run), is_held).await;
+                self.end_leftovers(marker(&self.registry.id(), run), is_held).await;
                 killed = matches!(explanation.exit, Exit::Signal(libc::SIGKILL)).then_some(oom);
             }
             // Our child still, where this process was another program when it died.
@@ -77,8 +77,8 @@ impl Context {
             }
         }
         explanation.address_taken = endpoint.is_some_and(|endpoint| is_taken(&endpoint));
-        self.lifelines.cut(&run);
-        let log = self.log_of(&run).ok();
+        self.lifelines.cut(run);
+        let log = self.log_of(run).ok();
         let read = tokio::task::spawn_blocking(move || {
             // The kernel's log is read for it.
             let risen = killed.and_then(|oom| oom.risen());
@@ -88,7 +88,7 @@ impl Context {
         if let Ok(read) = read.await {
             (explanation.oom_kill_counted, explanation.tail, explanation.last_written_ms) = read;
         }
-        Event::Explained { run, explanation }
+        explanation
     }
 }
 

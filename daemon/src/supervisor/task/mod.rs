@@ -24,7 +24,6 @@ use super::observe::Observation;
 use super::plan::Kept;
 use crate::arbiter::Orders;
 use crate::failpoint;
-use crate::store::registry::ModelLayers;
 use hands::{Done, Live, Replies, TaskHands};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::Settings;
@@ -126,14 +125,8 @@ impl ServerTask {
                 Ok(()) = self.defaults.changed() => {
                     Event::Defaults(Arc::clone(&self.defaults.borrow_and_update()))
                 }
-                Some(Done { event, ready, now }) = self.results.recv() => {
+                Some(Done { event, ready }) = self.results.recv() => {
                     self.hands.take_ready(ready);
-                    if let Some(ModelLayers { record, defaults, .. }) = now {
-                        let model = Event::Model(Arc::new(record.model));
-                        happen(&mut self.state, &mut self.hands, model).await;
-                        let defaults = Event::Defaults(Arc::new(defaults.settings));
-                        happen(&mut self.state, &mut self.hands, defaults).await;
-                    }
                     event
                 }
                 sign = sign_of(self.hands.live.as_mut()) => sign,

@@ -75,6 +75,7 @@ impl End {
             oom_kill_counted: child.then_some(end.says == Says::OutOfMemory),
             last_written_ms: None,
             address_taken: false,
+            now: None,
         }
     }
 

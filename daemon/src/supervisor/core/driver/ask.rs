@@ -100,6 +100,12 @@ impl Turn<'_> {
     }
 
     pub(super) fn model_changed(&mut self, model: Arc<Model>) {
+        self.take_model(model);
+        self.show();
+    }
+
+    /// The same, which nobody is shown yet.
+    pub(super) fn take_model(&mut self, model: Arc<Model>) {
         // Two changes at once may be told of in the wrong order.
         if model.revision < self.state.model.revision {
             return;
@@ -109,7 +115,6 @@ impl Turn<'_> {
             self.push(Action::Ask(ToArbiter::Named { model: model.id, name }));
         }
         self.state.model = model;
-        self.show();
     }
 
     /// A start that cannot be: a failure like any other, unless a server runs, which then goes on.

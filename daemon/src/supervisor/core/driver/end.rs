@@ -33,6 +33,10 @@ impl Turn<'_> {
             return;
         }
         let (stage, fault) = (*stage, *fault);
+        if let Some((model, defaults)) = &explanation.now {
+            self.take_model(Arc::clone(model));
+            self.state.defaults = Arc::clone(defaults);
+        }
         let asked = stage.filter(|_| fault.is_none());
         let verdict = self.verdict(explanation, stage);
         // One that was just taken over and ends obeys, it may be, a daemon that was cut off while it

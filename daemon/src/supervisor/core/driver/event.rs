@@ -189,6 +189,9 @@ pub struct Explanation {
     pub last_written_ms: Option<i64>,
     /// Whether another program listens at its address.
     pub address_taken: bool,
+    /// The model and the defaults as they were read after the end, where that was possible: what was set
+    /// before it holds for what becomes of it, although the feed may not have told of it yet.
+    pub now: Option<(Arc<Model>, Arc<Settings>)>,
 }
 
 /// An action that could not be done.

@@ -253,3 +253,26 @@ fn a_boot_is_told_by_its_id_whatever_the_clock_says() {
     assert_eq!(of(None, false).booted_at_ms(0), 0, "nobody wrote in which boot it was made");
     assert_eq!(written().booted_at_ms(NOW), NOW);
 }
+
+/// The feed tells of a change a moment after it was answered, and a server may end in between.
+#[test]
+fn what_was_set_before_an_end_decides_what_becomes_of_it_although_nobody_told_of_it() {
+    let ended = happen(made(), Event::Exited).0;
+    let explained = |restart: Option<&str>, revision: i64| {
+        let settings = restart.map(|word| ("restart".to_owned(), word.into()));
+        let now = Model { settings: settings.into_iter().collect(), ..(*model(revision)).clone() };
+        let now = Some((Arc::new(now), Arc::default()));
+        let explanation = Explanation { exit: Exit::Signal(9), now, ..Explanation::default() };
+        happen(ended.clone(), Event::Explained { run: "next".to_owned(), explanation })
+    };
+    let (state, actions) = explained(Some("never"), 4);
+    assert_eq!((words(&actions), state.life.phase), (vec!["end", "gone"], Phase::Failed));
+    assert_eq!(state.model.revision, 4);
+    // Shown once, with what came of it.
+    assert_eq!(actions.iter().filter(|action| matches!(action, Action::Show)).count(), 1);
+    let (state, _) = explained(None, 4);
+    assert_ne!(state.life.phase, Phase::Failed, "it would be started again");
+    // Of an older revision than the feed told of already.
+    let (state, _) = explained(Some("never"), 2);
+    assert_ne!(state.life.phase, Phase::Failed);
+}

@@ -11,10 +11,10 @@ use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use llamactl_protocol::Failure;
 use llamactl_protocol::event::EventKind;
-use llamactl_protocol::metrics::MetricsSample;
 use llamactl_protocol::model::ModelList;
 use llamactl_protocol::options::{Group, Item, Setting, Values, catalogue, find};
 use llamactl_protocol::runtime::RuntimeList;
+use llamactl_protocol::series::SERIES;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,9 +49,18 @@ pub(crate) fn runtime_names() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| starting_with(typed, ask(runtimes).unwrap_or_default()))
 }
 
-/// Completes names of series.
+/// Completes names of series: a whole scope, then each of it.
 pub(crate) fn series() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| starting_with(typed, ask(readings).unwrap_or_default()))
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let mut scopes: Vec<&str> = SERIES.iter().map(|series| series.scope().as_str()).collect();
+        scopes.dedup();
+        let scopes = scopes.into_iter().map(|scope| (scope, format!("All series of {scope}")));
+        scopes
+            .chain(SERIES.iter().map(|series| (series.name, series.help.to_owned())))
+            .filter(|(name, _)| begins(name, typed))
+            .map(|(name, about)| CompletionCandidate::new(name).help(Some(about.into())))
+            .collect()
+    })
 }
 
 /// Completes kinds of events: a whole group, then each of it.
@@ -198,11 +207,6 @@ async fn names(daemon: &Daemon) -> Result<Vec<String>, Failure> {
         .into_iter()
         .flat_map(|model| std::iter::once(model.name).chain(model.aliases))
         .collect())
-}
-
-async fn readings(daemon: &Daemon) -> Result<Vec<String>, Failure> {
-    let sample = daemon.call(&MetricsSample {}).await?;
-    Ok(sample.readings().into_iter().map(|reading| reading.series).collect())
 }
 
 /// Asks a daemon that runs already; `None` when there is none or it is slow.

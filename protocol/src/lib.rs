@@ -34,6 +34,7 @@ pub mod options;
 pub mod path;
 pub mod place;
 pub mod runtime;
+pub mod series;
 pub mod server;
 pub mod stream;
 pub mod warning;

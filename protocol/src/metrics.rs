@@ -5,6 +5,7 @@
 
 use crate::UnixMs;
 use crate::method::{method, subscription};
+use crate::series::{Instance, Series};
 use crate::server::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -166,51 +167,76 @@ pub struct MetricsFollow {}
 
 subscription!(MetricsFollow, "metrics", Observe => Sample);
 
-/// One number of a sample, by name.
+/// One number of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reading {
-    /// Its name: `host.cpu_busy_ratio`, `gpu.0.power_watts`, `server.NAME.process.cpus_busy`, …
+    /// The name of its series, as in `docs/series.md`.
     pub series: String,
-    /// The number; `null` when it is not known.
+    /// What it was measured of.
+    pub labels: Labels,
+    /// The number, of a counter its growth per second; `null` when it is not known.
     pub value: Option<f64>,
 }
 
-impl Sample {
-    /// Every number of the sample under its series name, in a fixed order. GPUs go by index and
-    /// servers by model name, as people know them.
+/// What a number was measured of, as people know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Labels {
+    /// The model whose server it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The id of that model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_id: Option<i64>,
+    /// The GPU: its number in the driver's order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+}
+
+impl Labels {
+    /// `{model=qwen3}`, `{gpu=0}`, or nothing: what stands behind a series' name.
     #[must_use]
-    pub fn readings(&self) -> Vec<Reading> {
-        let mut readings = Vec::new();
-        collect("host", &self.host, &mut readings);
-        for gpu in self.gpus.iter().flatten() {
-            collect(&format!("gpu.{}", gpu.index), gpu, &mut readings);
+    pub fn text(&self) -> String {
+        match (&self.model, &self.gpu) {
+            (Some(model), _) => format!("{{model={model}}}"),
+            (None, Some(gpu)) => format!("{{gpu={gpu}}}"),
+            (None, None) => String::new(),
         }
-        for server in &self.servers {
-            let name = format!("server.{}", server.model);
-            collect(&format!("{name}.process"), &server.process, &mut readings);
-            if let Some(llama) = &server.llama {
-                collect(&format!("{name}.llama"), llama, &mut readings);
-            }
+    }
+
+    /// Of an instance in a sample.
+    #[must_use]
+    pub fn of(instance: Instance<'_>) -> Labels {
+        match instance {
+            Instance::Host | Instance::Daemon => Labels::default(),
+            Instance::Gpu(gpu) => Labels { gpu: Some(gpu.index.to_string()), ..Labels::default() },
+            Instance::Server(server) => Labels {
+                model: Some(server.model.clone()),
+                model_id: Some(server.model_id),
+                gpu: None,
+            },
         }
-        collect("daemon", &self.daemon, &mut readings);
-        readings
     }
 }
 
-/// The numbers of one flat part. Identity (`index`, `pid`) and times are no quantities.
-fn collect(prefix: &str, part: &impl Serialize, readings: &mut Vec<Reading>) {
-    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(part) else { return };
-    for (name, value) in fields {
-        if matches!(name.as_str(), "index" | "pid" | "asked_at_ms" | "uuid" | "name") {
-            continue;
+impl Sample {
+    /// The numbers of these series, in the order of the series.
+    #[must_use]
+    pub fn readings(&self, series: &[&Series]) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        for series in series {
+            series.shown(self, |instance, value| {
+                let labels = Labels::of(instance);
+                readings.push(Reading { series: series.name.to_owned(), labels, value });
+            });
         }
-        readings.push(Reading { series: format!("{prefix}.{name}"), value: value.as_f64() });
+        readings
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::series::SERIES;
 
     #[test]
     fn the_unknown_stays_null_and_keeps_its_place() {
@@ -222,10 +248,11 @@ mod tests {
             servers: vec![],
             daemon: ProcessSample::default(),
         };
-        let readings = sample.readings();
+        let all: Vec<&Series> = SERIES.iter().collect();
+        let readings = sample.readings(&all);
         let value = |name: &str| readings.iter().find(|r| r.series == name).map(|r| r.value);
         assert_eq!(value("host.cpus"), Some(Some(2.0)));
         assert_eq!(value("host.cpu_busy_ratio"), Some(None));
-        assert_eq!(value("daemon.pid"), None);
+        assert_eq!(value("gpu.busy_ratio"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! `llamactl metrics [SERIES…]`
 
 use crate::args::more;
-use crate::complete::series;
+use crate::complete::{model_names, series};
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::Outcome;
 use crate::follow;
@@ -12,34 +12,42 @@ use crate::output::time::Clock;
 use crate::output::units::{self, UNKNOWN};
 use crate::resume::{Feed, News};
 use clap::{Args, Subcommand};
+use llamactl_protocol::Failure;
 use llamactl_protocol::metrics::{MetricsFollow, MetricsSample, Reading, Sample};
+use llamactl_protocol::series::{SERIES, Series, SeriesKind, of_name, select};
 use llamactl_protocol::stream::{Item, Missed};
-use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::pin::pin;
 
 /// Show measurements: the machine, GPUs, servers
 ///
-/// The latest sample, or with -f each as it is taken. SERIES picks series by name or by the
-/// beginning of their names. What is not known is `-`, in JSON null; it is never 0.
+/// The latest sample, or with -f each as it is taken. SERIES is the name of a series, or of all of a
+/// scope: host, gpu, server, daemon. A counter is shown as its growth per second. What is not known
+/// is `-`, in JSON null; it is never 0.
 #[derive(Args, Debug)]
 #[command(
     subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
     after_help = more!(
         "llamactl metrics",
-        "llamactl metrics host gpu.0",
-        "llamactl metrics -f",
+        "llamactl metrics host 'gpu.*' --gpu 0",
+        "llamactl metrics server.tokens_generated --model qwen3 -f",
         "llamactl metrics -f host.cpu_busy_ratio --json | jq -c .data",
         "llamactl metrics series";
         "0 done  5 no such series  6 daemon unreachable  130 interrupted"
     )
 )]
 pub(crate) struct Metrics {
-    /// Series, by name or the beginning of their names
+    /// Series, by name or scope
     #[arg(value_name = "SERIES", add = series())]
     series: Vec<String>,
+    /// Only of the server of this model; several times for more
+    #[arg(long = "model", value_name = "NAME", add = model_names())]
+    models: Vec<String>,
+    /// Only of this GPU, by number or UUID; several times for more
+    #[arg(long = "gpu", value_name = "GPU")]
+    gpus: Vec<String>,
     /// Go on with each new sample
     #[arg(long, short)]
     follow: bool,
@@ -50,7 +58,7 @@ pub(crate) struct Metrics {
 /// `llamactl metrics …`
 #[derive(Subcommand, Debug)]
 enum What {
-    /// List the names of all series
+    /// List all series: name, unit, what each tells
     #[command(after_help = more!(
         "llamactl metrics series",
         "llamactl metrics series | grep watts";
@@ -59,91 +67,113 @@ enum What {
     Series,
 }
 
-/// Prints the names of the series, the latest sample, or each as it is taken.
+/// Prints the series there are, the latest sample, or each as it is taken.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Outcome {
-    let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    match args.what {
-        Some(What::Series) => {
-            let readings = daemon.call(&MetricsSample {}).await?.readings();
-            if output.json {
-                let names: Vec<Value> =
-                    readings.iter().map(|reading| json!({ "series": reading.series })).collect();
-                return output.json_lines(&names);
-            }
-            output.names(readings.iter().map(|reading| &reading.series))
-        }
-        None if args.follow => live(output, daemon, args.series).await,
-        None => latest(output, &daemon, &args.series).await,
+    if let Some(What::Series) = args.what {
+        return list(output);
     }
-}
-
-async fn latest(output: &mut Output, daemon: &Daemon, wanted: &[String]) -> Outcome {
+    let wanted = Wanted::new(&args)?;
+    let daemon = reach.daemon(Autostart::UnlessStopped).await?;
+    if args.follow {
+        return live(output, daemon, wanted).await;
+    }
     let sample = daemon.call(&MetricsSample {}).await?;
-    if output.json && wanted.is_empty() {
+    if output.json && wanted.everything {
         return output.json(&sample);
     }
-    let readings = pick(sample.readings(), wanted)?;
+    let readings = wanted.readings(&sample);
     if output.json {
         return output.json_lines(&readings);
     }
     if output.quiet {
-        return output.names(readings.iter().map(|reading| &reading.series));
+        return output.names(readings.iter().map(full_name));
     }
     output.table(&table(&readings, output.terminal))
+}
+
+/// What was asked for.
+struct Wanted {
+    /// No series, no model, no GPU: all there is.
+    everything: bool,
+    series: Vec<&'static Series>,
+    models: Vec<String>,
+    gpus: Vec<String>,
+}
+
+impl Wanted {
+    fn new(args: &Metrics) -> Result<Wanted, Failure> {
+        let Metrics { series, models, gpus, .. } = args;
+        let everything = series.is_empty() && models.is_empty() && gpus.is_empty();
+        let (models, gpus) = (models.clone(), gpus.clone());
+        Ok(Wanted { everything, series: select(series)?, models, gpus })
+    }
+
+    /// The readings of a sample, in the order of the catalogue. A model and a GPU choose among what
+    /// has one, and where nothing else was named leave the rest out.
+    fn readings(&self, sample: &Sample) -> Vec<Reading> {
+        let chosen = !self.models.is_empty() || !self.gpus.is_empty();
+        let uuid = |gpu: &str| {
+            let there = sample.gpus.iter().flatten().find(|it| it.index.to_string() == gpu);
+            there.map(|it| it.uuid.clone())
+        };
+        let mut readings = sample.readings(&self.series);
+        let all = self.series.len() == SERIES.len();
+        readings.retain(|reading| match (&reading.labels.model, &reading.labels.gpu) {
+            (Some(model), _) if !self.models.is_empty() => self.models.contains(model),
+            (_, Some(gpu)) if !self.gpus.is_empty() => {
+                let uuid = uuid(gpu);
+                self.gpus.iter().any(|wanted| wanted == gpu || Some(wanted) == uuid.as_ref())
+            }
+            _ => !(chosen && all),
+        });
+        readings
+    }
+}
+
+fn list(output: &mut Output) -> Outcome {
+    if output.json {
+        let lines: Vec<Value> = SERIES
+            .iter()
+            .map(|it| json!({ "series": it.name, "kind": it.kind, "unit": it.unit, "help": it.help }))
+            .collect();
+        return output.json_lines(&lines);
+    }
+    if output.quiet {
+        return output.names(SERIES.iter().map(|series| series.name));
+    }
+    let heads = ["SERIES", "UNIT", "WHAT IT TELLS"].map(|head| Column(head, Align::Left));
+    let mut table = Table::new(heads);
+    for series in SERIES {
+        let per_second = if series.kind == SeriesKind::Counter { "/s" } else { "" };
+        let unit = format!("{}{per_second}", series.unit.as_str());
+        table.row([Cell::from(series.name), Cell::from(unit), Cell::from(series.help)]);
+    }
+    output.table(&table)
 }
 
 fn table(readings: &[Reading], humane: bool) -> Table {
     let mut table = Table::new([Column("SERIES", Align::Left), Column("VALUE", Align::Right)]);
     for reading in readings {
-        table.row([Cell::from(&reading.series), Cell::from(value(reading, humane))]);
+        table.row([Cell::from(full_name(reading)), Cell::from(value(reading, humane))]);
     }
     table
 }
 
+/// `server.slots{model=qwen3}`
+fn full_name(reading: &Reading) -> String {
+    format!("{}{}", reading.series, reading.labels.text())
+}
+
 /// A value: with its unit for a person, as a bare number for a program.
 fn value(reading: &Reading, humane: bool) -> String {
-    match reading.value {
-        None => UNKNOWN.to_owned(),
-        Some(value) if humane => units::reading(&reading.series, value),
-        Some(value) => value.to_string(),
+    match (reading.value, of_name(&reading.series)) {
+        (None, _) => UNKNOWN.to_owned(),
+        (Some(value), Some(series)) if humane => units::of_series(series, value),
+        (Some(value), _) => value.to_string(),
     }
 }
 
-/// The readings of these series, in the order they were asked for; all when none was.
-fn pick(readings: Vec<Reading>, wanted: &[String]) -> Result<Vec<Reading>, Failure> {
-    if wanted.is_empty() {
-        return Ok(readings);
-    }
-    let mut picked: Vec<Reading> = Vec::new();
-    for name in wanted {
-        let before = picked.len();
-        for reading in &readings {
-            let known = picked.iter().any(|there| there.series == reading.series);
-            if matches(&reading.series, name) && !known {
-                picked.push(reading.clone());
-            }
-        }
-        if picked.len() == before && !readings.iter().any(|r| matches(&r.series, name)) {
-            return Err(Failure::new(Kind::InvalidValue, format!("there is no series {name}"))
-                .hint(Hint::run(
-                    "a server has some while it runs; see which there are",
-                    ["llamactl", "metrics", "series"],
-                ))
-                .details(json!({ "series": name })));
-        }
-    }
-    Ok(picked)
-}
-
-fn matches(series: &str, wanted: &str) -> bool {
-    series.starts_with(wanted)
-}
-
-async fn live(output: &mut Output, daemon: Daemon, wanted: Vec<String>) -> Outcome {
-    if !wanted.is_empty() {
-        // A name that no series has is refused now, not waited for.
-        pick(daemon.call(&MetricsSample {}).await?.readings(), &wanted)?;
-    }
+async fn live(output: &mut Output, daemon: Daemon, wanted: Wanted) -> Outcome {
     let mut feed = Feed::open(&daemon, MetricsFollow {}).await?;
     drop(daemon);
     let mut live = Live { wanted, clock: Clock::local(), heading: Vec::new() };
@@ -178,7 +208,7 @@ async fn live(output: &mut Output, daemon: Daemon, wanted: Vec<String>) -> Outco
 
 /// Samples as they come, a row for each, under a heading that is said again when it changes.
 struct Live {
-    wanted: Vec<String>,
+    wanted: Wanted,
     clock: Clock,
     heading: Vec<String>,
 }
@@ -200,10 +230,11 @@ impl Live {
     }
 
     fn print(&mut self, output: &mut Output, sample: &Sample) -> Outcome {
-        let cells = if self.wanted.is_empty() {
+        let cells = if self.wanted.everything {
             summary(sample)
         } else {
-            chosen(sample, &self.wanted, output.terminal)
+            let readings = self.wanted.readings(sample);
+            readings.iter().map(|it| (full_name(it), value(it, output.terminal))).collect()
         };
         let names: Vec<String> = cells.iter().map(|(name, _)| name.clone()).collect();
         if names != self.heading {
@@ -220,17 +251,15 @@ impl Live {
 
 /// An item of the stream with no more than the chosen readings in its data; items without a
 /// sample, and all of them when nothing was chosen, stay as they came.
-fn narrowed(item: &RawValue, wanted: &[String]) -> Option<Value> {
-    if wanted.is_empty() {
+fn narrowed(item: &RawValue, wanted: &Wanted) -> Option<Value> {
+    if wanted.everything {
         return None;
     }
     let Ok(mut item) = serde_json::from_str::<Value>(item.get()) else { return None };
     let sample: Sample = serde_json::from_value(item.get("data")?.clone()).ok()?;
-    let readings = sample.readings().into_iter();
-    let data: serde_json::Map<String, Value> = readings
-        .filter(|reading| wanted.iter().any(|name| matches(&reading.series, name)))
-        .map(|reading| (reading.series, json!(reading.value)))
-        .collect();
+    let readings = wanted.readings(&sample);
+    let data: serde_json::Map<String, Value> =
+        readings.iter().map(|it| (full_name(it), json!(it.value))).collect();
     *item.get_mut("data")? = Value::Object(data);
     Some(item)
 }
@@ -264,15 +293,6 @@ fn summary(sample: &Sample) -> Vec<(String, String)> {
     cells
 }
 
-fn chosen(sample: &Sample, wanted: &[String], humane: bool) -> Vec<(String, String)> {
-    sample
-        .readings()
-        .iter()
-        .filter(|reading| wanted.iter().any(|name| matches(&reading.series, name)))
-        .map(|reading| (reading.series.clone(), value(reading, humane)))
-        .collect()
-}
-
 /// A line of right-aligned columns, each as wide as its name asks.
 fn row<'a>(first: &str, cells: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut line = format!("{first:<8}");
@@ -288,55 +308,58 @@ mod tests {
     use super::*;
     use crate::commands::scene;
     use crate::output::screen::assert_screen;
-    use llamactl_protocol::metrics::{Host, ProcessSample};
 
-    fn sample() -> Sample {
-        Sample {
-            seq: 1,
-            at_ms: 0,
-            host: Host {
-                cpu_busy_ratio: Some(0.25),
-                memory_total_bytes: Some(4 << 30),
-                memory_available_bytes: Some(1 << 30),
-                ..Host::default()
-            },
-            gpus: None,
-            servers: vec![],
-            daemon: ProcessSample::default(),
-        }
+    fn wanted(series: &[&str], models: &[&str], gpus: &[&str]) -> Result<Wanted, Failure> {
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let (series, models, gpus) = (owned(series), owned(models), owned(gpus));
+        Wanted::new(&Metrics { series, models, gpus, follow: false, what: None })
     }
 
-    fn names(wanted: &[&str]) -> Result<Vec<String>, Kind> {
-        let wanted: Vec<String> = wanted.iter().map(|&name| name.into()).collect();
-        pick(sample().readings(), &wanted)
-            .map(|readings| readings.into_iter().map(|reading| reading.series).collect())
-            .map_err(|failure| failure.kind)
+    fn names(series: &[&str], models: &[&str], gpus: &[&str]) -> Vec<String> {
+        let mut sample = scene::sample();
+        let mut tenth = scene::gpu();
+        (tenth.index, tenth.uuid) = (10, "GPU-10".to_owned());
+        let mut first = tenth.clone();
+        (first.index, first.uuid) = (1, "GPU-1".to_owned());
+        sample.gpus = Some(vec![first, tenth]);
+        let mut second = sample.servers[0].clone();
+        second.model = "qwen3-8b.2".to_owned();
+        sample.servers.push(second);
+        wanted(series, models, gpus).unwrap().readings(&sample).iter().map(full_name).collect()
     }
 
     #[test]
-    fn series_are_picked_by_name_or_beginning() {
-        assert_eq!(names(&["host.load_1m"]).unwrap(), ["host.load_1m"]);
-        assert_eq!(names(&["host.load_1"]).unwrap().len(), 2);
-        assert_eq!(names(&["host.load_1m", "host.load_"]).unwrap().len(), 3);
-        assert_eq!(names(&["nonsense"]), Err(Kind::InvalidValue));
-        assert_eq!(names(&[]).unwrap().len(), sample().readings().len());
+    fn one_gpu_and_one_model_are_picked_and_none_whose_name_begins_so() {
+        assert_eq!(names(&["gpu.busy_ratio"], &[], &["1"]), ["gpu.busy_ratio{gpu=1}"]);
+        assert_eq!(names(&["gpu.busy_ratio"], &[], &["GPU-10"]), ["gpu.busy_ratio{gpu=10}"]);
+        let slots = ["server.slots{model=qwen3-8b}"];
+        assert_eq!(names(&["server.slots"], &["qwen3-8b"], &[]), slots);
+        assert_eq!(names(&["server.slots"], &[], &[]).len(), 2);
+        assert!(names(&[], &[], &["1"]).iter().all(|name| name.ends_with("{gpu=1}")));
+        assert_eq!(names(&["host.load1"], &["qwen3-8b"], &[]), ["host.load1"]);
+        assert_eq!(names(&[], &[], &[]).len(), names(&["*"], &[], &[]).len());
     }
 
     #[test]
     fn chosen_series_go_by_name_in_json() {
-        let item = json!({ "kind": "snapshot", "at_ms": 1, "cursor": "c", "data": sample() });
+        let mut sample = scene::sample();
+        sample.host.load_1m = None;
+        let item = json!({ "kind": "snapshot", "at_ms": 1, "cursor": "c", "data": sample });
         let item = RawValue::from_string(item.to_string()).unwrap();
-        let narrow = narrowed(&item, &["host.cpu_busy".into(), "host.load_1m".into()]).unwrap();
-        assert_eq!(narrow["data"], json!({ "host.cpu_busy_ratio": 0.25, "host.load_1m": null }));
+        let chosen = wanted(&["host.load1", "server.slots"], &[], &[]).unwrap();
+        let narrow = narrowed(&item, &chosen).unwrap();
+        let expected = json!({ "host.load1": null, "server.slots{model=qwen3-8b}": 4.0 });
+        assert_eq!(narrow["data"], expected);
         assert_eq!((&narrow["kind"], &narrow["cursor"]), (&json!("snapshot"), &json!("c")));
         let missed = RawValue::from_string(json!({ "kind": "missed", "data": {} }).to_string());
-        assert_eq!(narrowed(&missed.unwrap(), &["host".into()]), None);
+        assert_eq!(narrowed(&missed.unwrap(), &chosen), None);
     }
 
     #[test]
     fn every_series() {
-        let readings = scene::sample().readings();
+        let readings = wanted(&[], &[], &[]).unwrap().readings(&scene::sample());
         assert_screen("metrics", |output| output.table(&table(&readings, output.terminal)));
+        assert_screen("metrics-series", list);
     }
 
     #[test]
@@ -346,12 +369,12 @@ mod tests {
         let mut stopped = later.clone();
         stopped.servers.clear();
         let samples = [scene::sample(), later, stopped];
-        for (name, wanted) in [
+        for (name, series) in [
             ("metrics-follow", vec![]),
-            ("metrics-follow-series", vec!["host.cpu_busy_ratio".into(), "gpu.0.memory".into()]),
+            ("metrics-follow-series", vec!["host.cpu_busy_ratio", "gpu.memory_used_bytes"]),
         ] {
             assert_screen(name, |output| {
-                let wanted = wanted.clone();
+                let wanted = wanted(&series, &[], &[])?;
                 let mut live = Live { wanted, clock: Clock::utc(), heading: vec![] };
                 samples.iter().try_for_each(|sample| live.print(output, sample))
             });
@@ -360,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_series_nobody_knows() {
-        let unknown = || pick(vec![], &["host.nonsense".to_owned()]).unwrap_err();
+        let unknown = || wanted(&["gpu.0"], &[], &[]).err().unwrap();
         assert_screen("metrics-unknown", |output| scene::told(output, unknown()));
     }
 }

@@ -1,5 +1,7 @@
 //! Quantities as people read them. Unknown is `-`, never 0.
 
+use llamactl_protocol::series::{Series, SeriesKind, Unit};
+
 /// What stands for a value nobody knows.
 pub(crate) const UNKNOWN: &str = "-";
 
@@ -78,27 +80,21 @@ pub(crate) fn rate(per_second: f64) -> String {
     if per_second >= 99.95 { format!("{per_second:.0}") } else { format!("{per_second:.1}") }
 }
 
-/// A value by the unit its series' name ends with.
-pub(crate) fn reading(series: &str, value: f64) -> String {
-    let ends = |unit: &str| series.ends_with(unit);
-    if ends("_bytes") {
-        bytes_f64(value)
-    } else if ends("_bytes_per_second") {
-        format!("{}/s", bytes_f64(value))
-    } else if ends("_per_second") {
-        format!("{}/s", rate(value))
-    } else if ends("_ratio") {
-        percent(value)
-    } else if ends("_celsius") {
-        format!("{value:.0} °C")
-    } else if ends("_watts") {
-        format!("{value:.0} W")
-    } else if ends("_hertz") {
-        format!("{:.0} MHz", value / 1e6)
-    } else if ends("_ms") {
-        between(0, format!("{value:.0}").parse().unwrap_or(0))
-    } else {
-        plain(value)
+/// A value of a series: of a counter, how fast it grows.
+pub(crate) fn of_series(series: &Series, value: f64) -> String {
+    let grows = series.kind == SeriesKind::Counter;
+    match series.unit {
+        Unit::Bytes if grows => format!("{}/s", bytes_f64(value)),
+        Unit::Bytes => bytes_f64(value),
+        // Seconds of a processor in a second: how many processors it keeps busy.
+        Unit::Seconds if grows => percent(value),
+        Unit::Seconds => between(0, format!("{:.0}", value * 1000.0).parse().unwrap_or(0)),
+        Unit::Ratio => percent(value),
+        Unit::Celsius => format!("{value:.0} °C"),
+        Unit::Watts => format!("{value:.0} W"),
+        Unit::Hertz => format!("{:.0} MHz", value / 1e6),
+        Unit::Number | Unit::Tokens if grows => format!("{}/s", rate(value)),
+        Unit::Number | Unit::Tokens => plain(value),
     }
 }
 
@@ -115,6 +111,7 @@ fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use llamactl_protocol::series::of_name;
 
     #[test]
     fn bytes_in_binary_units() {
@@ -162,20 +159,21 @@ mod tests {
     }
 
     #[test]
-    fn a_series_name_says_its_unit() {
-        for (series, value, text) in [
-            ("host.memory_total_bytes", 1_073_741_824.0, "1.0 GiB"),
-            ("host.disk_read_bytes_per_second", 2048.0, "2.0 KiB/s"),
-            ("server.m.llama.generated_tokens_per_second", 138.4, "138/s"),
+    fn a_value_is_shown_in_the_unit_of_its_series() {
+        for (name, value, text) in [
+            ("host.memory_size_bytes", 1_073_741_824.0, "1.0 GiB"),
+            ("host.disk_read_bytes", 2048.0, "2.0 KiB/s"),
+            ("server.tokens_generated", 138.4, "138/s"),
+            ("server.cpu_seconds", 1.5, "150 %"),
             ("host.cpu_busy_ratio", 0.127, "13 %"),
-            ("gpu.0.temperature_celsius", 61.0, "61 °C"),
-            ("gpu.0.power_watts", 74.6, "75 W"),
-            ("gpu.0.core_clock_hertz", 1.98e9, "1980 MHz"),
-            ("host.uptime_ms", 7_500_000.0, "2h 5m"),
-            ("host.load_1m", 0.25, "0.25"),
+            ("gpu.temperature_celsius", 61.0, "61 °C"),
+            ("gpu.power_watts", 74.6, "75 W"),
+            ("gpu.core_clock_hertz", 1.98e9, "1980 MHz"),
+            ("host.uptime_seconds", 7500.0, "2h 5m"),
+            ("host.load1", 0.25, "0.25"),
             ("host.cpus", 2.0, "2"),
         ] {
-            assert_eq!(reading(series, value), text, "{series}");
+            assert_eq!(of_series(of_name(name).unwrap(), value), text, "{name}");
         }
     }
 }

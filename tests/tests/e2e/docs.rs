@@ -1,6 +1,7 @@
 //! Generated documents are what the code says. `UPDATE_DOCS=1` writes them anew.
 
 use llamactl_protocol::options::document;
+use llamactl_protocol::series;
 use llamactl_tests::{Home, artifacts};
 use llamactld::transfer::dashboard::page;
 use serde_json::json;
@@ -18,6 +19,11 @@ fn the_openrpc_document_is_what_the_daemon_answers() {
 #[test]
 fn the_page_of_settings_is_what_the_catalogue_says() {
     check("options.md", &document::markdown());
+}
+
+#[test]
+fn the_page_of_series_is_what_the_catalogue_says() {
+    check("series.md", &series::markdown());
 }
 
 #[test]

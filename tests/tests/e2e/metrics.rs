@@ -72,9 +72,15 @@ fn a_server_is_seen_from_outside_and_from_inside() {
     samples.item_where(|it| {
         of_tiny(it)["llama"]["generated_tokens_total"].as_u64() >= Some(before + generated)
     });
-    let readings = home.cli(["metrics", "server.tiny"]).ok().stdout();
-    assert!(readings.contains("server.tiny.process.cpus_busy"), "{readings}");
+    let readings = home.cli(["metrics", "--model", "tiny"]).ok().stdout();
+    assert!(readings.contains("server.cpu_seconds{model=tiny}"), "{readings}");
     assert!(!readings.contains("host."), "{readings}");
+    home.cli(["model", "copy", "tiny", "tiny.2"]).ok();
+    home.cli(["start", "tiny.2"]).ok();
+    samples.item_where(|it| it["servers"].as_array().is_some_and(|all| all.len() == 2));
+    let slots = home.cli(["metrics", "server.slots", "--model", "tiny"]).ok().lines();
+    assert_eq!(slots.len(), 2, "a heading and one model: {slots:?}");
+    home.cli(["stop", "tiny.2"]).ok();
 
     home.cli(["stop", "tiny"]).ok();
     samples.item_where(|it| it["servers"] == json!([]));
@@ -92,4 +98,6 @@ fn series_have_names() {
         let reading = home.cli(["metrics", name]).ok().stdout();
         assert!(reading.contains(name) && reading.lines().count() <= 2, "{reading}");
     }
+    let refused = home.cli(["metrics", "gpu.1", "--json"]).code(5).failure();
+    assert_eq!(refused["kind"], "invalid_value");
 }

@@ -156,6 +156,7 @@ const PURE: &[&str] = &[
     "protocol/src/metrics.rs",
     "protocol/src/name.rs",
     "protocol/src/options/",
+    "protocol/src/series/",
     "protocol/src/warning.rs",
     "protocol/src/word.rs",
     "cli/src/view.rs",

@@ -1,0 +1,43 @@
+//! The catalogue as a page.
+
+use super::{SERIES, SeriesKind};
+use std::fmt::Write as _;
+
+const INTRODUCTION: &str = "\
+# Series
+
+<!-- Written from the catalogue in protocol/src/series; change that, not this page. -->
+
+What is measured each second, by name:
+
+```sh
+llamactl metrics server.tokens_generated      # one series, of all models
+llamactl metrics 'gpu.*' --gpu 0              # all of one GPU; `gpu` alone is the same as `gpu.*`
+llamactl metrics server --model NAME -f       # all of one model, each time they are measured
+```
+
+A counter is shown as its growth per second. What is not known is `-`, in JSON `null`, and never 0.
+What a series is measured of is no part of its name: those of `gpu` are told apart by `--gpu`, those
+of `server` by `--model`.
+";
+
+/// The page of all series, in Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    let mut scope = "";
+    for series in SERIES {
+        if series.scope().as_str() != scope {
+            scope = series.scope().as_str();
+            let _ = write!(page, "\n## {scope}\n\n");
+            page.push_str("| Series | Kind | Unit | What it tells |\n|---|---|---|---|\n");
+        }
+        let kind = match series.kind {
+            SeriesKind::Gauge => "gauge",
+            SeriesKind::Counter => "counter",
+        };
+        let (name, unit, help) = (series.name, series.unit.as_str(), series.help);
+        let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {help} |");
+    }
+    page
+}

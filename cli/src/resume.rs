@@ -49,8 +49,12 @@ impl Resumable for LogFollow {
 }
 
 impl Resumable for MetricsFollow {
-    /// What no daemon measured cannot be had.
-    fn go_on_behind(&mut self, _: &str) {}
+    /// Columns have a history; whole samples have none: what no daemon measured cannot be had.
+    fn go_on_behind(&mut self, cursor: &str) {
+        if !self.is_of_samples() {
+            self.after = Some(cursor.to_owned().into());
+        }
+    }
 }
 
 /// Where the daemon is that is followed: a new one is waited for there and nowhere else.

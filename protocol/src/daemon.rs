@@ -7,7 +7,7 @@ use crate::{Access, UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// The most of its command that a client says, in bytes.
 pub const MAX_COMMAND_BYTES: usize = 64 << 10;
@@ -119,9 +119,23 @@ pub struct DaemonReport {
     /// How the registry is kept; `None` from a daemon that does not say.
     #[serde(default)]
     pub registry: Option<RegistryReport>,
+    /// How the history of metrics is kept; `None` from a daemon that keeps none.
+    #[serde(default)]
+    pub history: Option<HistoryReport>,
     /// What a person should know although it runs, the worst first.
     #[serde(default)]
     pub warnings: Vec<Warning>,
+}
+
+/// How the history of metrics is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryReport {
+    /// How much room it takes.
+    pub size_bytes: u64,
+    /// Samples that could not be written since the daemon started.
+    pub samples_lost: u64,
+    /// Where a damaged one was set aside since then.
+    pub set_aside: Option<WirePath>,
 }
 
 /// How the registry is kept.
@@ -160,6 +174,23 @@ pub struct Config {
     pub on_daemon_exit: OnDaemonExit,
     /// What becomes of servers of ours that no record tells of.
     pub strays: Strays,
+    /// What is kept of metrics.
+    pub metrics: MetricsConfig,
+}
+
+/// What is kept of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// The room that their history may take. Where a day of seconds, a month of minutes and a year of
+    /// hours take more, less is kept.
+    pub history_bytes: NonZeroU64,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        MetricsConfig { history_bytes: const { NonZeroU64::new(256 << 20).unwrap() } }
+    }
 }
 
 impl Default for Config {
@@ -169,6 +200,7 @@ impl Default for Config {
             max_loading: const { NonZeroU32::new(2).unwrap() },
             on_daemon_exit: OnDaemonExit::Keep,
             strays: Strays::Adopt,
+            metrics: MetricsConfig::default(),
         }
     }
 }

@@ -107,6 +107,7 @@ words! {
     DefaultsSet "defaults.set" "Settings for all models were changed",
     LibraryForgotten "library.forgotten" "A directory is looked through no more",
     LibraryRemembered "library.remembered" "A directory is looked through at each start",
+    MetricsSetAside "metrics.set_aside" "The history of metrics was damaged, and another was begun",
     ModelAdded "model.added" "A model was registered",
     ModelAliased "model.aliased" "A model's other names were changed",
     ModelRefreshed "model.refreshed" "A model's file was read again",
@@ -160,6 +161,7 @@ impl EventKind {
             | EventKind::DaemonStarted
             | EventKind::DaemonStopped
             | EventKind::RegistryRestored
+            | EventKind::MetricsSetAside
             | EventKind::RegistryUnwritten => Subject::Daemon,
             EventKind::LibraryForgotten | EventKind::LibraryRemembered => Subject::Library,
             EventKind::DefaultsSet

@@ -4,11 +4,12 @@
 //! missing or broken never shows as 0.
 
 use crate::UnixMs;
+use crate::bounds::{Bounded, Name, Short};
 use crate::method::{method, subscription};
-use crate::series::{Instance, Series};
+use crate::series::{Instance, Series, SeriesKind, Unit};
 use crate::server::State;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Everything sampled at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +59,18 @@ pub struct Host {
     pub network_transmit_bytes_per_second: Option<f64>,
     /// Time since boot.
     pub uptime_ms: Option<u64>,
+    /// Read from disks since sampling began.
+    #[serde(default)]
+    pub disk_read_bytes: Option<u64>,
+    /// Written to disks since sampling began.
+    #[serde(default)]
+    pub disk_written_bytes: Option<u64>,
+    /// Received from networks since sampling began, loopback apart.
+    #[serde(default)]
+    pub network_receive_bytes: Option<u64>,
+    /// Sent to networks since sampling began, loopback apart.
+    #[serde(default)]
+    pub network_transmit_bytes: Option<u64>,
 }
 
 /// What was measured of one GPU.
@@ -127,6 +140,18 @@ pub struct ProcessSample {
     pub disk_write_bytes_per_second: Option<f64>,
     /// Memory it holds on GPUs.
     pub gpu_memory_bytes: Option<u64>,
+    /// How long it has run, sleep of the machine included.
+    #[serde(default)]
+    pub uptime_ms: Option<u64>,
+    /// Processor time it has used.
+    #[serde(default)]
+    pub cpu_ms: Option<u64>,
+    /// Read from storage since it began.
+    #[serde(default)]
+    pub disk_read_bytes: Option<u64>,
+    /// Written to storage since it began.
+    #[serde(default)]
+    pub disk_written_bytes: Option<u64>,
 }
 
 /// What a llama-server says of itself. Asked at most every two seconds: asking more often breaks
@@ -151,6 +176,9 @@ pub struct LlamaSample {
     pub prompt_tokens_total: Option<u64>,
     /// Tokens generated since it started; moves when a request ends.
     pub generated_tokens_total: Option<u64>,
+    /// The same with those of answers under way. It never goes back.
+    #[serde(default)]
+    pub generated_tokens: Option<u64>,
 }
 
 /// The latest sample.
@@ -160,12 +188,239 @@ pub struct MetricsSample {}
 
 method!(MetricsSample, "metrics.sample", Observe -> Sample);
 
-/// Follows samples: the latest at once, then each as it is taken.
+/// The most series, models or GPUs that are named in a question.
+const MOST_NAMED: usize = 64;
+
+/// Which series are asked for, and of what.
+type Words = Bounded<Vec<Bounded<String, 64>>, MOST_NAMED>;
+
+/// Follows what is measured. Without any parameter: whole samples, the latest at once, then each as it
+/// is taken. With one: chosen series as columns, what was measured before first and then a row for
+/// each interval; when other series are there than before, columns again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct MetricsFollow {}
+pub struct MetricsFollow {
+    /// Series by name, or the words before a dot of their names. None: all that are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Words,
+    /// Only of these models, by name, alias or id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub model: Bounded<Vec<Name>, MOST_NAMED>,
+    /// Only of these GPUs, by number or UUID.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Bounded<Vec<Short>, MOST_NAMED>,
+    /// A row for each so many milliseconds, in whole seconds; the mean of what was measured. Absent:
+    /// for each second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u64>,
+    /// Begin with what was measured in so many milliseconds before, 600000 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_ms: Option<u64>,
+    /// Begin with what was measured since then, as far back as each second is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_ms: Option<UnixMs>,
+    /// Begin behind this cursor, as far back as each second is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Short>,
+}
 
-subscription!(MetricsFollow, "metrics", Observe => Sample);
+impl MetricsFollow {
+    /// Whether whole samples are asked for.
+    #[must_use]
+    pub fn is_of_samples(&self) -> bool {
+        let MetricsFollow { series, model, gpu, interval_ms, replay_ms, from_ms, after } = self;
+        let is_by_name = !(series.is_empty() && model.is_empty() && gpu.is_empty());
+        let is_by_time = interval_ms.or(*replay_ms).is_some() || from_ms.is_some();
+        !is_by_name && !is_by_time && after.is_none()
+    }
+}
+
+subscription!(MetricsFollow, "metrics", Observe => Measured);
+
+/// What comes of following.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Measured {
+    /// Chosen series, a column for each.
+    Columns(MetricsColumns),
+    /// The next row of the columns before, in their order.
+    Row(MetricsRow),
+    /// Everything sampled at one moment.
+    Sample(Box<Sample>),
+}
+
+impl Measured {
+    /// The whole sample, where it is one.
+    #[must_use]
+    pub fn into_sample(self) -> Option<Sample> {
+        match self {
+            Measured::Sample(sample) => Some(*sample),
+            Measured::Columns(_) | Measured::Row(_) => None,
+        }
+    }
+}
+
+/// One row of columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricsRow {
+    /// When its step begins.
+    pub at_ms: UnixMs,
+    /// A value for each column; `null` where there was no sample.
+    #[serde(serialize_with = "briefly")]
+    pub values: Vec<Option<f64>>,
+}
+
+/// Which number of the values in a step is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stat {
+    /// The mean; of a counter its growth per second.
+    #[default]
+    Mean,
+    /// The least of a gauge.
+    Min,
+    /// The most; of a counter its fastest growth per second.
+    Max,
+    /// How much a counter grew.
+    Sum,
+    /// The last, of what is kept as long ago.
+    Last,
+    /// How many samples there were.
+    Count,
+}
+
+impl Stat {
+    /// Every one, with its word.
+    pub const ALL: &'static [(Stat, &'static str)] = &[
+        (Stat::Mean, "mean"),
+        (Stat::Min, "min"),
+        (Stat::Max, "max"),
+        (Stat::Sum, "sum"),
+        (Stat::Last, "last"),
+        (Stat::Count, "count"),
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Stat::ALL.iter().find(|(stat, _)| *stat == self).map_or("", |(_, word)| word)
+    }
+
+    /// Whether a series has it.
+    #[must_use]
+    pub fn is_of(self, kind: SeriesKind) -> bool {
+        match self {
+            Stat::Sum => kind == SeriesKind::Counter,
+            Stat::Min => kind == SeriesKind::Gauge,
+            Stat::Mean | Stat::Max | Stat::Last | Stat::Count => true,
+        }
+    }
+}
+
+/// Asks what was measured in a span of time, in steps of equal length.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsQuery {
+    /// Series by name, or the words before a dot of their names. None: all that are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Words,
+    /// Only of these models, by name, alias or id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub model: Bounded<Vec<Name>, MOST_NAMED>,
+    /// Only of these GPUs, by number or UUID.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Bounded<Vec<Short>, MOST_NAMED>,
+    /// From when on. Absent: the last hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_ms: Option<UnixMs>,
+    /// Until when. Absent: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<UnixMs>,
+    /// How long a step is. It is rounded up to whole seconds, minutes or hours, and lengthened where
+    /// so much detail is not kept. Absent: the shortest by which there are 720 steps at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_ms: Option<u64>,
+    /// Which number of a step.
+    #[serde(default)]
+    pub stat: Stat,
+    /// Begin with this step, which an answer before gave as `next`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<UnixMs>,
+}
+
+method!(MetricsQuery, "metrics.query", Observe -> MetricsColumns, Whole);
+
+/// What was measured, a column for each series and instance. All columns have the same steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricsColumns {
+    /// When the first step begins.
+    pub start_at_ms: UnixMs,
+    /// How long a step is.
+    pub step_ms: u64,
+    /// How many steps there are.
+    pub count: u64,
+    /// The coarsest that was looked at.
+    pub tier: Tier,
+    /// When the last was measured of what these steps were made of: what lies behind may still come.
+    pub complete_until_ms: UnixMs,
+    /// The step that the next page begins with; `null` on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<UnixMs>,
+    /// Where `metrics.follow` can go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// The columns.
+    pub series: Vec<MetricsColumn>,
+}
+
+/// How fine what is kept is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Each sample, for a day.
+    #[default]
+    Raw,
+    /// Minutes, for a month.
+    Minute,
+    /// Hours, for a year.
+    Hour,
+}
+
+/// The values of one series of one instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricsColumn {
+    /// The name of the series.
+    pub name: String,
+    /// What it counts in.
+    pub unit: Unit,
+    /// How its values are to be taken.
+    pub kind: SeriesKind,
+    /// What was measured.
+    pub labels: Labels,
+    /// One for each step; `null` where there was no sample.
+    #[serde(serialize_with = "briefly")]
+    pub values: Vec<Option<f64>>,
+}
+
+/// Whole numbers exactly, others as short as they are kept.
+fn briefly<S: Serializer>(values: &[Option<f64>], serializer: S) -> Result<S::Ok, S::Error> {
+    struct Brief(Option<f64>);
+    impl Serialize for Brief {
+        #[allow(clippy::cast_possible_truncation)] // It is what is meant.
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self.0 {
+                None => serializer.serialize_none(),
+                Some(value) if value.fract() == 0.0 && value.abs() < 9e15 => {
+                    serializer.serialize_i64(value as i64)
+                }
+                Some(value) => serializer.serialize_f32(value as f32),
+            }
+        }
+    }
+    serializer.collect_seq(values.iter().map(|value| Brief(*value)))
+}
 
 /// One number of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -207,7 +462,7 @@ impl Labels {
     #[must_use]
     pub fn of(instance: Instance<'_>) -> Labels {
         match instance {
-            Instance::Host | Instance::Daemon => Labels::default(),
+            Instance::Host | Instance::Daemon(_) => Labels::default(),
             Instance::Gpu(gpu) => Labels { gpu: Some(gpu.index.to_string()), ..Labels::default() },
             Instance::Server(server) => Labels {
                 model: Some(server.model.clone()),

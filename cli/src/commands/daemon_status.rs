@@ -50,6 +50,7 @@ fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
     facts.add_known("memory", report.memory_bytes.map(units::bytes));
     let registry = report.registry.as_ref();
     facts.add_known("last copy", registry.and_then(|registry| copy(registry, now_ms)));
+    facts.add_known("history", report.history.as_ref().map(|it| units::bytes(it.size_bytes)));
     status::warnings(&mut facts, &report.warnings);
     facts
 }

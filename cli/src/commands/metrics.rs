@@ -1,5 +1,6 @@
 //! `llamactl metrics [SERIES…]`
 
+use super::metrics_history;
 use crate::args::more;
 use crate::complete::{model_names, series};
 use crate::connection::{Autostart, Daemon, Reach};
@@ -8,24 +9,27 @@ use crate::follow;
 use crate::output::Output;
 use crate::output::styled::{BOLD, DIM, Styled};
 use crate::output::table::{Align, Cell, Column, Table};
-use crate::output::time::Clock;
+use crate::output::time::{Clock, parse_duration, parse_moment};
 use crate::output::units::{self, UNKNOWN};
 use crate::resume::{Feed, News};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use llamactl_protocol::Failure;
-use llamactl_protocol::metrics::{MetricsFollow, MetricsSample, Reading, Sample};
+use llamactl_protocol::metrics::{Measured, MetricsFollow, MetricsSample, Reading, Sample, Stat};
 use llamactl_protocol::series::{SERIES, Series, SeriesKind, of_name, select};
 use llamactl_protocol::stream::{Item, Missed};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::pin::pin;
+use std::time::Duration;
 
 /// Show measurements: the machine, GPUs, servers
 ///
-/// The latest sample, or with -f each as it is taken. SERIES is the name of a series, or of all of a
+/// The latest sample, with -f each as it is taken, with --since what was measured before: each second
+/// of a day, each minute of a month, each hour of a year. SERIES is the name of a series, or of all of a
 /// scope: host, gpu, server, daemon. A counter is shown as its growth per second. What is not known
 /// is `-`, in JSON null; it is never 0.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 #[command(
     subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
@@ -34,23 +38,44 @@ use std::pin::pin;
         "llamactl metrics host 'gpu.*' --gpu 0",
         "llamactl metrics server.tokens_generated --model qwen3 -f",
         "llamactl metrics -f host.cpu_busy_ratio --json | jq -c .data",
+        "llamactl metrics server.tokens_generated --since 1d --step 1h --stat sum",
+        "llamactl metrics 'gpu.*' --since 2026-01-31 --csv > gpu.csv",
+        "llamactl metrics -f --since 10m --interval 10s",
         "llamactl metrics series";
-        "0 done  5 no such series  6 daemon unreachable  130 interrupted"
+        "0 done  3 no such model  5 no such series  6 daemon unreachable  130 interrupted"
     )
 )]
 pub(crate) struct Metrics {
     /// Series, by name or scope
     #[arg(value_name = "SERIES", add = series())]
-    series: Vec<String>,
+    pub(super) series: Vec<String>,
     /// Only of the server of this model; several times for more
     #[arg(long = "model", value_name = "NAME", add = model_names())]
-    models: Vec<String>,
+    pub(super) models: Vec<String>,
     /// Only of this GPU, by number or UUID; several times for more
     #[arg(long = "gpu", value_name = "GPU")]
-    gpus: Vec<String>,
+    pub(super) gpus: Vec<String>,
     /// Go on with each new sample
     #[arg(long, short)]
-    follow: bool,
+    pub(super) follow: bool,
+    /// What was measured since this time: 1h (ago), 2026-01-31 12:00, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub(super) since: Option<i64>,
+    /// What was measured until this time
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, conflicts_with = "follow")]
+    pub(super) until: Option<i64>,
+    /// In steps of this length: 10s, 5m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(super) step: Option<Duration>,
+    /// Which number of a step; sum is of counters alone
+    #[arg(long, value_parser = PossibleValuesParser::new(Stat::ALL.iter().map(|(_, word)| *word)).map(stat))]
+    pub(super) stat: Option<Stat>,
+    /// With -f: a row for each so long, the mean of it
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "follow", conflicts_with = "step")]
+    pub(super) interval: Option<Duration>,
+    /// Past steps as CSV; what is not known is empty
+    #[arg(long, conflicts_with_all = ["follow", "json"])]
+    pub(super) csv: bool,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -74,6 +99,10 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Ou
     }
     let wanted = Wanted::new(&args)?;
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
+    let is_past = args.since.or(args.until).is_some() || args.step.or(args.interval).is_some();
+    if is_past || args.stat.is_some() || args.csv {
+        return metrics_history::run(output, daemon, args).await;
+    }
     if args.follow {
         return live(output, daemon, wanted).await;
     }
@@ -89,6 +118,10 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Ou
         return output.names(readings.iter().map(full_name));
     }
     output.table(&table(&readings, output.terminal))
+}
+
+fn stat(word: String) -> Stat {
+    Stat::ALL.iter().find(|(_, it)| *it == word).map(|(stat, _)| *stat).unwrap_or_default()
 }
 
 /// What was asked for.
@@ -165,7 +198,7 @@ fn full_name(reading: &Reading) -> String {
 }
 
 /// A value: with its unit for a person, as a bare number for a program.
-fn value(reading: &Reading, humane: bool) -> String {
+pub(super) fn value(reading: &Reading, humane: bool) -> String {
     match (reading.value, of_name(&reading.series)) {
         (None, _) => UNKNOWN.to_owned(),
         (Some(value), Some(series)) if humane => units::of_series(series, value),
@@ -174,7 +207,7 @@ fn value(reading: &Reading, humane: bool) -> String {
 }
 
 async fn live(output: &mut Output, daemon: Daemon, wanted: Wanted) -> Outcome {
-    let mut feed = Feed::open(&daemon, MetricsFollow {}).await?;
+    let mut feed = Feed::open(&daemon, MetricsFollow::default()).await?;
     drop(daemon);
     let mut live = Live { wanted, clock: Clock::local(), heading: Vec::new() };
     let mut halt = pin!(follow::halt());
@@ -183,11 +216,15 @@ async fn live(output: &mut Output, daemon: Daemon, wanted: Wanted) -> Outcome {
         let news = follow::unless_halted(output, feed.next(), &mut halt).await??;
         is_gap |= matches!(news, News::Resumed { .. });
         let Some((raw, item)) = news.told(output) else { continue };
-        if let (Some(from_ms), Some(sample), true) = (last_at_ms, item.data(), is_gap) {
-            live.gap(output, from_ms, sample.at_ms)?;
+        let at_ms = match item.data() {
+            Some(Measured::Sample(sample)) => Some(sample.at_ms),
+            _ => None,
+        };
+        if let (Some(from_ms), Some(to_ms), true) = (last_at_ms, at_ms, is_gap) {
+            live.gap(output, from_ms, to_ms)?;
         }
         is_gap = false;
-        last_at_ms = item.data().map(|sample| sample.at_ms).or(last_at_ms);
+        last_at_ms = at_ms.or(last_at_ms);
         if output.json {
             match narrowed(&raw, &live.wanted) {
                 Some(narrow) => output.json_unflushed(&narrow)?,
@@ -200,7 +237,9 @@ async fn live(output: &mut Output, daemon: Daemon, wanted: Wanted) -> Outcome {
                 return follow::conclude(data);
             }
             _ if output.json => {}
-            Item::Snapshot { data, .. } | Item::Change { data, .. } => live.print(output, &data)?,
+            Item::Snapshot { data, .. } | Item::Change { data, .. } => {
+                data.into_sample().map_or(Ok(()), |sample| live.print(output, &sample))?;
+            }
             Item::Missed { data, .. } => output.aside(follow::missed(data)),
         }
     }
@@ -294,7 +333,7 @@ fn summary(sample: &Sample) -> Vec<(String, String)> {
 }
 
 /// A line of right-aligned columns, each as wide as its name asks.
-fn row<'a>(first: &str, cells: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(super) fn row<'a>(first: &str, cells: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut line = format!("{first:<8}");
     for (name, value) in cells {
         let width = name.chars().count().max(9);
@@ -312,7 +351,7 @@ mod tests {
     fn wanted(series: &[&str], models: &[&str], gpus: &[&str]) -> Result<Wanted, Failure> {
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         let (series, models, gpus) = (owned(series), owned(models), owned(gpus));
-        Wanted::new(&Metrics { series, models, gpus, follow: false, what: None })
+        Wanted::new(&Metrics { series, models, gpus, ..Metrics::default() })
     }
 
     fn names(series: &[&str], models: &[&str], gpus: &[&str]) -> Vec<String> {

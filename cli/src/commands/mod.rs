@@ -17,6 +17,7 @@ pub(crate) mod gpus;
 pub(crate) mod help;
 pub(crate) mod logs;
 pub(crate) mod metrics;
+mod metrics_history;
 pub(crate) mod model_add;
 pub(crate) mod model_alias;
 pub(crate) mod model_args;

@@ -6,7 +6,7 @@ use crate::output::Output;
 use crate::output::screen::NOW_MS;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::daemon::{
-    Config, ConfigReport, DaemonReport, Hello, RegistryReport, Runtime,
+    Config, ConfigReport, DaemonReport, Hello, HistoryReport, RegistryReport, Runtime,
 };
 use llamactl_protocol::event::{Event, EventKind};
 use llamactl_protocol::metrics::{Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
@@ -318,6 +318,7 @@ pub(crate) fn report() -> DaemonReport {
             copy: Some(format!("{state}/copies/registry-2026-11-28.db").as_str().into()),
             copied_at_ms: Some(NOW_MS - 4 * HOUR_MS),
         }),
+        history: Some(HistoryReport { size_bytes: 54 << 20, samples_lost: 0, set_aside: None }),
         warnings: vec![],
     }
 }

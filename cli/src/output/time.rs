@@ -72,6 +72,11 @@ impl Clock {
         Clock(TimeZone::system())
     }
 
+    /// A moment for programs: RFC 3339, in UTC.
+    pub(crate) fn rfc_3339(at_ms: i64) -> String {
+        Timestamp::from_millisecond(at_ms).unwrap_or_default().to_string()
+    }
+
     /// In UTC, for what must look the same on every machine.
     #[cfg(test)]
     pub(crate) fn utc() -> Self {

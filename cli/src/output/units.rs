@@ -98,6 +98,15 @@ pub(crate) fn of_series(series: &Series, value: f64) -> String {
     }
 }
 
+/// How much a counter grew.
+pub(crate) fn of_amount(unit: Unit, value: f64) -> String {
+    match unit {
+        Unit::Bytes => bytes_f64(value),
+        Unit::Seconds => between(0, format!("{:.0}", value * 1000.0).parse().unwrap_or(0)),
+        _ => plain(value),
+    }
+}
+
 /// A number without a unit: whole where it is whole.
 pub(crate) fn plain(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }

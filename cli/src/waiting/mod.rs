@@ -24,7 +24,7 @@ use crate::output::time::now_ms;
 use crate::output::units;
 use crate::view::state_text_at;
 use llamactl_protocol::client::Follow;
-use llamactl_protocol::metrics::{MetricsFollow, Sample};
+use llamactl_protocol::metrics::{Measured, MetricsFollow, Sample};
 use llamactl_protocol::server::{Server, ServerFollow, State};
 use llamactl_protocol::stream::Item;
 use llamactl_protocol::{Failure, Hint, Kind, Subscription};
@@ -90,7 +90,7 @@ async fn wait(
     let open = async {
         let states = daemon.follow(&params).await?;
         let samples = match goal {
-            Goal::Idle => Some(daemon.follow(&MetricsFollow {}).await?),
+            Goal::Idle => Some(daemon.follow(&MetricsFollow::default()).await?),
             _ => None,
         };
         Ok::<_, Failure>((states, samples))
@@ -105,7 +105,7 @@ async fn wait(
         let known = latest.is_some() && (samples.is_none() || sample.is_some());
         let news = tokio::select! {
             biased;
-            item = states.next() => News::State(item?),
+            item = states.next() => News::State(Box::new(item?)),
             item = next_of(samples.as_mut()) => News::Sample(item?),
             _ = &mut interrupt => {
                 return Err(abandoned(model, latest.as_ref(), goal, Kind::Interrupted, deadline));
@@ -122,8 +122,10 @@ async fn wait(
             }
         };
         match news {
-            News::State(item) => latest = data_of(item)?.or(latest),
-            News::Sample(item) => sample = data_of(item)?.or(sample),
+            News::State(item) => latest = data_of(*item)?.or(latest),
+            News::Sample(item) => {
+                sample = data_of(item)?.and_then(Measured::into_sample).or(sample);
+            }
         }
         let Some(server) = &latest else { continue };
         match verdict(goal, server, request) {
@@ -143,8 +145,8 @@ async fn wait(
 
 /// Something that came while waiting.
 enum News {
-    State(Option<Item<Server>>),
-    Sample(Option<Item<Sample>>),
+    State(Box<Option<Item<Server>>>),
+    Sample(Option<Item<Measured>>),
 }
 
 /// The next item of a stream that may not have been asked for.

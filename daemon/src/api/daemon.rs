@@ -4,12 +4,13 @@ use super::registration::Caller;
 use super::sampling_stopped;
 use crate::api::app::App;
 use crate::clock::now_ms;
+use crate::metrics::history::Health;
 use crate::runtime;
 use crate::store::registry::{save_it, ways_out};
 use llamactl_protocol::daemon::{
     BackedUp, DaemonBackup, DaemonHello, DaemonPing, DaemonReport, DaemonRestart, DaemonRestore,
-    DaemonStatus, DaemonStop, Hello, Pong, PutBack, RegistryReport, RestartBegun, Runtime,
-    StopBegun,
+    DaemonStatus, DaemonStop, Hello, HistoryReport, Pong, PutBack, RegistryReport, RestartBegun,
+    Runtime, StopBegun,
 };
 use llamactl_protocol::warning::{Warning, WarningCode};
 use llamactl_protocol::{Failure, Kind, PROTOCOL, WirePath};
@@ -82,6 +83,11 @@ pub(super) async fn status(app: &App, _: Caller, _: DaemonStatus) -> Result<Daem
             .zip(memory.memory_file_bytes)
             .and_then(|(anonymous, file)| anonymous.checked_add(file)),
         registry: Some(registry_report(app).await),
+        history: {
+            let Health { size_bytes, samples_lost, set_aside, .. } = history_health(app);
+            let set_aside = set_aside.map(|(path, _)| WirePath(path));
+            Some(HistoryReport { size_bytes, samples_lost, set_aside })
+        },
         warnings: {
             let mut warnings = warnings(app);
             warnings.extend(app.registry.copy_problem().map(|why| {
@@ -153,7 +159,27 @@ pub(super) fn warnings(app: &App) -> Vec<Warning> {
         }
         (false, None) => {}
     }
+    let history = history_health(app);
+    if let Some(why) = history.problem {
+        let lost = match history.samples_lost {
+            0 => String::new(),
+            lost => format!("; {lost} samples were dropped"),
+        };
+        let message = format!("the history of metrics cannot be written ({why}){lost}");
+        warnings.push(Warning::new(WarningCode::HistoryUnwritten, message));
+    }
+    if let Some((path, _)) = history.set_aside {
+        let message = format!(
+            "the history of metrics was damaged; it lies at {} and another was begun",
+            path.display()
+        );
+        warnings.push(Warning::new(WarningCode::HistorySetAside, message));
+    }
     warnings
+}
+
+fn history_health(app: &App) -> Health {
+    app.metrics.history().health().borrow().clone()
 }
 
 pub(super) async fn backup(

@@ -13,6 +13,7 @@ mod exchange;
 mod library;
 mod log;
 mod metrics;
+mod metrics_follow;
 mod model;
 mod model_history;
 mod model_settings;

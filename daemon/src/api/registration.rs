@@ -76,6 +76,7 @@ fn service() -> Service<App> {
         .stream(log::follow)
         .on(log::clear)
         .on(metrics::sample)
+        .on(metrics::query)
         .stream(metrics::follow)
         .on(event::list)
         .stream(event::follow)

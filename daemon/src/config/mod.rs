@@ -182,11 +182,13 @@ mod tests {
     #[test]
     fn every_key_is_read_and_what_is_shown_reads_the_same() {
         let config = parsed(
-            "max_running = 3\nmax_loading = 1\non_daemon_exit = 'stop'\nstrays = \"stop\"\n",
+            "max_running = 3\nmax_loading = 1\non_daemon_exit = 'stop'\nstrays = \"stop\"\n\
+             [metrics]\nhistory_bytes = 1000000\n",
         );
         let config = config.unwrap();
         assert_eq!((config.max_running, config.max_loading.get()), (NonZeroU32::new(3), 1));
         assert_eq!((config.on_daemon_exit, config.strays), (OnDaemonExit::Stop, Strays::Stop));
+        assert_eq!(config.metrics.history_bytes.get(), 1_000_000);
         assert_eq!(parsed(&shown(&config)).unwrap(), config);
         let defaults = parsed("# nothing\n").unwrap();
         assert_eq!(defaults, Config::default());

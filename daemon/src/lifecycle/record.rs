@@ -1,9 +1,11 @@
 //! What happens to the daemon itself, written into the events.
 
 use crate::api::app::{Beginning, StopOrder};
+use crate::metrics::history::Health;
 use crate::store::registry::{NewEvent, Registry};
 use llamactl_protocol::Actor;
 use llamactl_protocol::event::EventKind;
+use tokio::sync::watch;
 
 pub(super) async fn start(registry: &Registry, beginning: Beginning) {
     let (by, how) = match beginning {
@@ -29,6 +31,25 @@ pub(super) async fn stop(registry: &Registry, order: &StopOrder) {
     let what = if order.keep_servers { "; its servers go on" } else { "" };
     let message = format!("llamactld stopped: {}{what}", order.by);
     record(registry, NewEvent::of_daemon(EventKind::DaemonStopped, &order.by, message)).await;
+}
+
+/// What becomes of the history of metrics, each time it is set aside.
+pub(super) async fn history(mut health: watch::Receiver<Health>, registry: Registry) {
+    let mut known = None;
+    loop {
+        let aside = health.borrow_and_update().set_aside.clone();
+        if let Some((path, why)) = aside.clone().filter(|_| aside != known) {
+            let path = path.display();
+            let message =
+                format!("the history of metrics was damaged ({why}) and set aside: {path}");
+            let kind = EventKind::MetricsSetAside;
+            record(&registry, NewEvent::of_daemon(kind, &Actor::Policy, message)).await;
+            known = aside;
+        }
+        if health.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// A full disk must not keep the daemon from starting and ending: servers may have to be stopped.

@@ -27,6 +27,7 @@ use crate::models::{self, Feed, Models};
 use crate::rpc::{self, Authority, Counters, Keeper, Limits, socket};
 use crate::store::registry::{Registry, StoreError};
 use crate::supervisor::{Start, Supervisor};
+use llamactl_protocol::daemon::MetricsConfig;
 use llamactl_protocol::library::ScanItem;
 use llamactl_protocol::place;
 use llamactl_protocol::{Actor, Failure, Kind};
@@ -134,7 +135,8 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     )
     .await;
     start_feed(&mut parts, &registry, &supervisor);
-    let metrics = start_metrics(&mut parts, &supervisor)?;
+    let metrics =
+        start_metrics(&mut parts, &registry, &supervisor, &places, config.config.metrics)?;
     let caches = library::places::caches(|name| std::env::var_os(name));
     let library = Library::new(registry.for_the_wire(), caches);
     let counters = Arc::new(Counters::default());
@@ -252,14 +254,25 @@ fn start_of(beginning: Beginning) -> Start {
     }
 }
 
-/// The sampling loop, and what the supervisor takes from it.
-fn start_metrics(parts: &mut Parts, supervisor: &Supervisor) -> Result<Metrics, Failure> {
-    let started = metrics::start(&metrics::Settings::default(), supervisor.running());
+/// The sampling loop, what the supervisor takes from it, and what is kept of it.
+fn start_metrics(
+    parts: &mut Parts,
+    registry: &Registry,
+    supervisor: &Supervisor,
+    places: &Places,
+    config: MetricsConfig,
+) -> Result<Metrics, Failure> {
+    let kept = metrics::history::Settings {
+        dir: places.state_dir.clone(),
+        size_bytes: config.history_bytes.get(),
+    };
+    let started = metrics::start(kept, supervisor.running());
     let (metrics, sampling) = started.map_err(|error| {
         Failure::new(Kind::IoFailed, format!("the daemon cannot start its threads: {error}"))
     })?;
     tokio::spawn(record_gpu_memory(metrics.clone(), supervisor.clone()));
-    parts.started("metrics", |_| async move { drop(sampling) });
+    tokio::spawn(record::history(metrics.history().health(), registry.clone()));
+    parts.started("metrics", |_| sampling.end());
     Ok(metrics)
 }
 

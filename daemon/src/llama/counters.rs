@@ -114,6 +114,7 @@ pub(super) fn sample(
         generated_tokens_per_second: generated_rate,
         prompt_tokens_total: now.counters.and_then(|counters| counters.prompt_tokens),
         generated_tokens_total: now.counters.and_then(|counters| counters.generated_tokens),
+        generated_tokens: now.generated(),
     }
 }
 
@@ -132,6 +133,15 @@ impl Reading {
         });
         let busy = self.slots.as_deref().and_then(busy).map(|busy| busy > 0);
         counted.or(busy).map(|works| works || busy == Some(true))
+    }
+
+    /// Tokens generated since the server started, those of answers under way included. One that ends
+    /// between the two readings is in neither, so this may go back for a moment; read the counters
+    /// before the slots, or it is in both.
+    pub(super) fn generated(&self) -> Option<u64> {
+        let done = self.counters?.generated_tokens?;
+        let busy = self.slots.iter().flatten().filter(|slot| slot.is_processing == Some(true));
+        Some(busy.fold(done, |sum, slot| sum.saturating_add(slot.decoded().unwrap_or(0))))
     }
 
     /// A number that is another one after each token, decoded batch and step of a prompt; `None`

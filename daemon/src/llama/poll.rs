@@ -91,6 +91,8 @@ pub struct Poll {
     worked: bool,
     /// Nothing was at work twice.
     is_quiet: bool,
+    /// The most tokens that were seen generated.
+    generated: Option<u64>,
 }
 
 impl Poll {
@@ -98,7 +100,8 @@ impl Poll {
     #[must_use]
     pub fn new(client: Arc<Client>, may_sleep: bool) -> Poll {
         // At first there is no reading to compare with, so that one look says little.
-        Poll { client, may_sleep, before: None, sample: None, worked: true, is_quiet: false }
+        let (before, sample, generated) = (None, None, None);
+        Poll { client, may_sleep, before, sample, worked: true, is_quiet: false, generated }
     }
 
     /// Whether it may be left alone until there is a sign of work.
@@ -151,7 +154,10 @@ impl Poll {
         let before = self.before.as_ref();
         let before =
             before.map(|(reading, then)| (reading, at.duration_since(*then).as_secs_f64()));
-        let sample = counters::sample(now_ms(), before, &now);
+        let mut sample = counters::sample(now_ms(), before, &now);
+        // A high-water mark: see `Reading::generated`.
+        self.generated = sample.generated_tokens.max(self.generated);
+        sample.generated_tokens = sample.generated_tokens.and(self.generated);
         let (works, progress) = (now.works(), now.progress());
         self.before = Some((now, at));
         Looked { seen, sample: Some(sample), works, progress }

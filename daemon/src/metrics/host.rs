@@ -74,6 +74,8 @@ impl HostReader {
             self.loadavg.parse(now, procfs::load_averages).unwrap_or_default();
         let (disk_read, disk_written) = self.sample_disks(now);
         let (received, transmitted) = self.sample_interfaces(now);
+        let (disk_read_bytes, disk_written_bytes) = self.disks.grown();
+        let (network_receive_bytes, network_transmit_bytes) = self.interfaces.grown();
         Host {
             cpus,
             cpu_busy_ratio,
@@ -89,6 +91,10 @@ impl HostReader {
             network_receive_bytes_per_second: received,
             network_transmit_bytes_per_second: transmitted,
             uptime_ms: self.uptime.parse(now, procfs::uptime_ms).flatten(),
+            disk_read_bytes,
+            disk_written_bytes,
+            network_receive_bytes,
+            network_transmit_bytes,
         }
     }
 

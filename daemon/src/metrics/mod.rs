@@ -4,8 +4,8 @@
 //!   /proc ─▶ host, process ─┐
 //!   NVML ──▶ gpu (thread) ──┼─▶ sampler ─▶ Sample ─┬─▶ latest()      the last one
 //!   supervisor ─▶ llama ────┘    (thread)          ├─▶ subscribe()   the last one, then each
-//!       ▲                        every interval    ╰─▶ gpu_memory()  of servers, when it changes
-//!       ╰───────── activity ◀────────╯
+//!       ▲                        every interval    ├─▶ gpu_memory()  of servers, when it changes
+//!       ╰───────── activity ◀────────╯             ╰─▶ history()     a year of them
 //! ```
 //!
 //! - One thread takes the samples. It reads `/proc` itself (tens of microseconds, from memory) and
@@ -21,6 +21,7 @@
 mod activity;
 mod file;
 mod gpu;
+pub mod history;
 mod host;
 mod nvml;
 mod process;
@@ -31,6 +32,7 @@ mod sampler;
 pub use activity::Activity;
 
 use gpu::GpuFeed;
+use history::{History, Keeper};
 use llamactl_protocol::UnixMs;
 use llamactl_protocol::metrics::{LlamaSample, Sample, ServerSample};
 use llamactl_protocol::server::State;
@@ -40,27 +42,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 /// Samples a subscriber may be behind before it loses the oldest.
 const BACKLOG: usize = 64;
-/// Sampling more often than this measures the sampling.
-const INTERVAL_AT_LEAST: Duration = Duration::from_millis(100);
 /// How long the first sample waits for GPUs to answer, so that it usually has them.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// How to sample.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Time between samples; less than 100 ms is taken as 100 ms.
-    pub interval: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(1) }
-    }
-}
+/// Time between samples.
+pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A llama-server process that is to be sampled.
 #[derive(Clone, Debug)]
@@ -99,8 +89,22 @@ pub struct GpuMemory {
 #[derive(Debug)]
 pub struct Sampling {
     /// Dropped, it ends the thread; nothing is ever sent.
-    _stop: Sender<Infallible>,
+    stop: Sender<Infallible>,
+    written: oneshot::Receiver<()>,
 }
+
+impl Sampling {
+    /// Ends it; returns when all that was measured is written, or that takes too long.
+    pub async fn end(self) {
+        drop(self.stop);
+        if tokio::time::timeout(LAST_WRITE, self.written).await.is_err() {
+            tracing::warn!("the last seconds of history may not be written");
+        }
+    }
+}
+
+/// How long the end waits for a disk.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// Sampling has stopped and there was never a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,9 +117,16 @@ pub struct Metrics {
     latest: watch::Receiver<Option<Arc<Sample>>>,
     live: broadcast::WeakSender<Arc<Sample>>,
     gpu_memory: watch::Receiver<Vec<GpuMemory>>,
+    history: History,
 }
 
 impl Metrics {
+    /// What was measured before.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
     /// What servers hold on GPUs, where that is known; changes when it does. Closed when sampling
     /// stops.
     #[must_use]
@@ -152,19 +163,19 @@ impl Metrics {
     }
 }
 
-/// Starts sampling this machine and `servers`.
+/// Starts sampling this machine and `servers`, and keeping what is measured.
 ///
 /// # Errors
-/// The thread cannot be made.
+/// The threads cannot be made.
 pub fn start(
-    settings: &Settings,
+    kept: history::Settings,
     servers: watch::Receiver<Vec<RunningServer>>,
 ) -> io::Result<(Metrics, Sampling)> {
-    let interval = settings.interval.max(INTERVAL_AT_LEAST);
-    let gpus = vec![GpuFeed::spawn(Box::new(nvml::NvmlSource::default()), interval)];
+    let gpus = vec![GpuFeed::spawn(Box::new(nvml::NvmlSource::default()), INTERVAL)];
     let (stop, stopped) = mpsc::channel();
-    let metrics = sample_at(every(interval, stopped), servers, gpus)?;
-    Ok((metrics, Sampling { _stop: stop }))
+    let (history, keeper, written) = history::start(kept)?;
+    let metrics = sample_at(every(INTERVAL, stopped), servers, gpus, (history, keeper))?;
+    Ok((metrics, Sampling { stop, written }))
 }
 
 /// Samples on a thread of its own whenever `tick` returns, for as long as it gives true.
@@ -172,6 +183,7 @@ fn sample_at(
     mut tick: impl FnMut() -> bool + Send + 'static,
     servers: watch::Receiver<Vec<RunningServer>>,
     gpus: Vec<GpuFeed>,
+    (history, keeper): (History, Keeper),
 ) -> io::Result<Metrics> {
     let (latest_sender, latest) = watch::channel(None);
     let (live_sender, _) = broadcast::channel(BACKLOG);
@@ -183,20 +195,27 @@ fn sample_at(
     std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
         sampler.wait_for_gpus(FIRST_WAIT);
         while tick() {
-            let followed = publisher.live.receiver_count() > 0;
-            publisher.publish(sampler.sample(Instant::now(), unix_ms(), followed));
+            let followed = publisher.live.receiver_count() > 0 || keeper.is_followed();
+            let sample = sampler.sample(Instant::now(), unix_ms(), followed);
+            keeper.add(&sample);
+            publisher.publish(sample);
         }
     })?;
-    Ok(Metrics { latest, live, gpu_memory })
+    Ok(Metrics { latest, live, gpu_memory, history })
 }
 
 /// Waits for one tick after another; false as soon as the other end of `stopped` is dropped.
 fn every(interval: Duration, stopped: Receiver<Infallible>) -> impl FnMut() -> bool {
+    // In the middle of each second of the wall clock: a step of a second then has one sample.
+    let ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+    let into = Duration::from_millis(unix_ms().rem_euclid(ms).cast_unsigned());
     let mut next = Instant::now();
+    let mut due = next.checked_sub(into).map_or(next, |begin| begin + interval / 2);
     move || {
         let wait = next.saturating_duration_since(Instant::now());
         let goes_on = stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout);
-        next = tick_after(next, Instant::now(), interval);
+        next = tick_after(due, Instant::now(), interval);
+        due = next;
         goes_on
     }
 }
@@ -262,6 +281,7 @@ mod tests {
         metrics: Metrics,
         servers: watch::Sender<Vec<RunningServer>>,
         ticks: mpsc::Sender<()>,
+        _dir: tempfile::TempDir,
     }
 
     impl Loop {
@@ -289,8 +309,12 @@ mod tests {
         let (ticks, ticked) = mpsc::channel();
         let interval = Duration::from_millis(100);
         let gpus = gpu_sources.into_iter().map(|source| GpuFeed::spawn(source, interval)).collect();
-        let metrics = sample_at(move || ticked.recv().is_ok(), running, gpus).unwrap();
-        Loop { metrics, servers, ticks }
+        let dir = tempfile::tempdir().unwrap();
+        let kept = history::Settings { dir: dir.path().to_owned(), size_bytes: 1 << 20 };
+        let (history, keeper, _) = history::start(kept).unwrap();
+        let kept = (history, keeper);
+        let metrics = sample_at(move || ticked.recv().is_ok(), running, gpus, kept).unwrap();
+        Loop { metrics, servers, ticks, _dir: dir }
     }
 
     fn server(process: &Victim) -> RunningServer {

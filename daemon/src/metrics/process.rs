@@ -7,6 +7,7 @@
 use super::rate::Rate;
 use super::{Activity, RunningServer};
 use crate::os::proc::{ProcessFiles, is_gone};
+use crate::os::process::boottime_ms;
 use llamactl_protocol::metrics::ProcessSample;
 use rustix::io::Errno;
 use std::io;
@@ -93,11 +94,12 @@ impl ProcessReader {
         let memory = files.memory(buffer)?;
         let traffic = files.traffic(buffer);
 
-        let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+        let ticks_per_second = rustix::param::clock_ticks_per_second();
+        let ms = |ticks: u64| ticks.saturating_mul(1000) / ticks_per_second.max(1);
         let cpu_ticks_per_second = self.cpu_ticks.advance(now, Some(stat.cpu_ticks));
         Ok(ProcessSample {
             pid: Some(self.pid),
-            cpus_busy: cpu_ticks_per_second.map(|ticks| ticks / ticks_per_second),
+            cpus_busy: cpu_ticks_per_second.map(|ticks| ticks / ticks_per_second as f64),
             memory_anonymous_bytes: memory.anonymous_bytes,
             memory_file_bytes: memory.file_bytes,
             threads: stat.threads,
@@ -106,6 +108,10 @@ impl ProcessReader {
                 .written_bytes
                 .advance(now, traffic.storage_written_bytes),
             gpu_memory_bytes: None,
+            uptime_ms: boottime_ms().checked_sub(ms(stat.start_ticks)),
+            cpu_ms: Some(ms(stat.cpu_ticks)),
+            disk_read_bytes: traffic.storage_read_bytes,
+            disk_written_bytes: traffic.storage_written_bytes,
         })
     }
 }

@@ -32,6 +32,8 @@ impl Rate {
 pub(super) struct DeviceRates {
     last_at: Option<Instant>,
     devices: Vec<Device>,
+    /// Growth since the first call.
+    grown: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,11 @@ impl DeviceRates {
             }
         }
         self.devices.retain_mut(|device| std::mem::take(&mut device.present));
+        if let Some((inward, outward)) = grown {
+            let (sum_in, sum_out) = self.grown.unwrap_or_default();
+            let sum = |sum: u64, grown: Option<u64>| sum.saturating_add(grown.unwrap_or(0));
+            self.grown = Some((sum(sum_in, inward), sum(sum_out, outward)));
+        }
 
         let elapsed = self.last_at.replace(now).map(|then| now.saturating_duration_since(then));
         let rate = |growth: Option<u64>| per_second(growth?, elapsed?);
@@ -73,9 +80,14 @@ impl DeviceRates {
         (rate(inward), rate(outward))
     }
 
+    /// All growth that was seen, inward and outward; `None` before there was any device twice.
+    pub(super) fn grown(&self) -> (Option<u64>, Option<u64>) {
+        self.grown.unzip()
+    }
+
     /// Starts over: the devices could not be read.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { grown: self.grown, ..Self::default() };
     }
 }
 
@@ -131,6 +143,18 @@ mod tests {
         assert_eq!(appeared, (Some(5.0), Some(0.0)));
         assert_eq!(advance(&mut rates, 2, &[("sdb", (1 << 40) + 7, 1 << 40)]).0, Some(7.0));
         assert_eq!(advance(&mut rates, 3, &[]), (None, None));
+    }
+
+    #[test]
+    fn all_growth_is_summed_up_and_outlives_a_gap() {
+        let (mut rates, start) = (DeviceRates::default(), Instant::now());
+        rates.advance(start, [("a", 10, 10)].into_iter());
+        assert_eq!(rates.grown(), (None, None));
+        rates.advance(start + SECOND, [("a", 15, 11)].into_iter());
+        rates.forget();
+        rates.advance(start + 2 * SECOND, [("a", 100, 100)].into_iter());
+        rates.advance(start + 3 * SECOND, [("a", 101, 100), ("b", 9, 9)].into_iter());
+        assert_eq!(rates.grown(), (Some(6), Some(1)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use rustix::ioctl::{Updater, ioctl, opcode};
 use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
 };
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -265,12 +266,24 @@ pub fn boot_id() -> io::Result<String> {
 /// When this boot began, in Unix milliseconds; 0 when it cannot be told.
 #[must_use]
 pub fn booted_at_ms() -> i64 {
-    use rustix::time::{ClockId, clock_gettime};
-    let ms = |clock| {
-        let now = clock_gettime(clock);
-        now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
-    };
-    ms(ClockId::Realtime).saturating_sub(ms(ClockId::Boottime)).max(0)
+    wall_offset_ms().max(0)
+}
+
+/// Milliseconds since this boot began, sleep of the machine included. Nothing sets this clock.
+#[must_use]
+pub fn boottime_ms() -> u64 {
+    u64::try_from(clock_ms(ClockId::Boottime)).unwrap_or(0)
+}
+
+/// What the wall clock is ahead of [`boottime_ms`]: it changes when the clock is set.
+#[must_use]
+pub fn wall_offset_ms() -> i64 {
+    clock_ms(ClockId::Realtime).saturating_sub(clock_ms(ClockId::Boottime))
+}
+
+fn clock_ms(clock: ClockId) -> i64 {
+    let now = clock_gettime(clock);
+    now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
 }
 
 /// Every process there is, as far as we may see.

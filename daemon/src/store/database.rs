@@ -137,7 +137,11 @@ impl Database {
 /// How long another program may hold the database's lock before a call fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-fn to_write(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens a database to be written.
+///
+/// # Errors
+/// What SQLite reports.
+pub(super) fn to_write(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

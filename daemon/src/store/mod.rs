@@ -16,6 +16,7 @@
 mod ballast;
 mod copies;
 mod database;
+pub mod metrics;
 mod migrate;
 mod place;
 mod reader;

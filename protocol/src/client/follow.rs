@@ -159,7 +159,7 @@ mod tests {
             .write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32006,\"message\":\"m\",\"data\":{\"kind\":\"too_many_subscriptions\",\"hint\":\"h\"}}}\n")
             .await
             .unwrap();
-        let refused = Failure::from(follow(ours, &MetricsFollow {}).await.err().unwrap());
+        let refused = Failure::from(follow(ours, &MetricsFollow::default()).await.err().unwrap());
         assert_eq!(
             (refused.kind, refused.hints),
             (Kind::TooManySubscriptions, Hint::to("h").into())
@@ -170,7 +170,7 @@ mod tests {
     async fn a_closed_connection_ends_without_an_item() {
         let (ours, mut theirs) = tokio::io::duplex(4096);
         theirs.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":7}\n").await.unwrap();
-        let mut follow = follow(ours, &MetricsFollow {}).await.unwrap();
+        let mut follow = follow(ours, &MetricsFollow::default()).await.unwrap();
         drop(theirs);
         assert!(follow.next().await.unwrap().is_none());
     }

@@ -1,9 +1,10 @@
 //! The entries.
 
+use super::Keep::{History, Live};
 use super::SeriesKind::{Counter, Gauge};
 use super::Unit::{Bytes, Celsius, Hertz, Number, Ratio, Seconds, Tokens, Watts};
-use super::{Series, SeriesKind, Source, Unit};
-use crate::metrics::{LlamaSample, ServerSample};
+use super::{Get, Keep, Series, SeriesKind, Source, Unit};
+use crate::metrics::{Gpu, Host, LlamaSample, ProcessSample, ServerSample};
 
 /// The series of this name.
 #[must_use]
@@ -11,14 +12,38 @@ pub fn of_name(name: &str) -> Option<&'static Series> {
     SERIES.iter().find(|series| series.name == name)
 }
 
+type Taken<T> = fn(&T) -> Option<f64>;
+
 const fn entry(
     name: &'static str,
     kind: SeriesKind,
     unit: Unit,
+    keep: Keep,
     help: &'static str,
     source: Source,
 ) -> Series {
-    Series { name, kind, unit, help, source }
+    Series { name, kind, unit, keep, help, source }
+}
+
+/// A gauge: what is shown is what was read.
+const fn same<T>(of: Taken<T>) -> Get<T> {
+    Get { shown: of, raw: of }
+}
+
+const fn host(of: Taken<Host>) -> Source {
+    Source::Host(same(of))
+}
+
+const fn gpu(of: Taken<Gpu>) -> Source {
+    Source::Gpu(same(of))
+}
+
+const fn server(of: Taken<ServerSample>) -> Source {
+    Source::Server(same(of))
+}
+
+const fn daemon(of: Taken<ProcessSample>) -> Source {
+    Source::Daemon(same(of))
 }
 
 fn whole(value: Option<u64>) -> Option<f64> {
@@ -29,8 +54,8 @@ fn seconds(ms: Option<u64>) -> Option<f64> {
     ms.map(|ms| ms as f64 / 1000.0)
 }
 
-fn llama<T>(server: &ServerSample, of: impl FnOnce(&LlamaSample) -> Option<T>) -> Option<T> {
-    server.llama.as_ref().and_then(of)
+const fn llama(of: Taken<LlamaSample>) -> Source {
+    Source::Llama(same(of))
 }
 
 /// Every series, in the order in which they are shown.
@@ -39,281 +64,341 @@ pub const SERIES: &[Series] = &[
         "host.cpu_busy_ratio",
         Gauge,
         Ratio,
+        History,
         "Busy share of all processors",
-        Source::Host(|it| it.cpu_busy_ratio),
+        host(|it| it.cpu_busy_ratio),
     ),
     entry(
         "host.cpus",
         Gauge,
         Number,
+        Live,
         "How many processors are online",
-        Source::Host(|it| it.cpus.map(f64::from)),
+        host(|it| it.cpus.map(f64::from)),
     ),
     entry(
         "host.load1",
         Gauge,
         Number,
+        History,
         "Load average over one minute",
-        Source::Host(|it| it.load_1m),
+        host(|it| it.load_1m),
     ),
     entry(
         "host.load5",
         Gauge,
         Number,
+        Live,
         "Load average over five minutes",
-        Source::Host(|it| it.load_5m),
+        host(|it| it.load_5m),
     ),
     entry(
         "host.load15",
         Gauge,
         Number,
+        Live,
         "Load average over fifteen minutes",
-        Source::Host(|it| it.load_15m),
+        host(|it| it.load_15m),
     ),
     entry(
         "host.memory_size_bytes",
         Gauge,
         Bytes,
+        Live,
         "Memory in the machine",
-        Source::Host(|it| whole(it.memory_total_bytes)),
+        host(|it| whole(it.memory_total_bytes)),
     ),
     entry(
         "host.memory_available_bytes",
         Gauge,
         Bytes,
+        History,
         "Memory that can be had without swapping",
-        Source::Host(|it| whole(it.memory_available_bytes)),
+        host(|it| whole(it.memory_available_bytes)),
     ),
     entry(
         "host.swap_size_bytes",
         Gauge,
         Bytes,
+        Live,
         "Swap there is",
-        Source::Host(|it| whole(it.swap_total_bytes)),
+        host(|it| whole(it.swap_total_bytes)),
     ),
     entry(
         "host.swap_used_bytes",
         Gauge,
         Bytes,
+        History,
         "Swap in use",
-        Source::Host(|it| whole(it.swap_used_bytes)),
+        host(|it| whole(it.swap_used_bytes)),
     ),
     entry(
         "host.disk_read_bytes",
         Counter,
         Bytes,
+        History,
         "Read from disks",
-        Source::Host(|it| it.disk_read_bytes_per_second),
+        Source::Host(Get {
+            shown: |it| it.disk_read_bytes_per_second,
+            raw: |it| whole(it.disk_read_bytes),
+        }),
     ),
     entry(
         "host.disk_written_bytes",
         Counter,
         Bytes,
+        History,
         "Written to disks",
-        Source::Host(|it| it.disk_write_bytes_per_second),
+        Source::Host(Get {
+            shown: |it| it.disk_write_bytes_per_second,
+            raw: |it| whole(it.disk_written_bytes),
+        }),
     ),
     entry(
         "host.network_receive_bytes",
         Counter,
         Bytes,
+        History,
         "Received from networks, loopback apart",
-        Source::Host(|it| it.network_receive_bytes_per_second),
+        Source::Host(Get {
+            shown: |it| it.network_receive_bytes_per_second,
+            raw: |it| whole(it.network_receive_bytes),
+        }),
     ),
     entry(
         "host.network_transmit_bytes",
         Counter,
         Bytes,
+        History,
         "Sent to networks, loopback apart",
-        Source::Host(|it| it.network_transmit_bytes_per_second),
+        Source::Host(Get {
+            shown: |it| it.network_transmit_bytes_per_second,
+            raw: |it| whole(it.network_transmit_bytes),
+        }),
     ),
     entry(
         "host.uptime_seconds",
         Gauge,
         Seconds,
+        Live,
         "Time since boot",
-        Source::Host(|it| seconds(it.uptime_ms)),
+        host(|it| seconds(it.uptime_ms)),
     ),
     entry(
         "gpu.busy_ratio",
         Gauge,
         Ratio,
+        History,
         "Share of time a kernel ran",
-        Source::Gpu(|it| it.busy_ratio),
+        gpu(|it| it.busy_ratio),
     ),
     entry(
         "gpu.memory_busy_ratio",
         Gauge,
         Ratio,
+        History,
         "Share of time its memory was read or written",
-        Source::Gpu(|it| it.memory_busy_ratio),
+        gpu(|it| it.memory_busy_ratio),
     ),
     entry(
         "gpu.memory_size_bytes",
         Gauge,
         Bytes,
+        Live,
         "Memory on the device",
-        Source::Gpu(|it| whole(it.memory_total_bytes)),
+        gpu(|it| whole(it.memory_total_bytes)),
     ),
     entry(
         "gpu.memory_used_bytes",
         Gauge,
         Bytes,
+        History,
         "Memory in use",
-        Source::Gpu(|it| whole(it.memory_used_bytes)),
+        gpu(|it| whole(it.memory_used_bytes)),
     ),
     entry(
         "gpu.temperature_celsius",
         Gauge,
         Celsius,
+        History,
         "Temperature of the core",
-        Source::Gpu(|it| it.temperature_celsius),
+        gpu(|it| it.temperature_celsius),
     ),
-    entry("gpu.power_watts", Gauge, Watts, "Power it draws", Source::Gpu(|it| it.power_watts)),
+    entry("gpu.power_watts", Gauge, Watts, History, "Power it draws", gpu(|it| it.power_watts)),
     entry(
         "gpu.power_limit_watts",
         Gauge,
         Watts,
+        Live,
         "Power it may draw",
-        Source::Gpu(|it| it.power_limit_watts),
+        gpu(|it| it.power_limit_watts),
     ),
     entry(
         "gpu.core_clock_hertz",
         Gauge,
         Hertz,
+        History,
         "Clock of the cores",
-        Source::Gpu(|it| whole(it.core_clock_hertz)),
+        gpu(|it| whole(it.core_clock_hertz)),
     ),
     entry(
         "gpu.memory_clock_hertz",
         Gauge,
         Hertz,
+        Live,
         "Clock of the memory",
-        Source::Gpu(|it| whole(it.memory_clock_hertz)),
+        gpu(|it| whole(it.memory_clock_hertz)),
     ),
     entry(
         "gpu.fan_ratio",
         Gauge,
         Ratio,
+        Live,
         "Speed of the fan, as a share of its maximum",
-        Source::Gpu(|it| it.fan_ratio),
+        gpu(|it| it.fan_ratio),
     ),
     entry(
         "server.cpu_seconds",
         Counter,
         Seconds,
+        History,
         "Processor time of its process",
-        Source::Server(|it| it.process.cpus_busy),
+        Source::Server(Get {
+            shown: |it| it.process.cpus_busy,
+            raw: |it| seconds(it.process.cpu_ms),
+        }),
     ),
     entry(
         "server.memory_anonymous_bytes",
         Gauge,
         Bytes,
+        History,
         "Resident memory of its own: heap, stacks, KV cache",
-        Source::Server(|it| whole(it.process.memory_anonymous_bytes)),
+        server(|it| whole(it.process.memory_anonymous_bytes)),
     ),
     entry(
         "server.memory_file_bytes",
         Gauge,
         Bytes,
+        History,
         "Resident memory that is a file's: mapped weights",
-        Source::Server(|it| whole(it.process.memory_file_bytes)),
+        server(|it| whole(it.process.memory_file_bytes)),
     ),
     entry(
         "server.gpu_memory_bytes",
         Gauge,
         Bytes,
+        History,
         "Memory it holds on GPUs",
-        Source::Server(|it| whole(it.process.gpu_memory_bytes)),
+        server(|it| whole(it.process.gpu_memory_bytes)),
     ),
     entry(
         "server.threads",
         Gauge,
         Number,
+        Live,
         "How many threads it has",
-        Source::Server(|it| whole(it.process.threads)),
+        server(|it| whole(it.process.threads)),
     ),
     entry(
         "server.io_read_bytes",
         Counter,
         Bytes,
+        History,
         "Read from storage by its process",
-        Source::Server(|it| it.process.disk_read_bytes_per_second),
+        Source::Server(Get {
+            shown: |it| it.process.disk_read_bytes_per_second,
+            raw: |it| whole(it.process.disk_read_bytes),
+        }),
     ),
     entry(
         "server.io_written_bytes",
         Counter,
         Bytes,
+        History,
         "Written to storage by its process",
-        Source::Server(|it| it.process.disk_write_bytes_per_second),
+        Source::Server(Get {
+            shown: |it| it.process.disk_write_bytes_per_second,
+            raw: |it| whole(it.process.disk_written_bytes),
+        }),
     ),
-    entry(
-        "server.slots",
-        Gauge,
-        Number,
-        "Slots it has",
-        Source::Server(|it| llama(it, |llama| llama.slots).map(f64::from)),
-    ),
+    entry("server.slots", Gauge, Number, Live, "Slots it has", llama(|it| it.slots.map(f64::from))),
     entry(
         "server.slots_busy",
         Gauge,
         Number,
+        History,
         "Slots at work",
-        Source::Server(|it| llama(it, |llama| llama.slots_busy).map(f64::from)),
+        llama(|it| it.slots_busy.map(f64::from)),
     ),
     entry(
         "server.requests_processing",
         Gauge,
         Number,
+        History,
         "Requests at work",
-        Source::Server(|it| whole(llama(it, |llama| llama.requests_processing))),
+        llama(|it| whole(it.requests_processing)),
     ),
     entry(
         "server.requests_waiting",
         Gauge,
         Number,
+        History,
         "Requests that wait for a slot",
-        Source::Server(|it| whole(llama(it, |llama| llama.requests_deferred))),
+        llama(|it| whole(it.requests_deferred)),
     ),
     entry(
         "server.prompt_tokens",
         Counter,
         Tokens,
+        History,
         "Prompt tokens processed, cached ones apart",
-        Source::Server(|it| llama(it, |llama| llama.prompt_tokens_per_second)),
+        Source::Llama(Get {
+            shown: |it| it.prompt_tokens_per_second,
+            raw: |it| whole(it.prompt_tokens_total),
+        }),
     ),
     entry(
         "server.tokens_generated",
         Counter,
         Tokens,
+        History,
         "Tokens generated, those of answers under way included",
-        Source::Server(|it| llama(it, |llama| llama.generated_tokens_per_second)),
+        Source::Llama(Get {
+            shown: |it| it.generated_tokens_per_second,
+            raw: |it| whole(it.generated_tokens),
+        }),
     ),
     entry(
         "daemon.cpu_seconds",
         Counter,
         Seconds,
+        History,
         "Processor time of the daemon",
-        Source::Daemon(|it| it.cpus_busy),
+        Source::Daemon(Get { shown: |it| it.cpus_busy, raw: |it| seconds(it.cpu_ms) }),
     ),
     entry(
         "daemon.memory_anonymous_bytes",
         Gauge,
         Bytes,
+        History,
         "Resident memory of the daemon's own",
-        Source::Daemon(|it| whole(it.memory_anonymous_bytes)),
+        daemon(|it| whole(it.memory_anonymous_bytes)),
     ),
     entry(
         "daemon.memory_file_bytes",
         Gauge,
         Bytes,
+        History,
         "Resident memory of the daemon that is a file's",
-        Source::Daemon(|it| whole(it.memory_file_bytes)),
+        daemon(|it| whole(it.memory_file_bytes)),
     ),
     entry(
         "daemon.threads",
         Gauge,
         Number,
+        Live,
         "How many threads the daemon has",
-        Source::Daemon(|it| whole(it.threads)),
+        daemon(|it| whole(it.threads)),
     ),
 ];

@@ -15,7 +15,7 @@ mod document;
 pub use catalogue::{SERIES, of_name};
 pub use document::markdown;
 
-use crate::metrics::{Gpu, Host, ProcessSample, Sample, ServerSample};
+use crate::metrics::{Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
 use crate::options::nearest;
 use crate::{Failure, Hint, Kind};
 use schemars::JsonSchema;
@@ -98,7 +98,7 @@ impl Scope {
 }
 
 /// One series.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Series {
     /// Its name: `scope.quantity_unit`. Scripts hold it, so it is never renamed.
     pub name: &'static str,
@@ -106,18 +106,40 @@ pub struct Series {
     pub kind: SeriesKind,
     /// What it counts in.
     pub unit: Unit,
+    /// Whether it is kept.
+    pub keep: Keep,
     /// What it tells, in one sentence without a full stop.
     pub help: &'static str,
     source: Source,
 }
 
-/// How a series is taken out of a sample.
-#[derive(Clone, Copy, Debug)]
+/// Whether a series is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// For a year, and shown.
+    History,
+    /// Only shown while it is so.
+    Live,
+}
+
+/// Where a series stands in a sample.
+#[derive(Debug)]
 enum Source {
-    Host(fn(&Host) -> Option<f64>),
-    Gpu(fn(&Gpu) -> Option<f64>),
-    Server(fn(&ServerSample) -> Option<f64>),
-    Daemon(fn(&ProcessSample) -> Option<f64>),
+    Host(Get<Host>),
+    Gpu(Get<Gpu>),
+    Server(Get<ServerSample>),
+    Llama(Get<LlamaSample>),
+    Daemon(Get<ProcessSample>),
+}
+
+/// How it is taken out of there.
+#[derive(Debug)]
+struct Get<T> {
+    /// The gauge, or how fast the counter grows.
+    shown: fn(&T) -> Option<f64>,
+    /// The gauge, or the counter itself.
+    raw: fn(&T) -> Option<f64>,
 }
 
 /// What a number was measured of.
@@ -130,7 +152,40 @@ pub enum Instance<'a> {
     /// The server of this model.
     Server(&'a ServerSample),
     /// The daemon.
-    Daemon,
+    Daemon(&'a ProcessSample),
+}
+
+impl Instance<'_> {
+    /// What stays the same of it over restarts, renames and a new order of GPUs; empty where there is
+    /// but one.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self {
+            Instance::Host | Instance::Daemon(_) => String::new(),
+            Instance::Gpu(gpu) => gpu.uuid.clone(),
+            Instance::Server(server) => server.model_id.to_string(),
+        }
+    }
+
+    /// Whether that is `id`, without making it.
+    #[must_use]
+    pub fn has_id(&self, id: &str) -> bool {
+        match self {
+            Instance::Host | Instance::Daemon(_) => id.is_empty(),
+            Instance::Gpu(gpu) => gpu.uuid == id,
+            Instance::Server(server) => id.parse() == Ok(server.model_id),
+        }
+    }
+
+    /// The process whose counters begin anew with it.
+    #[must_use]
+    pub fn process(&self) -> Option<&ProcessSample> {
+        match self {
+            Instance::Host | Instance::Gpu(_) => None,
+            Instance::Server(server) => Some(&server.process),
+            Instance::Daemon(process) => Some(process),
+        }
+    }
 }
 
 impl Series {
@@ -140,22 +195,81 @@ impl Series {
         match self.source {
             Source::Host(_) => Scope::Host,
             Source::Gpu(_) => Scope::Gpu,
-            Source::Server(_) => Scope::Server,
+            Source::Server(_) | Source::Llama(_) => Scope::Server,
             Source::Daemon(_) => Scope::Daemon,
         }
     }
 
-    /// Each of its numbers in a sample, a counter as its growth per second.
-    pub fn shown<'a>(&self, sample: &'a Sample, mut tell: impl FnMut(Instance<'a>, Option<f64>)) {
+    /// Each of its numbers in a sample as it is shown: a counter as its growth per second.
+    pub fn shown<'a>(&self, sample: &'a Sample, tell: impl FnMut(Instance<'a>, Option<f64>)) {
+        self.visit(sample, false, tell);
+    }
+
+    /// Each of its numbers in a sample as it was read: a counter as it stands.
+    pub fn raw<'a>(&self, sample: &'a Sample, tell: impl FnMut(Instance<'a>, Option<f64>)) {
+        self.visit(sample, true, tell);
+    }
+
+    fn visit<'a>(
+        &self,
+        sample: &'a Sample,
+        raw: bool,
+        mut tell: impl FnMut(Instance<'a>, Option<f64>),
+    ) {
+        fn get<T>(get: &Get<T>, raw: bool, of: &T) -> Option<f64> {
+            if raw { (get.raw)(of) } else { (get.shown)(of) }
+        }
+        match &self.source {
+            Source::Host(it) => tell(Instance::Host, get(it, raw, &sample.host)),
+            Source::Gpu(it) => {
+                for gpu in sample.gpus.iter().flatten() {
+                    tell(Instance::Gpu(gpu), get(it, raw, gpu));
+                }
+            }
+            Source::Server(it) => {
+                for server in &sample.servers {
+                    tell(Instance::Server(server), get(it, raw, server));
+                }
+            }
+            Source::Llama(it) => {
+                for server in &sample.servers {
+                    let llama = server.llama.as_ref();
+                    tell(Instance::Server(server), llama.and_then(|llama| get(it, raw, llama)));
+                }
+            }
+            Source::Daemon(it) => {
+                tell(Instance::Daemon(&sample.daemon), get(it, raw, &sample.daemon));
+            }
+        }
+    }
+
+    /// The shortest time between two readings: what it grew by in one row it grew by in this time at
+    /// least.
+    #[must_use]
+    pub fn read_every_ms(&self) -> u64 {
         match self.source {
-            Source::Host(of) => tell(Instance::Host, of(&sample.host)),
-            Source::Gpu(of) => {
-                sample.gpus.iter().flatten().for_each(|gpu| tell(Instance::Gpu(gpu), of(gpu)));
-            }
-            Source::Server(of) => {
-                sample.servers.iter().for_each(|it| tell(Instance::Server(it), of(it)));
-            }
-            Source::Daemon(of) => tell(Instance::Daemon, of(&sample.daemon)),
+            Source::Llama(_) => 2000,
+            Source::Host(_) | Source::Gpu(_) | Source::Server(_) | Source::Daemon(_) => 0,
+        }
+    }
+
+    /// A value as it is kept: whole where that loses nothing that can be seen. Seconds of a counter
+    /// are kept as milliseconds, shares to a thousandth.
+    #[must_use]
+    pub fn to_kept(&self, value: f64) -> f64 {
+        match (self.unit, self.kind) {
+            (Unit::Seconds, SeriesKind::Counter) => (value * 1000.0).round(),
+            (Unit::Ratio, _) => (value * 1000.0).round() / 1000.0,
+            _ => value,
+        }
+    }
+
+    /// A kept value in its unit.
+    #[must_use]
+    pub fn from_kept(&self, value: f64) -> f64 {
+        match (self.unit, self.kind) {
+            (Unit::Seconds, SeriesKind::Counter) => value / 1000.0,
+            _ => value,
         }
     }
 }
@@ -165,14 +279,14 @@ impl Series {
 ///
 /// # Errors
 /// [`Kind::InvalidValue`] for a word that picks nothing, with the nearest names.
-pub fn select(wanted: &[String]) -> Result<Vec<&'static Series>, Failure> {
-    for word in wanted {
+pub fn select<T: AsRef<str>>(wanted: &[T]) -> Result<Vec<&'static Series>, Failure> {
+    for word in wanted.iter().map(AsRef::as_ref) {
         if !SERIES.iter().any(|series| picks(word, series.name)) {
             return Err(unknown(word));
         }
     }
     let is_wanted =
-        |series: &&Series| wanted.is_empty() || wanted.iter().any(|word| picks(word, series.name));
+        |it: &&Series| wanted.is_empty() || wanted.iter().any(|word| picks(word.as_ref(), it.name));
     Ok(SERIES.iter().filter(is_wanted).collect())
 }
 
@@ -252,7 +366,7 @@ mod tests {
         assert_eq!(count("host"), count("host.*"));
         assert_eq!(count("*").unwrap(), SERIES.len());
         assert!(count("host.load").is_err() && count("hos").is_err() && count("").is_err());
-        assert_eq!(select(&[]).unwrap().len(), SERIES.len());
+        assert_eq!(select::<&str>(&[]).unwrap().len(), SERIES.len());
     }
 
     proptest! {

@@ -1,9 +1,11 @@
 //! Metrics: the machine and the servers, as they are and as they change.
 
 use llamactl_tests::http::Endpoint;
-use llamactl_tests::{Home, TestModel};
+use llamactl_tests::wait::eventually;
+use llamactl_tests::{DEADLINE, Home, TestModel};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::fs;
 
 #[test]
 fn a_sample_knows_the_machine_and_says_null_where_it_does_not() {
@@ -100,4 +102,105 @@ fn series_have_names() {
     }
     let refused = home.cli(["metrics", "gpu.1", "--json"]).code(5).failure();
     assert_eq!(refused["kind"], "invalid_value");
+}
+
+/// What one line of `metrics --since --json` says of the machine's memory.
+fn memory(line: &Value) -> Option<f64> {
+    line["values"]["host.memory_available_bytes"].as_f64()
+}
+
+#[test]
+fn what_was_measured_can_be_asked_for_and_the_last_second_is_in_it() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let mut samples = home.follow("metrics.follow", json!({}));
+    (0..4).for_each(|_| drop(samples.item()));
+    let name = "host.memory_available_bytes";
+    let asked = ["metrics", name, "--since", "1m", "--step", "1s"];
+    let lines = home.llamactl(asked).args(["--json"]).run().ok().json_lines();
+    let known: Vec<&Value> = lines.iter().filter(|line| memory(line).is_some()).collect();
+    assert!(known.len() >= 3, "{lines:?}");
+    assert!(known.iter().all(|line| line["step_ms"] == 1000), "{lines:?}");
+    let now = home.call("metrics.sample", json!({}))["at_ms"].as_i64().unwrap();
+    let last = known.last().unwrap()["at_ms"].as_i64().unwrap();
+    assert!(now - last < 3000, "{now} {last}");
+
+    let csv = home.llamactl(asked).args(["--csv"]).run().ok().stdout();
+    assert!(csv.starts_with(&format!("time,{name}\n")) && csv.contains("Z,"), "{csv}");
+    let table = home.cli(asked).ok().stdout();
+    assert!(table.starts_with("TIME") && table.lines().count() >= 4, "{table}");
+    let counts = home.llamactl(asked).args(["--stat", "count", "--json"]).run().ok().json_lines();
+    assert!(counts.iter().any(|line| memory(line) == Some(1.0)), "{counts:?}");
+
+    let refused = |args: &[&str]| home.llamactl(args).args(["--json"]).run().code(5).failure();
+    let sum = refused(&["metrics", name, "--since", "1m", "--stat", "sum"]);
+    assert!(sum["message"].as_str().unwrap().contains("has no sum"), "{sum}");
+    let live = refused(&["metrics", "host.cpus", "--since", "1m"]);
+    assert!(live["message"].as_str().unwrap().contains("is not kept"), "{live}");
+    home.cli(["metrics", "--since", "1m", "--model", "nobody"]).code(3);
+    // A series that has no data is no mistake.
+    assert_eq!(home.cli(["metrics", "gpu", "--gpu", "7", "--since", "1m"]).ok().stdout(), "");
+}
+
+/// Fault 1 for metrics: what a SIGKILL takes is the open batch of ten seconds, and who follows is shown
+/// the gap, each second once.
+#[test]
+fn a_kill_takes_ten_seconds_at_most_and_who_follows_sees_each_second_once() {
+    let home = Home::new();
+    let mut daemon = home.daemon();
+    let name = "host.memory_available_bytes";
+    let follow = ["metrics", name, "-f", "--since", "1m", "--interval", "1s", "--json"];
+    let mut follower = home.llamactl(follow).spawn();
+    let mut seen = Vec::new();
+    while seen.iter().filter(|line| memory(line).is_some()).count() < 13 {
+        seen.push(follower.json_line());
+    }
+    daemon.kill();
+    let last_ms = seen.last().unwrap()["at_ms"].as_i64().unwrap();
+    daemon.start_again();
+    let before = seen.len();
+    while seen[before..].iter().filter(|line| memory(line).is_some()).count() < 3 {
+        seen.push(follower.json_line());
+    }
+    follower.signal(Signal::INT);
+    follower.finish().code(130);
+    let mut next = seen[0]["at_ms"].as_i64().unwrap();
+    for line in &seen {
+        assert_eq!(line["at_ms"].as_i64(), Some(next), "no second twice, none left out: {seen:?}");
+        next += line["step_ms"].as_i64().unwrap();
+    }
+    let lines = home.cli(["metrics", name, "--since", "2m", "--step", "1s", "--json"]).ok();
+    let kept = lines.json_lines().into_iter().filter(|line| memory(line).is_some());
+    let kept: Vec<i64> = kept.map(|line| line["at_ms"].as_i64().unwrap()).collect();
+    let before = kept.iter().filter(|at_ms| **at_ms <= last_ms).count();
+    assert!(
+        before > 0 && kept.iter().any(|at_ms| (last_ms - 10_000..=last_ms).contains(at_ms)),
+        "{kept:?}"
+    );
+    let of_kept = |line: &Value| memory(line).map(|_| line["at_ms"].as_i64().unwrap());
+    let lost = seen.iter().filter_map(of_kept).filter(|at_ms| !kept.contains(at_ms)).count();
+    assert!(lost <= 10, "{lost} seconds are lost");
+}
+
+#[test]
+fn a_damaged_history_is_set_aside_and_said_and_the_daemon_goes_on() {
+    let home = Home::new();
+    let mut daemon = home.daemon();
+    home.call("metrics.sample", json!({}));
+    daemon.terminate();
+    let file = home.state_dir().join("metrics.db");
+    fs::write(&file, [b'x'; 9000]).unwrap();
+    daemon.start_again();
+    let events = || home.call("event.list", json!({ "kinds": ["metrics"] }))["items"].clone();
+    eventually(DEADLINE, "it is said", || events()[0]["kind"] == "metrics.set_aside");
+    let report = home.call("daemon.status", json!({}));
+    assert_eq!(report["warnings"][0]["code"], "history_set_aside", "{report}");
+    let aside = report["history"]["set_aside"].as_str().unwrap();
+    assert_eq!(fs::read(aside).unwrap(), [b'x'; 9000]);
+    let said = home.cli(["daemon", "status"]).ok().stdout();
+    assert!(said.contains("another was begun"), "{said}");
+    home.cli(["metrics", "host", "--since", "1m"]).ok();
+    daemon.terminate();
+    daemon.start_again();
+    assert_eq!(home.call("daemon.status", json!({}))["warnings"], json!([]));
 }

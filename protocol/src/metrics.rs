@@ -152,6 +152,15 @@ pub struct ProcessSample {
     /// Written to storage since it began.
     #[serde(default)]
     pub disk_written_bytes: Option<u64>,
+    /// Faults since it began that had to wait for storage: mapped weights that were not in memory.
+    #[serde(default)]
+    pub major_faults: Option<u64>,
+    /// The same since the last sample.
+    #[serde(default)]
+    pub major_faults_per_second: Option<f64>,
+    /// Memory of its own that was written to swap.
+    #[serde(default)]
+    pub memory_swapped_bytes: Option<u64>,
 }
 
 /// What a llama-server says of itself. Asked at most every two seconds: asking more often breaks
@@ -179,6 +188,30 @@ pub struct LlamaSample {
     /// The same with those of answers under way. It never goes back.
     #[serde(default)]
     pub generated_tokens: Option<u64>,
+    /// Prompt tokens it had in its cache since it started.
+    #[serde(default)]
+    pub prompt_tokens_cached_total: Option<u64>,
+    /// The same since the last time it was asked.
+    #[serde(default)]
+    pub prompt_tokens_cached_per_second: Option<f64>,
+    /// Time it spent on prompts since it started; moves when a prompt is done.
+    #[serde(default)]
+    pub prompt_ms_total: Option<u64>,
+    /// Share of the time since the last time it was asked that went to prompts.
+    #[serde(default)]
+    pub prompt_busy_ratio: Option<f64>,
+    /// Time it spent on generation since it started; moves when a request ends.
+    #[serde(default)]
+    pub generation_ms_total: Option<u64>,
+    /// The same for generation; over 1 where several slots were at work.
+    #[serde(default)]
+    pub generation_busy_ratio: Option<f64>,
+    /// Tokens that fit into all slots.
+    #[serde(default)]
+    pub context_size_tokens: Option<u64>,
+    /// Tokens that its slots hold, those of the last answers included: what is kept of them.
+    #[serde(default)]
+    pub context_used_tokens: Option<u64>,
 }
 
 /// The latest sample.

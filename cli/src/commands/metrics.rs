@@ -15,8 +15,9 @@ use crate::resume::{Feed, News};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use llamactl_protocol::Failure;
+use llamactl_protocol::daemon::DaemonStatus;
 use llamactl_protocol::metrics::{Measured, MetricsFollow, MetricsSample, Reading, Sample, Stat};
-use llamactl_protocol::series::{SERIES, Series, SeriesKind, of_name, select};
+use llamactl_protocol::series::{SERIES, Series, SeriesKind, of_name, prometheus, select};
 use llamactl_protocol::stream::{Item, Missed};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -41,6 +42,7 @@ use std::time::Duration;
         "llamactl metrics server.tokens_generated --since 1d --step 1h --stat sum",
         "llamactl metrics 'gpu.*' --since 2026-01-31 --csv > gpu.csv",
         "llamactl metrics -f --since 10m --interval 10s",
+        "llamactl metrics --prometheus > llamactl.tmp && mv llamactl.tmp llamactl.prom",
         "llamactl metrics series";
         "0 done  3 no such model  5 no such series  6 daemon unreachable  130 interrupted"
     )
@@ -73,6 +75,9 @@ pub(crate) struct Metrics {
     /// With -f: a row for each so long, the mean of it
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "follow", conflicts_with = "step")]
     pub(super) interval: Option<Duration>,
+    /// The latest sample as Prometheus reads it: for curl, or a file of node_exporter's textfile collector
+    #[arg(long, conflicts_with_all = ["follow", "json", "series", "models", "gpus", "since", "until", "step", "stat", "csv"])]
+    prometheus: bool,
     /// Past steps as CSV; what is not known is empty
     #[arg(long, conflicts_with_all = ["follow", "json"])]
     pub(super) csv: bool,
@@ -107,6 +112,10 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Ou
         return live(output, daemon, wanted).await;
     }
     let sample = daemon.call(&MetricsSample {}).await?;
+    if args.prometheus {
+        let version = daemon.call(&DaemonStatus {}).await?.version;
+        return output.piece(&prometheus(&sample, &version)).and_then(|()| output.flush());
+    }
     if output.json && wanted.everything {
         return output.json(&sample);
     }

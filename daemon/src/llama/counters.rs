@@ -12,6 +12,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 pub(super) struct Counters {
     pub(super) prompt_tokens: Option<u64>,
     pub(super) generated_tokens: Option<u64>,
+    pub(super) cached_tokens: Option<u64>,
+    pub(super) prompt_ms: Option<u64>,
+    pub(super) generation_ms: Option<u64>,
     pub(super) requests_processing: Option<u64>,
     pub(super) requests_deferred: Option<u64>,
     /// Batches decoded: moves while a request is at work.
@@ -23,9 +26,14 @@ pub(super) fn parse_metrics(text: &str) -> Counters {
     let mut counters = Counters::default();
     for line in text.lines() {
         let Some((name, value)) = line.split_once(' ') else { continue };
-        let value = || value.trim().parse::<f64>().ok().and_then(whole);
+        let number = || value.trim().parse::<f64>().ok();
+        let value = || number().and_then(whole);
+        let ms = || number().and_then(|seconds| whole((seconds * 1000.0).round()));
         match name {
             "llamacpp:prompt_tokens_total" => counters.prompt_tokens = value(),
+            "llamacpp:prompt_tokens_cached_total" => counters.cached_tokens = value(),
+            "llamacpp:prompt_seconds_total" => counters.prompt_ms = ms(),
+            "llamacpp:tokens_predicted_seconds_total" => counters.generation_ms = ms(),
             "llamacpp:tokens_predicted_total" => counters.generated_tokens = value(),
             "llamacpp:requests_processing" => counters.requests_processing = value(),
             "llamacpp:requests_deferred" => counters.requests_deferred = value(),
@@ -54,6 +62,8 @@ pub(super) struct Slot {
     pub(super) is_processing: Option<bool>,
     #[serde(default)]
     pub(super) id_task: Option<i64>,
+    #[serde(default)]
+    n_prompt_tokens: Option<u64>,
     #[serde(default)]
     n_prompt_tokens_processed: Option<u64>,
     #[serde(default)]
@@ -91,9 +101,16 @@ pub(super) fn sample(
     now: &Reading,
 ) -> LlamaSample {
     let slots = now.slots.as_deref();
-    let prompt_rate = before.and_then(|(before, seconds)| {
-        rate(before.counters?.prompt_tokens, now.counters?.prompt_tokens, seconds)
-    });
+    let rate_of = |of: fn(&Counters) -> Option<u64>| {
+        let (before, seconds) = before?;
+        rate(of(&before.counters?), of(&now.counters?), seconds)
+    };
+    let total = |of: fn(&Counters) -> Option<u64>| of(&now.counters?);
+    let share = |of| rate_of(of).map(|ms| ms / 1000.0);
+    // Of a slot that was never used nothing is said: it holds nothing.
+    let sum = |of: fn(&Slot) -> Option<u64>| {
+        slots.map(|slots| slots.iter().filter_map(of).fold(0, u64::saturating_add))
+    };
     // `tokens_predicted_total` moves when a request ends, so a long answer would show as nothing
     // for a minute and then as a flood. The slots count as they go.
     let generated_rate = before.and_then(|(before, seconds)| {
@@ -108,13 +125,21 @@ pub(super) fn sample(
         asked_at_ms,
         slots: slots.and_then(|slots| u32::try_from(slots.len()).ok()),
         slots_busy: slots.and_then(busy),
-        requests_processing: now.counters.and_then(|counters| counters.requests_processing),
-        requests_deferred: now.counters.and_then(|counters| counters.requests_deferred),
-        prompt_tokens_per_second: prompt_rate,
+        requests_processing: total(|it| it.requests_processing),
+        requests_deferred: total(|it| it.requests_deferred),
+        prompt_tokens_per_second: rate_of(|it| it.prompt_tokens),
         generated_tokens_per_second: generated_rate,
-        prompt_tokens_total: now.counters.and_then(|counters| counters.prompt_tokens),
-        generated_tokens_total: now.counters.and_then(|counters| counters.generated_tokens),
+        prompt_tokens_total: total(|it| it.prompt_tokens),
+        generated_tokens_total: total(|it| it.generated_tokens),
         generated_tokens: now.generated(),
+        prompt_tokens_cached_total: total(|it| it.cached_tokens),
+        prompt_tokens_cached_per_second: rate_of(|it| it.cached_tokens),
+        prompt_ms_total: total(|it| it.prompt_ms),
+        prompt_busy_ratio: share(|it| it.prompt_ms),
+        generation_ms_total: total(|it| it.generation_ms),
+        generation_busy_ratio: share(|it| it.generation_ms),
+        context_size_tokens: sum(|slot| slot.n_ctx),
+        context_used_tokens: sum(|slot| slot.n_prompt_tokens),
     }
 }
 
@@ -204,12 +229,17 @@ mod tests {
                     # TYPE llamacpp:prompt_tokens_total counter\n\
                     llamacpp:prompt_tokens_total 26\nllamacpp:tokens_predicted_total 1.2e2\n\
                     llamacpp:requests_processing 1\nllamacpp:requests_deferred nan\n\
-                    llamacpp:n_decode_total 9\n";
+                    llamacpp:n_decode_total 9\nllamacpp:prompt_tokens_cached_total 4\n\
+                    llamacpp:prompt_seconds_total 1.2345\n\
+                    llamacpp:tokens_predicted_seconds_total 0.5\n";
         assert_eq!(
             parse_metrics(text),
             Counters {
                 prompt_tokens: Some(26),
                 generated_tokens: Some(120),
+                cached_tokens: Some(4),
+                prompt_ms: Some(1235),
+                generation_ms: Some(500),
                 requests_processing: Some(1),
                 requests_deferred: None,
                 decoded: Some(9),
@@ -227,14 +257,20 @@ mod tests {
         };
         let now = Reading {
             slots: slots(
-                r#"[{"id":0,"is_processing":true,"id_task":7,"next_token":[{"n_decoded":160}]},
-                    {"id":1,"is_processing":false,"id_task":9,"next_token":[{"n_decoded":20}]}]"#,
+                r#"[{"id":0,"is_processing":true,"id_task":7,"n_ctx":100,"n_prompt_tokens":80,
+                     "next_token":[{"n_decoded":160}]},
+                    {"id":1,"is_processing":false,"id_task":9,"next_token":[{"n_decoded":20}],
+                     "n_ctx":100}]"#,
             ),
-            ..Reading::default()
+            counters: Some(Counters { generated_tokens: Some(1000), ..Counters::default() }),
         };
         let sample = sample(0, Some((&before, 2.0)), &now);
         assert_eq!(sample.generated_tokens_per_second, Some(40.0));
         assert_eq!((sample.slots, sample.slots_busy), (Some(2), Some(1)));
+        let context = (sample.context_used_tokens, sample.context_size_tokens);
+        assert_eq!(context, (Some(80), Some(200)));
+        assert_eq!(sample.generated_tokens, Some(1160), "of slots at work alone");
+        assert_eq!(sample.prompt_tokens_cached_total, None);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) struct ProcessReader {
     cpu_ticks: Rate,
     read_bytes: Rate,
     written_bytes: Rate,
+    major_faults: Rate,
 }
 
 #[derive(Debug)]
@@ -57,6 +58,7 @@ impl ProcessReader {
             cpu_ticks: Rate::default(),
             read_bytes: Rate::default(),
             written_bytes: Rate::default(),
+            major_faults: Rate::default(),
         }
     }
 
@@ -107,11 +109,14 @@ impl ProcessReader {
             disk_write_bytes_per_second: self
                 .written_bytes
                 .advance(now, traffic.storage_written_bytes),
+            major_faults_per_second: self.major_faults.advance(now, stat.major_faults),
             gpu_memory_bytes: None,
             uptime_ms: boottime_ms().checked_sub(ms(stat.start_ticks)),
             cpu_ms: Some(ms(stat.cpu_ticks)),
             disk_read_bytes: traffic.storage_read_bytes,
             disk_written_bytes: traffic.storage_written_bytes,
+            major_faults: stat.major_faults,
+            memory_swapped_bytes: memory.swapped_bytes,
         })
     }
 }

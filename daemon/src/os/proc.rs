@@ -25,6 +25,8 @@ pub struct Stat {
     pub state: char,
     /// The process group.
     pub group: i32,
+    /// Faults that had to wait for storage: mapped pages that were not in memory.
+    pub major_faults: Option<u64>,
     /// Processor time used by all its threads together, in clock ticks.
     pub cpu_ticks: u64,
     /// How many threads it has.
@@ -48,14 +50,16 @@ impl Stat {
         let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        // The state was field 3: behind it 5 is the group, 14 and 15 the processor time, 20 the
-        // threads, 22 the start.
+        // The state was field 3: behind it 5 is the group, 12 the major faults, 14 and 15 the
+        // processor time, 20 the threads, 22 the start.
         let group = fields.nth(1)?.parse().ok()?;
-        let user: u64 = fields.nth(8)?.parse().ok()?;
+        let major_faults = fields.nth(6)?.parse().ok();
+        let user: u64 = fields.nth(1)?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
         let threads = fields.nth(4)?.parse().ok();
         let start_ticks = fields.nth(1)?.parse().ok()?;
-        Some(Stat { state, group, cpu_ticks: user.checked_add(system)?, threads, start_ticks })
+        let cpu_ticks = user.checked_add(system)?;
+        Some(Stat { state, group, major_faults, cpu_ticks, threads, start_ticks })
     }
 }
 
@@ -68,6 +72,8 @@ pub struct Memory {
     pub file_bytes: Option<u64>,
     /// The most that was resident until now.
     pub peak_resident_bytes: Option<u64>,
+    /// Memory of no file that was written to swap.
+    pub swapped_bytes: Option<u64>,
 }
 
 impl Memory {
@@ -82,6 +88,7 @@ impl Memory {
             anonymous_bytes: bytes("RssAnon:"),
             file_bytes: bytes("RssFile:"),
             peak_resident_bytes: bytes("VmHWM:"),
+            swapped_bytes: bytes("VmSwap:"),
         }
     }
 }
@@ -230,8 +237,14 @@ mod tests {
     #[test]
     fn the_name_in_stat_may_hold_anything() {
         let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-        let expected =
-            Stat { state: 'S', group: 2, cpu_ticks: 23, threads: Some(17), start_ticks: 4242 };
+        let expected = Stat {
+            state: 'S',
+            group: 2,
+            major_faults: Some(9),
+            cpu_ticks: 23,
+            threads: Some(17),
+            start_ticks: 4242,
+        };
         for name in ["sleep", "a) R 1 2", "))) (((", "with space\nand line"] {
             let line = format!("77 ({name}) {fields}");
             assert_eq!(Stat::parse(line.as_bytes()), Some(expected), "{name}");
@@ -250,11 +263,12 @@ mod tests {
         assert_eq!((stat.cpu_ticks, stat.threads, stat.start_ticks), (100, Some(12), 189_074));
 
         let status = b"Name:\tllama-server\nVmRSS:\t  3000 kB\nRssAnon:\t    1000 kB\n\
-                      RssFile:\t    2000 kB\nRssShmem:\t       0 kB\n";
+                      RssFile:\t    2000 kB\nRssShmem:\t       0 kB\nVmSwap:\t 4 kB\n";
         let memory = Memory {
             anonymous_bytes: Some(1_024_000),
             file_bytes: Some(2_048_000),
             peak_resident_bytes: None,
+            swapped_bytes: Some(4096),
         };
         assert_eq!(Memory::parse(status), memory);
         assert_eq!(Memory::parse(b"Name:\tkthreadd\nVmRSS:\t3 kB\n"), Memory::default());

@@ -285,6 +285,14 @@ pub const SERIES: &[Series] = &[
         server(|it| whole(it.process.memory_file_bytes)),
     ),
     entry(
+        "server.memory_swapped_bytes",
+        Gauge,
+        Bytes,
+        History,
+        "Memory of its own that was written to swap",
+        server(|it| whole(it.process.memory_swapped_bytes)),
+    ),
+    entry(
         "server.gpu_memory_bytes",
         Gauge,
         Bytes,
@@ -320,6 +328,17 @@ pub const SERIES: &[Series] = &[
         Source::Server(Get {
             shown: |it| it.process.disk_write_bytes_per_second,
             raw: |it| whole(it.process.disk_written_bytes),
+        }),
+    ),
+    entry(
+        "server.major_faults",
+        Counter,
+        Number,
+        History,
+        "Faults that waited for storage: mapped weights that were not in memory",
+        Source::Server(Get {
+            shown: |it| it.process.major_faults_per_second,
+            raw: |it| whole(it.process.major_faults),
         }),
     ),
     entry("server.slots", Gauge, Number, Live, "Slots it has", llama(|it| it.slots.map(f64::from))),
@@ -359,6 +378,28 @@ pub const SERIES: &[Series] = &[
         }),
     ),
     entry(
+        "server.prompt_cached_tokens",
+        Counter,
+        Tokens,
+        History,
+        "Prompt tokens that were in its cache",
+        Source::Llama(Get {
+            shown: |it| it.prompt_tokens_cached_per_second,
+            raw: |it| whole(it.prompt_tokens_cached_total),
+        }),
+    ),
+    entry(
+        "server.prompt_seconds",
+        Counter,
+        Seconds,
+        History,
+        "Time spent on prompts; prompt_tokens by it is their speed",
+        Source::Llama(Get {
+            shown: |it| it.prompt_busy_ratio,
+            raw: |it| seconds(it.prompt_ms_total),
+        }),
+    ),
+    entry(
         "server.tokens_generated",
         Counter,
         Tokens,
@@ -368,6 +409,33 @@ pub const SERIES: &[Series] = &[
             shown: |it| it.generated_tokens_per_second,
             raw: |it| whole(it.generated_tokens),
         }),
+    ),
+    entry(
+        "server.generation_seconds",
+        Counter,
+        Seconds,
+        History,
+        "Time spent on generation, of all slots together",
+        Source::Llama(Get {
+            shown: |it| it.generation_busy_ratio,
+            raw: |it| seconds(it.generation_ms_total),
+        }),
+    ),
+    entry(
+        "server.context_size_tokens",
+        Gauge,
+        Tokens,
+        Live,
+        "Tokens that fit into all slots",
+        llama(|it| whole(it.context_size_tokens)),
+    ),
+    entry(
+        "server.context_used_tokens",
+        Gauge,
+        Tokens,
+        History,
+        "Tokens that its slots hold, those of the last answers included",
+        llama(|it| whole(it.context_used_tokens)),
     ),
     entry(
         "daemon.cpu_seconds",

@@ -11,9 +11,11 @@
 
 mod catalogue;
 mod document;
+mod exposition;
 
 pub use catalogue::{SERIES, of_name};
 pub use document::markdown;
+pub use exposition::prometheus;
 
 use crate::metrics::{Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
 use crate::options::nearest;
@@ -200,6 +202,13 @@ impl Series {
         }
     }
 
+    /// What Prometheus calls it: a rule, and no second name.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        let total = if self.kind == SeriesKind::Counter { "_total" } else { "" };
+        format!("llamactl_{}{total}", self.name.replace('.', "_"))
+    }
+
     /// Each of its numbers in a sample as it is shown: a counter as its growth per second.
     pub fn shown<'a>(&self, sample: &'a Sample, tell: impl FnMut(Instance<'a>, Option<f64>)) {
         self.visit(sample, false, tell);
@@ -341,7 +350,8 @@ mod tests {
             assert!(!rest.contains('.'), "{name}");
             assert!(!rest.contains("total") && !rest.ends_with("_count"), "{name}");
             let words = ["bytes", "celsius", "hertz", "ratio", "seconds", "tokens", "watts"];
-            let unit = words.iter().find(|unit| rest.contains(**unit)).unwrap_or(&"number");
+            let unit = words.iter().find(|unit| rest.split('_').any(|part| part == **unit));
+            let unit = unit.unwrap_or(&"number");
             assert_eq!(*unit, series.unit.as_str(), "{name}");
             let legal = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
             assert!(rest.chars().all(legal), "{name}");

@@ -74,6 +74,23 @@ fn a_server_is_seen_from_outside_and_from_inside() {
     samples.item_where(|it| {
         of_tiny(it)["llama"]["generated_tokens_total"].as_u64() >= Some(before + generated)
     });
+    let asked = ["metrics", "server.tokens_generated", "--since", "2m", "--stat", "sum", "--json"];
+    let sum = |name: &str| -> f64 {
+        let lines = home.llamactl(asked).args(["--model", name]).run().ok().json_lines();
+        let value = |line: &Value| {
+            line["values"][format!("server.tokens_generated{{model={name}}}")].as_f64()
+        };
+        lines.iter().filter_map(value).sum()
+    };
+    eventually(DEADLINE, "each token is counted once", || {
+        sum("tiny") == (before + generated) as f64
+    });
+    let context = of_tiny(&home.call("metrics.sample", json!({})))["llama"].clone();
+    assert!(context["context_used_tokens"].as_u64() >= Some(generated), "{context}");
+    assert!(context["prompt_ms_total"].is_u64() && context["generation_ms_total"].is_u64());
+    let text = home.cli(["metrics", "--prometheus"]).ok().stdout();
+    assert!(text.contains("# TYPE llamactl_server_tokens_generated_total counter\n"), "{text}");
+    assert!(text.contains("llamactl_server_slots{model=\"tiny\"} "), "{text}");
     let readings = home.cli(["metrics", "--model", "tiny"]).ok().stdout();
     assert!(readings.contains("server.cpu_seconds{model=tiny}"), "{readings}");
     assert!(!readings.contains("host."), "{readings}");
@@ -83,8 +100,11 @@ fn a_server_is_seen_from_outside_and_from_inside() {
     let slots = home.cli(["metrics", "server.slots", "--model", "tiny"]).ok().lines();
     assert_eq!(slots.len(), 2, "a heading and one model: {slots:?}");
     home.cli(["stop", "tiny.2"]).ok();
+    // A name is a label: what was measured keeps to the model.
+    home.cli(["model", "rename", "tiny", "small"]).ok();
+    assert_eq!(sum("small"), (before + generated) as f64);
 
-    home.cli(["stop", "tiny"]).ok();
+    home.cli(["stop", "small"]).ok();
     samples.item_where(|it| it["servers"] == json!([]));
 }
 

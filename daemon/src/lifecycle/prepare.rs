@@ -215,7 +215,9 @@ fn make_contents_private(state_dir: &Path, uid: u32) -> Result<(), Failure> {
     for dir in ["secrets", "logs", "log"] {
         make_private(&state_dir.join(dir), uid)?;
     }
-    for file in ["registry.db", "registry.db-wal", "registry.db-shm"] {
+    let files =
+        ["registry", "metrics"].map(|it| ["", "-wal", "-shm"].map(|end| format!("{it}.db{end}")));
+    for file in files.iter().flatten() {
         let file = state_dir.join(file);
         // Looked at and never opened: to close it again would give up SQLite's locks.
         let Ok(facts) = fs::symlink_metadata(&file) else { continue };

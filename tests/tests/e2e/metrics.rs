@@ -1,6 +1,8 @@
 //! Metrics: the machine and the servers, as they are and as they change.
 
 use llamactl_tests::http::Endpoint;
+use llamactl_tests::mount::Mount;
+use llamactl_tests::need;
 use llamactl_tests::wait::eventually;
 use llamactl_tests::{DEADLINE, Home, TestModel};
 use rustix::process::Signal;
@@ -200,6 +202,68 @@ fn a_kill_takes_ten_seconds_at_most_and_who_follows_sees_each_second_once() {
     let of_kept = |line: &Value| memory(line).map(|_| line["at_ms"].as_i64().unwrap());
     let lost = seen.iter().filter_map(of_kept).filter(|at_ms| !kept.contains(at_ms)).count();
     assert!(lost <= 10, "{lost} seconds are lost");
+}
+
+#[test]
+fn following_by_columns_begins_with_what_was_and_goes_on_in_steps() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let mut samples = home.follow("metrics.follow", json!({}));
+    (0..4).for_each(|_| drop(samples.item()));
+    let asked = json!({ "series": ["host.load1", "daemon"], "replay_ms": 600_000 });
+    let mut rows = home.follow("metrics.follow", asked);
+    let first = rows.item();
+    assert_eq!(first["kind"], "snapshot");
+    let columns = &first["data"];
+    let names: Vec<&str> =
+        columns["series"].as_array().unwrap().iter().filter_map(|it| it["name"].as_str()).collect();
+    assert_eq!(names[0], "host.load1");
+    assert!(names[1..].iter().all(|name| name.starts_with("daemon.")), "{names:?}");
+    let count = columns["count"].as_u64().unwrap();
+    assert!(count >= 3, "{first}");
+    let mut next = columns["start_at_ms"].as_u64().unwrap() + count * 1000;
+    for _ in 0..2 {
+        let row = rows.item();
+        assert_eq!((&row["kind"], row["data"]["at_ms"].as_u64()), (&json!("change"), Some(next)));
+        assert_eq!(row["data"]["values"].as_array().unwrap().len(), names.len());
+        next += 1000;
+    }
+    let mut thin =
+        home.follow("metrics.follow", json!({ "series": ["host"], "interval_ms": 2000 }));
+    let step = thin.item()["data"]["step_ms"].as_u64();
+    let row = thin.item_where(|it| it["values"].is_array());
+    assert_eq!((step, row["data"]["at_ms"].as_u64().unwrap() % 2000), (Some(2000), 0));
+    // A cursor of nobody: how much is missing is not known, and it goes on from now.
+    let mut lost = home.follow("metrics.follow", json!({ "after": (9u64 << 40).to_string() }));
+    assert_eq!(lost.item()["kind"], "missed");
+    assert_eq!(lost.item()["kind"], "snapshot");
+}
+
+/// 4, for metrics: what cannot be written waits, which is said, and is written when there is room.
+#[test]
+fn a_full_disk_is_said_and_what_was_measured_meanwhile_is_written_when_there_is_room() {
+    need!("root", "mount");
+    let home = Home::new();
+    fs::create_dir_all(home.state_dir().parent().unwrap()).unwrap();
+    let disk = Mount::small(home.state_dir(), 12);
+    let mut daemon = home.daemon();
+    let has_warning = || {
+        let warnings = home.call("daemon.status", json!({}))["warnings"].clone();
+        warnings.as_array().unwrap().iter().any(|it| it["code"] == "history_unwritten")
+    };
+    disk.fill();
+    eventually(DEADLINE, "it is said", has_warning);
+    disk.free();
+    eventually(DEADLINE, "it is written", || !has_warning());
+    assert_eq!(home.call("daemon.status", json!({}))["history"]["samples_lost"], 0);
+    daemon.terminate();
+    daemon.start_again();
+    let asked = ["metrics", "host.memory_available_bytes", "--since", "5m", "--step", "1s"];
+    let lines = home.llamactl(asked).args(["--json"]).run().ok().json_lines();
+    let known: Vec<bool> = lines.iter().map(|line| memory(line).is_some()).collect();
+    let unknown = known.iter().filter(|known| !**known).count();
+    assert!(known.len() > 10 && unknown <= 5, "{known:?}");
+    drop(daemon);
 }
 
 #[test]

@@ -173,7 +173,7 @@ impl Book {
     }
 
     /// Whether its files are where they were opened.
-    pub(super) fn is_in_place(&self) -> bool {
+    pub(super) fn is_in_place(&mut self) -> bool {
         self.store.is_in_place()
     }
 

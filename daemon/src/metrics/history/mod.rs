@@ -16,6 +16,8 @@
 mod ask;
 mod book;
 mod codec;
+#[cfg(test)]
+mod figures;
 mod key;
 mod record;
 mod retention;
@@ -296,7 +298,7 @@ impl Writer {
     }
 
     fn written(&mut self) {
-        let Some(book) = &self.book else { return };
+        let Some(book) = &mut self.book else { return };
         let used_bytes = book.used_bytes;
         let mut state = self.shared.state();
         state.boots.clone_from(&book.boots);

@@ -1,6 +1,6 @@
 //! History as a whole: what is written is what was measured, whatever happens between.
 
-use super::codec::read_block;
+use super::codec::{Times, read_block};
 use super::key::{floor, key};
 use super::record::tests::{sample, server};
 use super::rollup::{Rolled, Summary, read_row};
@@ -16,6 +16,7 @@ use std::fs;
 /// A machine that measures, with a clock and boots of its own.
 struct Machine {
     dir: tempfile::TempDir,
+    size_bytes: u64,
     boot: u32,
     ms: u64,
     offset_ms: i64,
@@ -31,6 +32,7 @@ impl Machine {
     fn new() -> Machine {
         let mut machine = Machine {
             dir: tempfile::tempdir().unwrap(),
+            size_bytes: 256 << 20,
             boot: 1,
             ms: 50_000,
             offset_ms: 1_700_000_000_000,
@@ -44,7 +46,7 @@ impl Machine {
     }
 
     fn settings(&self) -> Settings {
-        Settings { dir: self.dir.path().to_owned(), size_bytes: 256 << 20 }
+        Settings { dir: self.dir.path().to_owned(), size_bytes: self.size_bytes }
     }
 
     fn start(&mut self) {
@@ -84,6 +86,21 @@ impl Machine {
             keeper.add_at(&sample(available, servers), now);
             self.fed.push((self.boot, self.ms, available));
         }
+    }
+
+    /// How many rows there are in blocks.
+    fn count_rows(&self) -> usize {
+        self.rows(|rows| {
+            let mut count = 0;
+            rows.each(Blocks::Raw, 0, i64::MAX, |_, block| {
+                let mut here = 0;
+                let tell = |_, times: &Times, _: &[f64]| here = times.offsets_ms.len();
+                read_block(block, |_| Some(0), tell).unwrap();
+                count += here;
+                Ok(())
+            })?;
+            Ok(count)
+        })
     }
 
     /// All rows of the database, read by themselves.
@@ -407,28 +424,55 @@ impl Machine {
     }
 }
 
-#[test]
-fn what_cannot_be_written_waits_and_is_dropped_and_counted_when_it_is_too_much() {
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_waits_and_is_dropped_and_counted_when_it_is_too_much() {
     let mut machine = Machine::new();
     machine.measure(15, [true, false]);
     let lock = lock_of_another(machine.dir.path());
     machine.measure(20, [true, false]);
     drop(lock);
     machine.measure(20, [true, false]);
-    let health = machine.history().health();
-    machine.stop();
-    assert_eq!(health.borrow().samples_lost, 0);
-    let rows: usize = machine.rows(|rows| {
-        let mut count = 0;
-        rows.each(Blocks::Raw, 0, i64::MAX, |_, block| {
-            let mut here = 0;
-            read_block(block, |_| Some(0), |_, times, _| here = times.offsets_ms.len()).unwrap();
-            count += here;
-            Ok(())
-        })?;
-        Ok(count)
-    });
+    let (mut machine, rows) = tokio::task::spawn_blocking(move || {
+        let health = machine.history().health();
+        machine.stop();
+        assert_eq!(health.borrow().samples_lost, 0);
+        let rows = machine.count_rows();
+        machine.start();
+        (machine, rows)
+    })
+    .await
+    .unwrap();
     assert_eq!(rows, machine.fed.len());
+
+    machine.measure(15, [true, false]);
+    let lock = lock_of_another(machine.dir.path());
+    machine.measure(700, [true, false]);
+    let mut health = machine.history().health();
+    health.wait_for(|health| health.samples_lost > 0).await.unwrap();
+    drop(lock);
+    machine.measure(20, [true, false]);
+    let rows = tokio::task::spawn_blocking(move || {
+        machine.stop();
+        machine.fed.len() - machine.count_rows()
+    });
+    let lost = rows.await.unwrap();
+    assert_eq!(health.borrow().samples_lost, lost as u64);
+}
+
+#[test]
+fn a_history_that_takes_all_its_room_keeps_less_of_the_seconds_and_all_of_the_rest() {
+    let mut machine = Machine::new();
+    machine.stop();
+    machine.size_bytes = 150_000;
+    machine.start();
+    machine.measure(3 * 3600, [true, true]);
+    machine.stop();
+    let (raw, minutes, used) = machine.rows(|rows| {
+        Ok((rows.count(Blocks::Raw)?, rows.count(Blocks::Minute)?, rows.used_bytes()?))
+    });
+    assert!((360..1000).contains(&raw), "{raw}");
+    assert_eq!(minutes, 180);
+    assert!(used < 200_000, "{used}");
 }
 
 /// Another program that has the database to itself, until it is dropped.

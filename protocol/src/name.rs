@@ -59,6 +59,13 @@ pub fn from_text(text: &str) -> Option<String> {
     is_valid(name).then(|| name.to_owned())
 }
 
+/// The same where no letter or digit is lost by it: what is left of `Größe` names nothing.
+#[must_use]
+pub fn from_whole_text(text: &str) -> Option<String> {
+    let is_lost = |character: char| !character.is_ascii() && character.is_alphanumeric();
+    from_text(text).filter(|_| !text.chars().any(is_lost))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +85,8 @@ mod tests {
     fn a_file_stem_becomes_a_name() {
         assert_eq!(from_text("My Model (final)").as_deref(), Some("My-Model-final"));
         assert_eq!(from_text("--- ").as_deref(), None);
+        assert_eq!(from_whole_text("My Model (final) ✓").as_deref(), Some("My-Model-final"));
+        assert_eq!((from_whole_text("Größe"), from_whole_text("日本語-7B")), (None, None));
     }
 
     proptest! {

@@ -17,15 +17,109 @@ pub enum Kind {
     Model,
     /// A multimodal projector, which goes with a model.
     Projector,
-    /// A `LoRA` or control-vector adapter, which goes with a model.
+    /// A `LoRA` adapter, which goes with a model.
     Adapter,
+    /// A control vector, which goes with a model.
+    ControlVector,
+    /// A draft model, which guesses ahead for a larger one and serves nobody alone.
+    Drafter,
     /// An importance matrix, which a quantizer uses.
     ImportanceMatrix,
     /// Metadata and vocabulary without any weights.
     VocabularyOnly,
+    /// A model of pictures or films, or a part of one, which other programs run.
+    Image,
+    /// A model that hears or speaks, or a part of one, which other programs run.
+    Speech,
 }
 
+/// The architectures of llama.cpp that only draft; beside them whatever ends in `-assistant`.
+const DRAFTERS: [&str; 2] = ["dflash", "eagle3"];
+
+/// Architectures of pictures and films, as those write them who convert for ComfyUI and
+/// stable-diffusion.cpp.
+const IMAGES: [&str; 20] = [
+    "aura",
+    "chroma",
+    "cosmos",
+    "flux",
+    "flux2",
+    "hidream",
+    "hunyuan_video",
+    "hyvid",
+    "ltx2",
+    "ltxv",
+    "lumina2",
+    "mochi",
+    "pig",
+    "pixart",
+    "qwen_image",
+    "sd1",
+    "sd3",
+    "sdxl",
+    "wan",
+    "z_image",
+];
+
+/// Architectures of speech.
+const SPEECH: [&str; 8] = [
+    "bark",
+    "kokoro",
+    "moonshine",
+    "parakeet",
+    "parler-tts",
+    "silero-vad",
+    "wavtokenizer-dec",
+    "whisper",
+];
+
 impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Model,
+        Self::Projector,
+        Self::Adapter,
+        Self::ControlVector,
+        Self::Drafter,
+        Self::ImportanceMatrix,
+        Self::VocabularyOnly,
+        Self::Image,
+        Self::Speech,
+    ];
+
+    /// The kind that [`Kind::as_str`] names so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// What it is, in words, with an article.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Model => "a model",
+            Self::Projector => "a projector (mmproj), which goes with a model",
+            Self::Adapter => "an adapter (LoRA), which goes with a model",
+            Self::ControlVector => "a control vector, which goes with a model",
+            Self::Drafter => "a draft model, which goes with a larger one",
+            Self::ImportanceMatrix => "an importance matrix, which only a quantizer uses",
+            Self::VocabularyOnly => "a vocabulary without weights",
+            Self::Image => "an image model, which llama-server cannot run",
+            Self::Speech => "a speech model, which llama-server cannot run",
+        }
+    }
+
+    /// The setting by which a model is given such a file.
+    #[must_use]
+    pub fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::Projector => Some("mmproj"),
+            Self::Adapter => Some("lora"),
+            Self::ControlVector => Some("control-vector"),
+            Self::Drafter => Some("spec-draft-model"),
+            _ => None,
+        }
+    }
+
     /// A stable name, in snake case.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -35,17 +129,28 @@ impl Kind {
             Self::Adapter => "adapter",
             Self::ImportanceMatrix => "imatrix",
             Self::VocabularyOnly => "vocab_only",
+            Self::ControlVector => "control_vector",
+            Self::Drafter => "draft",
+            Self::Image => "image",
+            Self::Speech => "speech",
         }
     }
 
-    fn of(metadata: &Metadata, tensor_count: u64) -> Self {
+    fn of(metadata: &Metadata, tensors: &TensorTotals) -> Self {
         let architecture = metadata.architecture.as_ref().map(|text| text.text.as_str());
+        let is_of = |names: &[&str]| architecture.is_some_and(|name| names.contains(&name));
         match metadata.general_type.as_ref().map(|text| text.text.as_str()) {
             Some("adapter") => Self::Adapter,
             Some("mmproj") => Self::Projector,
             Some("imatrix") => Self::ImportanceMatrix,
-            _ if architecture == Some("clip") => Self::Projector,
-            _ if tensor_count == 0 => Self::VocabularyOnly,
+            _ if is_of(&["clip"]) => Self::Projector,
+            _ if is_of(&["controlvector"]) => Self::ControlVector,
+            _ if architecture.is_some_and(|name| name.ends_with("-assistant")) => Self::Drafter,
+            // The layers that predict further tokens, published without the model they are of.
+            _ if is_of(&DRAFTERS) || tensors.are_only_drafting() => Self::Drafter,
+            _ if is_of(&IMAGES) => Self::Image,
+            _ if is_of(&SPEECH) => Self::Speech,
+            _ if tensors.count == 0 => Self::VocabularyOnly,
             _ => Self::Model,
         }
     }
@@ -143,7 +248,7 @@ impl Facts {
         let owned = |text: &Option<Text>| text.as_ref().map(|text| text.text.clone());
         let block_count = number("block_count");
         Self {
-            kind: Kind::of(metadata, tensors.count),
+            kind: Kind::of(metadata, tensors),
             version,
             architecture: owned(&metadata.architecture),
             name: owned(&metadata.name),

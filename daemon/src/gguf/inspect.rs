@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{GgufError, Problem};
-use super::facts::{Assembly, Facts, Part};
+use super::facts::{Assembly, Facts, Kind, Part};
 use super::header::{self, Header};
 use super::projector;
 use super::split;
@@ -21,6 +21,9 @@ const READ_BUDGET_BYTES: u64 = 2 * header::READ_BUDGET_BYTES;
 /// Most directory entries looked through for a projector.
 const MAX_DIRECTORY_ENTRIES: usize = 10_000;
 
+/// Most files whose headers are looked at to tell other models from what goes with this one.
+const MAX_STRANGERS: usize = 16;
+
 /// Reads the facts about the model that `path` is, or is a part of.
 ///
 /// Only headers are read, of every part; that all tensor data is there is told from sizes. Takes milliseconds and a few
@@ -30,7 +33,9 @@ const MAX_DIRECTORY_ENTRIES: usize = 10_000;
 /// Says what is wrong with the file, or with which part of it.
 pub fn inspect(path: &Path) -> Result<Facts, GgufError> {
     let mut facts = inspect_alone(path)?;
-    facts.mmproj = projector_beside(facts.path().unwrap_or(path));
+    if facts.kind == Kind::Model {
+        facts.mmproj = projector_beside(facts.path().unwrap_or(path));
+    }
     Ok(facts)
 }
 
@@ -128,14 +133,34 @@ fn projector_beside(model: &Path) -> Option<PathBuf> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let names: Vec<String> = fs::read_dir(directory)
+    let (projectors, mut others): (Vec<String>, Vec<String>) = fs::read_dir(directory)
         .ok()?
         .take(MAX_DIRECTORY_ENTRIES)
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.to_lowercase().ends_with(".gguf"))
-        .collect();
-    let chosen = model.with_file_name(projector::choose(model_name, &names)?);
+        .partition(|name| projector::is_projector(name));
+    if projectors.is_empty() {
+        return None;
+    }
+    // What goes with a model is no other model: a drafter, an importance matrix, an adapter.
+    let stem = split::stem(model);
+    let mut looks = 0;
+    others.retain(|name| {
+        looks += usize::from(projector::is_stranger(name, &stem));
+        !projector::is_stranger(name, &stem)
+            || looks > MAX_STRANGERS
+            || is_model(&model.with_file_name(name))
+    });
+    let chosen = model.with_file_name(projector::choose(model_name, &others, &projectors)?);
     fs::metadata(&chosen).is_ok_and(|metadata| metadata.is_file()).then_some(chosen)
+}
+
+/// Whether a file is a model, as far as its own header says. One that cannot be read may be.
+fn is_model(path: &Path) -> bool {
+    match read_part(path, &mut header::READ_BUDGET_BYTES.clone()) {
+        Ok((header, part)) => Facts::of_header(&header, part.bytes).kind == Kind::Model,
+        Err(_) => true,
+    }
 }
 
 fn file_name(path: &Path) -> String {

@@ -10,20 +10,13 @@ use std::path::Path;
 /// Names that start with this many equal characters are taken to be about the same model.
 const SAME_MODEL_CHARACTERS: usize = 4;
 
-/// Chooses the projector for the model file `model` among `names`, the file names in its directory.
+/// Chooses the one of `projectors` for the model file `model`; both lie in one directory, as do `models`.
 #[must_use]
-pub fn choose<'a>(model: &str, names: &'a [String]) -> Option<&'a str> {
-    if is_projector(model) {
-        return None;
-    }
+pub fn choose<'a>(model: &str, models: &[String], projectors: &'a [String]) -> Option<&'a str> {
     let stem = split::stem(Path::new(model)).to_lowercase();
-    let is_alone = names.iter().filter(|name| is_gguf(name) && !is_projector(name)).all(|name| {
-        common_prefix(&name.to_lowercase(), &stem)
-            >= SAME_MODEL_CHARACTERS.min(stem.chars().count())
-    });
-    names
+    let is_alone = !models.iter().any(|name| is_stranger(name, &stem));
+    projectors
         .iter()
-        .filter(|name| is_projector(name))
         .map(|name| (likeness(name, &stem), name))
         .filter(|&(likeness, _)| is_alone || likeness >= SAME_MODEL_CHARACTERS)
         .max_by(|(likeness, name), (other_likeness, other_name)| {
@@ -31,6 +24,12 @@ pub fn choose<'a>(model: &str, names: &'a [String]) -> Option<&'a str> {
             (likeness, is_f16(name), other_name).cmp(&(other_likeness, is_f16(other_name), name))
         })
         .map(|(_, name)| name.as_str())
+}
+
+/// Whether a file beside a model is about another, by its name.
+pub(super) fn is_stranger(name: &str, stem: &str) -> bool {
+    common_prefix(&name.to_lowercase(), &stem.to_lowercase())
+        < SAME_MODEL_CHARACTERS.min(stem.chars().count())
 }
 
 /// Whether a file of this name is a projector.
@@ -67,7 +66,9 @@ mod tests {
     fn chosen(model: &str, others: &[&str]) -> Option<String> {
         let mut names: Vec<String> = others.iter().map(|&name| name.to_owned()).collect();
         names.push(model.to_owned());
-        choose(model, &names).map(str::to_owned)
+        let (projectors, models): (Vec<_>, Vec<_>) =
+            names.into_iter().filter(|name| is_gguf(name)).partition(|name| is_projector(name));
+        choose(model, &models, &projectors).map(str::to_owned)
     }
 
     #[test]
@@ -118,11 +119,5 @@ mod tests {
     fn the_other_parts_of_a_split_model_are_no_strangers() {
         let others = ["q-00002-of-00002.gguf", "mmproj-F16.gguf"];
         assert_eq!(chosen("q-00001-of-00002.gguf", &others).as_deref(), Some("mmproj-F16.gguf"));
-    }
-
-    #[test]
-    fn a_projector_has_no_projector() {
-        assert_eq!(chosen("mmproj-F16.gguf", &["mmproj-BF16.gguf"]), None);
-        assert_eq!(chosen("a.gguf", &["a.safetensors", "mmproj.txt"]), None);
     }
 }

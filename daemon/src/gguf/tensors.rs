@@ -11,6 +11,8 @@ const MAX_TENSORS: u64 = 1 << 18;
 /// llama.cpp allows 64 bytes, its relatives more.
 const MAX_NAME_BYTES: u64 = 1024;
 const MAX_DIMENSIONS: u32 = 4;
+/// The longest name that is looked at.
+const MAX_USED_NAME_BYTES: u64 = 64;
 /// A name's length, a number of dimensions, a type and an offset.
 const LEAST_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 
@@ -24,15 +26,30 @@ pub(super) struct TensorTotals {
     pub(super) data_bytes: u64,
     /// Elements of the matrices, by type number. Vectors are mostly F32 whatever the quantization.
     matrix_elements: [u64; TYPE_COUNT],
+    /// Whether a tensor predicts more than the next token, and whether one is of the first layer.
+    has_drafting: bool,
+    has_first_layer: bool,
 }
 
 impl Default for TensorTotals {
     fn default() -> Self {
-        Self { count: 0, parameter_count: 0, data_bytes: 0, matrix_elements: [0; TYPE_COUNT] }
+        Self {
+            count: 0,
+            parameter_count: 0,
+            data_bytes: 0,
+            matrix_elements: [0; TYPE_COUNT],
+            has_drafting: false,
+            has_first_layer: false,
+        }
     }
 }
 
 impl TensorTotals {
+    /// Whether these are the layers that predict further tokens, without the model before them.
+    pub(super) fn are_only_drafting(&self) -> bool {
+        self.has_drafting && !self.has_first_layer
+    }
+
     /// Reads the list of `count` tensors whose offsets are multiples of `alignment` bytes.
     pub(super) fn read<R: Read + Seek>(
         source: &mut Source<R>,
@@ -61,7 +78,14 @@ impl TensorTotals {
         if name_bytes > MAX_NAME_BYTES {
             return Err(Problem::Hostile(format!("a tensor name of {name_bytes} bytes")));
         }
-        source.skip(name_bytes)?;
+        match usize::try_from(name_bytes) {
+            Ok(length) if name_bytes <= MAX_USED_NAME_BYTES => {
+                let name = source.take(length)?;
+                self.has_first_layer |= name.starts_with(b"blk.0.");
+                self.has_drafting |= name.windows(7).any(|some| some == b".nextn.");
+            }
+            _ => source.skip(name_bytes)?,
+        }
         let dimensions = source.u32()?;
         if dimensions > MAX_DIMENSIONS {
             return Err(Problem::Malformed(format!("a tensor of {dimensions} dimensions")));
@@ -124,6 +148,8 @@ impl TensorTotals {
 
     /// Adds what another part of the same model has. `data_bytes` is about one file and stays.
     pub(super) fn add_part(&mut self, part: &Self) -> Result<(), Problem> {
+        self.has_drafting |= part.has_drafting;
+        self.has_first_layer |= part.has_first_layer;
         self.count = self.count.saturating_add(part.count);
         self.parameter_count = self
             .parameter_count

@@ -1,22 +1,24 @@
-//! The files of a directory as models: parts are put together, projectors go with their models.
+//! The files of a directory as candidates: parts are put together. What each is for, and which go
+//! with each other, is told when their headers are known.
 
 use super::naming::Naming;
-use super::sink::{Candidate, Sink, Stopped};
+use super::pair::Pairing;
+use super::sink::{Candidate, Group, Sink, Stopped};
 use super::walk::Listing;
-use crate::gguf::{self, split};
+use crate::gguf::split;
 use crate::store::registry::FileStamp;
 use llamactl_protocol::library::ScanSource;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The most parts a model may have; llama.cpp's largest have some two hundred.
 const MAX_PARTS: usize = 1024;
 
-/// How a model and its projector find each other by their file names.
-pub(super) type Pairing = for<'a> fn(&str, &'a [String]) -> Option<&'a str>;
+/// The most files of one directory that are held against each other.
+const MAX_TOGETHER: usize = 1024;
 
 /// What the place of a directory says about the models in it.
 pub(super) struct Site<'a> {
@@ -26,52 +28,47 @@ pub(super) struct Site<'a> {
     pub(super) naming: &'a dyn Fn(&str) -> Naming,
     /// Which projector goes with which.
     pub(super) pairing: Pairing,
-    /// Another directory whose projectors go with these models too.
-    pub(super) beside: Option<&'a Listing>,
 }
 
-/// Hands on the models of a directory, and what is no model.
+/// Hands on the files of a directory.
 pub(super) fn report(listing: &Listing, site: &Site<'_>, sink: &mut Sink) -> Result<(), Stopped> {
-    let names = listing.names();
-    let beside = site.beside.map(|listing| (&listing.directory, listing.names()));
-    let mut used: HashSet<PathBuf> = HashSet::new();
+    let mut files = candidates(listing, site, sink)?;
+    while !files.is_empty() {
+        let rest = files.split_off(files.len().min(MAX_TOGETHER));
+        sink.group(Group { files, pairing: Some(site.pairing), ..Group::default() })?;
+        files = rest;
+    }
+    unfinished(listing, sink)
+}
+
+/// The files of a directory that may be models or go with one: files before links to them.
+pub(super) fn candidates(
+    listing: &Listing,
+    site: &Site<'_>,
+    sink: &mut Sink,
+) -> Result<Vec<Candidate>, Stopped> {
+    let mut found = Vec::new();
     for name in first_parts(&listing.files) {
         let path = listing.directory.join(name);
-        let text = name.to_str().unwrap_or_default();
-        let projector = (site.pairing)(text, &names)
-            .map(|projector| listing.directory.join(projector))
-            .or_else(|| {
-                let (directory, names) = beside.as_ref()?;
-                (site.pairing)(text, names).map(|projector| directory.join(projector))
-            });
-        used.extend(projector.clone());
-        let stamps = match parts(&path) {
-            Ok(stamps) => stamps,
-            Err(error) => {
-                sink.failed(&path, &error)?;
-                continue;
-            }
-        };
-        sink.candidate(Candidate {
-            path,
-            stamps,
-            source: site.source,
-            naming: (site.naming)(text),
-            projector: projector.and_then(|path| Some((path.clone(), stamp(&path).ok()?))),
-            notes: vec![],
-        })?;
-    }
-    for name in names.iter().filter(|name| gguf::is_projector(name)) {
-        let path = listing.directory.join(name);
-        // One that is for models in directories below is not without a model.
-        if !used.contains(&path) && site.source != ScanSource::Huggingface {
-            sink.skip(
-                &path,
-                "mmproj",
-                "a projector (mmproj), and no model beside it is surely its own",
-            )?;
+        match parts(&path) {
+            Ok(stamps) => found.push(Candidate {
+                is_link: path.is_symlink(),
+                stamps,
+                source: site.source,
+                naming: (site.naming)(&name.to_string_lossy()),
+                path,
+                projector: None,
+                notes: vec![],
+            }),
+            Err(error) => sink.failed(&path, &error)?,
         }
     }
+    found.sort_by_key(|candidate| candidate.is_link);
+    Ok(found)
+}
+
+/// Tells of downloads that are not finished.
+pub(super) fn unfinished(listing: &Listing, sink: &mut Sink) -> Result<(), Stopped> {
     for name in &listing.unfinished {
         sink.skip(&listing.directory.join(name), "unfinished", "the download is not finished")?;
     }
@@ -87,7 +84,6 @@ fn first_parts(files: &[OsString]) -> Vec<&OsString> {
     }
     files
         .iter()
-        .filter(|name| !name.to_str().is_some_and(gguf::is_projector))
         .filter(|name| match split::parse(Path::new(name)) {
             Some(part) => first.get(&(part.stem, part.count)) == Some(&part.part),
             None => true,
@@ -125,7 +121,7 @@ mod tests {
         .map(OsString::from);
         assert_eq!(
             first_parts(&files),
-            ["a-00001-of-00002.gguf", "b-00002-of-00003.gguf", "c.gguf"]
+            ["a-00001-of-00002.gguf", "b-00002-of-00003.gguf", "c.gguf", "mmproj-c.gguf"]
         );
     }
 }

@@ -7,7 +7,7 @@ use llamactl_protocol::model::ModelFile;
 use serde::{Deserialize, Serialize};
 
 /// Rises when a header is read in another way: what was kept before is then read anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is known of a file by its header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,23 +97,20 @@ impl Known {
         match self {
             Known::Model { .. } => None,
             Known::Bad { kind, reason } => Some((kind.clone(), reason.clone())),
-            Known::Other { kind } => Some((kind.clone(), what(kind).to_owned())),
+            Known::Other { kind } => {
+                let what = self.kind().map_or("no model", Kind::description);
+                Some((kind.clone(), what.to_owned()))
+            }
         }
     }
 
-    /// Whether it is a projector.
-    pub(super) fn is_projector(&self) -> bool {
-        matches!(self, Known::Other { kind } if kind == Kind::Projector.as_str())
-    }
-}
-
-fn what(kind: &str) -> &'static str {
-    match kind {
-        "mmproj" => "a projector (mmproj), which goes with a model",
-        "adapter" => "an adapter (LoRA), which goes with a model",
-        "imatrix" => "an importance matrix, which only a quantizer uses",
-        "vocab_only" => "a vocabulary without weights",
-        _ => "no model",
+    /// What it is for; `None` for no usable file.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Known::Model { .. } => Some(Kind::Model),
+            Known::Other { kind } => Kind::named(kind),
+            Known::Bad { .. } => None,
+        }
     }
 }
 
@@ -129,7 +126,7 @@ mod tests {
         assert_eq!(Known::from_text(&text, &[stamp(1), stamp(2)]), Some(known));
         assert_eq!(Known::from_text(&text, &[stamp(1), stamp(3)]), None);
         assert_eq!(Known::from_text(&text, &[stamp(1)]), None);
-        assert_eq!(Known::from_text(&text.replace("\"version\":1", "\"version\":0"), &[]), None);
+        assert_eq!(Known::from_text(&text.replace("\"version\":2", "\"version\":0"), &[]), None);
         assert_eq!(Known::from_text("{}", &[]), None);
     }
 

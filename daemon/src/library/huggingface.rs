@@ -12,8 +12,8 @@
 use super::group::{self, Site};
 use super::naming::Naming;
 use super::pair;
-use super::sink::{Sink, Stopped};
-use super::walk::{self, Listing};
+use super::sink::{Group, Sink, Stopped};
+use super::walk;
 use crate::os::file;
 use llamactl_protocol::library::ScanSource;
 use std::collections::HashSet;
@@ -42,12 +42,8 @@ pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
     // Repositories are recognised by the walk itself.
     walk::walk(root, sink, &mut |listing, sink| {
         let naming = |_: &str| Naming::Stem;
-        let site = Site {
-            source: ScanSource::Huggingface,
-            naming: &naming,
-            pairing: pair::projector_for,
-            beside: None,
-        };
+        let site =
+            Site { source: ScanSource::Huggingface, naming: &naming, pairing: pair::projector_for };
         group::report(listing, &site, sink)
     })
 }
@@ -63,23 +59,30 @@ pub(super) fn repository(directory: &Path, sink: &mut Sink) -> Result<(), Stoppe
     let naming = |_: &str| Naming::Repo(repo.clone());
     let mut seen: HashSet<PathBuf> = HashSet::new();
     for snapshot in snapshots(directory, sink)? {
-        let mut top = Listing::default();
+        let mut group = Group {
+            top: Some(snapshot.clone()),
+            pairing: Some(pair::projector_for),
+            ..Group::default()
+        };
         walk::walk(&snapshot, sink, &mut |listing, sink| {
-            if listing.directory == snapshot {
-                top = listing.clone();
-            }
             let inside = listing.directory.strip_prefix(&snapshot).unwrap_or(Path::new(""));
-            let mut fresh = listing.clone();
-            // A newer snapshot has the file already.
-            fresh.files.retain(|name| seen.insert(inside.join(name)));
             let site = Site {
                 source: ScanSource::Huggingface,
                 naming: &naming,
                 pairing: pair::projector_for,
-                beside: Some(&top).filter(|top| top.directory != listing.directory),
             };
-            group::report(&fresh, &site, sink)
+            for candidate in group::candidates(listing, &site, sink)? {
+                let name = candidate.path.file_name().unwrap_or_default();
+                if seen.insert(inside.join(name)) {
+                    group.files.push(candidate);
+                } else if let Some(stamp) = candidate.stamps.first() {
+                    // A newer snapshot has the file already.
+                    group.beside.push((candidate.path.clone(), *stamp));
+                }
+            }
+            group::unfinished(listing, sink)
         })?;
+        sink.group(group)?;
     }
     // The cache holds models of every kind; only those of ours are worth a word.
     if seen.is_empty() && !repo.to_ascii_lowercase().contains("gguf") {

@@ -31,7 +31,6 @@ pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
             source: ScanSource::LlamaCpp,
             naming: &naming,
             pairing: pair::projector_of_prefix,
-            beside: None,
         };
         group::report(listing, &site, sink)
     })

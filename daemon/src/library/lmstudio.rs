@@ -12,12 +12,8 @@ use std::path::Path;
 pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
     walk::walk(root, sink, &mut |listing, sink| {
         let naming = |_: &str| naming(root, &listing.directory);
-        let site = Site {
-            source: ScanSource::Lmstudio,
-            naming: &naming,
-            pairing: pair::projector_for,
-            beside: None,
-        };
+        let site =
+            Site { source: ScanSource::Lmstudio, naming: &naming, pairing: pair::projector_for };
         group::report(listing, &site, sink)
     })
 }

@@ -1,6 +1,8 @@
 //! What a model is called that nobody has named, from where it was found. Pure.
 
 use crate::gguf::split;
+use crate::models::names_of;
+use llamactl_protocol::model::ModelFile;
 use llamactl_protocol::name;
 use std::path::Path;
 
@@ -16,19 +18,22 @@ pub(super) enum Naming {
 }
 
 /// Names for a file, the best first; each is valid, and there is at least one.
-pub(super) fn proposals(naming: &Naming, path: &Path, quantization: Option<&str>) -> Vec<String> {
-    let stem = split::stem(path);
-    let texts = match naming {
-        Naming::Stem => vec![stem],
-        Naming::Whole(whole) => vec![whole.clone(), stem],
+pub(super) fn proposals(naming: &Naming, path: &Path, file: &ModelFile) -> Vec<String> {
+    let mut names = match naming {
+        Naming::Stem => names_of(path, file),
+        // The file is called by its hash, which names nothing.
+        Naming::Whole(whole) => name::from_text(whole).into_iter().collect(),
         Naming::Repo(repo) => {
-            let of_name = quantization_in(&stem).1;
-            let tag = of_name.or_else(|| quantization.map(str::to_owned));
-            let by_file = format!("{repo}:{stem}");
-            tag.map(|tag| format!("{repo}:{tag}")).into_iter().chain([by_file]).collect()
+            let stem = split::stem(path);
+            let tag = quantization_in(&stem).1.or_else(|| file.quantization.clone());
+            let tags = tag.into_iter().chain(names_of(path, file));
+            let names = tags.filter_map(|tag| name::from_whole_text(&format!("{repo}:{tag}")));
+            names.collect()
         }
     };
-    let mut names: Vec<String> = texts.iter().filter_map(|text| name::from_text(text)).collect();
+    if names.is_empty() {
+        names.extend(names_of(path, file));
+    }
     if names.is_empty() {
         names.push("model".to_owned());
     }
@@ -92,7 +97,8 @@ mod tests {
     #[test]
     fn names_as_people_use_them() {
         let named = |naming: &Naming, path: &str, quantization: Option<&str>| {
-            proposals(naming, Path::new(path), quantization)
+            let quantization = quantization.map(str::to_owned);
+            proposals(naming, Path::new(path), &ModelFile { quantization, ..ModelFile::default() })
         };
         let repo = Naming::Repo("unsloth/Qwen3-8B-GGUF".into());
         assert_eq!(
@@ -106,8 +112,10 @@ mod tests {
         assert_eq!(named(&repo, "/s/model.gguf", Some("F16"))[0], "unsloth/Qwen3-8B-GGUF:F16");
         assert_eq!(named(&repo, "/s/model.gguf", None), ["unsloth/Qwen3-8B-GGUF:model"]);
         assert_eq!(named(&Naming::Stem, "/m/My Model.gguf", Some("F16")), ["My-Model"]);
-        assert_eq!(named(&Naming::Stem, "/m/日本.gguf", None), ["model"]);
+        assert_eq!(named(&Naming::Stem, "/日/日本.gguf", None), ["model"]);
+        let repo = Naming::Repo("会社/モデル".into());
+        assert_eq!(named(&repo, "/m/small.gguf", Some("F16")), ["small"]);
         let whole = Naming::Whole("qwen3:8b".into());
-        assert_eq!(named(&whole, "/o/blobs/sha256-ab", None), ["qwen3:8b", "sha256-ab"]);
+        assert_eq!(named(&whole, "/o/blobs/sha256-ab", None), ["qwen3:8b"]);
     }
 }

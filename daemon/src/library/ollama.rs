@@ -10,7 +10,7 @@
 
 use super::group;
 use super::naming::Naming;
-use super::sink::{Candidate, Sink, Stopped};
+use super::sink::{Candidate, Group, Sink, Stopped};
 use crate::os::file;
 use llamactl_protocol::library::ScanSource;
 use serde::Deserialize;
@@ -119,14 +119,16 @@ fn manifest(root: &Path, path: &Path, names: &[String], sink: &mut Sink) -> Resu
     let note = adapter.map(|adapter| {
         format!("in Ollama it has an adapter, which is left out: {}", adapter.display())
     });
-    sink.candidate(Candidate {
+    let candidate = Candidate {
         path: blob,
         stamps: vec![stamp],
         source: ScanSource::Ollama,
         naming: Naming::Whole(name(names)),
         projector: projector.and_then(|path| Some((path.clone(), group::stamp(&path).ok()?))),
+        is_link: false,
         notes: note.into_iter().collect(),
-    })
+    };
+    sink.group(Group { files: vec![candidate], ..Group::default() })
 }
 
 /// What people call it: without the registry everything comes from, and without its `library`.

@@ -8,18 +8,24 @@ use super::naming::quantization_in;
 use crate::gguf::{self, split};
 use std::path::Path;
 
-/// The projector that certainly goes with `model` among `names`, the files beside it.
-pub(super) fn projector_for<'a>(model: &str, names: &'a [String]) -> Option<&'a str> {
-    if !names.iter().any(|name| gguf::is_projector(name)) {
-        return None;
-    }
-    let chosen = gguf::choose_projector(model, names)?;
+/// The names of files that lie together, told apart by what their headers say they are for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Together {
+    /// Models; what only goes with a model is none of them.
+    pub(super) models: Vec<String>,
+    /// Projectors.
+    pub(super) projectors: Vec<String>,
+}
+
+/// How a model and its projector find each other by their file names.
+pub(super) type Pairing = for<'a> fn(&str, &'a Together) -> Option<&'a str>;
+
+/// The projector that certainly goes with `model`.
+pub(super) fn projector_for<'a>(model: &str, together: &'a Together) -> Option<&'a str> {
+    let Together { models, projectors } = together;
+    let chosen = gguf::choose_projector(model, models, projectors)?;
     let ours = base(model);
-    let mut others = names
-        .iter()
-        .filter(|name| !gguf::is_projector(name))
-        .map(|name| base(name))
-        .filter(|other| *other != ours);
+    let mut others = models.iter().map(|name| base(name)).filter(|other| *other != ours);
     let certain = match subject(chosen) {
         // It says nothing: then everything here must be one model.
         None => others.next().is_none(),
@@ -33,14 +39,14 @@ pub(super) fn projector_for<'a>(model: &str, names: &'a [String]) -> Option<&'a 
 
 /// The projector of `model` in llama.cpp's flat cache, where the names of files begin with the
 /// repository: `ORG_REPO_file.gguf` goes with `ORG_REPO_mmproj-….gguf`.
-pub(super) fn projector_of_prefix<'a>(model: &str, names: &'a [String]) -> Option<&'a str> {
+pub(super) fn projector_of_prefix<'a>(model: &str, together: &'a Together) -> Option<&'a str> {
     let prefix = |name: &str| {
         let at = name.to_ascii_lowercase().find("mmproj")?;
         name.get(..at).filter(|prefix| prefix.ends_with('_')).map(str::to_owned)
     };
-    let mut fitting = names
+    let mut fitting = together
+        .projectors
         .iter()
-        .filter(|name| gguf::is_projector(name))
         .filter(|name| prefix(name).is_some_and(|prefix| model.starts_with(&prefix)));
     let first = fitting.next()?;
     // Of several of one repository any will do, and F16 runs everywhere.
@@ -49,6 +55,13 @@ pub(super) fn projector_of_prefix<'a>(model: &str, names: &'a [String]) -> Optio
         name.contains("f16") && !name.contains("bf16")
     };
     Some(fitting.find(|name| is_f16(name)).filter(|_| !is_f16(first)).unwrap_or(first))
+}
+
+/// The model that all of these are files of; `None` where they are of several, or of none.
+pub(super) fn only_model(models: &[String]) -> Option<&str> {
+    let first = models.first()?;
+    let ours = base(first);
+    models.iter().all(|other| base(other) == ours).then_some(first)
 }
 
 /// How well a projector's subject is a model's name: where one begins with the other, how many
@@ -87,9 +100,13 @@ mod tests {
     use super::*;
 
     fn paired(model: &str, others: &[&str]) -> Option<String> {
-        let mut names: Vec<String> = others.iter().map(|&name| name.to_owned()).collect();
-        names.push(model.to_owned());
-        projector_for(model, &names).map(str::to_owned)
+        projector_for(model, &together(&[others, &[model]].concat())).map(str::to_owned)
+    }
+
+    fn together(names: &[&str]) -> Together {
+        let names = names.iter().map(|&name| name.to_owned());
+        let (projectors, models) = names.partition(|name| gguf::is_projector(name));
+        Together { models, projectors }
     }
 
     #[test]
@@ -131,9 +148,9 @@ mod tests {
             "ggml-org_gemma-3-4b-it-GGUF_gemma-3-4b-it-Q4_K_M.gguf",
             "ggml-org_gemma-3-4b-it-GGUF_mmproj-model-f16.gguf",
             "ggml-org_gemma-3-1b-it-GGUF_gemma-3-1b-it-Q4_K_M.gguf",
-        ]
-        .map(str::to_owned);
-        assert_eq!(projector_of_prefix(&names[0], &names), Some(names[1].as_str()));
-        assert_eq!(projector_of_prefix(&names[2], &names), None);
+        ];
+        let together = together(&names);
+        assert_eq!(projector_of_prefix(names[0], &together), Some(names[1]));
+        assert_eq!(projector_of_prefix(names[2], &together), None);
     }
 }

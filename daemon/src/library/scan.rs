@@ -11,8 +11,9 @@
 use super::Library;
 use super::headers::Known;
 use super::naming;
-use super::sink::{Candidate, Sighting, Sink, Stopped};
-use super::{group, huggingface, llama_cpp, lmstudio, ollama, pair, places, walk};
+use super::pair::{self, Pairing, Together};
+use super::sink::{Candidate, Group, Sighting, Sink, Stopped};
+use super::{group, huggingface, llama_cpp, lmstudio, ollama, places, walk};
 use crate::gguf::{self, Facts, GgufError};
 use crate::models::{Models, model_file, stamps};
 use crate::store::registry::{FileStamp, NewFile, NewModel, Registry, StoreError, variants};
@@ -38,6 +39,12 @@ const QUEUE: usize = 64;
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The most models behind links that wait for the end.
+const MAX_LINKS: usize = 10_000;
+
+/// How many headers are read in one go: a scan that nobody listens to any more ends behind them.
+const READ_AT_ONCE: usize = 64;
 
 /// The setting that names a model's projector.
 const MMPROJ: &str = "mmproj";
@@ -122,7 +129,8 @@ impl Library {
             by,
             items: items.clone(),
             registered,
-            files: HashSet::new(),
+            files: HashMap::new(),
+            links: Vec::new(),
             names: HashSet::new(),
             summary: Summary::default(),
         };
@@ -144,6 +152,9 @@ impl Library {
                     None => break,
                 },
             }
+        }
+        for sound in std::mem::take(&mut work.links) {
+            work.judge(sound).await?;
         }
         work.summary.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         work.tell(ScanItem::Done(work.summary)).await
@@ -195,7 +206,6 @@ fn directory(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
             source: ScanSource::Directory,
             naming: &|_: &str| naming::Naming::Stem,
             pairing: pair::projector_for,
-            beside: None,
         };
         group::report(listing, &site, sink)
     })
@@ -239,8 +249,10 @@ struct Work {
     items: mpsc::Sender<Result<ScanItem, Failure>>,
     /// Names of models by device and inode of their files.
     registered: HashMap<(i64, i64), String>,
-    /// Device and inode of every file come across.
-    files: HashSet<(i64, i64)>,
+    /// Every file come across, by device and inode, and where it was first.
+    files: HashMap<(i64, i64), PathBuf>,
+    /// Models behind links, for the end: a file stands before the links to it.
+    links: Vec<Sound>,
     /// Names given in this scan.
     names: HashSet<String>,
     summary: Summary,
@@ -258,24 +270,86 @@ impl Work {
 
     /// Takes some sightings in their order.
     async fn take(&mut self, sightings: Vec<Sighting>) -> Result<(), End> {
-        let mut fresh = Vec::with_capacity(sightings.len());
+        let mut headers = self.headers(&sightings).await?;
         for sighting in sightings {
-            if let Sighting::Candidate(candidate) = &sighting
-                && let Some(own) = candidate.stamps.first()
-                && !self.files.insert((own.device, own.inode))
-            {
-                self.summary.duplicates += 1;
-                continue;
-            }
-            fresh.push(sighting);
-        }
-        let mut headers = self.headers(&fresh).await?;
-        for sighting in fresh {
             match sighting {
                 Sighting::Skipped(Skipped { path, kind, reason }) => {
                     self.skip(path.0, kind, reason).await?;
                 }
-                Sighting::Candidate(candidate) => self.judge(*candidate, &mut headers).await?,
+                Sighting::Group(group) => self.sort_out(group, &mut headers).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells models from what goes with them, finds each its projector, and says what is left.
+    async fn sort_out(&mut self, group: Group, headers: &mut Headers) -> Result<(), End> {
+        let together = together(&group, headers);
+        let mut used: HashSet<PathBuf> = HashSet::new();
+        let mut others: Vec<(Candidate, Known)> = Vec::new();
+        for mut candidate in group.files {
+            let Some(own) = candidate.stamps.first().map(|own| (own.device, own.inode)) else {
+                continue;
+            };
+            let Some(Header { known, facts }) = headers.0.get_mut(&candidate.path) else {
+                let reason = "reading it broke off: the daemon's log has the particulars";
+                self.skip(candidate.path, "internal".to_owned(), reason.to_owned()).await?;
+                continue;
+            };
+            let Known::Model { file, .. } = known else {
+                others.push((candidate, known.clone()));
+                continue;
+            };
+            let (file, facts) = (file.clone(), facts.take());
+            let mmproj = match candidate.projector.take() {
+                Some((path, _)) => {
+                    let kind = headers.0.get(&path).and_then(|header| header.known.kind());
+                    if kind != Some(gguf::Kind::Projector) {
+                        let path = path.display();
+                        candidate
+                            .notes
+                            .push(format!("{path} is said to be its projector and is none"));
+                    }
+                    Some(path).filter(|_| kind == Some(gguf::Kind::Projector))
+                }
+                None => group.pairing.and_then(|pairing| {
+                    projector(&candidate.path, &together, group.top.as_deref(), pairing)
+                }),
+            };
+            used.extend(mmproj.clone());
+            let sound = Sound { candidate, own, file, facts, mmproj };
+            let is_hub = sound.candidate.source == ScanSource::Huggingface;
+            if sound.candidate.is_link && !is_hub && self.links.len() < MAX_LINKS {
+                self.links.push(Sound { facts: None, ..sound });
+            } else {
+                self.judge(sound).await?;
+            }
+        }
+        for (candidate, known) in others {
+            let Candidate { path, stamps, .. } = candidate;
+            let own = stamps.first().map(|own| (own.device, own.inode)).unwrap_or_default();
+            if used.contains(&path) {
+                continue;
+            }
+            if self.files.insert(own, path.clone()).is_some() {
+                self.summary.duplicates += 1;
+            } else if let Some((kind, mut reason)) = known.refusal() {
+                let directory = path.parent().unwrap_or(Path::new("/"));
+                let models = together.get(directory).or_else(|| together.get(group.top.as_ref()?));
+                let models = models.map(|together| together.models.as_slice()).unwrap_or_default();
+                match known.kind() {
+                    Some(gguf::Kind::Projector) => {
+                        reason = "a projector (mmproj), and no model beside it is surely its own"
+                            .to_owned();
+                    }
+                    Some(gguf::Kind::Drafter) => {
+                        if let Some(model) = pair::only_model(models) {
+                            reason = format!("a draft model, which goes with {model}");
+                        }
+                    }
+                    _ => {}
+                }
+                self.skip(path, kind, reason).await?;
             }
         }
         Ok(())
@@ -285,11 +359,11 @@ impl Work {
     async fn headers(&self, sightings: &[Sighting]) -> Result<Headers, StoreError> {
         let mut wanted: Vec<(PathBuf, Vec<FileStamp>)> = Vec::new();
         for sighting in sightings {
-            let Sighting::Candidate(candidate) = sighting else { continue };
-            wanted.push((candidate.path.clone(), candidate.stamps.clone()));
-            if let Some((path, stamp)) = &candidate.projector {
-                wanted.push((path.clone(), vec![*stamp]));
-            }
+            let Sighting::Group(group) = sighting else { continue };
+            let files = group.files.iter();
+            wanted.extend(files.clone().map(|it| (it.path.clone(), it.stamps.clone())));
+            let others = files.filter_map(|it| it.projector.as_ref()).chain(&group.beside);
+            wanted.extend(others.map(|(path, stamp)| (path.clone(), vec![*stamp])));
         }
         let keys = wanted.iter().filter_map(|(_, stamps)| stamps.first().copied()).collect();
         let kept = self.registry.headers(keys).await?;
@@ -306,8 +380,12 @@ impl Work {
         if unknown.is_empty() {
             return Ok(headers);
         }
-        let read = spawn_blocking(move || unknown.into_iter().map(read).collect::<Vec<_>>());
-        let read = read.await.unwrap_or_default();
+        let mut read = Vec::with_capacity(unknown.len());
+        for some in unknown.chunks(READ_AT_ONCE) {
+            let some = some.to_vec();
+            let some = spawn_blocking(move || some.into_iter().map(self::read).collect::<Vec<_>>());
+            read.extend(some.await.unwrap_or_default());
+        }
         let lasting = read.iter().filter(|(_, _, header)| header.known.is_lasting());
         let keep =
             lasting.filter_map(|(_, stamp, header)| Some(((*stamp)?, header.known.to_text()?)));
@@ -320,38 +398,27 @@ impl Work {
         Ok(headers)
     }
 
-    /// Tells of a file, and registers it where that is wanted.
-    async fn judge(&mut self, candidate: Candidate, headers: &mut Headers) -> Result<(), End> {
-        let Some(Header { known, facts }) = headers.0.remove(&candidate.path) else {
-            let reason = "reading it broke off: the daemon's log has the particulars";
-            return self.skip(candidate.path, "internal".to_owned(), reason.to_owned()).await;
-        };
-        if let Some((kind, reason)) = known.refusal() {
-            return self.skip(candidate.path, kind, reason).await;
+    /// Tells of a model's file, and registers it where that is wanted.
+    async fn judge(&mut self, sound: Sound) -> Result<(), End> {
+        let Sound { candidate, own, file, facts, mmproj } = sound;
+        if let Some(first) = self.files.get(&own) {
+            self.summary.duplicates += 1;
+            let reason = format!("the same file as {}", first.display());
+            let kind = "duplicate".to_owned();
+            return self
+                .tell(ScanItem::Skipped(Skipped { path: candidate.path.into(), kind, reason }))
+                .await;
         }
-        let Known::Model { file, .. } = known else { return Ok(()) };
-        let mmproj = candidate.projector.map(|(path, _)| path);
-        let mut notes = candidate.notes;
-        let mmproj = mmproj.filter(|path| {
-            // Others may share it, so it stays.
-            let sound = headers.0.get(path).is_some_and(|header| header.known.is_projector());
-            if !sound {
-                notes.push(format!("{} lies beside it and is no projector", path.display()));
-            }
-            sound
-        });
-        let mut found = found(&candidate.path, candidate.source, &file, mmproj, notes);
+        self.files.insert(own, candidate.path.clone());
+        let mut found = found(&candidate.path, candidate.source, &file, mmproj, candidate.notes);
         self.summary.found += 1;
-        let own = candidate.stamps.first().map(|stamp| (stamp.device, stamp.inode));
-        let there = own.and_then(|own| self.registered.get(&own).cloned());
-        if let Some(name) = there {
+        if let Some(name) = self.registered.get(&own).cloned() {
             self.summary.known += 1;
             found.name.clone_from(&name);
             found.model = Some(name);
             return self.tell(ScanItem::Found(Box::new(found))).await;
         }
-        let names =
-            naming::proposals(&candidate.naming, &candidate.path, file.quantization.as_deref());
+        let names = naming::proposals(&candidate.naming, &candidate.path, &file);
         found.name = self.free_name(names).await?;
         if !self.request.add {
             self.summary.new += 1;
@@ -359,9 +426,7 @@ impl Work {
         }
         match self.register(&mut found, facts).await {
             Ok(()) => {
-                if let Some(own) = own {
-                    self.registered.insert(own, found.name.clone());
-                }
+                self.registered.insert(own, found.name.clone());
                 self.tell(ScanItem::Found(Box::new(found))).await
             }
             Err(Refused::Changed(kind, reason)) => {
@@ -451,6 +516,50 @@ impl From<Failure> for Refused {
     fn from(failure: Failure) -> Refused {
         Refused::Failed(failure)
     }
+}
+
+/// A file that is a model, its projector found.
+struct Sound {
+    candidate: Candidate,
+    /// Its device and inode.
+    own: (i64, i64),
+    file: Box<ModelFile>,
+    facts: Option<Box<Facts>>,
+    mmproj: Option<PathBuf>,
+}
+
+/// What lies in each directory of a group, told apart by headers. A file that cannot be read counts
+/// as what its name says.
+fn together(group: &Group, headers: &Headers) -> HashMap<PathBuf, Together> {
+    let mut all: HashMap<PathBuf, Together> = HashMap::new();
+    let paths = group.files.iter().map(|candidate| &candidate.path);
+    for path in paths.chain(group.beside.iter().map(|(path, _)| path)) {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let Some(name) = name.to_str().map(str::to_owned) else { continue };
+        let there = all.entry(directory.to_owned()).or_default();
+        match headers.0.get(path).and_then(|header| header.known.kind()) {
+            Some(gguf::Kind::Projector) => there.projectors.push(name),
+            Some(gguf::Kind::Model) => there.models.push(name),
+            None if !gguf::is_projector(&name) => there.models.push(name),
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The projector of a model: one beside it, else one in the directory at the top.
+fn projector(
+    model: &Path,
+    together: &HashMap<PathBuf, Together>,
+    top: Option<&Path>,
+    pairing: Pairing,
+) -> Option<PathBuf> {
+    let (directory, name) = (model.parent()?, model.file_name()?.to_str()?);
+    let look = |directory: &Path| {
+        let chosen = pairing(name, together.get(directory)?)?;
+        Some(directory.join(chosen))
+    };
+    look(directory).or_else(|| look(top?))
 }
 
 /// Headers by path.

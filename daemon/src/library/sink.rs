@@ -1,6 +1,7 @@
 //! Where a scan's thread puts what it comes across, and what bounds it.
 
 use super::naming::Naming;
+use super::pair::Pairing;
 use crate::store::registry::FileStamp;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::library::{Progress, ScanSource, Skipped};
@@ -21,7 +22,7 @@ const BATCH: usize = 64;
 /// How long one waits for others.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A file that may be a model.
+/// A file that may be a model, or go with one.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     /// The file to load.
@@ -32,17 +33,32 @@ pub(super) struct Candidate {
     pub(super) source: ScanSource,
     /// What its place says about its name.
     pub(super) naming: Naming,
-    /// The projector that goes with it, if it is one.
+    /// Whether the path is a link.
+    pub(super) is_link: bool,
+    /// The projector that goes with it by what its place says.
     pub(super) projector: Option<(PathBuf, FileStamp)>,
     /// What a person should know.
     pub(super) notes: Vec<String>,
 }
 
+/// Files that lie together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    /// The files to tell of.
+    pub(super) files: Vec<Candidate>,
+    /// Others that may go with them, told of elsewhere.
+    pub(super) beside: Vec<(PathBuf, FileStamp)>,
+    /// A directory above them whose projectors go with them too.
+    pub(super) top: Option<PathBuf>,
+    /// How a model finds its projector by name; `None` where names say nothing.
+    pub(super) pairing: Option<Pairing>,
+}
+
 /// Something come across.
 #[derive(Clone, Debug)]
 pub(super) enum Sighting {
-    /// A file that may be a model.
-    Candidate(Box<Candidate>),
+    /// Files that may be models.
+    Group(Group),
     /// Something that cannot be used.
     Skipped(Skipped),
 }
@@ -107,9 +123,9 @@ impl Sink {
         Err(Stopped)
     }
 
-    /// Hands on a file that may be a model.
-    pub(super) fn candidate(&mut self, candidate: Candidate) -> Result<(), Stopped> {
-        self.send(Sighting::Candidate(Box::new(candidate)))
+    /// Hands on files that may be models.
+    pub(super) fn group(&mut self, group: Group) -> Result<(), Stopped> {
+        self.send(Sighting::Group(group))
     }
 
     /// Hands on why something cannot be used.

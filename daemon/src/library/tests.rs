@@ -161,10 +161,12 @@ fn of_several_snapshots_the_one_last_asked_for_comes_first() {
     let mut unfinished = 0;
     for sighting in all(sink, &mut sightings) {
         match sighting {
-            Sighting::Candidate(it) => {
-                assert_eq!(it.naming, Naming::Repo("acme/Tiny-GGUF".to_owned()));
-                let inside = it.path.strip_prefix(repo.join("snapshots")).unwrap();
-                found.push(inside.display().to_string());
+            Sighting::Group(group) => {
+                for it in group.files {
+                    assert_eq!(it.naming, Naming::Repo("acme/Tiny-GGUF".to_owned()));
+                    let inside = it.path.strip_prefix(repo.join("snapshots")).unwrap();
+                    found.push(inside.display().to_string());
+                }
             }
             Sighting::Skipped(it) => unfinished += i32::from(it.kind == "unfinished"),
         }

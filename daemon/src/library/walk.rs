@@ -36,13 +36,6 @@ pub(super) struct Listing {
     pub(super) unfinished: Vec<OsString>,
 }
 
-impl Listing {
-    /// The names of its files that are text.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.files.iter().filter_map(|name| name.to_str()).map(str::to_owned).collect()
-    }
-}
-
 /// Looks through `root` and what is below, and hands each directory that holds model files to
 /// `each`.
 pub(super) fn walk(

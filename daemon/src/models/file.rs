@@ -3,8 +3,9 @@
 use crate::gguf::{self, Facts, GgufError, Part};
 use crate::store::registry::{FileStamp, NewFile};
 use llamactl_protocol::model::ModelFile;
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath, name};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Reads the header of a model's file, of a split model any part, away from the async threads: a
@@ -34,17 +35,43 @@ async fn inspect(path: WirePath) -> Result<Facts, Failure> {
         gguf::Kind::Model => Ok(facts),
         other => {
             let path = main_part(&facts)?;
-            let path = path.display();
-            let (what, hint) = match other {
-                gguf::Kind::Projector => ("a projector (mmproj)", "add the model it belongs to"),
-                gguf::Kind::Adapter => ("an adapter (LoRA)", "add the model it was made for"),
-                _ => ("metadata without weights", "add a file that holds a model's weights"),
-            };
-            Err(Failure::new(Kind::NotAModel, format!("{path} is {what}, not a model"))
-                .hint(hint)
-                .details(json!({ "is": other.as_str() })))
+            Err(not_a_model(&path, other))
         }
     }
+}
+
+/// Why a sound file cannot be registered, and what it is good for.
+#[must_use]
+pub fn not_a_model(path: &Path, kind: gguf::Kind) -> Failure {
+    let message = format!("{} is no model: it is {}", path.display(), kind.description());
+    let failure = Failure::new(Kind::NotAModel, message).details(json!({ "is": kind.as_str() }));
+    match kind.setting() {
+        Some(key) => {
+            let setting = format!("{key}={}", path.display());
+            failure.hint(Hint::run(
+                "give it to the model it goes with",
+                ["llamactl", "model", "set", "NAME", &setting],
+            ))
+        }
+        None => failure.hint("add a file that holds the weights of a language model"),
+    }
+}
+
+/// Names for a model by its file alone, the best first: as the file is called, or where a name
+/// cannot hold that, as its header calls it, else by its directory or its architecture.
+#[must_use]
+pub fn names_of(path: &Path, file: &ModelFile) -> Vec<String> {
+    if let Some(name) = name::from_whole_text(&gguf::split::stem(path)) {
+        return vec![name];
+    }
+    let directory = path.parent().and_then(Path::file_name).map(OsStr::to_string_lossy);
+    let texts = [file.title.as_deref(), directory.as_deref(), file.architecture.as_deref()];
+    let Some(name) = texts.into_iter().flatten().find_map(name::from_whole_text) else {
+        return vec![];
+    };
+    // Other files may have the same title.
+    let quantized = file.quantization.as_ref().map(|kind| format!("{name}-{kind}"));
+    std::iter::once(name).chain(quantized.and_then(|text| name::from_text(&text))).collect()
 }
 
 /// The file to give to llama-server.
@@ -109,5 +136,27 @@ pub fn gguf_failure(error: &GgufError) -> Failure {
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_files_or_what_its_header_says() {
+        let file = |title: Option<&str>| ModelFile {
+            title: title.map(str::to_owned),
+            architecture: Some("llama".to_owned()),
+            quantization: Some("Q8_0".to_owned()),
+            ..ModelFile::default()
+        };
+        let names = |path: &str, title| names_of(Path::new(path), &file(title));
+        assert_eq!(names("/m/My Model.gguf", Some("Other")), ["My-Model"]);
+        let nihongo = ["Nihongo-7B", "Nihongo-7B-Q8_0"];
+        assert_eq!(names("/m/日本語-Q8_0.gguf", Some("Nihongo 7B")), nihongo);
+        assert_eq!(names("/m/Größe/Ünï.gguf", Some("Größe"))[0], "llama");
+        assert_eq!(names("/m/acme/한국어.gguf", None)[0], "acme");
+        assert!(names_of(Path::new("/日/本.gguf"), &ModelFile::default()).is_empty());
     }
 }

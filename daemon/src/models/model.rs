@@ -3,7 +3,6 @@
 use super::retry::Attempts;
 use super::secrets::NewSecrets;
 use super::{Models, Outcome, file};
-use crate::gguf;
 use crate::store::registry::{ModelChange, ModelLayers, NewFile, NewModel, StoreError};
 use llamactl_protocol::model::{
     Model, ModelAdd, ModelAlias, ModelCopy, ModelRename, ModelRollback, Revision, SettingsChange,
@@ -11,7 +10,6 @@ use llamactl_protocol::model::{
 use llamactl_protocol::options::{Settings, rules};
 use llamactl_protocol::{Actor, Failure, Hint, Kind, WirePath, name};
 use serde_json::json;
-use std::path::Path;
 
 impl Models {
     /// Adds the model of a file. One that is there already under this name is left as it is.
@@ -27,7 +25,7 @@ impl Models {
         let file = file::read(add.path).await?;
         let name = match add.name {
             Some(name) => name::check(name.0)?,
-            None => default_name(file.path.as_path())?,
+            None => default_name(&file)?,
         };
         let mut notes = checked.notes;
         if let Some(mmproj) = &file.file.mmproj {
@@ -231,10 +229,10 @@ async fn read_given(path: Option<WirePath>) -> Result<Option<NewFile>, Failure> 
     }
 }
 
-fn default_name(path: &Path) -> Result<String, Failure> {
-    let stem = gguf::split::stem(path);
-    name::from_text(&stem).ok_or_else(|| {
-        Failure::new(Kind::InvalidName, format!("no name can be made of {}", path.display()))
+fn default_name(new: &NewFile) -> Result<String, Failure> {
+    let names = file::names_of(new.path.as_path(), &new.file);
+    names.into_iter().next().ok_or_else(|| {
+        Failure::new(Kind::InvalidName, format!("no name can be made of {}", new.path))
             .hint("give one with --name")
     })
 }

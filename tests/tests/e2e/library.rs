@@ -190,6 +190,82 @@ fn parts_projectors_and_what_is_no_model() {
     assert_eq!(projector["file"]["mmproj"], json!(eye));
 }
 
+/// A file of another architecture at `path` in the home.
+fn put_other(home: &Home, architecture: &str, path: &str) -> PathBuf {
+    let path = home.path().join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    TinyModel::new(Preset::Tiny).architecture(architecture).write(&path).unwrap()
+}
+
+#[test]
+fn what_a_file_is_for_is_told_by_its_header_and_costs_no_model_its_projector() {
+    let home = Home::new();
+    let repo = "acme--Sees-GGUF";
+    hub_file(&home, repo, "gemma-4-12b-it-Q4_K_M.gguf", "aa11", TestModel::Tiny);
+    let eye = hub_file(&home, repo, "mmproj-F16.gguf", "bb22", TestModel::Projector);
+    let inside = ".cache/huggingface/hub/models--acme--Sees-GGUF/snapshots/c0ffee";
+    put_other(&home, "gemma4-assistant", &format!("{inside}/mtp-gemma-4-12b-it.gguf"));
+    put_other(&home, "gemma4-assistant", &format!("{inside}/MTP/x-Q8_0-MTP.gguf"));
+    hub_file(&home, "acme--Alone-GGUF", "mmproj-alone.gguf", "cc33", TestModel::Projector);
+    put(&home, TestModel::NeverStop, "models/sees-Q4_0.gguf");
+    let plain = put(&home, TestModel::Projector, "models/mmproj-F16.gguf");
+    put(&home, TestModel::Lora, "models/style.gguf");
+    let guesses = put_other(&home, "eagle3", "models/guesses.gguf");
+    for (architecture, name) in
+        [("controlvector", "steer"), ("flux", "paints"), ("whisper", "hears")]
+    {
+        put_other(&home, architecture, &format!("models/{name}.gguf"));
+    }
+    let _daemon = home.daemon();
+    let output = scan(&home, &["models", "--add"]);
+    let items = found(&output);
+    assert_eq!(names(&output), ["acme/Sees-GGUF:Q4_K_M", "sees-Q4_0"], "{}", output.stdout());
+    assert_eq!(items["acme/Sees-GGUF:Q4_K_M"]["mmproj"], json!(eye));
+    assert_eq!(items["sees-Q4_0"]["mmproj"], json!(plain));
+    let kinds = skipped(&output);
+    for (name, kind) in [
+        ("mtp-gemma-4-12b-it.gguf", "draft"),
+        ("x-Q8_0-MTP.gguf", "draft"),
+        ("guesses.gguf", "draft"),
+        ("mmproj-alone.gguf", "mmproj"),
+        ("style.gguf", "adapter"),
+        ("steer.gguf", "control_vector"),
+        ("paints.gguf", "image"),
+        ("hears.gguf", "speech"),
+    ] {
+        assert_eq!(kinds.get(name).map(String::as_str), Some(kind), "{name}: {kinds:?}");
+    }
+    assert_eq!(kinds.len(), 8, "{kinds:?}");
+    assert!(output.stdout().contains("goes with gemma-4-12b-it-Q4_K_M.gguf"));
+
+    // By hand: the projector is spoken of, and a drafter is no model.
+    let by_hand = home.cli(["model", "add", "models/sees-Q4_0.gguf", "--name", "twin"]).ok();
+    assert!(by_hand.stderr().contains("a projector lies beside it"), "{}", by_hand.stderr());
+    let refused = home.cli(["--json", "model", "add", guesses.to_str().unwrap()]).code(5);
+    assert_eq!(refused.failure_kind(), "not_a_model");
+    assert!(refused.stderr().contains("spec-draft-model="), "{}", refused.stderr());
+}
+
+#[test]
+fn a_file_whose_name_is_beyond_ascii_is_called_as_its_header_calls_it() {
+    let home = Home::new();
+    for (path, title) in [
+        ("models/日本語.gguf", "Nihongo 7B"),
+        ("models/Ünïcode-Größe-Q8_0.gguf", "Nihongo 7B"),
+        ("models/hangul/한국어.gguf", "한국어"),
+        ("models/plain.gguf", "Title"),
+    ] {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        TinyModel::new(Preset::Tiny).name(title).write(&path).unwrap();
+    }
+    let _daemon = home.daemon();
+    let output = scan(&home, &["models"]);
+    assert_eq!(names(&output), ["Nihongo-7B", "Nihongo-7B-F16", "hangul", "plain"]);
+    home.cli(["model", "add", "models/日本語.gguf"]).ok();
+    assert_eq!(home.cli(["model", "list", "-q"]).ok().lines(), ["Nihongo-7B"]);
+}
+
 #[test]
 fn a_file_is_registered_once_however_many_ways_lead_to_it() {
     let home = Home::new();

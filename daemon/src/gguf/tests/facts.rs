@@ -213,3 +213,27 @@ fn tensors_of_unknown_type_count_but_are_not_measured() {
     assert_eq!(facts(&sample).tensor_count, 5);
     assert!(facts(&sample).parameter_count > 1 << 41);
 }
+
+#[test]
+fn what_a_file_is_for_is_in_its_header() {
+    let of = |architecture: &str, tensor: &str| {
+        let sample = Sample::empty().text("general.architecture", architecture);
+        facts(&sample.tensor(tensor, &[8], 0)).kind
+    };
+    for architecture in ["gemma4-assistant", "eagle3", "dflash"] {
+        assert_eq!(of(architecture, "blk.0.attn_q.weight"), Kind::Drafter, "{architecture}");
+    }
+    // The layers that guess, with and without the model they are of.
+    assert_eq!(of("qwen35", "blk.24.nextn.eh_proj.weight"), Kind::Drafter);
+    let whole = Sample::empty()
+        .text("general.architecture", "qwen35")
+        .tensor("blk.0.attn_q.weight", &[8], 0)
+        .tensor("blk.24.nextn.eh_proj.weight", &[8], 0);
+    assert_eq!(facts(&whole).kind, Kind::Model);
+    assert_eq!(of("controlvector", "direction.1"), Kind::ControlVector);
+    assert_eq!(of("flux", "double_blocks.0"), Kind::Image);
+    assert_eq!(of("whisper", "encoder"), Kind::Speech);
+    for kind in [Kind::Drafter, Kind::Speech, Kind::Projector] {
+        assert_eq!(Kind::named(kind.as_str()), Some(kind));
+    }
+}

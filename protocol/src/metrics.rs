@@ -71,6 +71,28 @@ pub struct Host {
     /// Sent to networks since sampling began, loopback apart.
     #[serde(default)]
     pub network_transmit_bytes: Option<u64>,
+    /// How much programs wait for processors.
+    #[serde(default)]
+    pub cpu_pressure: Pressure,
+    /// How much they wait for memory: it is read again, or written to swap.
+    #[serde(default)]
+    pub memory_pressure: Pressure,
+    /// How much they wait for disks.
+    #[serde(default)]
+    pub io_pressure: Pressure,
+}
+
+/// How much programs wait for something there is too little of, as the kernel counts it (PSI).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pressure {
+    /// Time since boot in which some program waited.
+    pub waiting_ms: Option<u64>,
+    /// Share of the time since the last sample in which some did.
+    pub waiting_ratio: Option<f64>,
+    /// Time since boot in which all programs waited.
+    pub stalled_ms: Option<u64>,
+    /// Share of the time since the last sample in which all did.
+    pub stalled_ratio: Option<f64>,
 }
 
 /// What was measured of one GPU.

@@ -176,7 +176,7 @@ fn list(output: &mut Output) -> Outcome {
     if output.json {
         let lines: Vec<Value> = SERIES
             .iter()
-            .map(|it| json!({ "series": it.name, "kind": it.kind, "unit": it.unit, "help": it.help }))
+            .map(|it| json!({ "series": it.name, "kind": it.kind, "unit": it.unit, "keep": it.keep, "help": it.help }))
             .collect();
         return output.json_lines(&lines);
     }

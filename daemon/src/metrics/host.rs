@@ -3,6 +3,7 @@
 //! ```text
 //!   /proc/stat /proc/meminfo /proc/loadavg ──▶ procfs (what the text means)
 //!   /proc/diskstats /proc/net/dev /proc/uptime     └─▶ rate (per second) ─▶ Host
+//!   /proc/pressure/{cpu,memory,io}
 //! ```
 //!
 //! Each file fails on its own: its fields are `None`, the others go on.
@@ -15,8 +16,8 @@
 
 use super::file::KeptFile;
 use super::procfs::{self, CpuTimes};
-use super::rate::DeviceRates;
-use llamactl_protocol::metrics::Host;
+use super::rate::{DeviceRates, Rate};
+use llamactl_protocol::metrics::{Host, Pressure};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -30,6 +31,8 @@ pub(super) struct HostReader {
     diskstats: KeptFile,
     net_dev: KeptFile,
     uptime: KeptFile,
+    /// Of processors, memory and disks; empty where the kernel does not count.
+    pressure: Vec<PressureReader>,
     last_cpu_times: Option<CpuTimes>,
     disks: DeviceRates,
     interfaces: DeviceRates,
@@ -52,6 +55,7 @@ impl HostReader {
             diskstats: KeptFile::new(proc.join("diskstats")),
             net_dev: KeptFile::new(proc.join("net/dev")),
             uptime: KeptFile::new(proc.join("uptime")),
+            pressure: PressureReader::all(&proc.join("pressure")),
             last_cpu_times: None,
             disks: DeviceRates::default(),
             interfaces: DeviceRates::default(),
@@ -76,6 +80,9 @@ impl HostReader {
         let (received, transmitted) = self.sample_interfaces(now);
         let (disk_read_bytes, disk_written_bytes) = self.disks.grown();
         let (network_receive_bytes, network_transmit_bytes) = self.interfaces.grown();
+        let mut pressure = self.pressure.iter_mut().map(|it| it.sample(now));
+        let mut pressure = || pressure.next().unwrap_or_default();
+        let (cpu_pressure, memory_pressure, io_pressure) = (pressure(), pressure(), pressure());
         Host {
             cpus,
             cpu_busy_ratio,
@@ -95,6 +102,9 @@ impl HostReader {
             disk_written_bytes,
             network_receive_bytes,
             network_transmit_bytes,
+            cpu_pressure,
+            memory_pressure,
+            io_pressure,
         }
     }
 
@@ -123,6 +133,38 @@ impl HostReader {
             interfaces.forget();
             (None, None)
         })
+    }
+}
+
+/// A file of `/proc/pressure`.
+#[derive(Debug)]
+struct PressureReader {
+    file: KeptFile,
+    waiting: Rate,
+    stalled: Rate,
+}
+
+impl PressureReader {
+    /// Those of processors, memory and disks. Many kernels are built without, which is no trouble.
+    fn all(dir: &Path) -> Vec<PressureReader> {
+        let new = |name| PressureReader {
+            file: KeptFile::new(dir.join(name)),
+            waiting: Rate::default(),
+            stalled: Rate::default(),
+        };
+        if dir.is_dir() { ["cpu", "memory", "io"].map(new).into() } else { Vec::new() }
+    }
+
+    fn sample(&mut self, now: Instant) -> Pressure {
+        let [waiting_ms, stalled_ms] =
+            self.file.parse(now, procfs::pressure_ms).unwrap_or_default();
+        let share = |rate: &mut Rate, ms| rate.advance(now, ms).map(|ms| ms / 1000.0);
+        Pressure {
+            waiting_ms,
+            waiting_ratio: share(&mut self.waiting, waiting_ms),
+            stalled_ms,
+            stalled_ratio: share(&mut self.stalled, stalled_ms),
+        }
     }
 }
 

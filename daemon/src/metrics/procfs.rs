@@ -91,6 +91,15 @@ pub(super) fn load_averages(loadavg: &str) -> [Option<f64>; 3] {
     std::array::from_fn(|_| fields.next()?.parse().ok().filter(|load: &f64| load.is_finite()))
 }
 
+/// Time in which some and in which all programs waited, from a file of `/proc/pressure`, in milliseconds.
+pub(super) fn pressure_ms(pressure: &str) -> [Option<u64>; 2] {
+    ["some ", "full "].map(|begin| {
+        let line = pressure.lines().find_map(|line| line.strip_prefix(begin))?;
+        let total = line.split_ascii_whitespace().find_map(|field| field.strip_prefix("total="))?;
+        Some(total.parse::<u64>().ok()? / 1000)
+    })
+}
+
 /// Time since boot from `/proc/uptime`, in milliseconds.
 pub(super) fn uptime_ms(uptime: &str) -> Option<u64> {
     let seconds: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
@@ -130,6 +139,15 @@ mod tests {
                         cpu0 41107 0 4483 141459 409 0 28 2679 0 0\n\
                         cpu1 42961 0 5881 135849 2296 0 238 2968 0 0\n\
                         intr 535180 0 0 0\nctxt 1\nbtime 2\nprocesses 3\n";
+
+    #[test]
+    fn pressure_is_in_microseconds_and_an_old_kernel_knows_none_of_all() {
+        let text = "some avg10=0.00 avg60=0.23 avg300=0.52 total=35834017\n\
+                    full avg10=0.00 avg60=0.01 avg300=0.11 total=13999\n";
+        assert_eq!(pressure_ms(text), [Some(35_834), Some(13)]);
+        assert_eq!(pressure_ms("some avg10=0.00 total=5000\n"), [Some(5), None]);
+        assert_eq!(pressure_ms(""), [None, None]);
+    }
 
     #[test]
     fn processor_time_counts_guests_once() {

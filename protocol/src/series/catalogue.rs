@@ -177,6 +177,61 @@ pub const SERIES: &[Series] = &[
         }),
     ),
     entry(
+        "host.pressure_cpu_waiting_seconds",
+        Counter,
+        Seconds,
+        History,
+        "Time in which some program waited for a processor",
+        Source::Host(Get {
+            shown: |it| it.cpu_pressure.waiting_ratio,
+            raw: |it| seconds(it.cpu_pressure.waiting_ms),
+        }),
+    ),
+    entry(
+        "host.pressure_memory_waiting_seconds",
+        Counter,
+        Seconds,
+        History,
+        "Time in which some program waited for memory",
+        Source::Host(Get {
+            shown: |it| it.memory_pressure.waiting_ratio,
+            raw: |it| seconds(it.memory_pressure.waiting_ms),
+        }),
+    ),
+    entry(
+        "host.pressure_memory_stalled_seconds",
+        Counter,
+        Seconds,
+        History,
+        "Time in which all programs waited for memory",
+        Source::Host(Get {
+            shown: |it| it.memory_pressure.stalled_ratio,
+            raw: |it| seconds(it.memory_pressure.stalled_ms),
+        }),
+    ),
+    entry(
+        "host.pressure_io_waiting_seconds",
+        Counter,
+        Seconds,
+        History,
+        "Time in which some program waited for a disk",
+        Source::Host(Get {
+            shown: |it| it.io_pressure.waiting_ratio,
+            raw: |it| seconds(it.io_pressure.waiting_ms),
+        }),
+    ),
+    entry(
+        "host.pressure_io_stalled_seconds",
+        Counter,
+        Seconds,
+        History,
+        "Time in which all programs waited for a disk",
+        Source::Host(Get {
+            shown: |it| it.io_pressure.stalled_ratio,
+            raw: |it| seconds(it.io_pressure.stalled_ms),
+        }),
+    ),
+    entry(
         "host.uptime_seconds",
         Gauge,
         Seconds,

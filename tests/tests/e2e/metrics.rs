@@ -205,6 +205,24 @@ fn a_kill_takes_ten_seconds_at_most_and_who_follows_sees_each_second_once() {
 }
 
 #[test]
+fn twenty_requests_of_one_token_are_counted_although_a_quiet_server_is_looked_at_rarely() {
+    let (home, _daemon) = Home::with_tiny();
+    home.cli(["start", "tiny"]).ok();
+    let endpoint = Endpoint::of(&home.call("server.show", json!({ "model": "tiny" })));
+    let mut generated = 0;
+    for _ in 0..20 {
+        generated += endpoint.chat("Hi", 1)["usage"]["completion_tokens"].as_u64().unwrap();
+    }
+    assert_eq!(generated, 20);
+    let asked = ["metrics", "server.tokens_generated", "--since", "5m", "--stat", "sum", "--json"];
+    eventually(DEADLINE, "each is counted", || {
+        let lines = home.cli(asked).ok().json_lines();
+        let value = |it: &Value| it["values"]["server.tokens_generated{model=tiny}"].as_f64();
+        lines.iter().filter_map(value).sum::<f64>() == 20.0
+    });
+}
+
+#[test]
 fn following_by_columns_begins_with_what_was_and_goes_on_in_steps() {
     let home = Home::new();
     let _daemon = home.daemon();

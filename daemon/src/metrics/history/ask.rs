@@ -135,8 +135,8 @@ struct Ends {
 }
 
 impl Ends {
-    /// Whether a tier is kept from this key on, or from the beginning.
-    fn reaches(&self, tier: Tier, from: i64) -> bool {
+    /// The first key of a tier, and whether older ones of it were deleted.
+    fn first(&self, tier: Tier) -> (Option<i64>, bool) {
         let first = |end: Option<(i64, i64)>| end.map(|(first, _)| first);
         let (raw, minute, hour) = (first(self.raw), first(self.minute), first(self.hour));
         let is_cut = |fine: Option<i64>, coarse: Option<i64>, unit| match (fine, coarse) {
@@ -145,15 +145,25 @@ impl Ends {
             (Some(_), None) => false,
         };
         match tier {
-            Tier::Raw => !is_cut(raw, minute, MINUTE_MS) || raw.is_some_and(|raw| raw <= from),
-            Tier::Minute => !is_cut(minute, hour, HOUR_MS) || minute.is_some_and(|it| it <= from),
-            Tier::Hour => true,
+            Tier::Raw => (raw, is_cut(raw, minute, MINUTE_MS)),
+            Tier::Minute => (minute, is_cut(minute, hour, HOUR_MS)),
+            Tier::Hour => (hour, false),
         }
     }
 
+    /// Whether a tier is kept from this key on, or from the beginning.
+    fn reaches(&self, tier: Tier, from: i64) -> bool {
+        let (first, is_cut) = self.first(tier);
+        !is_cut || first.is_some_and(|first| first <= from)
+    }
+
+    /// Where all that is kept begins, by the finest that is kept from there: a minute and an hour begin
+    /// before what was measured in them.
     fn oldest(&self, memory: &Memory) -> Option<i64> {
-        let ends = [self.raw, self.minute, self.hour, memory.ends()];
-        ends.into_iter().flatten().map(|(first, _)| first).min()
+        let tiers = [Tier::Raw, Tier::Minute, Tier::Hour].map(|tier| self.first(tier));
+        let whole = tiers.into_iter().find(|(_, is_cut)| !is_cut);
+        let in_memory = memory.ends().map(|(first, _)| first);
+        whole.and_then(|(first, _)| first).into_iter().chain(in_memory).min()
     }
 }
 
@@ -314,6 +324,8 @@ impl Reading<'_> {
         let (minutes_until, hours_until) = self.memory.rolled_until;
         let in_memory = self.memory.ends().map_or(i64::MAX, |(first, _)| first);
         let boots = self.memory.boots.clone();
+        // Where the series of an id is, once a row has it: thousands of rows have the same.
+        let mut met: Vec<Option<usize>> = vec![None; places.len()];
         for boot in &boots {
             let (from, until) = self.span(boot);
             if from >= until {
@@ -322,12 +334,14 @@ impl Reading<'_> {
             let wall = |at: i64| key::ms(at).cast_signed() + boot.wall_offset_ms;
             let mut rolled = |table, from: i64, until: i64| {
                 rows.each(table, from, until, |at, block| {
+                    let Some(step) = self.steps.step(wall(at)) else { return Ok(()) };
                     read_row(block, place, |id, row| {
-                        let Some(key) = u32::try_from(id).ok().and_then(|id| ids.key(id)) else {
-                            return;
-                        };
-                        let place = self.steps.place(key);
-                        self.steps.add_rolled(place, wall(at), &row);
+                        let Some(met) = met.get_mut(id) else { return };
+                        let key = || u32::try_from(id).ok().and_then(|id| ids.key(id));
+                        *met = met.or_else(|| Some(self.steps.place(key()?)));
+                        if let Some(place) = *met {
+                            self.steps.add_rolled(place, step, &row);
+                        }
                     });
                     Ok(())
                 })

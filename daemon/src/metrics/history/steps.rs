@@ -51,8 +51,13 @@ impl Steps {
         self.columns.len() - 1
     }
 
-    fn cell(&mut self, place: usize, at_ms: i64) -> Option<&mut Summary> {
-        let step = usize::try_from((at_ms - self.start_ms).div_euclid(self.step_ms)).ok()?;
+    /// Which step a time lies in; `None` where it is none of these.
+    pub(super) fn step(&self, at_ms: i64) -> Option<usize> {
+        let step = (at_ms - self.start_ms).div_euclid(self.step_ms);
+        usize::try_from(step).ok().filter(|step| *step < self.count)
+    }
+
+    fn cell(&mut self, place: usize, step: usize) -> Option<&mut Summary> {
         let column = self.columns.get_mut(place)?;
         if column.cells.is_empty() {
             column.cells.resize(self.count, Summary::default());
@@ -75,7 +80,8 @@ impl Steps {
             if !is_in(*offset_ms) {
                 continue;
             }
-            let Some(cell) = self.cell(place, wall_ms + i64::from(*offset_ms)) else { continue };
+            let step = self.step(wall_ms + i64::from(*offset_ms));
+            let Some(cell) = step.and_then(|step| self.cell(place, step)) else { continue };
             match series.kind {
                 SeriesKind::Gauge => cell.add_gauge(*value, times.covers_ms(row)),
                 SeriesKind::Counter if !value.is_nan() => {
@@ -87,8 +93,8 @@ impl Steps {
     }
 
     /// Takes in a row of a minute or an hour.
-    pub(super) fn add_rolled(&mut self, place: usize, wall_ms: i64, rolled: &Rolled) {
-        if let Some(cell) = self.cell(place, wall_ms) {
+    pub(super) fn add_rolled(&mut self, place: usize, step: usize, rolled: &Rolled) {
+        if let Some(cell) = self.cell(place, step) {
             cell.merge(&rolled.summary);
         }
     }

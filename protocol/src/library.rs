@@ -24,7 +24,7 @@ pub struct ScanFollow {
     /// Also look through the caches of Hugging Face, llama.cpp, Ollama and LM Studio.
     #[serde(default)]
     pub caches: bool,
-    /// Register what is new.
+    /// Register what is new, and let registered models follow files that have moved.
     #[serde(default)]
     pub add: bool,
     /// Look through `directories` again at each start of the daemon, and register what is new.
@@ -74,6 +74,13 @@ pub struct FoundModel {
     pub model: Option<String>,
     /// Whether this scan registered it.
     pub added: bool,
+    /// Where its model was registered from before it moved; `null` when it lies where it did. With
+    /// `add` the model has followed it.
+    #[serde(default)]
+    pub moved_from: Option<WirePath>,
+    /// What else its place calls it: with `add` aliases of a model that is new.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// What a person should know: an adapter that was left out, a projector that is none.
     pub notes: Vec<String>,
 }
@@ -139,7 +146,10 @@ pub struct Summary {
     pub added: u64,
     /// Models that were registered already.
     pub known: u64,
-    /// Files that were come across again by another path; they are in no other number.
+    /// Of the registered ones, how many lie elsewhere than where they were registered from.
+    #[serde(default)]
+    pub moved: u64,
+    /// Files that were come across again by another path or name; they are in no other number.
     pub duplicates: u64,
     /// Things that could not be used.
     pub skipped: u64,

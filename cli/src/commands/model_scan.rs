@@ -180,10 +180,18 @@ fn conclude(output: &mut Output, told: &Told, params: &ScanFollow) -> Outcome {
     {
         output.aside(format!("{}: {note}", found.name));
     }
+    for found in told.found.iter().filter(|found| !found.aliases.is_empty()) {
+        output.aside(format!("{}: also called {}", found.name, found.aliases.join(", ")));
+    }
     let Some(summary) = told.summary else { return Ok(()) };
     output.aside(summary_line(&summary));
-    if summary.new > summary.added && !params.add {
-        output.hint(&Hint::run("register them", again_with_add(params)));
+    if !params.add && summary.new + summary.moved > 0 {
+        let words = match (summary.new, summary.moved) {
+            (_, 0) => "register them".to_owned(),
+            (0, moved) => format!("let models follow {moved} that moved"),
+            (new, moved) => format!("add {new}, and let models follow {moved} that moved"),
+        };
+        output.hint(&Hint::run(words, again_with_add(params)));
     }
     Ok(())
 }
@@ -206,7 +214,8 @@ fn summary_line(summary: &Summary) -> String {
     let kinds = listed([
         some(summary.added, "added"),
         some(waiting, "new"),
-        some(summary.known, "registered already"),
+        some(summary.moved, "moved"),
+        some(summary.known.saturating_sub(summary.moved), "registered already"),
     ]);
     let models = match summary.found {
         0 => "no models found".to_owned(),
@@ -247,10 +256,11 @@ fn table(found: &[FoundModel]) -> Table {
 }
 
 fn status(found: &FoundModel) -> (Style, &'static str) {
-    match (found.added, &found.model) {
-        (true, _) => (GREEN, "added"),
-        (false, Some(_)) => (DIM, "registered"),
-        (false, None) => (Style::new(), "new"),
+    match (found.added, &found.moved_from, &found.model) {
+        (true, ..) => (GREEN, "added"),
+        (false, Some(_), _) => (Style::new(), "moved"),
+        (false, None, Some(_)) => (DIM, "registered"),
+        (false, None, None) => (Style::new(), "new"),
     }
 }
 
@@ -315,6 +325,8 @@ mod tests {
         };
         assert_eq!(summary(2, 0, 1, 4), "3 models: 2 new, 1 registered already; 4 skipped (0 ms)");
         assert_eq!(summary(1, 1, 0, 0), "1 model: 1 added (0 ms)");
+        let moved = Summary { found: 2, known: 2, moved: 1, ..Summary::default() };
+        assert_eq!(summary_line(&moved), "2 models: 1 moved, 1 registered already (0 ms)");
         assert_eq!(summary(0, 0, 0, 0), "no models found (0 ms)");
     }
 
@@ -347,6 +359,8 @@ mod tests {
             source: ScanSource::Directory,
             model: None,
             added: false,
+            moved_from: None,
+            aliases: vec![],
             notes: vec![],
         }
     }

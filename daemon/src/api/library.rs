@@ -33,6 +33,7 @@ pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<
         remembered: scan.remembered,
         caches: scan.caches,
         add: scan.add,
+        follow: scan.add,
         settings: checked.set,
     };
     Ok(Scanning { begun: false, scan: app.model_files.scan(request, by) })

@@ -57,6 +57,7 @@ pub(super) fn candidates(
                 source: site.source,
                 naming: (site.naming)(&name.to_string_lossy()),
                 path,
+                aliases: vec![],
                 projector: None,
                 notes: vec![],
             }),

@@ -14,8 +14,11 @@ use super::sink::{Candidate, Group, Sink, Stopped};
 use crate::os::file;
 use llamactl_protocol::library::ScanSource;
 use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A real manifest has some ten layers of some two hundred bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -43,6 +46,7 @@ pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
         // Installed and never used.
         return Ok(());
     }
+    let mut tags: BTreeMap<PathBuf, Vec<Tag>> = BTreeMap::new();
     let mut level = vec![(manifests, Vec::<String>::new())];
     for depth in 0..=LEVELS {
         let mut next = Vec::new();
@@ -52,7 +56,9 @@ pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
                 let mut names = names.clone();
                 names.push(name);
                 if depth == LEVELS && !is_dir {
-                    manifest(root, &path, &names, sink)?;
+                    if let Some(tag) = manifest(root, &path, &names, sink)? {
+                        tags.entry(tag.candidate.path.clone()).or_default().push(tag);
+                    }
                 } else if depth < LEVELS && is_dir {
                     next.push((path, names));
                 }
@@ -60,7 +66,32 @@ pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
         }
         level = next;
     }
+    // One blob is one model, however many tags name it.
+    for candidate in tags.into_values().filter_map(one_of) {
+        sink.group(Group { files: vec![candidate], ..Group::default() })?;
+    }
     Ok(())
+}
+
+/// A name for a blob.
+struct Tag {
+    /// What makes it the better name: of Ollama's own library, the older one, one that says more
+    /// than `latest`.
+    rank: (bool, SystemTime, bool),
+    name: String,
+    candidate: Candidate,
+}
+
+/// The candidate of a blob's best tag; the others are its aliases.
+fn one_of(mut tags: Vec<Tag>) -> Option<Candidate> {
+    tags.sort_by(|a, b| (a.rank, &a.name).cmp(&(b.rank, &b.name)));
+    let mut tags = tags.into_iter();
+    let mut candidate = tags.next()?.candidate;
+    for tag in tags {
+        candidate.aliases.push(tag.name);
+        candidate.projector = candidate.projector.or(tag.candidate.projector);
+    }
+    Some(candidate)
 }
 
 /// The entries of a directory by name, without hidden ones and those whose names are not text.
@@ -87,32 +118,45 @@ fn entries(directory: &Path, sink: &mut Sink) -> Result<Vec<(PathBuf, String, bo
     Ok(found)
 }
 
-/// Hands on the model of a manifest.
-fn manifest(root: &Path, path: &Path, names: &[String], sink: &mut Sink) -> Result<(), Stopped> {
+/// The model of a manifest.
+fn manifest(
+    root: &Path,
+    path: &Path,
+    names: &[String],
+    sink: &mut Sink,
+) -> Result<Option<Tag>, Stopped> {
     let manifest: Manifest = match file::read(path, MAX_MANIFEST_BYTES) {
         Ok(bytes) => match serde_json::from_slice(&bytes) {
             Ok(manifest) => manifest,
-            Err(_) => return sink.skip(path, "ollama_manifest", "not a manifest of Ollama"),
+            Err(_) => {
+                sink.skip(path, "ollama_manifest", "not a manifest of Ollama")?;
+                return Ok(None);
+            }
         },
-        Err(error) => return sink.failed(path, &error.into()),
+        Err(error) => {
+            sink.failed(path, &error.into())?;
+            return Ok(None);
+        }
     };
     let layer = |kind: &str| {
         let media_type = format!("application/vnd.ollama.image.{kind}");
         manifest.layers.iter().find(|layer| layer.media_type == media_type)
     };
     let Some(model) = layer("model") else {
-        return sink.skip(
-            path,
-            "ollama_manifest",
-            "names no GGUF file: it runs elsewhere, or otherwise",
-        );
+        let reason = "names no GGUF file: it runs elsewhere, or otherwise";
+        sink.skip(path, "ollama_manifest", reason)?;
+        return Ok(None);
     };
     let Some(blob) = blob(root, &model.digest) else {
-        return sink.skip(path, "ollama_manifest", "the digest of its model is none");
+        sink.skip(path, "ollama_manifest", "the digest of its model is none")?;
+        return Ok(None);
     };
     let stamp = match group::stamp(&blob) {
         Ok(stamp) => stamp,
-        Err(error) => return sink.failed(&blob, &error),
+        Err(error) => {
+            sink.failed(&blob, &error)?;
+            return Ok(None);
+        }
     };
     let projector = layer("projector").and_then(|layer| self::blob(root, &layer.digest));
     let adapter = layer("adapter").and_then(|layer| self::blob(root, &layer.digest));
@@ -125,10 +169,21 @@ fn manifest(root: &Path, path: &Path, names: &[String], sink: &mut Sink) -> Resu
         source: ScanSource::Ollama,
         naming: Naming::Whole(name(names)),
         projector: projector.and_then(|path| Some((path.clone(), group::stamp(&path).ok()?))),
+        aliases: vec![],
         is_link: false,
         notes: note.into_iter().collect(),
     };
-    sink.group(Group { files: vec![candidate], ..Group::default() })
+    let at = fs::metadata(path).and_then(|found| found.modified());
+    let is_custom = !matches!(names, [host, namespace, ..]
+        if host == "registry.ollama.ai" && namespace == "library");
+    let is_latest = names.last().is_some_and(|tag| tag == "latest");
+    let rank = (is_custom, at.unwrap_or(SystemTime::UNIX_EPOCH), is_latest);
+    Ok(Some(Tag { rank, name: name(names), candidate }))
+}
+
+/// Whether a file's name is that of a blob.
+pub(super) fn is_blob(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("sha256-") && name.len() == 71)
 }
 
 /// What people call it: without the registry everything comes from, and without its `library`.

@@ -10,7 +10,7 @@
 
 use super::Library;
 use super::headers::Known;
-use super::naming;
+use super::naming::{self, Naming};
 use super::pair::{self, Pairing, Together};
 use super::sink::{Candidate, Group, Sighting, Sink, Stopped};
 use super::{group, huggingface, llama_cpp, lmstudio, ollama, places, walk};
@@ -18,12 +18,13 @@ use crate::gguf::{self, Facts, GgufError};
 use crate::models::{Models, model_file, stamps};
 use crate::store::registry::{FileStamp, NewFile, NewModel, Registry, StoreError, variants};
 use llamactl_protocol::library::{FoundModel, Progress, ScanItem, ScanSource, Skipped, Summary};
-use llamactl_protocol::model::ModelFile;
+use llamactl_protocol::model::{Model, ModelFile, SettingsChange};
 use llamactl_protocol::options::Settings;
-use llamactl_protocol::{Actor, Failure, Kind, WirePath};
+use llamactl_protocol::{Actor, Failure, Hint, Kind, WirePath, name};
 use places::{Place, tidy};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,9 @@ const QUEUE: usize = 64;
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The most models whose files are searched for.
+const MAX_GONE: usize = 2_000;
 
 /// The most models behind links that wait for the end.
 const MAX_LINKS: usize = 10_000;
@@ -60,6 +64,9 @@ pub struct Request {
     pub caches: bool,
     /// Register what is new.
     pub add: bool,
+    /// Let registered models follow files that have moved. Without `add` that is all that is done,
+    /// and nothing while no file of a model is missing.
+    pub follow: bool,
     /// Settings for what is registered, already checked; secrets as they were given.
     pub settings: Settings,
 }
@@ -114,7 +121,11 @@ impl Library {
                 .await
                 .map_err(|_| End::Unheard);
         }
-        let registered = registered(self.registry.model_paths().await?).await;
+        let (registered, missing) = registered(self.registry.model_paths().await?).await;
+        let gone = self.gone(missing).await?;
+        if request.follow && !request.add && gone.is_empty() {
+            return Ok(());
+        }
         let (sightings, mut seen) = mpsc::channel(BATCHES);
         let (progress, watched) = watch::channel(Progress { directory: None, files_seen: 0 });
         spawn_blocking(move || {
@@ -129,6 +140,7 @@ impl Library {
             by,
             items: items.clone(),
             registered,
+            gone,
             files: HashMap::new(),
             links: Vec::new(),
             names: HashSet::new(),
@@ -158,6 +170,18 @@ impl Library {
         }
         work.summary.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         work.tell(ScanItem::Done(work.summary)).await
+    }
+
+    /// What is known of the files of models that are not where they were.
+    async fn gone(&self, names: Vec<String>) -> Result<Vec<Gone>, StoreError> {
+        let mut gone = Vec::new();
+        for name in names.into_iter().take(MAX_GONE) {
+            let Ok(model) = self.registry.model(&name).await else { continue };
+            let seen = self.registry.file_stamps(vec![model.id]).await?.remove(&model.id);
+            let seen = seen.and_then(|seen| seen.first().copied());
+            gone.push(Gone { model, seen });
+        }
+        Ok(gone)
     }
 
     /// Where to look, each place once.
@@ -211,19 +235,42 @@ fn directory(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
     })
 }
 
-/// The names of models by the files they are of. A file that is not there is nobody's.
-async fn registered(models: Vec<(String, WirePath)>) -> HashMap<(i64, i64), String> {
+/// The names of models by the files they are of, and of models whose files are not there.
+async fn registered(models: Vec<(String, WirePath)>) -> (HashMap<(i64, i64), String>, Vec<String>) {
     let look = move || {
-        let mut registered = HashMap::new();
+        let (mut registered, mut missing) = (HashMap::new(), Vec::new());
         for (name, path) in models {
-            if let Ok(stamp) = group::stamp(path.as_path()) {
+            match group::stamp(path.as_path()) {
                 // Of several profiles of one file the oldest stands for it.
-                registered.entry((stamp.device, stamp.inode)).or_insert(name);
+                Ok(stamp) => {
+                    registered.entry((stamp.device, stamp.inode)).or_insert(name);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(name),
+                Err(_) => {}
             }
         }
-        registered
+        (registered, missing)
     };
     spawn_blocking(look).await.unwrap_or_default()
+}
+
+/// A registered model whose file is not where it was.
+struct Gone {
+    model: Model,
+    /// Which file it was when it was read.
+    seen: Option<FileStamp>,
+}
+
+impl Gone {
+    /// Whether this is its file. A number is given to another file once one is gone, and the device's
+    /// is dealt out anew at a boot; so the contents must agree too, as far as headers tell.
+    fn is(&self, now: &FileStamp, file: &ModelFile) -> bool {
+        let Some(seen) = self.seen else { return false };
+        let alone = |file: &ModelFile| ModelFile { parts: vec![], mmproj: None, ..file.clone() };
+        (seen.inode, seen.size_bytes) == (now.inode, now.size_bytes)
+            && (seen.device == now.device || seen.mtime_ns == now.mtime_ns)
+            && alone(&self.model.file) == alone(file)
+    }
 }
 
 /// Why a scan ends early.
@@ -249,6 +296,8 @@ struct Work {
     items: mpsc::Sender<Result<ScanItem, Failure>>,
     /// Names of models by device and inode of their files.
     registered: HashMap<(i64, i64), String>,
+    /// Models whose files are not where they were.
+    gone: Vec<Gone>,
     /// Every file come across, by device and inode, and where it was first.
     files: HashMap<(i64, i64), PathBuf>,
     /// Models behind links, for the end: a file stands before the links to it.
@@ -416,10 +465,43 @@ impl Work {
             self.summary.known += 1;
             found.name.clone_from(&name);
             found.model = Some(name);
+            if let Naming::Whole(tag) = candidate.naming {
+                self.note_tags(&mut found, std::iter::once(tag).chain(candidate.aliases)).await?;
+            }
             return self.tell(ScanItem::Found(Box::new(found))).await;
         }
+        if let Some(stamp) = candidate.stamps.first() {
+            let (moved, still) =
+                std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.is(stamp, &file));
+            self.gone = still;
+            if !Vec::is_empty(&moved) {
+                return self.moved(found, own, moved).await;
+            }
+        }
         let names = naming::proposals(&candidate.naming, &candidate.path, &file);
+        if let Some(owner) = self.stood_for(&names).await? {
+            let other = format!(
+                "the model {} is registered from {}, which is {}. To let it have this file: {}",
+                owner.name,
+                owner.path,
+                if owner.path.as_path().exists() { "another file" } else { "gone" },
+                set_path(&owner.name, &candidate.path),
+            );
+            if let Naming::Whole(tag) = &candidate.naming {
+                // The tag names another blob now: a second model would not be what it says.
+                self.summary.found -= 1;
+                let reason = format!("{tag} is this file now, and {other}");
+                return self.skip(candidate.path, "replaced".to_owned(), reason).await;
+            }
+            found.notes.push(other);
+        }
         found.name = self.free_name(names).await?;
+        for alias in candidate.aliases {
+            self.summary.duplicates += 1;
+            if let Some(alias) = self.free_alias(alias).await? {
+                found.aliases.push(alias);
+            }
+        }
         if !self.request.add {
             self.summary.new += 1;
             return self.tell(ScanItem::Found(Box::new(found))).await;
@@ -427,6 +509,10 @@ impl Work {
         match self.register(&mut found, facts).await {
             Ok(()) => {
                 self.registered.insert(own, found.name.clone());
+                if found.added && !found.aliases.is_empty() {
+                    let (name, aliases) = (found.name.clone(), found.aliases.clone());
+                    self.registry.change_aliases(&name, aliases, vec![], self.by.clone()).await?;
+                }
                 self.tell(ScanItem::Found(Box::new(found))).await
             }
             Err(Refused::Changed(kind, reason)) => {
@@ -435,6 +521,90 @@ impl Work {
             }
             Err(Refused::Failed(failure)) => Err(End::Failed(failure)),
         }
+    }
+
+    /// Tells of a file whose models were registered from elsewhere, and lets them follow it.
+    async fn moved(
+        &mut self,
+        mut found: FoundModel,
+        own: (i64, i64),
+        models: Vec<Gone>,
+    ) -> Result<(), End> {
+        self.summary.known += 1;
+        self.summary.moved += 1;
+        let names: Vec<String> = models.iter().map(|gone| gone.model.name.clone()).collect();
+        if let Some(Gone { model, .. }) = models.first() {
+            found.name.clone_from(&model.name);
+            found.model = Some(model.name.clone());
+            found.moved_from = Some(model.path.clone());
+            self.registered.insert(own, model.name.clone());
+        }
+        if let Some(others) = names.get(1..).filter(|others| !others.is_empty()) {
+            found.notes.push(format!("it is the file of {} too", others.join(", ")));
+        }
+        for Gone { model, .. } in models.iter().filter(|_| self.request.follow) {
+            let mut set = Settings::from([("path".to_owned(), json!(found.path))]);
+            // Its projector has moved with it.
+            let eye: Option<WirePath> = model
+                .settings
+                .get(MMPROJ)
+                .and_then(|path| serde_json::from_value(path.clone()).ok());
+            if let (Some(eye), Some(mmproj)) = (eye, &found.mmproj)
+                && !eye.as_path().exists()
+            {
+                set.insert(MMPROJ.to_owned(), json!(mmproj));
+            }
+            let change = SettingsChange { set: set.into(), ..SettingsChange::default() };
+            let what = Some(format!("its file had moved from {}", model.path));
+            if let Err(failure) =
+                self.models.change(&model.name, &change, what, self.by.clone()).await
+            {
+                let set = set_path(&model.name, found.path.as_path());
+                found.notes.push(format!("{} could not follow it ({failure}): {set}", model.name));
+            }
+        }
+        self.tell(ScanItem::Found(Box::new(found))).await
+    }
+
+    /// The model that has the best of these names and stands for another file now: one of the same
+    /// store, or one that is gone.
+    async fn stood_for(&self, names: &[String]) -> Result<Option<Model>, StoreError> {
+        let Some(name) = names.first() else { return Ok(None) };
+        let Some(owner) = self.registry.name_owner(name).await? else { return Ok(None) };
+        let model = self.registry.model(&owner).await?;
+        let is_gone = self.gone.iter().any(|gone| gone.model.id == model.id);
+        let is_blob = model.path.as_path().file_name().is_some_and(ollama::is_blob);
+        Ok((is_gone || is_blob).then_some(model))
+    }
+
+    /// Tells of the names that a registered model has in its store and not here.
+    async fn note_tags(
+        &mut self,
+        found: &mut FoundModel,
+        tags: impl Iterator<Item = String>,
+    ) -> Result<(), StoreError> {
+        for tag in tags {
+            match self.registry.name_owner(&tag).await? {
+                Some(owner) if owner == found.name => {}
+                Some(owner) => found.notes.push(format!(
+                    "Ollama calls it {tag}, which is a name of {owner} here: {}",
+                    set_path(&owner, found.path.as_path())
+                )),
+                None => found.notes.push(format!(
+                    "Ollama calls it {tag} too: llamactl model alias {} {tag}",
+                    found.name
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    /// An alias, if nobody has it.
+    async fn free_alias(&mut self, alias: String) -> Result<Option<String>, StoreError> {
+        let is_free = name::is_valid(&alias)
+            && self.registry.name_owner(&alias).await?.is_none()
+            && self.names.insert(alias.clone());
+        Ok(is_free.then_some(alias))
     }
 
     /// Stores a model that was found.
@@ -482,10 +652,11 @@ impl Work {
         } else {
             self.summary.known += 1;
             if model.path != found.path {
-                let (name, old) = (&model.name, &model.path);
-                found.notes.push(format!(
-                    "the same file as that of {name}, which is registered from {old}: it was moved"
-                ));
+                let old = &model.path;
+                let set = set_path(&model.name, found.path.as_path());
+                found
+                    .notes
+                    .push(format!("it is registered from {old}, where another file is: {set}"));
             }
         }
         Ok(())
@@ -502,6 +673,12 @@ impl Work {
         }
         Ok(first)
     }
+}
+
+/// The command that lets a model have a file.
+fn set_path(name: &str, path: &Path) -> String {
+    Hint::run("", ["llamactl", "model", "set", name, &format!("path={}", path.display())])
+        .to_string()
 }
 
 /// Why a model was not stored.
@@ -614,6 +791,8 @@ fn found(
         source,
         model: None,
         added: false,
+        moved_from: None,
+        aliases: vec![],
         notes,
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Candidate {
     pub(super) source: ScanSource,
     /// What its place says about its name.
     pub(super) naming: Naming,
+    /// What else it is called there.
+    pub(super) aliases: Vec<String>,
     /// Whether the path is a link.
     pub(super) is_link: bool,
     /// The projector that goes with it by what its place says.

@@ -2,11 +2,11 @@
 
 use super::Library;
 use crate::gguf::{self, Facts};
-use crate::models::{gguf_failure, model_file, stamps};
+use crate::models::{gguf_failure, model_file, stamps, where_it_is};
 use crate::store::registry::FileStamp;
 use llamactl_protocol::library::{Difference, Verified};
 use llamactl_protocol::model::{Model, ModelFile};
-use llamactl_protocol::{Actor, Failure, Kind, WirePath};
+use llamactl_protocol::{Actor, Failure, Hints, Kind, WirePath};
 use serde_json::Value;
 use std::path::PathBuf;
 use tokio::task::spawn_blocking;
@@ -20,7 +20,9 @@ impl Library {
     pub async fn verify(&self, model: &Model, by: Actor) -> Result<Verified, Failure> {
         let seen = self.registry.file_stamps(vec![model.id]).await?.remove(&model.id);
         let (path, projector) = (model.path.0.clone(), projector(model));
-        let read = move || (read_model(&path), projector.and_then(|path| wrong_projector(&path)));
+        let name = model.name.clone();
+        let read =
+            move || (read_model(&name, &path), projector.and_then(|path| wrong_projector(&path)));
         let (read, wrong_projector) = spawn_blocking(read)
             .await
             .map_err(|_| Failure::new(Kind::Internal, "reading the model's header failed"))?;
@@ -58,15 +60,21 @@ fn projector(model: &Model) -> Option<PathBuf> {
     Some(path.0)
 }
 
-fn read_model(path: &std::path::Path) -> Result<Facts, Failure> {
-    let facts = gguf::inspect_alone(path).map_err(|error| gguf_failure(&error))?;
+fn read_model(name: &str, path: &std::path::Path) -> Result<Facts, Failure> {
+    let facts = gguf::inspect_alone(path).map_err(|error| match gguf_failure(&error) {
+        // The path is the registry's, so that nobody has to check it.
+        failure if failure.kind == Kind::FileNotFound => {
+            Failure { hints: Hints::default(), ..failure }.hint(where_it_is(name))
+        }
+        failure => failure,
+    })?;
     match facts.kind {
         gguf::Kind::Model => Ok(facts),
         other => Err(Failure::new(
             Kind::NotAModel,
-            format!("{} holds no model any more: it is {}", path.display(), other.as_str()),
+            format!("{} holds no model any more: it is {}", path.display(), other.description()),
         )
-        .hint("put the model's file back, or remove the model")),
+        .hint(where_it_is(name))),
     }
 }
 

@@ -20,7 +20,7 @@ use super::{notify, record, signals, watchdog};
 use crate::api::app::{App, Beginning, Order, Places, StopSwitch};
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::library::{self, Library, Request};
+use crate::library::{self, Library, Request, Scan};
 use crate::logs::watch::Watcher;
 use crate::metrics::{self, Metrics};
 use crate::models::{self, Feed, Models};
@@ -415,23 +415,30 @@ fn hand_over(
 
 /// Registers what is new in the remembered directories since the last time.
 async fn look_through_library(library: Library) {
-    let request = Request { remembered: true, add: true, ..Request::default() };
-    let mut scan = library.scan(request, Actor::Policy);
+    let request = Request { remembered: true, add: true, follow: true, ..Request::default() };
+    tell_of(library.scan(request, Actor::Policy)).await;
+    // What has moved within a cache: nothing else of a cache is registered without being asked for.
+    let request = Request { caches: true, follow: true, ..Request::default() };
+    tell_of(library.scan(request, Actor::Policy)).await;
+}
+
+async fn tell_of(mut scan: Scan) {
     loop {
         match scan.next().await {
             Ok(Some(ScanItem::Done(summary))) if summary.found + summary.skipped > 0 => {
                 tracing::info!(
                     found = summary.found,
                     added = summary.added,
+                    moved = summary.moved,
                     skipped = summary.skipped,
                     elapsed_ms = summary.elapsed_ms,
-                    "looked through the remembered directories"
+                    "looked for models"
                 );
             }
             Ok(Some(_)) => {}
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "the remembered directories cannot be looked through");
+                tracing::warn!(%error, "models cannot be looked for");
                 return;
             }
         }

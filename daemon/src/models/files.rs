@@ -6,7 +6,7 @@
 use crate::os::file::no_file;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{Build, Item, Settings, Values, find, rules};
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -81,10 +81,17 @@ pub fn check_before_start(model: &Model, named: &[Named]) -> Result<(), Failure>
         let what = fs::metadata(path.as_path()).ok().as_ref().and_then(no_file);
         if let Some(what) = what {
             return Err(Failure::new(Kind::NotAFile, format!("{path} is {what}, not a file"))
-                .hint("put the model's file back, or remove the model"));
+                .hint(where_it_is(&model.name)));
         }
     }
     check_files(named).map(drop)
+}
+
+/// What to do about a model's file that is not where it was.
+#[must_use]
+pub fn where_it_is(name: &str) -> Hint {
+    let command = ["llamactl", "model", "set", name, "path=FILE"];
+    Hint::run("put the model's file back, or say where it is now", command)
 }
 
 fn paths_in(values: &Values<'_>, value: &Value) -> Vec<PathBuf> {

@@ -291,20 +291,131 @@ fn a_file_is_registered_once_however_many_ways_lead_to_it() {
 }
 
 #[test]
-fn a_file_that_was_moved_is_not_registered_again() {
+fn a_model_follows_its_file_when_that_has_moved() {
     let home = Home::new();
     let old = put(&home, TestModel::Tiny, "models/a.gguf");
-    let _daemon = home.daemon();
+    let repo = "acme--Mv-GGUF";
+    hub_file(&home, repo, "Mv-Q4_K_M.gguf", "aa11", TestModel::NeverStop);
+    let mut daemon = home.daemon();
     scan(&home, &["models", "--add"]);
-    fs::rename(&old, old.with_file_name("b.gguf")).unwrap();
+    home.cli(["model", "set", "a", "ctx-size=512"]).ok();
+    let new = home.path().join("models/below/b.gguf");
+    fs::create_dir(new.parent().unwrap()).unwrap();
+    fs::rename(&old, &new).unwrap();
+    // Shown, and nothing is done.
+    let shown = scan(&home, &[]);
+    let hub = "acme/Mv-GGUF:Q4_K_M";
+    assert_eq!(names(&shown), ["a", hub]);
+    assert_eq!(found(&shown)["a"]["moved_from"], json!(old));
+    assert_eq!((&summary(&shown)["moved"], &summary(&shown)["new"]), (&json!(1), &json!(0)));
+    let people = home.cli(["model", "scan", "models"]).ok();
+    assert!(people.lines()[1].contains("  moved  "), "{:?}", people.lines());
+    assert!(people.stderr().contains("models --add"), "{}", people.stderr());
+    let show = |name: &str| home.cli(["model", "show", name, "--json"]).ok().json();
+    assert_eq!(show("a")["file_state"], "missing");
+
+    let output = scan(&home, &["--add"]);
+    assert_eq!(
+        (names(&output), &summary(&output)["added"]),
+        (vec!["a".into(), hub.into()], &json!(0))
+    );
+    let followed = show("a");
+    assert_eq!((&followed["path"], &followed["file_state"]), (&json!(new), &json!("present")));
+    assert_eq!(
+        (&followed["settings"]["ctx-size"], &followed["revision"]),
+        (&json!(512), &json!(3))
+    );
+    let history = home.cli(["model", "history", "a"]).ok().stdout();
+    assert!(history.contains("its file had moved from"), "{history}");
+
+    // At a start of the daemon too, also within a cache.
+    assert!(daemon.terminate().success());
+    fs::rename(&new, &old).unwrap();
+    let snapshots = home.path().join(format!(".cache/huggingface/hub/models--{repo}/snapshots"));
+    fs::rename(snapshots.join("c0ffee"), snapshots.join("c2")).unwrap();
+    put(&home, TestModel::Medium, ".lmstudio/models/x/y/not-asked-for.gguf");
+    daemon.start_again();
+    let mut events = home.follow("event.follow", json!({ "after": 0 }));
+    for name in ["a", hub] {
+        events.item_where(|it| {
+            it["kind"] == "model.set" && it["model"] == name && it["by"]["kind"] == "policy"
+        });
+    }
+    assert_eq!(
+        (show("a")["path"].clone(), show(hub)["path"].clone()),
+        (json!(old), json!(snapshots.join("c2/Mv-Q4_K_M.gguf")),)
+    );
+    assert_eq!(home.cli(["model", "list", "-q"]).ok().lines(), ["a", hub]);
+
+    // One that is gone for good is nobody's, and what takes its place is another model.
+    fs::remove_file(&old).unwrap();
+    let lost = home.cli(["model", "verify", "a"]).code(3);
+    assert!(lost.stderr().contains("llamactl model set a path=FILE"), "{}", lost.stderr());
+    TinyModel::new(Preset::Tiny).name("Other").write(home.path().join("models/c.gguf")).unwrap();
+    assert_eq!(names(&scan(&home, &["models", "--add", "--no-caches"])), ["c"]);
+    // Under its name it is told of as what may take its place.
+    fs::create_dir_all(home.path().join("models/new")).unwrap();
+    TinyModel::new(Preset::Tiny)
+        .name("Third")
+        .write(home.path().join("models/new/a.gguf"))
+        .unwrap();
+    let output = scan(&home, &["models", "--no-caches"]);
+    let note = found(&output)["a-2"]["notes"][0].to_string();
+    assert!(note.contains("llamactl model set a path="), "{note}");
+}
+
+#[test]
+fn the_other_names_of_a_file_are_aliases_or_told_of() {
+    let home = Home::new();
+    let store = "registry.ollama.ai/library";
+    let acme = "registry.ollama.ai/acme/mine/v1";
+    for place in [
+        acme,
+        &format!("{store}/tiny/8b"),
+        &format!("{store}/tiny/latest"),
+        &format!("{store}/coder/latest"),
+    ] {
+        ollama_model(&home, place, "d", TestModel::Tiny, "");
+    }
+    put(&home, TestModel::NeverStop, "models/zz-real.gguf");
+    symlink("zz-real.gguf", home.path().join("models/aa-current.gguf")).unwrap();
+    put(&home, TestModel::Medium, "models/b/real.gguf");
+    fs::create_dir(home.path().join("models/a")).unwrap();
+    symlink("../b/real.gguf", home.path().join("models/a/link.gguf")).unwrap();
+    let _daemon = home.daemon();
+    let shown = home.cli(["model", "scan", "models"]).ok();
+    for name in ["tiny:8b", "tiny:latest", "coder:latest", "acme/mine:v1", "the same file as"] {
+        assert!((shown.stdout() + &shown.stderr()).contains(name), "{name}: {}", shown.stderr());
+    }
     let output = scan(&home, &["models", "--add"]);
-    assert_eq!((names(&output), &summary(&output)["added"]), (vec!["a".to_owned()], &json!(0)));
-    let note = found(&output)["a"]["notes"][0].clone();
-    assert!(note.as_str().unwrap().contains("moved"), "{note}");
-    // What takes its place is another model.
-    fs::remove_file(old.with_file_name("b.gguf")).unwrap();
-    put(&home, TestModel::NeverStop, "models/c.gguf");
-    assert_eq!(names(&scan(&home, &["models", "--add"])), ["c"]);
+    assert_eq!(names(&output), ["real", "tiny:8b", "zz-real"]);
+    let told = skipped(&output);
+    for link in ["aa-current.gguf", "link.gguf"] {
+        assert_eq!(told[link], "duplicate", "{told:?}");
+    }
+    let model = home.cli(["model", "show", "tiny:latest", "--json"]).ok().json();
+    assert_eq!(model["aliases"], json!(["acme/mine:v1", "coder:latest", "tiny:latest"]));
+
+    // A tag that came later is told of; one that names another blob now makes no second model.
+    ollama_model(&home, &format!("{store}/late/latest"), "d", TestModel::Tiny, "");
+    let output = scan(&home, &["--add"]);
+    let note = found(&output)["tiny:8b"]["notes"][0].to_string();
+    assert!(note.contains("llamactl model alias tiny:8b late:latest"), "{note}");
+    let blob = ollama_model(&home, &format!("{store}/tiny/8b"), "e", TestModel::NeverStop, "");
+    let output = scan(&home, &["--add"]);
+    assert_eq!(names(&output), ["real", "tiny:8b", "zz-real"]);
+    let said = output.stdout();
+    assert!(
+        said.contains(&format!("llamactl model set tiny:8b path={}", blob.display())),
+        "{said}"
+    );
+    // The same when the blob of before is gone.
+    fs::remove_file(blob.with_file_name(format!("sha256-{}", "d".repeat(64)))).unwrap();
+    let output = scan(&home, &["--add"]);
+    assert_eq!(names(&output), ["real", "zz-real"]);
+    assert!(output.stdout().contains("which is gone"), "{}", output.stdout());
+    home.cli(["model", "set", "tiny:8b", &format!("path={}", blob.display())]).ok();
+    assert_eq!(names(&scan(&home, &["--add"])), ["real", "tiny:8b", "zz-real"]);
 }
 
 #[test]

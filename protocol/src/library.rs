@@ -7,6 +7,8 @@ use crate::{Failure, UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Looks for GGUF files, in place; with `add` registers those that are new.
 ///
@@ -30,9 +32,74 @@ pub struct ScanFollow {
     /// Look through `directories` again at each start of the daemon, and register what is new.
     #[serde(default)]
     pub remember: bool,
+    /// Where the caller's own variables put caches: those count beside the daemon's.
+    #[serde(default, skip_serializing_if = "CacheVariables::is_empty")]
+    pub variables: CacheVariables,
     /// Settings to begin with, for each model that is registered.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: GivenSettings,
+}
+
+/// The variables by which other programs are told where their caches lie. One that holds no absolute
+/// path is passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "SCREAMING_SNAKE_CASE")]
+pub struct CacheVariables {
+    /// Of the Hugging Face hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hf_hub_cache: Option<WirePath>,
+    /// Of the Hugging Face hub, its name of before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub huggingface_hub_cache: Option<WirePath>,
+    /// Of all of Hugging Face.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hf_home: Option<WirePath>,
+    /// Of llama.cpp.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llama_cache: Option<WirePath>,
+    /// Of Ollama.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ollama_models: Option<WirePath>,
+    /// Of all programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xdg_cache_home: Option<WirePath>,
+}
+
+impl CacheVariables {
+    /// What an environment says.
+    #[must_use]
+    pub fn of(variable: impl Fn(&str) -> Option<OsString>) -> CacheVariables {
+        let path = |name: &str| variable(name).map(PathBuf::from).map(WirePath);
+        CacheVariables {
+            hf_hub_cache: path("HF_HUB_CACHE"),
+            huggingface_hub_cache: path("HUGGINGFACE_HUB_CACHE"),
+            hf_home: path("HF_HOME"),
+            llama_cache: path("LLAMA_CACHE"),
+            ollama_models: path("OLLAMA_MODELS"),
+            xdg_cache_home: path("XDG_CACHE_HOME"),
+        }
+    }
+
+    /// The value of a variable of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<OsString> {
+        let path = match name {
+            "HF_HUB_CACHE" => &self.hf_hub_cache,
+            "HUGGINGFACE_HUB_CACHE" => &self.huggingface_hub_cache,
+            "HF_HOME" => &self.hf_home,
+            "LLAMA_CACHE" => &self.llama_cache,
+            "OLLAMA_MODELS" => &self.ollama_models,
+            "XDG_CACHE_HOME" => &self.xdg_cache_home,
+            _ => &None,
+        };
+        path.as_ref().map(|path| path.0.clone().into_os_string())
+    }
+
+    /// Whether none is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == CacheVariables::default()
+    }
 }
 
 /// What a scan has to say.
@@ -136,7 +203,7 @@ pub struct Progress {
 }
 
 /// What a scan came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Models found: `known` and `new` together.
     pub found: u64,
@@ -155,6 +222,9 @@ pub struct Summary {
     pub skipped: u64,
     /// How long it took.
     pub elapsed_ms: u64,
+    /// Where it looked, as far as that was there.
+    #[serde(default)]
+    pub looked_in: Vec<WirePath>,
 }
 
 subscription!(ScanFollow, "scan", Admin => ScanItem);
@@ -162,7 +232,11 @@ subscription!(ScanFollow, "scan", Admin => ScanItem);
 /// Lists the directories that are looked through at each start, and the caches on this machine.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LibraryList {}
+pub struct LibraryList {
+    /// Where the caller's own variables put caches: those are listed too.
+    #[serde(default, skip_serializing_if = "CacheVariables::is_empty")]
+    pub variables: CacheVariables,
+}
 
 /// Where models are looked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -15,7 +15,8 @@ use crate::settings;
 use clap::Args;
 use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 use llamactl_protocol::library::{
-    FoundModel, LibraryForget, LibraryList, LibraryPlaces, ScanFollow, ScanItem, Skipped, Summary,
+    CacheVariables, FoundModel, LibraryForget, LibraryList, LibraryPlaces, ScanFollow, ScanItem,
+    Skipped, Summary,
 };
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use std::ffi::OsString;
@@ -96,6 +97,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Scan) -> Outco
         directories: directories.into(),
         caches: !args.no_caches,
         add: args.add,
+        variables: caller(),
         settings: settings.into(),
     };
     let daemon = reach.daemon(Autostart::Always).await?;
@@ -108,6 +110,11 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Scan) -> Outco
     output.progress("");
     outcome?;
     conclude(output, &told, &params)
+}
+
+/// Where the variables of this shell put caches: the daemon was perhaps started in another.
+fn caller() -> CacheVariables {
+    CacheVariables::of(|name| std::env::var_os(name))
 }
 
 fn absolute(path: &Path) -> Result<WirePath, Failure> {
@@ -183,8 +190,11 @@ fn conclude(output: &mut Output, told: &Told, params: &ScanFollow) -> Outcome {
     for found in told.found.iter().filter(|found| !found.aliases.is_empty()) {
         output.aside(format!("{}: also called {}", found.name, found.aliases.join(", ")));
     }
-    let Some(summary) = told.summary else { return Ok(()) };
-    output.aside(summary_line(&summary));
+    let Some(summary) = &told.summary else { return Ok(()) };
+    output.aside(summary_line(summary));
+    if summary.found == 0 {
+        output.hint(&Hint::run("look elsewhere", ["llamactl", "model", "scan", "DIR"]));
+    }
     if !params.add && summary.new + summary.moved > 0 {
         let words = match (summary.new, summary.moved) {
             (_, 0) => "register them".to_owned(),
@@ -218,7 +228,11 @@ fn summary_line(summary: &Summary) -> String {
         some(summary.known.saturating_sub(summary.moved), "registered already"),
     ]);
     let models = match summary.found {
-        0 => "no models found".to_owned(),
+        0 if summary.looked_in.is_empty() => {
+            "no models found: no cache of Hugging Face, llama.cpp, Ollama or LM Studio is here"
+                .to_owned()
+        }
+        0 => format!("no models found in {}", few(&summary.looked_in)),
         1 => "1 model".to_owned(),
         many => format!("{many} models"),
     };
@@ -226,6 +240,16 @@ fn summary_line(summary: &Summary) -> String {
     let skipped = some(summary.skipped, "skipped").map(|skipped| format!("; {skipped}"));
     let took = units::duration(summary.elapsed_ms);
     format!("{models}{kinds}{} ({took})", skipped.unwrap_or_default())
+}
+
+/// The first few places, and how many more there are.
+fn few(places: &[WirePath]) -> String {
+    const SHOWN: usize = 8;
+    let mut words: Vec<String> = places.iter().take(SHOWN).map(WirePath::to_string).collect();
+    if let Some(more) = places.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+        words.push(format!("{more} more"));
+    }
+    words.join(", ")
 }
 
 fn table(found: &[FoundModel]) -> Table {
@@ -265,7 +289,7 @@ fn status(found: &FoundModel) -> (Style, &'static str) {
 }
 
 async fn list(output: &mut Output, daemon: &Daemon) -> Outcome {
-    let places = daemon.call(&LibraryList {}).await?;
+    let places = daemon.call(&LibraryList { variables: caller() }).await?;
     if output.json {
         return output.json(&places);
     }
@@ -327,7 +351,13 @@ mod tests {
         assert_eq!(summary(1, 1, 0, 0), "1 model: 1 added (0 ms)");
         let moved = Summary { found: 2, known: 2, moved: 1, ..Summary::default() };
         assert_eq!(summary_line(&moved), "2 models: 1 moved, 1 registered already (0 ms)");
-        assert_eq!(summary(0, 0, 0, 0), "no models found (0 ms)");
+        assert_eq!(
+            summary(0, 0, 0, 0),
+            "no models found: no cache of Hugging Face, llama.cpp, Ollama or LM Studio is here (0 ms)"
+        );
+        let looked_in = vec!["/m".into(), "/n".into()];
+        let nothing = Summary { looked_in, ..Summary::default() };
+        assert_eq!(summary_line(&nothing), "no models found in /m, /n (0 ms)");
     }
 
     #[test]

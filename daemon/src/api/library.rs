@@ -32,6 +32,7 @@ pub(super) async fn scan(app: &App, caller: Caller, scan: ScanFollow) -> Result<
         directories,
         remembered: scan.remembered,
         caches: scan.caches,
+        variables: scan.variables,
         add: scan.add,
         follow: scan.add,
         settings: checked.set,
@@ -100,9 +101,13 @@ impl Source for Scanning {
     }
 }
 
-pub(super) async fn list(app: &App, _: Caller, _: LibraryList) -> Result<LibraryPlaces, Failure> {
+pub(super) async fn list(
+    app: &App,
+    _: Caller,
+    list: LibraryList,
+) -> Result<LibraryPlaces, Failure> {
     let directories = app.registry.remembered_dirs().await?;
-    let caches: Vec<_> = app.model_files.caches().to_vec();
+    let caches: Vec<_> = app.model_files.caches(&list.variables);
     let there = spawn_blocking(move || {
         caches.into_iter().filter(|cache| cache.path.is_dir()).collect::<Vec<_>>()
     });

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::lookalike::Lookalike;
+use super::split;
 use crate::os::file::OpenError;
 
 /// Why a path is not a usable GGUF file: the path and what is wrong with it.
@@ -31,8 +32,22 @@ impl GgufError {
     /// What to do about it, if that can be said.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        self.problem.hint()
+        let whole = split::whole_of_piece(&self.path);
+        match &self.problem {
+            Problem::NotGguf { .. }
+            | Problem::TruncatedHeader { .. }
+            | Problem::TruncatedData { .. } => whole.map(|whole| join(&whole)),
+            _ => None,
+        }
+        .or_else(|| self.problem.hint())
     }
+}
+
+/// How pieces become a file again.
+#[must_use]
+pub fn join(whole: &str) -> String {
+    let whole = printable(whole);
+    format!("it is a piece of {whole}: join all pieces in their order with cat, into {whole}")
 }
 
 /// What is wrong with a file. Display gives the sentence without the path.

@@ -32,7 +32,7 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
-pub use error::{GgufError, Problem};
+pub use error::{GgufError, Problem, join};
 pub use facts::{Facts, Kind, Part};
 pub use file_type::name as file_type_name;
 pub use header::{Header, read_header};

@@ -69,6 +69,36 @@ pub fn stem(path: &Path) -> String {
     stem.to_string_lossy().into_owned()
 }
 
+/// The file that a file is a piece of, by its name, where somebody cut it to publish it: pieces are
+/// joined with `cat`, which the parts of a split model are not. `x.gguf.part1of2`, `x.gguf-split-a`,
+/// `x.gguf.001`, `x.gguf.aa`.
+#[must_use]
+pub fn whole_of_piece(path: &Path) -> Option<String> {
+    const END: &str = ".gguf";
+    let name = path.file_name()?.to_str()?;
+    let at = name.to_ascii_lowercase().rfind(END)?.checked_add(END.len())?;
+    let (whole, rest) = name.split_at_checked(at)?;
+    let rest = rest.strip_prefix(['.', '-', '_'])?.to_ascii_lowercase();
+    let word = ["split", "part"].iter().find_map(|word| rest.strip_prefix(word));
+    let number = word.unwrap_or(&rest).trim_start_matches(['-', '_', '.']);
+    let is_numbered = match number.split_once("of") {
+        Some((part, count)) => is_number(part) && is_number(count),
+        None if word.is_some() => is_number(number) || (1..=2).contains(&number.len()),
+        // What `split` writes: digits, or letters from `aa` on.
+        None => {
+            (number.len() >= 2 && is_number(number))
+                || (number.len() == 2 && number.starts_with('a'))
+        }
+    };
+    (is_numbered && number.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        .then(|| whole.to_owned())
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = text.trim_matches(['-', '_', '.']);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -129,6 +159,30 @@ mod tests {
             ("/", ""),
         ] {
             assert_eq!(stem(Path::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_piece_is_told_from_a_part_and_from_a_download() {
+        let whole = |name: &str| whole_of_piece(Path::new(name));
+        for name in [
+            "x.Q6_K.gguf.part1of2",
+            "x.Q6_K.gguf.part2",
+            "x.Q6_K.gguf-split-a",
+            "x.Q6_K.gguf.001",
+            "x.Q6_K.gguf.ab",
+        ] {
+            assert_eq!(whole(name).as_deref(), Some("x.Q6_K.gguf"), "{name}");
+        }
+        for name in [
+            "x.gguf",
+            "x.gguf.part",
+            "x.gguf.partial",
+            "x.gguf.gz",
+            "x.gguf.incomplete",
+            "x.gguf.txt",
+        ] {
+            assert_eq!(whole(name), None, "{name}");
         }
     }
 }

@@ -5,7 +5,7 @@ use super::naming::Naming;
 use super::pair::Pairing;
 use super::sink::{Candidate, Group, Sink, Stopped};
 use super::walk::Listing;
-use crate::gguf::split;
+use crate::gguf::{self, split};
 use crate::store::registry::FileStamp;
 use llamactl_protocol::library::ScanSource;
 use std::collections::BTreeMap;
@@ -68,10 +68,14 @@ pub(super) fn candidates(
     Ok(found)
 }
 
-/// Tells of downloads that are not finished.
+/// Tells of downloads that are not finished, and of pieces that are not joined.
 pub(super) fn unfinished(listing: &Listing, sink: &mut Sink) -> Result<(), Stopped> {
     for name in &listing.unfinished {
-        sink.skip(&listing.directory.join(name), "unfinished", "the download is not finished")?;
+        let path = listing.directory.join(name);
+        match split::whole_of_piece(&path) {
+            Some(whole) => sink.skip(&path, "piece", gguf::join(&whole))?,
+            None => sink.skip(&path, "unfinished", "the download is not finished")?,
+        }
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ fn repo_name(directory: &Path) -> Option<String> {
 /// Looks through a cache.
 pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
     // Repositories are recognised by the walk itself.
-    walk::walk(root, sink, &mut |listing, sink| {
+    walk::walk(root, Some(root), sink, &mut |listing, sink| {
         let naming = |_: &str| Naming::Stem;
         let site =
             Site { source: ScanSource::Huggingface, naming: &naming, pairing: pair::projector_for };
@@ -64,7 +64,7 @@ pub(super) fn repository(directory: &Path, sink: &mut Sink) -> Result<(), Stoppe
             pairing: Some(pair::projector_for),
             ..Group::default()
         };
-        walk::walk(&snapshot, sink, &mut |listing, sink| {
+        walk::walk(&snapshot, Some(directory), sink, &mut |listing, sink| {
             let inside = listing.directory.strip_prefix(&snapshot).unwrap_or(Path::new(""));
             let site = Site {
                 source: ScanSource::Huggingface,
@@ -109,7 +109,9 @@ fn snapshots(repository: &Path, sink: &mut Sink) -> Result<Vec<PathBuf>, Stopped
         sink.entry(&directory)?;
         let path = entry.path();
         let Ok(metadata) = fs::metadata(&path) else { continue };
-        if metadata.is_dir() {
+        if metadata.is_dir() && walk::leads_out(&path, repository) {
+            walk::skip_link(&path, sink)?;
+        } else if metadata.is_dir() {
             let is_main = main.is_some() && entry.file_name().to_str() == main;
             let at = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             found.push((is_main, at, path));

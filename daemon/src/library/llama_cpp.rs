@@ -19,7 +19,7 @@ pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
         sink.entry(root)?;
         repos.extend(entry.file_name().to_str().and_then(repo_of_manifest));
     }
-    walk::walk(root, sink, &mut |listing, sink| {
+    walk::walk(root, Some(root), sink, &mut |listing, sink| {
         let naming = |file: &str| {
             let of_repo = repos
                 .iter()

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Looks through its models.
 pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
-    walk::walk(root, sink, &mut |listing, sink| {
+    walk::walk(root, Some(root), sink, &mut |listing, sink| {
         let naming = |_: &str| naming(root, &listing.directory);
         let site =
             Site { source: ScanSource::Lmstudio, naming: &naming, pairing: pair::projector_for };

@@ -35,6 +35,7 @@ pub use scan::{Request, Scan};
 
 use crate::models::Models;
 use crate::store::registry::Registry;
+use llamactl_protocol::library::CacheVariables;
 use places::Place;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -60,9 +61,14 @@ impl Library {
         Library { registry, models, caches: caches.into(), looks }
     }
 
-    /// The caches other programs may have here; not all need to be there.
+    /// The caches other programs may have here, those that `variables` name first; not all need to
+    /// be there.
     #[must_use]
-    pub fn caches(&self) -> &[Place] {
-        &self.caches
+    pub fn caches(&self, variables: &CacheVariables) -> Vec<Place> {
+        let mut caches = places::caches(|name| variables.get(name));
+        let ours = self.caches.iter().filter(|ours| caches.iter().all(|it| it.path != ours.path));
+        let ours: Vec<Place> = ours.cloned().collect();
+        caches.extend(ours);
+        caches
     }
 }

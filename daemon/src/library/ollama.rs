@@ -11,6 +11,7 @@
 use super::group;
 use super::naming::Naming;
 use super::sink::{Candidate, Group, Sink, Stopped};
+use super::walk;
 use crate::os::file;
 use llamactl_protocol::library::ScanSource;
 use serde::Deserialize;
@@ -39,12 +40,22 @@ struct Layer {
     digest: String,
 }
 
+/// Whether a directory is a store of Ollama.
+pub(super) fn is_store(directory: &Path) -> bool {
+    directory.join("manifests").is_dir() && directory.join("blobs").is_dir()
+}
+
 /// Looks through the store.
 pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
     let manifests = root.join("manifests");
     if !manifests.is_dir() {
         // Installed and never used.
         return Ok(());
+    }
+    match fs::metadata(root) {
+        Ok(found) if sink.is_new(&found) => {}
+        // It was named and is known too.
+        _ => return Ok(()),
     }
     let mut tags: BTreeMap<PathBuf, Vec<Tag>> = BTreeMap::new();
     let mut level = vec![(manifests, Vec::<String>::new())];
@@ -59,6 +70,8 @@ pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
                     if let Some(tag) = manifest(root, &path, &names, sink)? {
                         tags.entry(tag.candidate.path.clone()).or_default().push(tag);
                     }
+                } else if depth < LEVELS && is_dir && walk::leads_out(&path, root) {
+                    walk::skip_link(&path, sink)?;
                 } else if depth < LEVELS && is_dir {
                     next.push((path, names));
                 }

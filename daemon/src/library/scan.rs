@@ -17,7 +17,9 @@ use super::{group, huggingface, llama_cpp, lmstudio, ollama, places, walk};
 use crate::gguf::{self, Facts, GgufError};
 use crate::models::{Models, model_file, stamps};
 use crate::store::registry::{FileStamp, NewFile, NewModel, Registry, StoreError, variants};
-use llamactl_protocol::library::{FoundModel, Progress, ScanItem, ScanSource, Skipped, Summary};
+use llamactl_protocol::library::{
+    CacheVariables, FoundModel, Progress, ScanItem, ScanSource, Skipped, Summary,
+};
 use llamactl_protocol::model::{Model, ModelFile, SettingsChange};
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::{Actor, Failure, Hint, Kind, WirePath, name};
@@ -26,7 +28,6 @@ use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -62,6 +63,8 @@ pub struct Request {
     pub remembered: bool,
     /// Also the caches of other programs.
     pub caches: bool,
+    /// Where the variables of who asks put caches.
+    pub variables: CacheVariables,
     /// Register what is new.
     pub add: bool,
     /// Let registered models follow files that have moved. Without `add` that is all that is done,
@@ -126,6 +129,7 @@ impl Library {
         if request.follow && !request.add && gone.is_empty() {
             return Ok(());
         }
+        let looked_in = places.iter().map(|place| WirePath(place.path.clone())).collect();
         let (sightings, mut seen) = mpsc::channel(BATCHES);
         let (progress, watched) = watch::channel(Progress { directory: None, files_seen: 0 });
         spawn_blocking(move || {
@@ -144,7 +148,7 @@ impl Library {
             files: HashMap::new(),
             links: Vec::new(),
             names: HashSet::new(),
-            summary: Summary::default(),
+            summary: Summary { looked_in, ..Summary::default() },
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -169,7 +173,7 @@ impl Library {
             work.judge(sound).await?;
         }
         work.summary.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        work.tell(ScanItem::Done(work.summary)).await
+        work.tell(ScanItem::Done(work.summary.clone())).await
     }
 
     /// What is known of the files of models that are not where they were.
@@ -192,16 +196,16 @@ impl Library {
             directories.extend(remembered.into_iter().map(|(path, _)| tidy(path.as_path())));
         }
         // A cache that is named is still a cache.
+        let caches = self.caches(&request.variables);
         let source = |path: &Path| {
-            let cache = self.caches.iter().find(|cache| cache.path == path);
+            let cache = caches.iter().find(|cache| cache.path == path);
             cache.map_or(ScanSource::Directory, |cache| cache.source)
         };
         let mut places: Vec<Place> =
             directories.into_iter().map(|path| Place { source: source(&path), path }).collect();
         if request.caches {
-            let caches: Arc<[Place]> = Arc::clone(&self.caches);
             let there = spawn_blocking(move || {
-                caches.iter().filter(|cache| cache.path.is_dir()).cloned().collect::<Vec<_>>()
+                caches.into_iter().filter(|cache| cache.path.is_dir()).collect::<Vec<_>>()
             });
             places.extend(there.await.unwrap_or_default());
         }
@@ -225,7 +229,7 @@ fn look_through(places: &[Place], sink: &mut Sink) -> Result<(), Stopped> {
 
 /// Looks through a directory whose layout is a person's own.
 fn directory(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
-    walk::walk(root, sink, &mut |listing, sink| {
+    walk::walk(root, None, sink, &mut |listing, sink| {
         let site = group::Site {
             source: ScanSource::Directory,
             naming: &|_: &str| naming::Naming::Stem,

@@ -25,7 +25,7 @@ fn sink() -> (Sink, mpsc::Receiver<Vec<Sighting>>) {
 fn walked(root: &Path) -> (Vec<Listing>, Vec<(String, String)>) {
     let (mut sink, mut sightings) = sink();
     let mut listings = Vec::new();
-    let outcome = walk(root, &mut sink, &mut |listing, _| {
+    let outcome = walk(root, None, &mut sink, &mut |listing, _| {
         listings.push(listing.clone());
         Ok(())
     });
@@ -124,7 +124,7 @@ fn nobody_listening_ends_the_walk() {
     put(dir.path(), "a/one.gguf");
     let (mut sink, sightings) = sink();
     drop(sightings);
-    let outcome = walk(dir.path(), &mut sink, &mut |_, _| Ok(()));
+    let outcome = walk(dir.path(), None, &mut sink, &mut |_, _| Ok(()));
     assert_eq!(outcome, Err(Stopped));
 }
 
@@ -208,4 +208,42 @@ fn a_manifest_that_lies_is_said_and_followed_nowhere() {
             "ollama_manifest"
         ]
     );
+}
+
+#[test]
+fn no_link_leads_out_of_a_cache_and_the_kernels_own_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("hub");
+    let repo = cache.join("models--acme--Tiny-GGUF");
+    put(&repo, "snapshots/aaa/Tiny-Q8_0.gguf");
+    put(&repo, "more/inside.gguf");
+    put(dir.path(), "foreign/evil.gguf");
+    put(dir.path(), "disk/models--acme--Far-GGUF/snapshots/bbb/Far-Q8_0.gguf");
+    symlink(dir.path(), repo.join("snapshots/root")).unwrap();
+    symlink("../../../../foreign", repo.join("snapshots/aaa/out")).unwrap();
+    symlink("../../more", repo.join("snapshots/aaa/in")).unwrap();
+    symlink("/", cache.join("everything")).unwrap();
+    // What people do who have no room.
+    let far = dir.path().join("disk/models--acme--Far-GGUF");
+    symlink(far, cache.join("models--acme--Far-GGUF")).unwrap();
+    let (mut sink, mut sightings) = sink();
+    assert_eq!(huggingface::cache(&cache, &mut sink), Ok(()));
+    let seen = all(sink, &mut sightings);
+    let files = seen.iter().filter_map(|sighting| match sighting {
+        Sighting::Group(group) => Some(&group.files),
+        Sighting::Skipped(_) => None,
+    });
+    let mut files: Vec<_> =
+        files.flatten().map(|it| it.path.file_name().unwrap().to_owned()).collect();
+    files.sort();
+    assert_eq!(files, ["Far-Q8_0.gguf", "Tiny-Q8_0.gguf", "inside.gguf"]);
+    let left: Vec<_> = skipped(&seen);
+    let out = |name: &str| (name.to_owned(), "leads_out".to_owned());
+    assert_eq!(left, [out("everything"), out("root"), out("out")]);
+
+    let (listings, skipped) = walked(Path::new("/proc/self"));
+    assert_eq!((listings.len(), skipped[0].1.as_str()), (0, "kernels_own"));
+    // A person's own links lead where they lead.
+    let (listings, _) = walked(&repo.join("snapshots/aaa"));
+    assert!(listings.iter().flat_map(|it| &it.files).any(|name| name == "evil.gguf"));
 }

@@ -1,13 +1,18 @@
 //! Directories below a directory, and the model files in each.
 //!
-//! Links are followed, but no directory is entered twice. Hidden entries are passed over, except
-//! where the walk begins. One directory that cannot be read keeps no other from being read.
+//! Links are followed, but no directory is entered twice, and within a cache no link to a directory
+//! leads out of it: what lies in a cache was written by others. Hidden entries are passed over, except
+//! where the walk begins, and so are the kernel's own file systems. One directory that cannot be read
+//! keeps no other from being read.
 
-use super::huggingface;
 use super::sink::{Sink, Stopped};
+use super::{huggingface, ollama};
+use crate::gguf::split::whole_of_piece;
+use crate::os::file::is_kernels_own;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// How deep directories may lie in each other.
@@ -32,25 +37,32 @@ pub(super) struct Listing {
     pub(super) directory: PathBuf,
     /// Names that end in `.gguf`.
     pub(super) files: Vec<OsString>,
-    /// Names of downloads that are not finished.
+    /// Names of downloads that are not finished, and of pieces that are not joined.
     pub(super) unfinished: Vec<OsString>,
 }
 
 /// Looks through `root` and what is below, and hands each directory that holds model files to
-/// `each`.
+/// `each`. `within` is the cache or repository that no link leads out of.
 pub(super) fn walk(
     root: &Path,
+    within: Option<&Path>,
     sink: &mut Sink,
     each: &mut dyn FnMut(&Listing, &mut Sink) -> Result<(), Stopped>,
 ) -> Result<(), Stopped> {
-    let mut waiting = vec![(root.to_owned(), 0_usize)];
-    while let Some((directory, depth)) = waiting.pop() {
+    let mut waiting = vec![(root.to_owned(), 0_usize, None)];
+    while let Some((directory, depth, above)) = waiting.pop() {
         sink.enter(&directory)?;
         if huggingface::is_repository(&directory) {
             huggingface::repository(&directory, sink)?;
             continue;
         }
-        let Some((listing, below)) = read(&directory, sink)? else { continue };
+        if ollama::is_store(&directory) {
+            ollama::cache(&directory, sink)?;
+            continue;
+        }
+        let Some((listing, below, device)) = read(&directory, within, above, sink)? else {
+            continue;
+        };
         if !listing.files.is_empty() || !listing.unfinished.is_empty() {
             each(&listing, sink)?;
         }
@@ -59,17 +71,45 @@ pub(super) fn walk(
             continue;
         }
         // The last one in is the next one out.
-        waiting.extend(below.into_iter().rev().map(|below| (below, depth + 1)));
+        waiting.extend(below.into_iter().rev().map(|below| (below, depth + 1, Some(device))));
     }
     Ok(())
 }
 
-/// The names in a directory and the directories below it; `None` when there is nothing to see or
-/// it was seen before.
-fn read(directory: &Path, sink: &mut Sink) -> Result<Option<(Listing, Vec<PathBuf>)>, Stopped> {
-    let entries =
+/// Whether a link in a cache leads to a directory outside of it.
+pub(super) fn leads_out(link: &Path, cache: &Path) -> bool {
+    match (link.canonicalize(), cache.canonicalize()) {
+        (Ok(target), Ok(cache)) => !target.starts_with(cache),
+        _ => false,
+    }
+}
+
+/// Tells of such a link.
+pub(super) fn skip_link(link: &Path, sink: &mut Sink) -> Result<(), Stopped> {
+    let target = link.canonicalize().unwrap_or_default();
+    let reason = format!(
+        "a link that leads out of the cache; to look there: llamactl model scan {}",
+        target.display()
+    );
+    sink.skip(link, "leads_out", reason)
+}
+
+/// The names in a directory, the directories below it and its device; `None` when there is nothing
+/// to see or it was seen before. `above` is the device of the directory above.
+fn read(
+    directory: &Path,
+    within: Option<&Path>,
+    above: Option<u64>,
+    sink: &mut Sink,
+) -> Result<Option<(Listing, Vec<PathBuf>, u64)>, Stopped> {
+    let (device, entries) =
         match fs::metadata(directory).and_then(|found| Ok((found, fs::read_dir(directory)?))) {
-            Ok((found, entries)) if sink.is_new(&found) => entries,
+            Ok((found, _)) if above != Some(found.dev()) && is_kernels_own(directory) => {
+                let reason = "a file system of the kernel's own, where no models lie";
+                sink.skip(directory, "kernels_own", reason)?;
+                return Ok(None);
+            }
+            Ok((found, entries)) if sink.is_new(&found) => (found.dev(), entries),
             Ok(_) => return Ok(None),
             Err(error) => {
                 sink.failed(directory, &error)?;
@@ -93,7 +133,17 @@ fn read(directory: &Path, sink: &mut Sink) -> Result<Option<(Listing, Vec<PathBu
             continue;
         }
         if is_directory(&entry) {
-            below.push(entry.path());
+            let path = entry.path();
+            let is_link = entry.file_type().is_ok_and(|file_type| file_type.is_symlink());
+            // Repositories of a hub lie on other disks where people had no room.
+            if is_link
+                && within.is_some_and(|cache| leads_out(&path, cache))
+                && !huggingface::is_repository(&path)
+            {
+                skip_link(&path, sink)?;
+            } else {
+                below.push(path);
+            }
         } else if is_gguf(&name) {
             listing.files.push(name);
         } else if is_unfinished(&name) {
@@ -103,7 +153,7 @@ fn read(directory: &Path, sink: &mut Sink) -> Result<Option<(Listing, Vec<PathBu
     listing.files.sort();
     listing.unfinished.sort();
     below.sort();
-    Ok(Some((listing, below)))
+    Ok(Some((listing, below, device)))
 }
 
 /// Whether an entry is a directory, or a link to one.
@@ -121,10 +171,12 @@ fn is_gguf(name: &OsStr) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// Whether a name is that of a model file still being downloaded.
+/// Whether a name is that of a model file still being downloaded, or of a piece of one.
 fn is_unfinished(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_lowercase();
-    name.contains(".gguf") && UNFINISHED.iter().any(|suffix| name.ends_with(suffix))
+    name.contains(".gguf")
+        && (UNFINISHED.iter().any(|suffix| name.ends_with(suffix))
+            || whole_of_piece(Path::new(&name)).is_some())
 }
 
 #[cfg(test)]

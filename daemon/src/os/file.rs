@@ -4,7 +4,7 @@
 //! has effects, and others can be read for ever. So a path is looked at before it is opened, opened
 //! without waiting, and looked at again.
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, statfs};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
@@ -27,6 +27,34 @@ pub fn no_file(facts: &Metadata) -> Option<&'static str> {
     } else {
         Some("something else")
     }
+}
+
+/// File systems that the kernel makes up: `/proc`, `/sys` and what is mounted below them.
+const KERNELS_OWN: [u64; 15] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x1cd1,      // devpts
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0xcafe_4a11, // bpf
+    0x1980_0202, // mqueue
+    0x6165_676c, // pstore
+    0x6265_6570, // configfs
+    0xde5e_81e4, // efivarfs
+    0x4249_4e4d, // binfmt_misc
+    0x6e73_6673, // nsfs
+];
+
+/// Whether a directory lies on a file system that the kernel makes up and that holds no files of
+/// anybody's.
+#[must_use]
+pub fn is_kernels_own(directory: &Path) -> bool {
+    // The width and the sign of the number differ by machine.
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "see above")]
+    statfs(directory).is_ok_and(|found| KERNELS_OWN.contains(&(found.f_type as u64 & 0xffff_ffff)))
 }
 
 /// Why a path cannot be read as a file.

@@ -419,6 +419,63 @@ fn the_other_names_of_a_file_are_aliases_or_told_of() {
 }
 
 #[test]
+fn pieces_are_told_of_as_what_must_be_joined() {
+    let home = Home::new();
+    for name in ["x.Q6_K.gguf.part1of2", "y.gguf-split-a"] {
+        fs::create_dir_all(home.path().join("models")).unwrap();
+        let whole = fs::read(TestModel::Tiny.shared()).unwrap();
+        fs::write(home.path().join("models").join(name), &whole[..whole.len() / 2]).unwrap();
+    }
+    let _daemon = home.daemon();
+    let output = scan(&home, &["models"]);
+    let told = skipped(&output);
+    assert_eq!(
+        (told["x.Q6_K.gguf.part1of2"].as_str(), told["y.gguf-split-a"].as_str()),
+        ("piece", "piece")
+    );
+    let refused = home.cli(["model", "add", "models/y.gguf-split-a"]).code(5);
+    assert!(refused.stderr().contains("join all pieces"), "{}", refused.stderr());
+}
+
+#[test]
+fn the_callers_caches_count_and_a_store_is_known_by_what_is_in_it() {
+    let home = Home::new();
+    let place = "registry.ollama.ai/library/tiny/8b";
+    ollama_model(&home, place, "d", TestModel::Tiny, "");
+    fs::create_dir(home.path().join("big")).unwrap();
+    fs::rename(home.path().join(".ollama/models"), home.path().join("big/ollama")).unwrap();
+    hub_file(&home, "acme--Tiny-GGUF", "Tiny-Q8_0.gguf", "aa11", TestModel::NeverStop);
+    fs::rename(home.path().join(".cache/huggingface"), home.path().join("hf")).unwrap();
+    let _daemon = home.daemon();
+    let nothing = home.cli(["model", "scan"]).ok();
+    assert!(nothing.stderr().contains("no models found"), "{}", nothing.stderr());
+    assert!(nothing.stderr().contains("llamactl model scan DIR"), "{}", nothing.stderr());
+    fs::create_dir_all(home.path().join("empty")).unwrap();
+    let nothing = home.cli(["model", "scan", "empty"]).ok();
+    let looked_in = home.path().join("empty");
+    assert!(
+        nothing.stderr().contains(&format!("in {}", looked_in.display())),
+        "{}",
+        nothing.stderr()
+    );
+
+    let store = home.path().join("big/ollama");
+    let asked = |arguments: &[&str]| {
+        let command = home.llamactl(["--json", "model", "scan"].iter().chain(arguments));
+        command.env("OLLAMA_MODELS", &store).env("HF_HOME", home.path().join("hf")).run().ok()
+    };
+    assert_eq!(names(&asked(&[])), ["acme/Tiny-GGUF:Q8_0", "tiny:8b"]);
+    let listed = asked(&["--list-dirs"]).json();
+    assert_eq!(listed["caches"].as_array().unwrap().len(), 2, "{listed}");
+    // A directory of this name is no variable, and the store is a store however it is named.
+    for directory in ["big/ollama", "big"] {
+        let output = scan(&home, &[directory, "--no-caches"]);
+        assert_eq!(names(&output), ["tiny:8b"], "{directory}");
+        assert_eq!(found(&output)["tiny:8b"]["source"], "ollama");
+    }
+}
+
+#[test]
 fn settings_are_given_to_all_and_refused_before_anything_is_registered() {
     let home = Home::new();
     put(&home, TestModel::Tiny, "models/a.gguf");

@@ -2,16 +2,18 @@
 //! registered is gone or another.
 //!
 //! ```text
-//!   places, directories ─▶ walk ─▶ group (parts, projectors) ─▶ sightings      a thread that blocks
+//!   places, directories ─▶ walk ─▶ group (parts of one model) ─▶ sightings     a thread that blocks
 //!                           ╰ huggingface, ollama, lmstudio, llama_cpp: what their layouts mean
-//!   sightings ─▶ scan: the same file? known header? else read it ─▶ registry, items ─▶ client
+//!   sightings ─▶ scan: known header? else read it ─▶ model, or what goes with one (pair)
+//!                ─▶ the same file? moved? ─▶ registry, items ─▶ client
 //! ```
 //!
 //! * Nothing is moved, copied or written to.
 //! * What lies in a cache was written by others: names, manifests and links are believed only as
 //!   far as they can do no harm, and everything is bounded.
+//! * What a file is for is what its header says, never its name.
 //! * A file is known by what it is on its file system, so it is registered once however many
-//!   links lead to it. Its header is read once: again only when its size or time has changed.
+//!   links lead to it, and its model follows it when it moves. Its header is read once: again only when its size or time has changed.
 //! * What cannot be used is said with its reason and keeps nothing else from being found.
 
 mod group;

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -166,6 +167,14 @@ fn manifest(
     };
     let stamp = match group::stamp(&blob) {
         Ok(stamp) => stamp,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let reason = format!(
+                "its file {} is not there: it is still downloaded, or was removed",
+                blob.display()
+            );
+            sink.skip(path, "file_not_found", reason)?;
+            return Ok(None);
+        }
         Err(error) => {
             sink.failed(&blob, &error)?;
             return Ok(None);

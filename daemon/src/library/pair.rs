@@ -2,7 +2,7 @@
 //!
 //! A model with the wrong projector does not start, so what is set without being asked for must be
 //! certain. [`gguf::choose_projector`] finds a likely one; here it is held against the names of
-//! everything else in the directory.
+//! the other models in the directory.
 
 use super::naming::quantization_in;
 use crate::gguf::{self, split};

@@ -17,6 +17,7 @@ use super::{group, huggingface, llama_cpp, lmstudio, ollama, places, walk};
 use crate::gguf::{self, Facts, GgufError};
 use crate::models::{Models, model_file, stamps};
 use crate::store::registry::{FileStamp, NewFile, NewModel, Registry, StoreError, variants};
+use llamactl_protocol::bounds::MAX_ALIASES;
 use llamactl_protocol::library::{
     CacheVariables, FoundModel, Progress, ScanItem, ScanSource, Skipped, Summary,
 };
@@ -500,11 +501,15 @@ impl Work {
             found.notes.push(other);
         }
         found.name = self.free_name(names).await?;
-        for alias in candidate.aliases {
+        let more = candidate.aliases.len().saturating_sub(MAX_ALIASES);
+        for alias in candidate.aliases.into_iter().take(MAX_ALIASES) {
             self.summary.duplicates += 1;
             if let Some(alias) = self.free_alias(alias).await? {
                 found.aliases.push(alias);
             }
+        }
+        if more > 0 {
+            found.notes.push(format!("{more} more names are left out: a model has few aliases"));
         }
         if !self.request.add {
             self.summary.new += 1;
@@ -515,7 +520,11 @@ impl Work {
                 self.registered.insert(own, found.name.clone());
                 if found.added && !found.aliases.is_empty() {
                     let (name, aliases) = (found.name.clone(), found.aliases.clone());
-                    self.registry.change_aliases(&name, aliases, vec![], self.by.clone()).await?;
+                    let by = self.by.clone();
+                    let added = self.registry.change_aliases(&name, aliases, vec![], by).await;
+                    if let Err(error) = added {
+                        found.notes.push(format!("its other names became no aliases: {error}"));
+                    }
                 }
                 self.tell(ScanItem::Found(Box::new(found))).await
             }

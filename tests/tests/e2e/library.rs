@@ -476,6 +476,22 @@ fn the_callers_caches_count_and_a_store_is_known_by_what_is_in_it() {
 }
 
 #[test]
+fn a_file_with_more_names_than_a_model_may_have_is_registered_all_the_same() {
+    let home = Home::new();
+    for number in 10..80 {
+        let place = format!("registry.ollama.ai/library/many/t{number}");
+        ollama_model(&home, &place, "d", TestModel::Tiny, "");
+    }
+    let _daemon = home.daemon();
+    let output = scan(&home, &["--add"]);
+    let name = names(&output).pop().unwrap();
+    assert_eq!((names(&output).len(), &summary(&output)["added"]), (1, &json!(1)));
+    let model = home.cli(["model", "show", &name, "--json"]).ok().json();
+    assert_eq!(model["aliases"].as_array().unwrap().len(), 64);
+    assert!(output.stdout().contains("5 more names are left out"), "{}", output.stdout());
+}
+
+#[test]
 fn settings_are_given_to_all_and_refused_before_anything_is_registered() {
     let home = Home::new();
     put(&home, TestModel::Tiny, "models/a.gguf");

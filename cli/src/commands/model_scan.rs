@@ -114,7 +114,11 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Scan) -> Outco
 
 /// Where the variables of this shell put caches: the daemon was perhaps started in another.
 fn caller() -> CacheVariables {
-    CacheVariables::of(|name| std::env::var_os(name))
+    CacheVariables::of(|name| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+        // A relative one is relative to here, and the daemon is elsewhere.
+        Some(std::path::absolute(&value).map_or(value, PathBuf::into_os_string))
+    })
 }
 
 fn absolute(path: &Path) -> Result<WirePath, Failure> {

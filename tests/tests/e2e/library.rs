@@ -465,6 +465,8 @@ fn the_callers_caches_count_and_a_store_is_known_by_what_is_in_it() {
         command.env("OLLAMA_MODELS", &store).env("HF_HOME", home.path().join("hf")).run().ok()
     };
     assert_eq!(names(&asked(&[])), ["acme/Tiny-GGUF:Q8_0", "tiny:8b"]);
+    let relative = home.llamactl(["--json", "model", "scan"]).env("OLLAMA_MODELS", "big/ollama");
+    assert_eq!(names(&relative.run().ok()), ["tiny:8b"]);
     let listed = asked(&["--list-dirs"]).json();
     assert_eq!(listed["caches"].as_array().unwrap().len(), 2, "{listed}");
     // A directory of this name is no variable, and the store is a store however it is named.

@@ -64,7 +64,15 @@ fn starts_and_a_removal_at_once_end_in_plain_words_and_leave_nothing() {
     let mut connections: Vec<Rpc> = (0..=STARTERS).map(|_| home.connect()).collect();
     let over = AtomicBool::new(false);
     let mut refusals = Vec::new();
+    /// Ends the readers, also when the test fails: it would wait for them.
+    struct Ending<'a>(&'a AtomicBool);
+    impl Drop for Ending<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     thread::scope(|scope| {
+        let _ending = Ending(&over);
         for _ in 0..READERS {
             scope.spawn(|| {
                 let mut rpc = home.connect();
@@ -81,7 +89,6 @@ fn starts_and_a_removal_at_once_end_in_plain_words_and_leave_nothing() {
                 rpc.call("model.remove", json!({ "model": "m", "stop": true }));
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     let strange: Vec<_> = refusals.iter().filter(|it| !LOST.contains(&it.kind.as_str())).collect();
     assert!(strange.is_empty(), "{strange:?}");

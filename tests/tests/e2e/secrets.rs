@@ -276,7 +276,8 @@ fn a_canary_given_in_every_place_is_seen_in_none() {
     let file = home.path().join("given");
     fs::write(&file, canary()).unwrap();
     let line = format!(
-        "LLAMA_API_KEY={} HF_TOKEN={} llama-server -m {} --api-key {} -a pasted",
+        "LLAMA_API_KEY={} HF_TOKEN={} WEB_TOKEN={} llama-server -m {} --api-key {} -a pasted",
+        canary(),
         canary(),
         canary(),
         second.display(),
@@ -284,6 +285,8 @@ fn a_canary_given_in_every_place_is_seen_in_none() {
     );
     let answer = home.call("model.import", json!({ "source": { "text": line } }));
     assert!(!answer.to_string().contains(CANARY), "{answer}");
+    let pasted = home.call("model.show", json!({ "model": "pasted" }));
+    assert_eq!(pasted["settings"]["env.WEB_TOKEN"], json!({ "secret": "kept" }));
     let preset = format!("[p]\nmodel = {}\napi-key = {}\n", second.display(), canary());
     let answer = home.call("model.import", json!({ "source": { "text": preset } }));
     assert!(!answer.to_string().contains(CANARY), "{answer}");
@@ -341,6 +344,7 @@ fn a_canary_given_in_every_place_is_seen_in_none() {
                 json!({ "model": "m" }),
                 json!({ "model": "added" }),
                 json!({ "model": "imported" }),
+                json!({ "model": "pasted" }),
                 json!({ "model": "m", "resolved": true }),
                 json!({ "model": "m", "from": 1, "to": 2 }),
                 json!({ "name": "rt" }),

@@ -249,8 +249,11 @@ fn a_pasted_command_line_is_a_model() {
     );
     let nothing = home.cli(["--json", "model", "import", "--command", "echo hello"]).code(5);
     assert_eq!(nothing.failure_kind(), "unreadable");
-    let lacking = home.cli(["model", "import", "--command", "llama-server -m $MODEL"]).code(5);
-    assert!(lacking.stderr().contains("-m $MODEL was left out"), "{}", lacking.stderr());
+    let line = "docker run -v models:/m image -m $MODEL";
+    let lacking = home.cli(["model", "import", "--command", line]).code(5).stderr();
+    for what in ["docker", "the volume models:/m", "-m $MODEL"] {
+        assert!(lacking.contains(&format!("{what} was left out")), "{lacking}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::process::Command;
 struct Planting {
     home: Home,
     bin: PathBuf,
-    library: PathBuf,
+    planted: PathBuf,
     told: PathBuf,
 }
 
@@ -41,12 +41,12 @@ impl Planting {
             told.display()
         );
         fs::write(&source, code).unwrap();
-        let library = home.path().join("planted.so");
+        let planted = home.path().join("planted.so");
         let mut cc = Command::new("cc");
-        let built = cc.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+        let built = cc.args(["-shared", "-fPIC", "-o"]).args([&planted, &source]).status();
         assert!(built.unwrap().success());
-        mode(&library, 0o755);
-        Planting { home, bin, library, told }
+        mode(&planted, 0o755);
+        Planting { home, bin, planted, told }
     }
 
     fn executable(&self) -> PathBuf {
@@ -55,7 +55,7 @@ impl Planting {
 
     /// Puts the library there as another user.
     fn plant(&self) {
-        let (from, to) = (self.library.clone(), self.bin.join(PLANTED));
+        let (from, to) = (self.planted.clone(), self.bin.join(PLANTED));
         act_as(NOBODY, move || fs::copy(from, to)).unwrap();
     }
 
@@ -105,7 +105,7 @@ const WAYS: [(Spoil, &str); 4] = [
     (
         |planting| {
             let there = planting.bin.join(PLANTED);
-            fs::copy(&planting.library, &there).unwrap();
+            fs::copy(&planting.planted, &there).unwrap();
             chown(&there, Some(NOBODY), None).unwrap();
             mode(&there, 0o666);
         },
@@ -118,7 +118,7 @@ fn a_library_of_ones_own_is_loaded_so_the_planted_one_would_be() {
     need!("root", "cc");
     let planting = Planting::new();
     let _daemon = planting.home.daemon();
-    fs::copy(&planting.library, planting.bin.join(PLANTED)).unwrap();
+    fs::copy(&planting.planted, planting.bin.join(PLANTED)).unwrap();
     planting.add().ok();
     assert!(planting.told.exists());
 }

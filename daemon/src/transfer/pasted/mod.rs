@@ -53,9 +53,10 @@ pub fn read(
         Ok(()) => Ok(spec),
         Err(failure) => {
             let left_out = spec.left_out.list().iter().take(NAMED_OMISSIONS);
-            Err(left_out.fold(failure, |failure, it| {
-                failure.hint(format!("{} was left out: {}", it.what, it.reason))
-            }))
+            let said: Vec<String> =
+                left_out.map(|it| format!("{} was left out: {}", it.what, it.reason)).collect();
+            // One hint: an answer has room for two.
+            Err(if said.is_empty() { failure } else { failure.hint(said.join("; ")) })
         }
     }
 }

@@ -26,7 +26,8 @@ use std::time::UNIX_EPOCH;
 /// So many of the daily ones are kept.
 const KEEP: usize = 7;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// What did not work is tried again at a commit after this.
+/// What did not work is tried again at a commit after this, or when what stood in the way of writing has
+/// gone.
 const RETRY_MS: i64 = 60 * 60 * 1000;
 
 /// The copies of a database. Clones share them.
@@ -46,6 +47,8 @@ struct Progress {
     /// What the database was at when it was copied last.
     copied: Option<i64>,
     under_way: bool,
+    /// If the one that is under way fails, it is tried again at once.
+    again: bool,
     problem: Option<String>,
 }
 
@@ -70,11 +73,15 @@ impl Copies {
     }
 
     /// Makes one, beside everything else, if one is due; `at` is a number that rises with what is
-    /// written. For after a commit.
-    pub(super) fn keep(&self, at: i64) {
+    /// written, and one that failed is due where it `writes_again`. For after a commit.
+    pub(super) fn keep(&self, at: i64, writes_again: bool) {
         let now_ms = now_ms();
         {
             let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.again |= writes_again && progress.under_way;
+            if writes_again && progress.problem.is_some() {
+                progress.not_before_ms = now_ms;
+            }
             if now_ms < progress.not_before_ms || progress.under_way || progress.copied == Some(at)
             {
                 return;
@@ -93,12 +100,15 @@ impl Copies {
     }
 
     fn make(&self, at: i64, at_ms: i64) {
-        let made = self.try_to_make(at_ms);
-        self.done(at, at_ms, made);
+        while !self.done(at, at_ms, self.try_to_make(at_ms)) {}
     }
 
-    fn done(&self, at: i64, at_ms: i64, made: Result<(), CopyError>) {
+    /// Takes in what came of it; whether it is over.
+    fn done(&self, at: i64, at_ms: i64, made: Result<(), CopyError>) -> bool {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut progress.again) && made.is_err() {
+            return false;
+        }
         progress.under_way = false;
         match made {
             Ok(()) => {
@@ -111,6 +121,7 @@ impl Copies {
                 progress.problem = Some(error.to_string());
             }
         }
+        true
     }
 
     fn try_to_make(&self, at_ms: i64) -> Result<(), CopyError> {

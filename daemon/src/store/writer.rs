@@ -78,6 +78,8 @@ pub(super) struct News {
     pub(super) restored: bool,
     /// So many vital changes were not kept: there were too many.
     pub(super) lost: u64,
+    /// What stood in the way of writing has gone.
+    pub(super) writes_again: bool,
 }
 
 /// What the thread works on.
@@ -739,11 +741,15 @@ where
             waiting: self.kept.len(),
         };
         let is_well = health == Health::default();
+        let writes_again = is_well && *self.told.borrow() != health;
         self.told.send_if_modified(|told| {
             let is_news = *told != health;
             *told = health;
             is_news
         });
+        if writes_again && let Some(connection) = &self.connection {
+            (self.announce)(connection, News { writes_again, ..News::default() });
+        }
         if is_well || self.is_looked_after.swap(true, Ordering::SeqCst) {
             return;
         }

@@ -118,6 +118,28 @@ struct Handle {
     recovered: watch::Receiver<bool>,
 }
 
+impl Handle {
+    /// What the task answers; `None` where it has ended, or broke, before it did.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answered(&self.commands, answer).await
+    }
+}
+
+/// The answer to what was sent to a task. What is sent in the instant in which the task ends lies in its
+/// queue for as long as anybody has a handle, and the reply with it.
+async fn answered<T>(
+    commands: &mpsc::Sender<Command>,
+    mut answer: oneshot::Receiver<T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer.ok(),
+        () = commands.closed() => answer.try_recv().ok(),
+    }
+}
+
 impl Context {
     /// Now, on the clock of the state machine: from long after its beginning, so that what was
     /// before this daemon has a place too.
@@ -456,11 +478,9 @@ impl Supervisor {
         self.close().await;
         let handles: Vec<Handle> = self.lock().values().cloned().collect();
         let stop_one = async |handle: Handle| {
-            let (reply, begun) = oneshot::channel();
             // A task that is gone has no process either. Begun first: before that, a start that is
             // under way may still look stopped.
-            let command = Command::Shutdown { by: by.clone(), reply };
-            if handle.commands.send(command).await.is_ok() && begun.await.is_ok() {
+            if handle.ask(|reply| Command::Shutdown { by: by.clone(), reply }).await.is_some() {
                 let mut status = handle.published.subscribe();
                 let _ = status.wait_for(|server| server.state.is_settled_down()).await;
             }
@@ -493,11 +513,7 @@ impl Supervisor {
         if self.context.stopping.is_cancelled() {
             return Err(Failure::new(Kind::Stopping, "the daemon is stopping"));
         }
-        let handle = self.touch(model).await?;
-        let (reply, answer) = oneshot::channel();
-        if handle.commands.send(command(reply)).await.is_ok()
-            && let Ok(answer) = answer.await
-        {
+        if let Some(answer) = self.touch(model).await?.ask(command).await {
             return answer;
         }
         if self.context.stopping.is_cancelled() {

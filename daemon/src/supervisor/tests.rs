@@ -322,3 +322,19 @@ async fn a_plan_is_kept_until_something_that_it_was_made_from_is_another() {
     registry.change_model("m", change, None, somebody()).await.unwrap();
     assert!(is_new().await && is_new().await);
 }
+
+#[tokio::test]
+async fn what_is_asked_of_a_task_in_the_instant_of_its_end_has_an_answer() {
+    let (commands, inbox) = mpsc::channel(1);
+    // As far as it gets before it is sent.
+    let sending = commands.clone().reserve_owned().await.unwrap();
+    drop(inbox);
+    let (reply, answer) = oneshot::channel();
+    let commands = sending.send(Command::Recover { reply });
+    let late = tokio::time::timeout(Duration::from_secs(60), answered(&commands, answer)).await;
+    assert_eq!(late, Ok(None), "its answer is waited for");
+
+    let (reply, answer) = oneshot::channel();
+    reply.send(7).unwrap();
+    assert_eq!(answered(&commands, answer).await, Some(7), "what was answered before counts");
+}

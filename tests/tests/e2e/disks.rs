@@ -25,9 +25,12 @@ fn with_a_server(home: &Home) {
     home.fake_model("stands", &json!({}));
     home.cli(["start", "runs"]).ok();
     daemon.kill();
+    // Whether it had made the copy of the day by then is chance: the next one has to.
+    let _ = fs::remove_dir_all(home.state_dir().join("copies"));
 }
 
-/// What can be done where nothing can be written, by what `ask` runs. /// Whether a stop was recorded all the same.
+/// What can be done where nothing can be written, by what `ask` runs. Whether a stop was recorded all the
+/// same.
 fn is_controlled_and_told(ask: impl Fn(&[&str]) -> Output, problem: &str, kind: &str) -> bool {
     assert_eq!(ask(&["model", "list", "-q"]).ok().lines(), ["runs", "stands"]);
     let state = || ask(&["--json", "ps", "--all"]).ok().stdout().lines().next().map(str::to_owned);

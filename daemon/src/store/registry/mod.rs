@@ -335,7 +335,7 @@ fn announce(
                          OR EXISTS (SELECT 1 FROM named_runtimes)
                          OR EXISTS (SELECT 1 FROM library_dirs)";
     if connection.prepare_cached(holds_any)?.query_row([], |row| row.get(0))? {
-        copies.keep(last);
+        copies.keep(last, news.writes_again);
     }
     Ok(())
 }

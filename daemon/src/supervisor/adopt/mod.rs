@@ -29,7 +29,6 @@ use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Who starts the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,10 +188,7 @@ impl Supervisor {
         let boot_id = self.context.boot_id.clone();
         let registry = &self.context.registry;
         registry.reopen_run(run.id, pid, process.start_ticks, boot_id, event).await?;
-        let (reply, done) = oneshot::channel();
-        if self.touch(model).await?.commands.send(Command::Recover { reply }).await.is_ok() {
-            let _ = done.await;
-        }
+        self.touch(model).await?.ask(|reply| Command::Recover { reply }).await;
         Ok(())
     }
 

@@ -149,6 +149,30 @@ async fn a_file_in_its_place_is_not_overwritten_and_changes_are_refused() {
 }
 
 #[tokio::test]
+async fn a_copy_that_failed_is_tried_again_when_what_was_in_the_way_of_writing_has_gone() {
+    let kept = Kept::new();
+    let (copies, aside) = (kept.dir.path().join("copies"), kept.dir.path().join("aside.db"));
+    fs::write(&copies, "no directory").unwrap();
+    kept.add("a").await.unwrap();
+    let until = async |done: &dyn Fn() -> bool| {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    until(&|| kept.registry().copy_problem().is_some()).await;
+    fs::remove_file(&copies).unwrap();
+    kept.add("b").await.unwrap();
+    assert!(kept.registry().copy_problem().is_some(), "not at each commit");
+
+    fs::rename(kept.path(""), aside).unwrap();
+    fs::write(kept.path(""), "something else").unwrap();
+    kept.add("c").await.unwrap_err();
+    kept.registry().put_back().await.unwrap();
+    until(&|| kept.registry().copy_problem().is_none()).await;
+    assert!(kept.registry().newest_copy().is_some());
+}
+
+#[tokio::test]
 async fn a_registry_that_has_gone_is_never_begun_anew_in_silence() {
     let refused = |kept: &Kept| match Registry::open(kept.dir.path()) {
         Err(error) => {

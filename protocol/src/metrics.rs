@@ -137,17 +137,20 @@ pub struct ServerSample {
     pub run_id: String,
     /// The state its server was in.
     pub state: State,
-    /// What the kernel says of its process.
+    /// What the kernel says of its process and those that this started, taken together.
     pub process: ProcessSample,
     /// What it says of itself; `null` until it answers.
     pub llama: Option<LlamaSample>,
 }
 
-/// A process, as the kernel sees it.
+/// A process, as the kernel sees it; of a server, all of its processes together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessSample {
-    /// Its process id.
+    /// Its process id; of several, of the one that was started.
     pub pid: Option<u32>,
+    /// All that were measured: a wrapper and the llama-server that it runs are two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pids: Vec<u32>,
     /// Processors it kept busy since the last sample (1.0 is one whole processor).
     pub cpus_busy: Option<f64>,
     /// Resident memory of its own: heap, stacks, KV cache.

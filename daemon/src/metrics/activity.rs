@@ -10,7 +10,7 @@
 //! noticed by them and 20 by the log), and one that says little writes no log.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// A look itself may use one tick, a hundredth of a second.
 const WORTH_A_LOOK_TICKS: u64 = 2;
@@ -21,6 +21,7 @@ pub struct Activity {
     looked_at_ticks: AtomicU64,
     worked: AtomicBool,
     sign: Notify,
+    others: watch::Sender<Vec<u32>>,
 }
 
 impl Activity {
@@ -40,6 +41,22 @@ impl Activity {
         if matches!(state, 'T' | 't') {
             self.sign.notify_one();
         }
+    }
+
+    /// Which processes it has beside the one that was started.
+    pub(super) fn has_others(&self, pids: impl Iterator<Item = u32>) {
+        let pids: Vec<u32> = pids.collect();
+        self.others.send_if_modified(|known| {
+            let is_news = *known != pids;
+            *known = pids;
+            is_news
+        });
+    }
+
+    /// The processes it had at the last sample beside the one that was started.
+    #[must_use]
+    pub fn others(&self) -> Vec<u32> {
+        self.others.borrow().clone()
     }
 
     /// Somebody wants to see how it is now.

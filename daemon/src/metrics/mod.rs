@@ -1,7 +1,7 @@
 //! Metrics: how the machine, the GPUs and the servers are doing, once a second, always.
 //!
 //! ```text
-//!   /proc ─▶ host, process ─┐
+//!   /proc ─▶ host, family ──┐
 //!   NVML ──▶ gpu (thread) ──┼─▶ sampler ─▶ Sample ─┬─▶ latest()      the last one
 //!   supervisor ─▶ llama ────┘    (thread)          ├─▶ subscribe()   the last one, then each
 //!       ▲                        every interval    ├─▶ gpu_memory()  of servers, when it changes
@@ -19,6 +19,7 @@
 //! - A subscriber that is slow loses samples, knows how many, and holds nobody up.
 
 mod activity;
+mod family;
 mod file;
 mod gpu;
 pub mod history;

@@ -5,13 +5,11 @@
 //! the process needs.
 
 use super::rate::Rate;
-use super::{Activity, RunningServer};
-use crate::os::proc::{ProcessFiles, is_gone};
+use crate::os::proc::{ProcessFiles, Stat, is_gone};
 use crate::os::process::boottime_ms;
 use llamactl_protocol::metrics::ProcessSample;
 use rustix::io::Errno;
 use std::io;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// A process to sample.
@@ -19,9 +17,9 @@ use std::time::Instant;
 pub(super) struct ProcessReader {
     pid: u32,
     start_ticks: Option<u64>,
-    /// Who is told when it works.
-    activity: Option<Arc<Activity>>,
     files: Files,
+    /// What was read last of it.
+    stat: Option<Stat>,
     cpu_ticks: Rate,
     read_bytes: Rate,
     written_bytes: Rate,
@@ -38,23 +36,18 @@ enum Files {
 }
 
 impl ProcessReader {
-    /// The process of a server, provided that it is the one that is meant.
-    pub(super) fn new(server: &RunningServer) -> Self {
-        let activity = Some(Arc::clone(&server.activity));
-        Self { activity, ..Self::of(server.pid, Some(server.start_ticks)) }
-    }
-
-    /// The daemon's own process, watched as a server's is.
+    /// The daemon's own process.
     pub(super) fn of_self() -> Self {
         Self::of(std::process::id(), None)
     }
 
-    fn of(pid: u32, start_ticks: Option<u64>) -> Self {
+    /// The process with this pid, provided that it is the one that started then.
+    pub(super) fn of(pid: u32, start_ticks: Option<u64>) -> Self {
         Self {
             pid,
             start_ticks,
-            activity: None,
             files: Files::Unopened,
+            stat: None,
             cpu_ticks: Rate::default(),
             read_bytes: Rate::default(),
             written_bytes: Rate::default(),
@@ -65,6 +58,21 @@ impl ProcessReader {
     /// Whether this reads the process with this identity.
     pub(super) fn is(&self, pid: u32, start_ticks: u64) -> bool {
         self.pid == pid && self.start_ticks == Some(start_ticks)
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it is known to be no more.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.files, Files::Gone)
+    }
+
+    /// What the last sample was read from; `None` once it has ended.
+    pub(super) fn stat(&self) -> Option<Stat> {
+        self.stat
     }
 
     /// The process now; rates since the last call. Every field is `None` once it has ended.
@@ -81,6 +89,7 @@ impl ProcessReader {
     }
 
     fn read(&mut self, now: Instant, buffer: &mut Vec<u8>) -> io::Result<ProcessSample> {
+        self.stat = None;
         if matches!(self.files, Files::Unopened) {
             self.files = Files::Open(ProcessFiles::open(self.pid)?);
         }
@@ -90,9 +99,7 @@ impl ProcessReader {
         if self.start_ticks.is_some_and(|meant| meant != stat.start_ticks) {
             return Err(gone());
         }
-        if let Some(activity) = &self.activity {
-            activity.sampled(stat.cpu_ticks, stat.state);
-        }
+        self.stat = Some(stat);
         let memory = files.memory(buffer)?;
         let traffic = files.traffic(buffer);
 
@@ -101,6 +108,7 @@ impl ProcessReader {
         let cpu_ticks_per_second = self.cpu_ticks.advance(now, Some(stat.cpu_ticks));
         Ok(ProcessSample {
             pid: Some(self.pid),
+            pids: vec![self.pid],
             cpus_busy: cpu_ticks_per_second.map(|ticks| ticks / ticks_per_second as f64),
             memory_anonymous_bytes: memory.anonymous_bytes,
             memory_file_bytes: memory.file_bytes,
@@ -140,7 +148,7 @@ pub(super) mod tests {
             Self::run("while :; do :; done")
         }
 
-        fn run(script: &str) -> Self {
+        pub(crate) fn run(script: &str) -> Self {
             let mut command = Command::new("sh");
             Self(command.args(["-c", script]).stdin(Stdio::null()).spawn().unwrap())
         }

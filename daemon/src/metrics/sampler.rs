@@ -1,6 +1,7 @@
 //! One sample from all sources.
 
 use super::RunningServer;
+use super::family::FamilyReader;
 use super::gpu::{GpuFeed, Published};
 use super::host::HostReader;
 use super::process::ProcessReader;
@@ -16,7 +17,7 @@ pub(super) struct Sampler {
     host: HostReader,
     gpus: Vec<GpuFeed>,
     servers: watch::Receiver<Vec<RunningServer>>,
-    server_processes: Vec<ProcessReader>,
+    families: Vec<FamilyReader>,
     daemon: ProcessReader,
     buffer: Vec<u8>,
 }
@@ -29,7 +30,7 @@ impl Sampler {
             host: HostReader::new(),
             gpus,
             servers,
-            server_processes: Vec::new(),
+            families: Vec::new(),
             daemon: ProcessReader::of_self(),
             buffer: Vec::new(),
         }
@@ -54,8 +55,7 @@ impl Sampler {
         let gpus: Vec<Published> =
             self.gpus.iter_mut().map(|feed| feed.latest(now, !running.is_empty())).collect();
 
-        self.server_processes
-            .retain(|process| running.iter().any(|s| process.is(s.pid, s.start_ticks)));
+        self.families.retain(|family| running.iter().any(|server| family.is(server)));
         let servers = running.into_iter().map(|server| self.server(now, server, &gpus)).collect();
         let daemon = self.daemon.sample(now, &mut self.buffer);
         self.seq = self.seq.saturating_add(1);
@@ -65,20 +65,19 @@ impl Sampler {
 
     fn server(&mut self, now: Instant, server: RunningServer, gpus: &[Published]) -> ServerSample {
         let mut process = self.process(now, &server);
-        process.gpu_memory_bytes = process.pid.and_then(|pid| gpu_memory(pid, gpus));
+        process.gpu_memory_bytes = gpu_memory(&process.pids, gpus);
         let llama = server.llama.borrow().clone();
         let RunningServer { model_id, model, run_id, state, .. } = server;
         ServerSample { model_id, model, run_id, state, process, llama }
     }
 
     fn process(&mut self, now: Instant, server: &RunningServer) -> ProcessSample {
-        let is_its = |process: &&mut ProcessReader| process.is(server.pid, server.start_ticks);
-        if let Some(process) = self.server_processes.iter_mut().find(is_its) {
-            return process.sample(now, &mut self.buffer);
+        if let Some(family) = self.families.iter_mut().find(|family| family.is(server)) {
+            return family.sample(now, server.state, &mut self.buffer);
         }
-        let mut process = ProcessReader::new(server);
-        let sample = process.sample(now, &mut self.buffer);
-        self.server_processes.push(process);
+        let mut family = FamilyReader::new(server);
+        let sample = family.sample(now, server.state, &mut self.buffer);
+        self.families.push(family);
         sample
     }
 }
@@ -92,11 +91,12 @@ fn gather(published: Vec<Published>) -> Option<Vec<Gpu>> {
     all
 }
 
-/// What a process holds on the GPUs of all sources that name it; `None` when none does, because
-/// a source inside a container may know the process by another pid.
-fn gpu_memory(pid: u32, published: &[Published]) -> Option<u64> {
+/// What these processes hold on the GPUs of all sources that name one; `None` when none does, because
+/// a source inside a container may know them by other pids.
+fn gpu_memory(pids: &[u32], published: &[Published]) -> Option<u64> {
     let memory = published.iter().filter_map(|published| published.process_memory.as_ref());
-    let mut held = memory.filter_map(|memory| memory.get(&pid)).peekable();
+    let mut held =
+        memory.flat_map(|memory| pids.iter().filter_map(|pid| memory.get(pid))).peekable();
     held.peek()?;
     held.try_fold(0u64, |sum, bytes| sum.checked_add((*bytes)?))
 }
@@ -129,8 +129,10 @@ mod tests {
     fn gpu_memory_is_known_only_where_a_source_says_it() {
         let memory = ProcessMemory::from([(1, Some(10)), (2, None)]);
         let sources = [published(None, None), published(None, Some(memory))];
-        assert_eq!(gpu_memory(1, &sources), Some(10));
-        assert_eq!(gpu_memory(2, &sources), None);
-        assert_eq!(gpu_memory(3, &sources), None);
+        assert_eq!(gpu_memory(&[1], &sources), Some(10));
+        assert_eq!(gpu_memory(&[2], &sources), None);
+        assert_eq!(gpu_memory(&[3], &sources), None);
+        assert_eq!(gpu_memory(&[3, 1], &sources), Some(10), "a wrapper holds none");
+        assert_eq!(gpu_memory(&[1, 2], &sources), None);
     }
 }

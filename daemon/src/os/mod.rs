@@ -3,6 +3,7 @@
 //! ```text
 //! supervisor ──> process      who is this pid, has it ended, how; signals
 //! metrics    ──> proc         what /proc says of a process
+//!            ──> family       the processes that one started
 //!            ──> stdin        a standard input that never ends
 //! supervisor ──> cgroup       whether the kernel killed it because memory ran out
 //! rpc        ──> memory       freed memory given back, the time of a thread
@@ -24,6 +25,7 @@ pub mod cached;
 pub mod cgroup;
 pub mod descriptors;
 pub mod disk;
+pub mod family;
 pub mod file;
 pub mod hole;
 pub mod listener;

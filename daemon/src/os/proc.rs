@@ -23,6 +23,8 @@ const MAX_BYTES: usize = 8 << 20;
 pub struct Stat {
     /// The state letter: `R`, `S`, `D`, `T`, `Z`, …
     pub state: char,
+    /// Its parent.
+    pub parent: i32,
     /// The process group.
     pub group: i32,
     /// Faults that had to wait for storage: mapped pages that were not in memory.
@@ -50,16 +52,17 @@ impl Stat {
         let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        // The state was field 3: behind it 5 is the group, 12 the major faults, 14 and 15 the
-        // processor time, 20 the threads, 22 the start.
-        let group = fields.nth(1)?.parse().ok()?;
+        // The state was field 3: behind it 4 is the parent, 5 the group, 12 the major faults, 14 and
+        // 15 the processor time, 20 the threads, 22 the start.
+        let parent = fields.next()?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
         let major_faults = fields.nth(6)?.parse().ok();
         let user: u64 = fields.nth(1)?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
         let threads = fields.nth(4)?.parse().ok();
         let start_ticks = fields.nth(1)?.parse().ok()?;
         let cpu_ticks = user.checked_add(system)?;
-        Some(Stat { state, group, major_faults, cpu_ticks, threads, start_ticks })
+        Some(Stat { state, parent, group, major_faults, cpu_ticks, threads, start_ticks })
     }
 }
 
@@ -89,6 +92,21 @@ impl Memory {
             file_bytes: bytes("RssFile:"),
             peak_resident_bytes: bytes("VmHWM:"),
             swapped_bytes: bytes("VmSwap:"),
+        }
+    }
+}
+
+impl std::ops::Add for Memory {
+    type Output = Memory;
+
+    /// Of two processes; what is not known of one is not known.
+    fn add(self, other: Memory) -> Memory {
+        let sum = |a: Option<u64>, b: Option<u64>| a?.checked_add(b?);
+        Memory {
+            anonymous_bytes: sum(self.anonymous_bytes, other.anonymous_bytes),
+            file_bytes: sum(self.file_bytes, other.file_bytes),
+            peak_resident_bytes: sum(self.peak_resident_bytes, other.peak_resident_bytes),
+            swapped_bytes: sum(self.swapped_bytes, other.swapped_bytes),
         }
     }
 }
@@ -239,6 +257,7 @@ mod tests {
         let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
         let expected = Stat {
             state: 'S',
+            parent: 1,
             group: 2,
             major_faults: Some(9),
             cpu_ticks: 23,

@@ -212,13 +212,6 @@ pub fn state(pid: i32) -> Option<char> {
     stat(pid).map(|stat| stat.state)
 }
 
-/// Processor time the process has used, all its threads together; `None` when there is no such
-/// process.
-#[must_use]
-pub fn cpu_time(pid: i32) -> Option<Duration> {
-    Some(time_of_ticks(stat(pid)?.cpu_ticks))
-}
-
 /// Clock ticks as time.
 #[must_use]
 pub fn time_of_ticks(ticks: u64) -> Duration {

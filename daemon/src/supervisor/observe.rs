@@ -194,11 +194,11 @@ impl Poller {
     async fn run(mut self) {
         let pace = Pace::of_start();
         let mut asked_in_force = false;
-        let mut growth = (Instant::now(), process::growth(self.pid));
+        let mut growth = (Instant::now(), self.growth());
         loop {
             let now = *self.attention.borrow_and_update();
             if now == Attention::Starting && growth.0.elapsed() >= MOVED_PACE {
-                let grown = process::growth(self.pid);
+                let grown = self.growth();
                 if grown != growth.1 && self.seen.send(Observation::Moved).await.is_err() {
                     return;
                 }
@@ -232,7 +232,7 @@ impl Poller {
             tokio::select! {
                 () = pause(wait, rest, &self.activity) => {}
                 () = self.hurry.notified() => {}
-                () = falls_quiet(self.pid), if now == Attention::Draining => {}
+                () = falls_quiet(self.pid, &self.activity), if now == Attention::Draining => {}
                 changed = self.attention.changed() => if changed.is_err() { return },
             }
         }
@@ -242,18 +242,31 @@ impl Poller {
         let worked = self.activity.has_worked();
         let looked = self.poll.look(worked).await;
         self.llama.send_replace(looked.sample);
-        let stat = process::stat(self.pid);
+        let ticks = cpu_ticks(self.pid, &self.activity);
         // Behind the look, so that what it costs is not taken for work.
-        self.activity.looked(stat.map(|stat| stat.cpu_ticks));
+        self.activity.looked(ticks);
         let look = Look {
             answered: matches!(looked.seen, Seen::Healthy | Seen::Asleep),
             working: looked.works,
             progress: looked.progress,
-            cpu: stat.map(|stat| process::time_of_ticks(stat.cpu_ticks)),
+            cpu: ticks.map(process::time_of_ticks),
         };
-        let process_state = stat.map(|stat| stat.state);
+        let process_state = process::state(self.pid);
         Observation::Looked { seen: looked.seen, look, process_state }
     }
+
+    /// What moves while it loads, of each of its processes.
+    fn growth(&self) -> Vec<(Option<u64>, Option<u64>)> {
+        let others = self.activity.others().into_iter().map(u32::cast_signed);
+        std::iter::once(self.pid).chain(others).map(process::growth).collect()
+    }
+}
+
+/// What they have used of processors, in clock ticks; `None` when there is no such server.
+fn cpu_ticks(pid: i32, activity: &Activity) -> Option<u64> {
+    let own = process::stat(pid)?.cpu_ticks;
+    let of = |pid: u32| Some(process::stat(pid.cast_signed())?.cpu_ticks);
+    Some(activity.others().into_iter().filter_map(of).fold(own, u64::saturating_add))
 }
 
 /// Waits for so long; and, where a rest is due, until it is over or there is a sign of work.
@@ -266,12 +279,12 @@ async fn pause(wait: Duration, rest: Option<Duration>, activity: &Activity) {
 }
 
 /// Waits until a process that used a processor uses none any more: its requests may be done.
-async fn falls_quiet(pid: i32) {
-    let mut before = process::cpu_time(pid);
+async fn falls_quiet(pid: i32, activity: &Activity) {
+    let mut before = cpu_ticks(pid, activity);
     let mut worked = false;
     loop {
         tokio::time::sleep(QUIET_PACE).await;
-        let now = process::cpu_time(pid);
+        let now = cpu_ticks(pid, activity);
         match now != before {
             true => worked = true,
             false if worked => return,

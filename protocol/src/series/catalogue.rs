@@ -317,7 +317,7 @@ pub const SERIES: &[Series] = &[
         Counter,
         Seconds,
         History,
-        "Processor time of its process",
+        "Processor time of its processes",
         Source::Server(Get {
             shown: |it| it.process.cpus_busy,
             raw: |it| seconds(it.process.cpu_ms),
@@ -364,11 +364,19 @@ pub const SERIES: &[Series] = &[
         server(|it| whole(it.process.threads)),
     ),
     entry(
+        "server.processes",
+        Gauge,
+        Number,
+        Live,
+        "How many processes it has: a wrapper and its llama-server are two",
+        server(|it| (!it.process.pids.is_empty()).then_some(it.process.pids.len() as f64)),
+    ),
+    entry(
         "server.io_read_bytes",
         Counter,
         Bytes,
         History,
-        "Read from storage by its process",
+        "Read from storage by its processes",
         Source::Server(Get {
             shown: |it| it.process.disk_read_bytes_per_second,
             raw: |it| whole(it.process.disk_read_bytes),
@@ -379,7 +387,7 @@ pub const SERIES: &[Series] = &[
         Counter,
         Bytes,
         History,
-        "Written to storage by its process",
+        "Written to storage by its processes",
         Source::Server(Get {
             shown: |it| it.process.disk_write_bytes_per_second,
             raw: |it| whole(it.process.disk_written_bytes),

@@ -392,7 +392,7 @@ impl TaskHands {
     fn measure(&self, state: &State, moment: Moment) {
         let (Some(live), Some(run)) = (&self.live, &state.run) else { return };
         let (pid, id) = (live.process.id().pid, run.id.clone());
-        let gpu_bytes = run.gpu_memory_bytes;
+        let (gpu_bytes, others) = (run.gpu_memory_bytes, live.observers.activity().others());
         let moment = match moment {
             Moment::Ready => MemoryMoment::Ready,
             Moment::Answered => MemoryMoment::FirstAnswer,
@@ -401,7 +401,10 @@ impl TaskHands {
         let registry = self.context.registry.clone();
         self.context.tasks.spawn(async move {
             let Some(status) = proc::read(pid, "status") else { return };
-            let memory = proc::Memory::parse(&status);
+            let others =
+                others.into_iter().filter_map(|pid| proc::read(pid.cast_signed(), "status"));
+            let own = proc::Memory::parse(&status);
+            let memory = others.map(|status| proc::Memory::parse(&status)).fold(own, |a, b| a + b);
             let memory = RunMemory {
                 anonymous_bytes: memory.anonymous_bytes,
                 file_bytes: memory.file_bytes,

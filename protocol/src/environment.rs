@@ -76,6 +76,10 @@ pub fn is_inherited(name: &str) -> bool {
         || INHERITED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Where the dynamic linker looks for libraries. A runtime alone may have it, and where its directories
+/// are ours alone to write: a build for CUDA may need it.
+pub const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+
 /// Variables that tell a process which code to load or to run, by the program or library that reads
 /// them; a `*` at the end stands for any rest. Nobody sets one for a server, whether as a setting, for a
 /// runtime, in an import or in a pasted command line: whoever may write a settings file of somebody
@@ -84,8 +88,8 @@ pub fn is_inherited(name: &str) -> bool {
 /// Each line has its source. Not in it: what only chooses among what is installed (`VK_INSTANCE_LAYERS`,
 /// `MESA_LOADER_DRIVER_OVERRIDE`), where kernels for a card are kept (`CUDA_CACHE_PATH`,
 /// `ROCBLAS_TENSILE_LIBPATH`: they run on the card), and what a CANN build does not start without
-/// (`ASCEND_OPP_PATH`). A runtime that needs libraries from elsewhere would be given its exception where
-/// its own variables are checked, not here.
+/// (`ASCEND_OPP_PATH`). [`LIBRARY_PATH`] of a runtime has its exception where a runtime's variables are
+/// checked, not here.
 const LOADS_CODE: &[(&str, &[&str])] = &[
     // ld.so(8), "Environment": LD_PRELOAD, LD_AUDIT, LD_LIBRARY_PATH, and what they may yet add.
     ("the dynamic linker", &["LD_*", "GLIBC_TUNABLES"]),

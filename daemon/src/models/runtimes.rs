@@ -5,6 +5,7 @@ use super::secrets::NewSecrets;
 use super::{Models, Outcome};
 use crate::runtime::{self, SYSTEM};
 use crate::store::registry::{NamedRuntime, RuntimeRecord, StoreError};
+use llamactl_protocol::environment::LIBRARY_PATH;
 use llamactl_protocol::options::{Settings, VARIABLE_PREFIX, rules};
 use llamactl_protocol::runtime::{RuntimeAdd, RuntimeSet};
 use llamactl_protocol::{Actor, Failure, Hint, Kind};
@@ -114,6 +115,7 @@ impl Models {
             let mut secrets = NewSecrets::of(&self.registry);
             let put = secrets.put_away(put.clone(), &before.environment).await?;
             let seen = Some(if_revision.unwrap_or(before.revision));
+            self.try_libraries(&before, &put, &unset, &by).await?;
             let changed =
                 self.registry.change_runtime(&name, put, unset.clone(), seen, by.clone()).await;
             match secrets.settle(changed, |_| true).await {
@@ -121,6 +123,28 @@ impl Models {
                 Err(error) => return Err(error.into()),
                 Ok((now, changed)) => return Ok(Outcome { now, changed, notes }),
             }
+        }
+    }
+
+    /// Looks at a build anew where its libraries are to be looked for elsewhere: with them it has other
+    /// devices, or does not run at all. Taking them back is always possible.
+    async fn try_libraries(
+        &self,
+        before: &NamedRuntime,
+        put: &Settings,
+        unset: &[String],
+        by: &Actor,
+    ) -> Result<(), Failure> {
+        let mut after = before.clone();
+        after.environment.retain(|name, _| !unset.contains(name));
+        after.environment.extend(put.clone());
+        let libraries = |of: &NamedRuntime| of.environment.get(LIBRARY_PATH).cloned();
+        if libraries(&after) == libraries(before) {
+            return Ok(());
+        }
+        match (runtime::look_at(&self.registry, after, by).await, put.contains_key(LIBRARY_PATH)) {
+            (Err(failure), true) => Err(failure),
+            _ => Ok(()),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use super::SYSTEM;
 use super::inspect::inspect;
-use super::resolve::{broken, look};
+use super::library_path;
+use super::resolve::{broken, look, look_anew};
 use crate::store::registry::{NamedRuntime, Registry};
+use llamactl_protocol::environment::LIBRARY_PATH;
 use llamactl_protocol::options::{self, VARIABLE_PREFIX};
 use llamactl_protocol::{Actor, Failure, Kind, WirePath, name};
 use serde_json::{Value, json};
@@ -40,9 +42,16 @@ pub async fn add(
     }
     let environment = variables(environment)?;
     let named = path.clone();
-    let found = tokio::task::spawn_blocking(move || inspect(named.as_path())).await;
+    let library_dirs = library_path::named_in(&environment)?;
+    // What was known of the file was found out without them.
+    let is_known = library_dirs.is_empty();
+    let found = tokio::task::spawn_blocking(move || inspect(named.as_path(), &library_dirs)).await;
     let found = found.map_err(|error| broken(&error))??;
-    look(registry, found.clone(), by).await?;
+    if is_known {
+        look(registry, found.clone(), by).await?;
+    } else {
+        look_anew(registry, found.clone(), by).await?;
+    }
     let added =
         registry.add_named_runtime(name.clone(), path.clone(), environment, by.to_owned()).await?;
     if let Some(added) = added {
@@ -78,11 +87,15 @@ async fn taken(registry: &Registry, name: &str, there: Option<NamedRuntime>) -> 
 
 /// The name of the nearest directory above a file that says something of the build in it.
 fn default_name(path: &Path) -> String {
-    let dirs =
-        path.ancestors().skip(1).filter_map(|dir| dir.file_name()).map(|it| it.to_string_lossy());
-    let mut telling = dirs.filter(|dir| !SAY_NOTHING.contains(&dir.to_ascii_lowercase().as_str()));
-    let named = telling.next().and_then(|dir| name::from_text(&dir));
-    named.unwrap_or_else(|| "llama-server".to_owned())
+    let names = path.ancestors().filter_map(|at| at.file_name()).map(|it| it.to_string_lossy());
+    let mut telling = names
+        .clone()
+        .skip(1)
+        // Above it is somebody's home.
+        .take_while(|dir| dir != ".local")
+        .filter(|dir| !SAY_NOTHING.contains(&dir.to_ascii_lowercase().as_str()));
+    let named = telling.next().or_else(|| names.clone().next());
+    named.and_then(|name| name::from_text(&name)).unwrap_or_else(|| "llama-server".to_owned())
 }
 
 /// Variables by name, as they are stored.
@@ -91,6 +104,10 @@ fn default_name(path: &Path) -> String {
 /// [`Kind::InvalidValue`], [`Kind::OptionRefused`] for variables that may not be set.
 pub fn variables(environment: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, Failure> {
     let checked = environment.into_iter().map(|(name, value)| {
+        if name == LIBRARY_PATH {
+            library_path::directories(&value)?;
+            return Ok((name, value));
+        }
         let key = format!("{VARIABLE_PREFIX}{name}");
         let value = options::find(&key, None)?.check(&value)?;
         Ok((name, value))
@@ -108,6 +125,7 @@ mod tests {
         assert_eq!(of("/opt/llama.cpp-vulkan/build/bin/llama-server"), "llama.cpp-vulkan");
         assert_eq!(of("/opt/b10434/llama-server"), "b10434");
         assert_eq!(of("/usr/local/bin/llama-server"), "llama-server");
+        assert_eq!(of("/home/me/.local/bin/llama"), "llama");
         assert_eq!(of("/home/me/My build (new)/bin/llama-server"), "My-build-new");
     }
 
@@ -116,5 +134,6 @@ mod tests {
         let one = |name: &str| variables([(name.to_owned(), json!("1"))].into());
         assert_eq!(one("CUDA_VISIBLE_DEVICES").unwrap().len(), 1);
         assert_eq!(one("LD_PRELOAD").unwrap_err().kind, Kind::OptionRefused);
+        assert_eq!(one("LD_LIBRARY_PATH").unwrap_err().kind, Kind::InvalidValue);
     }
 }

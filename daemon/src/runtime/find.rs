@@ -4,10 +4,11 @@ use super::inspect::{Found, inspect};
 use llamactl_protocol::place::LLAMA_SERVER_VARIABLE;
 use llamactl_protocol::{Failure, Hint, Kind};
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-const NAME: &str = "llama-server";
+/// What it is called; llama.cpp 0.2 and later installs one program for everything, of which it is a part.
+const NAMES: [&str; 2] = ["llama-server", "llama"];
 
 /// Where packages and people put it when it is not on `PATH`.
 const USUAL_PLACES: &[&str] = &[
@@ -23,14 +24,15 @@ const USUAL_PLACES_AT_HOME: &[&str] =
     &[".local/bin", "bin", "llama.cpp/build/bin", "src/llama.cpp/build/bin"];
 
 /// The llama-server that is used without being told: `$LLAMACTL_LLAMA_SERVER`, else the first on
-/// `PATH` that may be run, else the first in the usual places. Blocks.
+/// `PATH` that may be run, else the first in the usual places; where there is none of that name, the
+/// `llama` that has it in itself. Blocks.
 ///
 /// # Errors
 /// [`Kind::RuntimeNotFound`], saying where was looked, or what is wrong with the one named;
 /// [`Kind::RuntimeRefused`] when there are some and none may be run.
 pub fn find() -> Result<Found, Failure> {
     if let Some(path) = named() {
-        return inspect(&path).map_err(|problem| {
+        return inspect(&path, &[]).map_err(|problem| {
             let message = format!("{LLAMA_SERVER_VARIABLE} names an unusable file: {problem}");
             let failure = Failure { kind: Kind::RuntimeNotFound, message, ..problem };
             match failure.hints.is_empty() {
@@ -43,7 +45,7 @@ pub fn find() -> Result<Found, Failure> {
     let home = env::var_os("HOME").map(PathBuf::from);
     let mut refused = None;
     for candidate in candidates(&path, home.as_deref()) {
-        match inspect(&candidate) {
+        match inspect(&candidate, &[]) {
             Ok(found) => return Ok(found),
             Err(failure) if failure.kind == Kind::RuntimeRefused => {
                 refused.get_or_insert(failure);
@@ -76,18 +78,8 @@ fn candidates(path: &OsStr, home: Option<&Path>) -> Vec<PathBuf> {
     let at_home = home
         .into_iter()
         .flat_map(|home| USUAL_PLACES_AT_HOME.iter().map(move |dir| home.join(dir)));
-    on_path.chain(usual).chain(at_home).map(|dir| dir.join(NAME)).collect()
-}
-
-/// Where a build's libraries are: beside it, then wherever they were looked for before.
-#[must_use]
-pub fn library_path(executable: &Path) -> OsString {
-    let mut path = executable.parent().unwrap_or(Path::new("/")).as_os_str().to_owned();
-    if let Some(inherited) = std::env::var_os("LD_LIBRARY_PATH").filter(|path| !path.is_empty()) {
-        path.push(":");
-        path.push(inherited);
-    }
-    path
+    let dirs: Vec<PathBuf> = on_path.chain(usual).chain(at_home).collect();
+    NAMES.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).collect()
 }
 
 #[cfg(test)]
@@ -101,5 +93,8 @@ mod tests {
         assert_eq!(all[1], Path::new("/b/llama-server"));
         assert!(all.contains(&PathBuf::from("/home/u/.local/bin/llama-server")));
         assert!(all.iter().all(|path| path.is_absolute()));
+        // Any llama-server is rather meant than a program that may be something else.
+        let place = |path: &str| all.iter().position(|it| it == Path::new(path)).unwrap();
+        assert!(place("/a/llama") > place("/home/u/src/llama.cpp/build/bin/llama-server"));
     }
 }

@@ -40,15 +40,17 @@ pub struct Found {
     pub size_bytes: u64,
     /// When it was written.
     pub mtime_ns: i64,
+    /// Where its libraries are looked for beside its own directory, links resolved.
+    pub library_dirs: Vec<PathBuf>,
 }
 
-/// The facts of an executable that may be run: nobody but root and the daemon's user can change it or
-/// the libraries beside it. Blocks.
+/// The facts of an executable that may be run: nobody but root and the daemon's user can change it, the
+/// libraries beside it or those in the directories that its runtime names. Blocks.
 ///
 /// # Errors
 /// [`Kind::FileNotFound`], [`Kind::NotAFile`], [`Kind::RuntimeRefused`]: which check failed, and
 /// how to mend it.
-pub fn inspect(named: &Path) -> Result<Found, Failure> {
+pub fn inspect(named: &Path, library_dirs: &[PathBuf]) -> Result<Found, Failure> {
     let path = named.canonicalize().map_err(|error| unreachable(named, &error))?;
     let shown = path.display();
     let facts = path.metadata().map_err(|error| unreachable(&path, &error))?;
@@ -70,8 +72,13 @@ pub fn inspect(named: &Path) -> Result<Found, Failure> {
     })?;
     let mut trust = Trust { run: &path, us: geteuid().as_raw(), directories: BTreeSet::new() };
     trust.file(&path, &facts)?;
-    trust.libraries_beside()?;
+    if let Some(directory) = path.parent() {
+        trust.libraries_in(directory)?;
+    }
+    let library_dirs =
+        library_dirs.iter().map(|named| trust.library_dir(named)).collect::<Result<_, _>>()?;
     Ok(Found {
+        library_dirs,
         inode: facts.ino(),
         size_bytes: facts.size(),
         mtime_ns: facts.mtime().saturating_mul(1_000_000_000).saturating_add(facts.mtime_nsec()),
@@ -92,7 +99,11 @@ impl Trust<'_> {
     /// A file whose path has no links.
     fn file(&mut self, path: &Path, facts: &Metadata) -> Result<(), Failure> {
         self.is_ours_alone(path, facts)?;
-        let Some(directory) = path.parent() else { return Ok(()) };
+        path.parent().map_or(Ok(()), |directory| self.directory(directory))
+    }
+
+    /// A directory whose path has no links, and those above it.
+    fn directory(&mut self, directory: &Path) -> Result<(), Failure> {
         if !self.directories.insert(directory.to_owned()) {
             return Ok(());
         }
@@ -108,9 +119,17 @@ impl Trust<'_> {
         Ok(())
     }
 
-    /// Everything in the executable's directory that could be loaded into it.
-    fn libraries_beside(&mut self) -> Result<(), Failure> {
-        let Some(directory) = self.run.parent() else { return Ok(()) };
+    /// A directory that its runtime names, with links resolved.
+    fn library_dir(&mut self, named: &Path) -> Result<PathBuf, Failure> {
+        let is_there = named.canonicalize().ok().filter(|path| path.is_dir());
+        let directory = is_there.ok_or_else(|| self.refused(named, "is no directory"))?;
+        self.directory(&directory)?;
+        self.libraries_in(&directory)?;
+        Ok(directory)
+    }
+
+    /// Everything in a directory that could be loaded into the executable.
+    fn libraries_in(&mut self, directory: &Path) -> Result<(), Failure> {
         let unreachable_there = |error: io::Error| unreachable(directory, &error);
         for entry in directory.read_dir().map_err(unreachable_there)? {
             let entry = entry.map_err(unreachable_there)?;
@@ -223,7 +242,7 @@ mod tests {
     }
 
     fn refusal(path: &Path) -> Failure {
-        let refused = inspect(path).unwrap_err();
+        let refused = inspect(path, &[]).unwrap_err();
         assert_eq!(refused.kind, Kind::RuntimeRefused, "{refused}");
         refused
     }
@@ -240,7 +259,7 @@ mod tests {
         }
         symlink("libggml-cuda.so.1", inner.join("libggml-cuda.so")).unwrap();
         symlink("gone.so", inner.join("gone-too.so")).unwrap();
-        assert!(inspect(&path).is_ok());
+        assert!(inspect(&path, &[]).is_ok());
         for spoiled in [&path, &library, &inner, &dir.path().to_owned()] {
             mode(spoiled, 0o757);
             let refused = refusal(&path);
@@ -252,7 +271,7 @@ mod tests {
         }
         // Where the sticky bit keeps others from what is ours they still can put something beside it.
         mode(dir.path(), 0o1777);
-        assert!(inspect(&path).is_ok());
+        assert!(inspect(&path, &[]).is_ok());
         mode(&inner, 0o1777);
         assert!(refusal(&path).hints.0[0].argv.is_empty());
         mode(&inner, 0o755);
@@ -260,9 +279,9 @@ mod tests {
         assert!(refusal(&path).message.contains("is a named pipe, not a library"));
         fs::remove_file(inner.join("libggml-hip.so")).unwrap();
         mode(&path, 0o644);
-        assert!(inspect(&path).unwrap_err().hints.0[0].to_string().contains(": chmod +x /"));
-        assert_eq!(inspect(&inner).unwrap_err().kind, Kind::NotAFile);
-        assert_eq!(inspect(&inner.join("x")).unwrap_err().kind, Kind::FileNotFound);
+        assert!(inspect(&path, &[]).unwrap_err().hints.0[0].to_string().contains(": chmod +x /"));
+        assert_eq!(inspect(&inner, &[]).unwrap_err().kind, Kind::NotAFile);
+        assert_eq!(inspect(&inner.join("x"), &[]).unwrap_err().kind, Kind::FileNotFound);
     }
 
     #[test]
@@ -277,9 +296,39 @@ mod tests {
         mode(&path, 0o755);
         fs::write(lib.join("libggml.so"), "").unwrap();
         symlink("../lib/libggml.so", bin.join("libggml.so")).unwrap();
-        assert!(inspect(&path).is_ok());
+        assert!(inspect(&path, &[]).is_ok());
         mode(&lib, 0o777);
         assert!(refusal(&path).message.contains(lib.to_str().unwrap()));
+    }
+
+    #[test]
+    fn the_directories_that_a_runtime_names_are_held_to_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let (bin, cuda, link) =
+            (dir.path().join("bin"), dir.path().join("cuda-12/lib64"), dir.path().join("cuda"));
+        fs::create_dir(&bin).unwrap();
+        fs::create_dir_all(&cuda).unwrap();
+        symlink("cuda-12/lib64", &link).unwrap();
+        let (path, library) = (bin.join("llama-server"), cuda.join("libcublas.so.12"));
+        for file in [&path, &library] {
+            fs::write(file, "").unwrap();
+            mode(file, 0o755);
+        }
+        let named = [link.clone()];
+        let cuda = cuda.canonicalize().unwrap();
+        let found = inspect(&path, &named).unwrap();
+        assert_eq!(found.library_dirs.first(), Some(&cuda));
+        for spoiled in [&library, &cuda, &cuda.parent().unwrap().to_owned()] {
+            mode(spoiled, 0o777);
+            let refused = inspect(&path, &named).unwrap_err();
+            assert_eq!(refused.kind, Kind::RuntimeRefused, "{refused}");
+            let says = format!("{} can be written by everybody", spoiled.display());
+            assert!(refused.message.ends_with(&says), "{refused}");
+            mode(spoiled, 0o755);
+        }
+        fs::remove_dir_all(&cuda).unwrap();
+        let refused = inspect(&path, &named).unwrap_err();
+        assert!(refused.message.ends_with("/cuda is no directory"), "{refused}");
     }
 
     #[test]
@@ -291,7 +340,7 @@ mod tests {
             mode(&path, 0o755);
         };
         write("#!/bin/sh\n");
-        let found = inspect(&path).unwrap();
+        let found = inspect(&path, &[]).unwrap();
         let file = RuntimeFile {
             path: found.path.clone().into(),
             inode: found.inode,

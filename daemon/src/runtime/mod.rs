@@ -6,7 +6,8 @@
 //!                                                           whose file?  help, version, devices
 //! ```
 //!
-//! A build is looked at once. The answer is kept under the file's inode, size and time, so a binary
+//! A llama-server is a file of its own, or a part of `llama`, where a word before its arguments leads to
+//! it. A build is looked at once. The answer is kept under the file's inode, size and time, so a binary
 //! replaced on disk is noticed and looked at again. A file that others could write is never run.
 
 mod add;
@@ -15,6 +16,7 @@ mod entries;
 mod find;
 mod help;
 mod inspect;
+mod library_path;
 mod probe;
 mod refresh;
 mod resolve;
@@ -22,11 +24,12 @@ mod verdict;
 
 pub use add::{add, variables};
 pub use entries::{detail, entries, entry};
-pub use find::{find, library_path};
+pub use find::find;
 pub use help::options_in;
 pub use inspect::{Found, inspect, is_replaced};
+pub use library_path::library_path;
 pub use refresh::{refresh, refused_by};
-pub use resolve::{Place, resolve, resolve_at};
+pub use resolve::{Place, look_at, resolve, resolve_at};
 pub use verdict::refusals;
 
 /// The name of the build that is found without being told.

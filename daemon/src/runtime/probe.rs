@@ -1,13 +1,14 @@
 //! Looking at a build: what it says of itself when asked.
 
 use super::devices::devices_in;
-use super::find::library_path;
 use super::help::options_in;
 use super::inspect::Found;
+use super::library_path::library_path;
 use crate::os::file;
 use crate::os::process::{Signal, signal_group};
 use crate::store::registry::NewRuntime;
-use llamactl_protocol::environment::DEVICE_VARIABLES;
+use llamactl_protocol::environment::{DEVICE_VARIABLES, LIBRARY_PATH};
+use llamactl_protocol::options::{BuildOption, VARIABLE_PREFIX};
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use memchr::memmem;
 use std::io::ErrorKind;
@@ -37,27 +38,36 @@ pub(super) fn probe(found: Found) -> Result<NewRuntime, Failure> {
         Failure::new(Kind::RuntimeRefused, format!("{path} {problem}"))
             .hint(Hint::run("see what it prints", [path.to_string(), "--help".to_owned()]))
     };
-    let help = match ask(&found.path, "--help") {
+    let help = |subcommand: Option<&str>| match ask(&found, subcommand, "--help") {
         Ok(Answer { timed_out: true, .. }) => {
             let limit = LIMIT.as_secs();
-            return Err(refused(&format!("did not answer --help within {limit} s")));
+            Err(refused(&format!("did not answer --help within {limit} s")))
         }
-        Ok(answer) => answer.text,
+        Ok(answer) => Ok(answer.text),
         // No fault of the build.
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::OutOfMemory) => {
             let message = format!("the system has no room for another process: {error}");
-            return Err(Failure::new(Kind::IoFailed, message)
-                .hint("check the limits of processes and memory, and try again"));
+            Err(Failure::new(Kind::IoFailed, message)
+                .hint("check the limits of processes and memory, and try again"))
         }
-        Err(error) => return Err(refused(&format!("cannot be run: {error}"))),
+        Err(error) => Err(refused(&format!("cannot be run: {error}"))),
     };
-    let options = options_in(&help);
-    if !options.iter().any(|option| option.flags.iter().any(|flag| flag == "--model")) {
-        let failure = refused("does not answer --help as llama-server does");
-        let said: Vec<&str> = help.lines().filter(|line| !line.is_empty()).take(5).collect();
+    let said = help(None)?;
+    let mut subcommand = None;
+    let mut options = options_in(&said);
+    if !is_of_llama_server(&options) && is_called_llama(&found.path) {
+        subcommand = Some(SERVE);
+        options = options_in(&help(subcommand)?);
+    }
+    if !is_of_llama_server(&options) {
+        let failure = match missing_library(&said) {
+            Some(library) => lacking(&found, library),
+            None => refused("does not answer --help as llama-server does"),
+        };
+        let said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(5).collect();
         return Err(failure.details(serde_json::json!({ "evidence": said })));
     }
-    let asked = |flag: &str| match ask(&found.path, flag) {
+    let asked = |flag: &str| match ask(&found, subcommand, flag) {
         Ok(answer) => {
             if answer.timed_out {
                 tracing::warn!(%path, flag, "llama-server did not answer in time");
@@ -76,12 +86,39 @@ pub(super) fn probe(found: Found) -> Result<NewRuntime, Failure> {
         // A build without the flag takes it for an error, or starts.
         devices: if lists_devices { devices_in(&asked("--list-devices")) } else { vec![] },
         reports_progress: reports_progress(&found.path),
+        subcommand: subcommand.map(str::to_owned),
         options,
         path: WirePath(found.path.clone()),
         inode: found.inode,
         size_bytes: found.size_bytes,
         mtime_ns: found.mtime_ns,
     })
+}
+
+/// The word by which `llama`, which has everything of llama.cpp in it, is a llama-server: `app/llama.cpp`
+/// of llama.cpp, 0.2 and later. Every option comes after it.
+const SERVE: &str = "serve";
+
+fn is_called_llama(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"llama"))
+}
+
+fn is_of_llama_server(options: &[BuildOption]) -> bool {
+    options.iter().any(|option| option.flags.iter().any(|flag| flag == "--model"))
+}
+
+/// The library that the linker did not find.
+fn missing_library(said: &str) -> Option<&str> {
+    let (_, rest) = said.split_once("error while loading shared libraries: ")?;
+    Some(rest.split(':').next().unwrap_or(rest).trim())
+}
+
+fn lacking(found: &Found, library: &str) -> Failure {
+    let path = found.path.display();
+    let message = format!("{path} cannot be run: it does not find the library {library}");
+    let where_it_is = format!("{VARIABLE_PREFIX}{LIBRARY_PATH}=DIR");
+    let add = ["llamactl", "runtime", "add", &path.to_string(), &where_it_is];
+    Failure::new(Kind::RuntimeRefused, message).hint(Hint::run("say in which directory it is", add))
 }
 
 /// What a build printed.
@@ -92,16 +129,17 @@ struct Answer {
 }
 
 /// What the build prints for one flag, both streams together, bounded in time and size.
-fn ask(path: &Path, flag: &str) -> std::io::Result<Answer> {
+fn ask(found: &Found, subcommand: Option<&str>, flag: &str) -> std::io::Result<Answer> {
     let (mut read, write) = std::io::pipe()?;
     let devices = std::env::vars_os()
         .filter(|(name, _)| name.to_str().is_some_and(|name| DEVICE_VARIABLES.contains(&name)));
-    let mut child = Command::new(path)
+    let mut child = Command::new(&found.path)
+        .args(subcommand)
         .arg(flag)
         .env_clear()
         .envs(devices)
         .env("PATH", "/usr/bin:/bin")
-        .env("LD_LIBRARY_PATH", library_path(path))
+        .env(LIBRARY_PATH, library_path(&found.path, &found.library_dirs))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(write.try_clone()?)
@@ -198,6 +236,15 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         assert!(holds(&path, PROGRESS_TEXT).unwrap());
         assert!(!holds(&path, b"something else").unwrap());
+    }
+
+    #[test]
+    fn the_linkers_words_name_the_library() {
+        let said = "/o/llama-server: error while loading shared libraries: libcublas.so.12: cannot \
+                    open shared object file: No such file or directory\n";
+        assert_eq!(missing_library(said), Some("libcublas.so.12"));
+        assert_eq!(missing_library("usage: llama COMMAND"), None);
+        assert!(is_called_llama(Path::new("/o/llama")) && !is_called_llama(Path::new("/bin/sh")));
     }
 
     #[test]

@@ -54,7 +54,9 @@ async fn refresh_one(
         Some((_, build)) => Some(build),
         None => registry.last_runtime_at(WirePath(found.path.clone())).await?,
     };
-    let (id, after) = look_anew(registry, found, by).await?;
+    let library_dirs = found.library_dirs.clone();
+    let looked = look_anew(registry, found, by).await;
+    let (id, after) = looked.map_err(|problem| place.lacking(problem))?;
     let lacking = |of: Option<&NewRuntime>, than: Option<&NewRuntime>| -> Vec<String> {
         let keys = |build: Option<&NewRuntime>| {
             let options = build.map(|build| build.options.as_slice()).unwrap_or_default();
@@ -65,7 +67,7 @@ async fn refresh_one(
         keys(of).into_iter().filter(|key| !has.contains(key)).collect()
     };
     let old = before.as_ref();
-    let record = place.record(id, after);
+    let record = place.record(id, after, library_dirs);
     let new = Some(&record.found);
     Ok(RuntimeRefreshed {
         changed: old != new,

@@ -2,10 +2,11 @@
 
 use super::inspect::{Found, inspect};
 use super::probe::probe;
-use super::{SYSTEM, find};
+use super::{SYSTEM, find, library_path};
 use crate::store::registry::{NamedRuntime, NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::options::nearest;
 use llamactl_protocol::{Actor, Failure, Hint, Kind, WirePath};
+use std::path::PathBuf;
 
 /// The build to use now for models that name this runtime, or none: found, and looked at if it is
 /// new.
@@ -23,8 +24,18 @@ pub async fn resolve(registry: &Registry, name: Option<&str>) -> Result<RuntimeR
 /// As [`resolve`].
 pub async fn resolve_at(registry: &Registry, place: Place) -> Result<RuntimeRecord, Failure> {
     let found = place.locate().await?;
-    let (id, found) = look(registry, found, &Actor::Policy).await?;
-    Ok(place.record(id, found))
+    let library_dirs = found.library_dirs.clone();
+    let looked = look(registry, found, &Actor::Policy).await;
+    let (id, found) = looked.map_err(|problem| place.lacking(problem))?;
+    Ok(place.record(id, found, library_dirs))
+}
+
+/// Looks at a runtime as it would be with other variables, whatever was known of its file.
+///
+/// # Errors
+/// What would keep it from being run.
+pub async fn look_at(registry: &Registry, named: NamedRuntime, by: &Actor) -> Result<(), Failure> {
+    look_anew(registry, Place::from(named).locate().await?, by).await.map(drop)
 }
 
 /// A runtime's name, and where it was said to be: nowhere for the one found without being told.
@@ -81,7 +92,9 @@ impl Place {
     /// As [`resolve`].
     pub fn look(&self) -> Result<Found, Failure> {
         match &self.named {
-            Some(named) => inspect(named.path.as_path()).map_err(|problem| self.unusable(problem)),
+            Some(named) => library_path::named_in(&named.environment)
+                .and_then(|directories| inspect(named.path.as_path(), &directories))
+                .map_err(|problem| self.unusable(problem)),
             None => find(),
         }
     }
@@ -98,10 +111,30 @@ impl Place {
         Failure { message: format!("the runtime {name} is not run: {problem}"), ..problem }
     }
 
+    /// The same of one that does not find a library: a runtime that has a name is told where it is.
+    pub(super) fn lacking(&self, problem: Failure) -> Failure {
+        let Some(named) = &self.named else { return problem };
+        let told = problem.hints.0.into_iter().map(|mut hint| {
+            if let ["llamactl", "runtime", "add", _, value] =
+                hint.argv.iter().map(String::as_str).collect::<Vec<_>>()[..]
+            {
+                let set = ["llamactl", "runtime", "set", named.name.as_str(), value];
+                hint.argv = set.map(str::to_owned).to_vec();
+            }
+            hint
+        });
+        Failure { hints: told.collect(), ..problem }
+    }
+
     /// The build found there, under this name.
-    pub(super) fn record(self, id: i64, found: NewRuntime) -> RuntimeRecord {
+    pub(super) fn record(
+        self,
+        id: i64,
+        found: NewRuntime,
+        library_dirs: Vec<PathBuf>,
+    ) -> RuntimeRecord {
         let environment = self.named.map(|named| named.environment).unwrap_or_default();
-        RuntimeRecord { id, name: self.name, environment, found }
+        RuntimeRecord { id, name: self.name, environment, library_dirs, found }
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::llama::Target;
 use crate::runtime::library_path;
 use crate::store::registry::RuntimeRecord;
-use llamactl_protocol::environment::{DEVICE_VARIABLES, SERVER_VARIABLES};
+use llamactl_protocol::environment::{DEVICE_VARIABLES, LIBRARY_PATH, SERVER_VARIABLES};
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::{
     Settings, Told, VARIABLE_PREFIX, arguments, catalogue, find, rules, secret,
@@ -76,6 +76,7 @@ pub(super) fn build(
 ) -> CommandLine {
     let build = runtime.build();
     let mut argv = vec![runtime.found.path.clone()];
+    argv.extend(runtime.found.subcommand.as_deref().map(WirePath::from));
     let mut push = |argument: &dyn AsRef<OsStr>| {
         argv.push(WirePath(argument.as_ref().into()));
     };
@@ -127,8 +128,6 @@ const CORS_ORIGINS: &str = "cors-origins";
 
 fn environment(runtime: &RuntimeRecord) -> Settings {
     let mut environment = Settings::new();
-    let libraries = library_path(runtime.found.path.as_path()).to_string_lossy().into_owned();
-    environment.insert("LD_LIBRARY_PATH".to_owned(), libraries.into());
     // A crash would otherwise run gdb on itself for a second, and print to stdout.
     environment.insert("GGML_NO_BACKTRACE".to_owned(), "1".into());
     if runtime.found.reports_progress {
@@ -136,6 +135,9 @@ fn environment(runtime: &RuntimeRecord) -> Settings {
     }
     let own = runtime.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
     environment.extend(own);
+    // What the runtime says of it is in it.
+    let libraries = library_path(runtime.found.path.as_path(), &runtime.library_dirs);
+    environment.insert(LIBRARY_PATH.to_owned(), libraries.to_string_lossy().into());
     environment
 }
 
@@ -219,6 +221,7 @@ mod tests {
             id: 1,
             name: "system".to_owned(),
             environment: Settings::new(),
+            library_dirs: vec![],
             found: NewRuntime {
                 path: WirePath::from("/opt/llama/llama-server"),
                 inode: 1,
@@ -226,6 +229,7 @@ mod tests {
                 mtime_ns: 1,
                 version: None,
                 reports_progress: true,
+                subcommand: None,
                 options: crate::runtime::options_in(&help),
                 devices: vec![],
             },
@@ -283,6 +287,18 @@ mod tests {
         );
         let old_build = build(&model(), &settings, &runtime(&[]), &target);
         assert!(!arguments(&old_build).iter().any(|argument| argument == "--cors-origins"));
+    }
+
+    #[test]
+    fn what_a_runtime_says_of_its_build_is_in_force() {
+        let mut runtime = runtime(&[]);
+        runtime.found.subcommand = Some("serve".to_owned());
+        runtime.environment.insert(LIBRARY_PATH.to_owned(), json!("/cuda"));
+        runtime.library_dirs = vec!["/cuda-12".into()];
+        let line = build(&model(), &Settings::new(), &runtime, &Target::Socket("/r/s".into()));
+        assert_eq!(arguments(&line)[..2], ["serve", "--model"]);
+        let libraries = line.environment[LIBRARY_PATH].as_str().unwrap();
+        assert!(libraries.starts_with("/opt/llama:/cuda-12"), "{libraries}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::models::{self, Layers, Named};
 use crate::runtime::{self, Found, Place};
 use crate::store::registry::{ModelLayers, NamedRuntime, NewRuntime, RunRecord, RuntimeRecord};
 use llamactl_protocol::cause::{Cause, CauseCode};
+use llamactl_protocol::environment::LIBRARY_PATH;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{Settings, layers, rules};
 use llamactl_protocol::server::Endpoint;
@@ -87,7 +88,13 @@ impl PlannedRuntime {
             reports_progress,
             has_devices: !devices.is_empty(),
             place,
-            file: Found { path: path.0, inode, size_bytes, mtime_ns },
+            file: Found {
+                path: path.0,
+                inode,
+                size_bytes,
+                mtime_ns,
+                library_dirs: runtime.library_dirs,
+            },
         }
     }
 }
@@ -208,7 +215,7 @@ impl Context {
         let runtime = runtime::resolve_at(&self.registry, place.clone()).await?;
         layers.check()?;
         // What is refused now may have been taken by a version before.
-        for name in runtime.environment.keys() {
+        for name in runtime.environment.keys().filter(|name| *name != LIBRARY_PATH) {
             rules::check_variable(name).map_err(|failure| {
                 let unset = ["llamactl", "runtime", "unset", &runtime.name, &format!("env.{name}")];
                 failure.hint(Hint::run("take it out of the runtime", unset))

@@ -68,6 +68,7 @@ impl Scene {
             mtime_ns: 1,
             version: None,
             reports_progress: false,
+            subcommand: None,
             options: vec![],
             devices: vec![],
         };
@@ -261,7 +262,7 @@ async fn a_plan_is_kept_until_something_that_it_was_made_from_is_another() {
     let put_build = async |text: &str| {
         std::fs::write(&executable, text).unwrap();
         std::fs::set_permissions(&executable, Permissions::from_mode(0o755)).unwrap();
-        let file = crate::runtime::inspect(&executable).unwrap();
+        let file = crate::runtime::inspect(&executable, &[]).unwrap();
         let build = NewRuntime {
             path: WirePath(file.path),
             inode: file.inode,
@@ -269,6 +270,7 @@ async fn a_plan_is_kept_until_something_that_it_was_made_from_is_another() {
             mtime_ns: file.mtime_ns,
             version: None,
             reports_progress: false,
+            subcommand: None,
             options: vec![],
             devices: vec![],
         };

@@ -2,7 +2,9 @@
 
 use super::command_line::{self, Word};
 use super::{Settings, VARIABLE_PREFIX, secret};
-use crate::environment::{DEVICE_VARIABLES, SERVER_VARIABLES, loads_code, names_secret};
+use crate::environment::{
+    DEVICE_VARIABLES, LIBRARY_PATH, SERVER_VARIABLES, loads_code, names_secret,
+};
 use crate::failure::{Failure, Kind};
 use crate::{Hint, WirePath};
 use serde_json::{Value, json};
@@ -45,9 +47,12 @@ pub fn check_variable(name: &str) -> Result<(), Failure> {
     } else if name.starts_with("LLAMACTL_") {
         "llamactl marks its servers with variables of this name".to_owned()
     } else if let Some(who) = loads_code(name) {
-        let instead = match DEVICE_VARIABLES.contains(&name) || SERVER_VARIABLES.contains(&name) {
-            true => "servers get the daemon's: start it with another",
-            false => "llamactl finds a build's own libraries by itself",
+        let instead = if name == LIBRARY_PATH {
+            "a runtime may have it: llamactl runtime set RUNTIME env.LD_LIBRARY_PATH=DIR"
+        } else if DEVICE_VARIABLES.contains(&name) || SERVER_VARIABLES.contains(&name) {
+            "servers get the daemon's: start it with another"
+        } else {
+            "llamactl finds a build's own libraries by itself"
         };
         format!("{who} would load code into the server by it; {instead}")
     } else if name == "GGML_NO_BACKTRACE" {

@@ -185,3 +185,80 @@ fn what_is_found_on_the_path_is_held_to_the_same() {
     let refused = planting.home.cli(["--json", "start", "tiny"]);
     planting.is_refused(&refused, "build/bin can be written by everybody");
 }
+
+/// A build one of whose libraries lies elsewhere, as those of CUDA do.
+fn with_a_library_elsewhere() -> (Home, PathBuf, PathBuf) {
+    let home = Home::without_llama_server();
+    let (bin, lib) = (home.path().join("build/bin"), home.path().join("cuda/lib64"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::create_dir_all(&lib).unwrap();
+    for file in fs::read_dir(llama::real().parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        let is_elsewhere = file.file_name().to_str().unwrap().starts_with("libmtmd");
+        let to = if is_elsewhere { &lib } else { &bin }.join(file.file_name());
+        fs::hard_link(file.path(), &to).or_else(|_| fs::copy(file.path(), &to).map(drop)).unwrap();
+    }
+    (home, bin.join("llama-server"), lib)
+}
+
+#[test]
+fn a_runtime_says_where_libraries_are() {
+    let (home, build, lib) = with_a_library_elsewhere();
+    let _daemon = home.daemon();
+    home.cli(["model", "add", home.model(TestModel::Tiny).to_str().unwrap()]).ok();
+    let build = build.to_str().unwrap();
+    let add = |more: &[&str]| {
+        let words = ["--json", "runtime", "add", build, "--name", "b1"];
+        home.cli(words.iter().chain(more))
+    };
+    let lacking = add(&[]).code(5).failure();
+    assert!(lacking["message"].as_str().unwrap().contains("libmtmd.so"), "{lacking}");
+    let cure = json!([["llamactl", "runtime", "add", build, "env.LD_LIBRARY_PATH=DIR"]]);
+    assert_eq!(lacking["commands"], cure, "{lacking}");
+
+    let there = format!("env.LD_LIBRARY_PATH={}", lib.display());
+    add(&[&there]).ok();
+    home.cli(["model", "set", "tiny", "runtime=b1"]).ok();
+    home.cli(["start", "tiny"]).ok();
+    home.cli(["stop", "tiny"]).ok();
+    // Taken out and put back, and nothing else where it is.
+    home.cli(["runtime", "unset", "b1", "env.LD_LIBRARY_PATH"]).ok();
+    let nowhere = home.path().display();
+    let nowhere = ["runtime", "set", "b1", &format!("env.LD_LIBRARY_PATH={nowhere}/models")];
+    let refused = home.cli(["--json"].iter().chain(&nowhere)).code(5).failure();
+    assert!(refused["message"].as_str().unwrap().contains("libmtmd.so"), "{refused}");
+    home.cli(["runtime", "set", "b1", &there]).ok();
+    home.cli(["start", "tiny"]).ok();
+    home.cli(["stop", "tiny"]).ok();
+    // A model has none, and is told who has.
+    let refused = home.cli(["--json", "model", "set", "tiny", &there]).code(5).failure();
+    assert!(refused["hint"].as_str().unwrap().contains("runtime set"), "{refused}");
+}
+
+#[test]
+fn a_directory_of_libraries_that_others_can_write_is_refused() {
+    let (home, build, lib) = with_a_library_elsewhere();
+    let _daemon = home.daemon();
+    home.cli(["model", "add", home.model(TestModel::Tiny).to_str().unwrap()]).ok();
+    let there = format!("env.LD_LIBRARY_PATH={}", lib.display());
+    let add = ["--json", "runtime", "add", build.to_str().unwrap(), "--name", "b1", &there];
+    mode(&lib, 0o777);
+    let refused = home.cli(add).code(5).failure();
+    let says = |failure: &serde_json::Value, what: &str| {
+        assert!(failure["message"].as_str().unwrap().ends_with(what), "{failure}");
+    };
+    says(&refused, "cuda/lib64 can be written by everybody");
+    mode(&lib, 0o755);
+    home.cli(add).ok();
+    home.cli(["model", "set", "tiny", "runtime=b1"]).ok();
+    mode(lib.parent().unwrap(), 0o777);
+    let refused = home.cli(["--json", "start", "tiny"]).code(5).failure();
+    says(&refused, "cuda can be written by everybody");
+    let refused = home.cli(["--json", "runtime", "set", "b1", &format!("{there}:/tmp")]);
+    says(&refused.code(5).failure(), "cuda can be written by everybody");
+    mode(lib.parent().unwrap(), 0o755);
+    let refused = home.cli(["--json", "runtime", "set", "b1", &format!("{there}:/tmp")]);
+    says(&refused.code(5).failure(), "/tmp can be written by everybody");
+    let refused = home.cli(["--json", "runtime", "set", "b1", "env.LD_LIBRARY_PATH=lib"]);
+    says(&refused.code(5).failure(), "takes absolute directories with colons between them");
+}

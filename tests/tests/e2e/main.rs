@@ -45,5 +45,6 @@ mod start;
 mod structure;
 mod supervision;
 mod unanswered;
+mod unified;
 mod variables;
 mod why;

@@ -40,16 +40,24 @@ fn what_loads_code_is_refused_on_every_way_in() {
         let key = format!("env.{name}");
         let set = json!({ &key: "/tmp/evil" });
         let document = |body: String| import(format!("{body}\n"));
-        for (method, params) in [
-            ("model.set", json!({ "model": "tiny", "set": set })),
-            ("model.add", json!({ "path": model, "settings": set })),
-            ("defaults.set", json!({ "set": set })),
-            ("server.start", json!({ "model": "tiny", "set": set })),
+        let of_runtimes = [
             ("runtime.set", json!({ "name": "b1", "set": set })),
             (
                 "runtime.add",
                 json!({ "path": build, "name": "b2", "environment": { *name: "/tmp/evil" } }),
             ),
+            (
+                "model.import",
+                document(format!("[runtimes.b3]\npath = {build:?}\nenv = {{ {name} = \"/e\" }}")),
+            ),
+        ];
+        // A runtime may have this one, of directories that it would trust: see `libraries`.
+        let of_runtimes = of_runtimes.into_iter().filter(|_| *name != "LD_LIBRARY_PATH");
+        let of_others = [
+            ("model.set", json!({ "model": "tiny", "set": set })),
+            ("model.add", json!({ "path": model, "settings": set })),
+            ("defaults.set", json!({ "set": set })),
+            ("server.start", json!({ "model": "tiny", "set": set })),
             ("model.import", document(format!("[defaults]\n\"{key}\" = \"/tmp/evil\""))),
             (
                 "model.import",
@@ -57,11 +65,8 @@ fn what_loads_code_is_refused_on_every_way_in() {
                     "[models.x]\npath = {model:?}\nsettings = {{ \"{key}\" = \"/e\" }}"
                 )),
             ),
-            (
-                "model.import",
-                document(format!("[runtimes.b3]\npath = {build:?}\nenv = {{ {name} = \"/e\" }}")),
-            ),
-        ] {
+        ];
+        for (method, params) in of_others.into_iter().chain(of_runtimes) {
             let refused = rpc.try_call(method, params).unwrap_err();
             assert_eq!(refused.kind, "option_refused", "{method} {name}: {refused:?}");
             let hint = refused.data["hint"].as_str().unwrap_or_default();

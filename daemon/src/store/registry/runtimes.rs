@@ -10,6 +10,7 @@ use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// A build as it was found. The same path with other file facts is another build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct NewRuntime {
     pub version: Option<String>,
     /// Whether it prints load progress for the program that starts it.
     pub reports_progress: bool,
+    /// The word before its arguments by which it is a llama-server; `None` where it is nothing else.
+    pub subcommand: Option<String>,
     /// What its `--help` tells of its options.
     pub options: Vec<BuildOption>,
     /// The devices it can offload to.
@@ -68,6 +71,8 @@ pub struct RuntimeRecord {
     pub name: String,
     /// Variables for its servers; texts, or stored secrets.
     pub environment: BTreeMap<String, Value>,
+    /// Where its libraries are looked for beside its own directory, by those variables; links resolved.
+    pub library_dirs: Vec<PathBuf>,
     /// What was found.
     pub found: NewRuntime,
 }
@@ -211,12 +216,13 @@ fn put(connection: &Connection, new: &NewRuntime) -> Result<i64> {
     Ok(connection
         .prepare_cached(
             "INSERT INTO runtimes (path, inode, size_bytes, mtime_ns, version, reports_progress,
-                                   flags, options, devices, found_at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                                   flags, options, devices, found_at_ms,
+                                   subcommand)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (path, inode, size_bytes, mtime_ns) DO UPDATE SET
                  version = excluded.version, reports_progress = excluded.reports_progress,
                  flags = excluded.flags, options = excluded.options, devices = excluded.devices,
-                 found_at_ms = excluded.found_at_ms
+                 found_at_ms = excluded.found_at_ms, subcommand = excluded.subcommand
              RETURNING id",
         )?
         .query_row(
@@ -231,6 +237,7 @@ fn put(connection: &Connection, new: &NewRuntime) -> Result<i64> {
                 serde_json::to_string(&new.options)?,
                 serde_json::to_string(&new.devices)?,
                 now_ms(),
+                new.subcommand,
             ],
             |row| row.get(0),
         )?)
@@ -271,6 +278,7 @@ fn read_runtime(row: &Row<'_>) -> Result<(i64, NewRuntime)> {
         mtime_ns: row.get("mtime_ns")?,
         version: row.get("version")?,
         reports_progress: row.get("reports_progress")?,
+        subcommand: row.get("subcommand")?,
         options: serde_json::from_str(&json("options")?.unwrap_or_else(empty))?,
         devices: serde_json::from_str(&json("devices")?.unwrap_or_else(empty))?,
     };
@@ -291,6 +299,7 @@ mod tests {
             mtime_ns,
             version: Some(version.to_owned()),
             reports_progress: true,
+            subcommand: Some("serve".to_owned()),
             options: vec![BuildOption {
                 key: "ui".to_owned(),
                 flags: vec!["--ui".to_owned()],

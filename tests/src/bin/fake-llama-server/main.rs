@@ -27,7 +27,7 @@ use behaviour::Behaviour;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match arguments::parse(std::env::args().skip(1)) {
+    match arguments::parse(after_its_name(std::env::args())) {
         Ok(Wanted::Help) => print!("{}", arguments::help()),
         Ok(Wanted::Version) => {
             eprintln!("version: 0.1.0-fake (build 1, commit fa4e000)\nbuilt with care for Linux");
@@ -40,6 +40,20 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// The arguments of the server: called `llama`, as the program that has all of llama.cpp in it, it is one
+/// only behind the word `serve`.
+fn after_its_name(mut words: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let name = words.next().unwrap_or_default();
+    let mut words = words.peekable();
+    if name.rsplit('/').next() == Some("llama") && words.next_if_eq("serve").is_none() {
+        println!(
+            "Usage: llama <command> [options]\n\nAvailable commands:\n  serve    start a server"
+        );
+        std::process::exit(1);
+    }
+    words
 }
 
 fn serve(arguments: &Arguments) -> ExitCode {

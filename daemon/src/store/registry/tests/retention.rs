@@ -59,6 +59,7 @@ fn build(path: &str, inode: u64) -> NewRuntime {
         mtime_ns: 1,
         version: None,
         reports_progress: false,
+        subcommand: None,
         options: vec![],
         devices: vec![],
     }

@@ -16,6 +16,7 @@
 //! logs       ──> cached       reading what is in memory, without waiting for a disk
 //!            ──> hole         freeing the head of a file that another process appends to
 //! store      ──> disk         room on a disk, a rename that replaces nothing
+//!            ──> writes       whether somebody wrote to a file
 //! ```
 //!
 //! Nothing outside this folder knows that the platform is Linux (5.10 or newer), and the only
@@ -36,3 +37,4 @@ pub mod process;
 pub mod signals;
 pub mod stdin;
 pub mod user;
+pub mod writes;

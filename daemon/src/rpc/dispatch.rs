@@ -13,11 +13,12 @@ use futures_util::future::BoxFuture;
 use jsonrpsee_types::Id;
 use llamactl_protocol::{Answer as Length, Failure, Kind};
 use std::any::Any;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -168,16 +169,34 @@ async fn answer_entry(
 async fn measured<F: Future>(method: &str, counters: &Counters, call: F) -> F::Output {
     let mut call = pin!(call);
     poll_fn(|context| {
-        let begun = thread_time();
+        let begun = Instant::now();
+        let had_run = had_run(begun);
         let polled = call.as_mut().poll(context);
-        let took = thread_time().saturating_sub(begun);
-        if took > SLOW {
-            counters.call_was_slow();
-            tracing::warn!(method, took_ms = took.as_millis(), "a call held everybody up");
+        // A thread has not run for longer than has passed, and that costs no system call to know.
+        if begun.elapsed() > SLOW {
+            let took = thread_time().saturating_sub(had_run);
+            if took > SLOW {
+                counters.call_was_slow();
+                tracing::warn!(method, took_ms = took.as_millis(), "a call held everybody up");
+            }
         }
         polled
     })
     .await
+}
+
+thread_local! {
+    /// When it was asked last how long this thread had run, and the answer.
+    static ASKED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+}
+
+/// How long this thread had run, at most a millisecond before `now`: to ask the kernel takes as long as
+/// the rest of a small call does.
+fn had_run(now: Instant) -> Duration {
+    let asked = ASKED.get().filter(|(at, _)| now.duration_since(*at) < Duration::from_millis(1));
+    let (at, had_run) = asked.unwrap_or_else(|| (now, thread_time()));
+    ASKED.set(Some((at, had_run)));
+    had_run
 }
 
 fn refusal(id: &Id<'_>, failure: &Failure, max_bytes: usize) -> Reply {

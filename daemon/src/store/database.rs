@@ -88,7 +88,7 @@ impl Opened {
             path: path.clone(),
             why: error.to_string(),
         };
-        let files = Some(Files::of(&path, &connection).map_err(unreadable)?);
+        let files = Some(Files::guarded(&path, &connection).map_err(unreadable)?);
         let ballast = ballast.or_else(|| path.parent().map(Ballast::in_directory));
         let reader = |purpose: &str| {
             let path = path.clone();
@@ -98,9 +98,8 @@ impl Opened {
         let readers = readers.into_iter().chain([for_wire.slot(), for_daemon.slot()]).collect();
         let open = move || {
             let connection = to_write(&path)?;
-            let files = Files::of(&path, &connection).map_err(|error| DatabaseError::Gone {
-                path: path.clone(),
-                why: error.to_string(),
+            let files = Files::guarded(&path, &connection).map_err(|error| {
+                DatabaseError::Gone { path: path.clone(), why: error.to_string() }
             })?;
             Ok((connection, Some(files)))
         };

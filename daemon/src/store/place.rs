@@ -14,12 +14,14 @@
 //! SQLite would play its pages into it.
 //!
 //! Into the database itself only SQLite writes, when it moves its log there, and it says how much of that it
-//! has moved. So a file that has another time or size while nothing was moved was written over by somebody
-//! else: `cp other.db registry.db` keeps the inode. What it held is gone then but for the copies.
+//! has moved. So a file that was written to while nothing was moved was written over by somebody else:
+//! `cp other.db registry.db` keeps the inode. What it held is gone then but for the copies. Its time alone
+//! says nothing: `touch` sets that.
 
 use super::{DatabaseError, Intruder, migrate};
 use crate::clock::now_ms;
 use crate::os::disk::rename_without_replacing;
+use crate::os::writes::Writes;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use std::ffi::OsString;
@@ -63,14 +65,17 @@ impl Contents {
 struct Progress {
     log: u64,
     moved: u64,
+    /// Changes when another program commits by way of SQLite, or begins the log anew.
+    by_others: i64,
 }
 
 impl Progress {
     fn of(connection: &Connection) -> rusqlite::Result<Progress> {
-        let read = "PRAGMA wal_checkpoint(NOOP)";
+        let by_others =
+            connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         connection
-            .prepare_cached(read)?
-            .query_row([], |row| Ok(Progress { log: row.get(1)?, moved: row.get(2)? }))
+            .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
+            .query_row([], |row| Ok(Progress { log: row.get(1)?, moved: row.get(2)?, by_others }))
     }
 }
 
@@ -103,6 +108,8 @@ pub(super) struct Files {
     database: Identity,
     log: Identity,
     contents: Contents,
+    /// `None` where the contents are not watched, or cannot be.
+    writes: Option<Writes>,
     /// What SQLite had moved into it then; `None` where it does not say.
     progress: Option<Progress>,
 }
@@ -118,7 +125,18 @@ impl Files {
         let (database, contents) = (Identity::in_facts(&facts), Contents::of(&facts));
         let log = Identity::of(&beside(&real, "-wal"))?;
         let progress = Progress::of(connection).ok();
-        Ok(Files { path: path.to_owned(), real, database, log, contents, progress })
+        let (path, writes) = (path.to_owned(), None);
+        Ok(Files { path, real, database, log, contents, writes, progress })
+    }
+
+    /// The same of a database into which nobody else may write.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn guarded(path: &Path, connection: &Connection) -> io::Result<Files> {
+        let writes = Writes::to(path)
+            .inspect_err(|error| tracing::debug!(%error, "the registry's times are gone by"));
+        Ok(Files { writes: writes.ok(), ..Files::of(path, connection)? })
     }
 
     /// Where they are now.
@@ -127,7 +145,11 @@ impl Files {
         if Identity::in_facts(&facts) != self.database {
             return Place::Replaced(Intruder::File);
         }
-        if Contents::of(&facts) != self.contents && !self.has_moved(&facts, connection) {
+        let was_written = match &self.writes {
+            Some(writes) => writes.any(),
+            None => Contents::of(&facts) != self.contents,
+        };
+        if was_written && !self.has_moved(&facts, connection) {
             return Place::Replaced(Intruder::Contents);
         }
         match Identity::of(&beside(&self.real, "-wal")) {
@@ -140,6 +162,7 @@ impl Files {
     fn has_moved(&mut self, facts: &Metadata, connection: Option<&Connection>) -> bool {
         let now = connection.and_then(|connection| Progress::of(connection).ok());
         let has_moved = match (self.progress, now) {
+            (Some(before), Some(now)) if now.by_others != before.by_others => true,
             // A log that is shorter was begun anew, which it is when all of it was moved.
             (Some(before), Some(now)) if now.log < before.log => {
                 before.moved < before.log || now.moved > 0
@@ -176,6 +199,7 @@ impl Files {
     /// What the file system says.
     pub(super) fn own_contents(&mut self, connection: &Connection) -> io::Result<()> {
         self.contents = Contents::of(&fs::metadata(&self.path)?);
+        let _ = self.writes.as_ref().map(Writes::any);
         self.progress = Progress::of(connection).ok();
         Ok(())
     }

@@ -149,6 +149,42 @@ async fn a_file_in_its_place_is_not_overwritten_and_changes_are_refused() {
 }
 
 #[tokio::test]
+async fn a_registry_that_is_touched_or_written_by_way_of_sqlite_is_not_written_over() {
+    let kept = Kept::new();
+    kept.add("a").await.unwrap();
+    let other = Connection::open(kept.path("")).unwrap();
+    let checkpoint = || {
+        other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).unwrap()
+    };
+    let looked = async || {
+        kept.registry().look().await;
+        // Jobs are done in turn.
+        kept.registry().put_back().await.unwrap_err();
+        kept.registry().health()
+    };
+    for round in 0..3 {
+        other.execute_batch(&format!("CREATE TABLE theirs{round} (x)")).unwrap();
+        assert!(!checkpoint());
+        assert_eq!(looked().await, Health::default(), "round {round}");
+    }
+    // As much in the log as there was before.
+    for name in ["b", "c"] {
+        kept.add(name).await.unwrap();
+        assert!(!checkpoint());
+    }
+    drop(other);
+    kept.add("d").await.unwrap();
+    let (file, now) = (fs::File::open(kept.path("")).unwrap(), SystemTime::now());
+    file.set_times(fs::FileTimes::new().set_accessed(now).set_modified(now)).unwrap();
+    drop(file);
+    assert_eq!(looked().await, Health::default(), "it was touched");
+    kept.add("e").await.unwrap();
+    let all = fs::read(kept.path("")).unwrap();
+    fs::write(kept.path(""), all).unwrap();
+    assert_eq!(looked().await.replaced, Some(Intruder::Contents));
+}
+
+#[tokio::test]
 async fn a_copy_that_failed_is_tried_again_when_what_was_in_the_way_of_writing_has_gone() {
     let kept = Kept::new();
     let (copies, aside) = (kept.dir.path().join("copies"), kept.dir.path().join("aside.db"));

@@ -6,6 +6,7 @@ use llamactl_protocol::event::{Event, EventList, EventPage};
 use llamactl_protocol::model::{Model, ModelList};
 use llamactl_protocol::runtime::{RuntimeEntry, RuntimeList};
 use llamactl_protocol::server::{Server, ServerList};
+use llamactl_protocol::totals::{MetricsModels, ModelSample};
 use llamactl_protocol::warning::Warning;
 
 /// The largest page of models, servers or runtimes.
@@ -23,6 +24,23 @@ pub(crate) async fn models(daemon: &Daemon) -> Result<Vec<Model>, Failure> {
     loop {
         let page =
             daemon.call(&ModelList { after: after.map(Into::into), limit: Some(PAGE) }).await?;
+        models.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return Ok(models);
+        }
+    }
+}
+
+/// How each model is, and what it did over all its runs, by name.
+///
+/// # Errors
+/// The daemon's.
+pub(crate) async fn model_samples(daemon: &Daemon) -> Result<Vec<ModelSample>, Failure> {
+    let (mut models, mut after) = (Vec::new(), None);
+    loop {
+        let asked = MetricsModels { after: after.map(Into::into), limit: Some(PAGE) };
+        let page = daemon.call(&asked).await?;
         models.extend(page.items);
         after = page.next;
         if after.is_none() {

@@ -16,6 +16,7 @@ pub mod api;
 pub mod arbiter;
 pub mod clock;
 pub mod config;
+pub mod exporter;
 pub mod failpoint;
 pub mod gguf;
 pub mod library;

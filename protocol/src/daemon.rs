@@ -7,7 +7,10 @@ use crate::{Access, UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt;
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 
 /// The most of its command that a client says, in bytes.
 pub const MAX_COMMAND_BYTES: usize = 64 << 10;
@@ -174,22 +177,79 @@ pub struct Config {
     pub on_daemon_exit: OnDaemonExit,
     /// What becomes of servers of ours that no record tells of.
     pub strays: Strays,
-    /// What is kept of metrics.
+    /// What is kept of metrics, and who may read them.
     pub metrics: MetricsConfig,
 }
 
-/// What is kept of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What is kept of metrics, and who may read them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
     /// The room that their history may take. Where a day of seconds, a month of minutes and a year of
     /// hours take more, less is kept.
     pub history_bytes: NonZeroU64,
+    /// Where Prometheus may read them, by HTTP: an address of this machine alone, or the path of a
+    /// socket. `None`: nowhere.
+    pub listen: Option<MetricsAddress>,
+    /// The group whose members may read them at that socket, beside the daemon's user. `None`: in
+    /// system mode the group that may connect to the daemon, else nobody.
+    pub listen_group: Option<String>,
+}
+
+/// Where metrics may be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum MetricsAddress {
+    /// At an address that only this machine has.
+    Tcp(SocketAddr),
+    /// At a Unix socket.
+    Socket(PathBuf),
+}
+
+impl fmt::Display for MetricsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MetricsAddress::Tcp(address) => address.fmt(f),
+            MetricsAddress::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl From<MetricsAddress> for String {
+    fn from(address: MetricsAddress) -> String {
+        address.to_string()
+    }
+}
+
+impl TryFrom<String> for MetricsAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let path = text.strip_prefix("unix:").unwrap_or(&text);
+        if path.starts_with('/') {
+            return Ok(MetricsAddress::Socket(path.into()));
+        }
+        let text = text
+            .strip_prefix("localhost:")
+            .map_or(text.clone(), |port| format!("127.0.0.1:{port}"));
+        match text.parse::<SocketAddr>() {
+            Ok(address) if !address.ip().is_loopback() => Err(format!(
+                "is an address that only this machine has: anybody who reaches {address} could read it"
+            )),
+            Ok(address) if address.port() != 0 => Ok(MetricsAddress::Tcp(address)),
+            _ => {
+                Err("is an address of this machine with a port, or the whole path of a socket"
+                    .into())
+            }
+        }
+    }
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        MetricsConfig { history_bytes: const { NonZeroU64::new(256 << 20).unwrap() } }
+        let history_bytes = const { NonZeroU64::new(256 << 20).unwrap() };
+        MetricsConfig { history_bytes, listen: None, listen_group: None }
     }
 }
 

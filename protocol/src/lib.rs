@@ -37,6 +37,7 @@ pub mod runtime;
 pub mod series;
 pub mod server;
 pub mod stream;
+pub mod totals;
 pub mod warning;
 mod word;
 

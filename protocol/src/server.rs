@@ -42,6 +42,21 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 11] = [
+        State::Stopped,
+        State::Queued,
+        State::Starting,
+        State::Loading,
+        State::Ready,
+        State::Sleeping,
+        State::Stopping,
+        State::Backoff,
+        State::Failed,
+        State::Stuck,
+        State::Adopting,
+    ];
+
     /// The word on the wire and on screens.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -47,6 +47,7 @@ words! {
     NotRecorded "not_recorded" "Something about it could not be written: the disk is full",
     OldBuild "old_build" "Its llama-server was replaced on disk",
     HistoryUnwritten "history_unwritten" "The history of metrics cannot be written",
+    MetricsNotServed "metrics_not_served" "Prometheus cannot read the metrics",
     HistorySetAside "history_set_aside" "The history of metrics was damaged, and another was begun",
     NoCopy "no_copy" "No copy of the registry could be made today",
     Pending "pending" "Settings wait for a restart",

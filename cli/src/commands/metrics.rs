@@ -11,14 +11,18 @@ use crate::output::styled::{BOLD, DIM, Styled};
 use crate::output::table::{Align, Cell, Column, Table};
 use crate::output::time::{Clock, parse_duration, parse_moment};
 use crate::output::units::{self, UNKNOWN};
+use crate::pages;
 use crate::resume::{Feed, News};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
-use llamactl_protocol::Failure;
 use llamactl_protocol::daemon::DaemonStatus;
-use llamactl_protocol::metrics::{Measured, MetricsFollow, MetricsSample, Reading, Sample, Stat};
-use llamactl_protocol::series::{SERIES, Series, SeriesKind, of_name, prometheus, select};
+use llamactl_protocol::metrics::{
+    Labels, Measured, MetricsFollow, MetricsSample, Reading, Sample, Stat,
+};
+use llamactl_protocol::series::{SERIES, Scope, Series, SeriesKind, of_name, prometheus, select};
 use llamactl_protocol::stream::{Item, Missed};
+use llamactl_protocol::totals::ModelSample;
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::pin::pin;
@@ -28,8 +32,8 @@ use std::time::Duration;
 ///
 /// The latest sample, with -f each as it is taken, with --since what was measured before: each second
 /// of a day, each minute of a month, each hour of a year. SERIES is the name of a series, or of all of a
-/// scope: host, gpu, server, daemon. A counter is shown as its growth per second. What is not known
-/// is `-`, in JSON null; it is never 0.
+/// scope: host, gpu, model, server, daemon. A counter is shown as its growth per second, but what a model
+/// did over all its runs as it stands. What is not known is `-`, in JSON null; it is never 0.
 #[derive(Args, Debug, Default)]
 #[command(
     subcommand_negates_reqs = true,
@@ -109,17 +113,23 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Ou
         return metrics_history::run(output, daemon, args).await;
     }
     if args.follow {
+        wanted.check_live()?;
         return live(output, daemon, wanted).await;
     }
     let sample = daemon.call(&MetricsSample {}).await?;
     if args.prometheus {
+        let models = pages::model_samples(&daemon).await?;
         let version = daemon.call(&DaemonStatus {}).await?.version;
-        return output.piece(&prometheus(&sample, &version)).and_then(|()| output.flush());
+        return output.piece(&prometheus(&sample, &models, &version)).and_then(|()| output.flush());
     }
     if output.json && wanted.everything {
         return output.json(&sample);
     }
-    let readings = wanted.readings(&sample);
+    let models = match wanted.are_models_named() {
+        true => pages::model_samples(&daemon).await?,
+        false => Vec::new(),
+    };
+    let readings = wanted.readings(&sample, &models);
     if output.json {
         return output.json_lines(&readings);
     }
@@ -150,15 +160,45 @@ impl Wanted {
         Ok(Wanted { everything, series: select(series)?, models, gpus })
     }
 
-    /// The readings of a sample, in the order of the catalogue. A model and a GPU choose among what
-    /// has one, and where nothing else was named leave the rest out.
-    fn readings(&self, sample: &Sample) -> Vec<Reading> {
+    /// Whether what models did over all their runs is asked for: there may be many, so not unasked.
+    fn are_models_named(&self) -> bool {
+        let is_named = !self.models.is_empty() || self.series.len() < SERIES.len();
+        is_named && self.series.iter().any(|series| series.scope() == Scope::Model)
+    }
+
+    /// Refuses what is in no sample.
+    fn check_live(&self) -> Result<(), Failure> {
+        match self.series.iter().all(|series| series.scope() == Scope::Model) {
+            true => {
+                let name = self.series.first().map_or("", |series| series.name);
+                let message = format!("{name} is counted over runs and not sampled");
+                Err(Failure::new(Kind::InvalidValue, message)
+                    .hint(Hint::run("see it as it is now", ["llamactl", "metrics", name])))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// The readings of a sample, in the order of the catalogue, and behind them those of models. A model
+    /// and a GPU choose among what has one, and where nothing else was named leave the rest out.
+    fn readings(&self, sample: &Sample, models: &[ModelSample]) -> Vec<Reading> {
         let chosen = !self.models.is_empty() || !self.gpus.is_empty();
         let uuid = |gpu: &str| {
             let there = sample.gpus.iter().flatten().find(|it| it.index.to_string() == gpu);
             there.map(|it| it.uuid.clone())
         };
         let mut readings = sample.readings(&self.series);
+        for series in self.series.iter().filter(|series| series.scope() == Scope::Model) {
+            readings.extend(models.iter().map(|model| Reading {
+                series: series.name.to_owned(),
+                labels: Labels {
+                    model: Some(model.model.clone()),
+                    model_id: Some(model.model_id),
+                    gpu: None,
+                },
+                value: series.of_model(model),
+            }));
+        }
         let all = self.series.len() == SERIES.len();
         readings.retain(|reading| match (&reading.labels.model, &reading.labels.gpu) {
             (Some(model), _) if !self.models.is_empty() => self.models.contains(model),
@@ -186,7 +226,8 @@ fn list(output: &mut Output) -> Outcome {
     let heads = ["SERIES", "UNIT", "WHAT IT TELLS"].map(|head| Column(head, Align::Left));
     let mut table = Table::new(heads);
     for series in SERIES {
-        let per_second = if series.kind == SeriesKind::Counter { "/s" } else { "" };
+        let is_rate = series.kind == SeriesKind::Counter && series.scope() != Scope::Model;
+        let per_second = if is_rate { "/s" } else { "" };
         let unit = format!("{}{per_second}", series.unit.as_str());
         table.row([Cell::from(series.name), Cell::from(unit), Cell::from(series.help)]);
     }
@@ -210,6 +251,9 @@ fn full_name(reading: &Reading) -> String {
 pub(super) fn value(reading: &Reading, humane: bool) -> String {
     match (reading.value, of_name(&reading.series)) {
         (None, _) => UNKNOWN.to_owned(),
+        (Some(value), Some(series)) if humane && series.scope() == Scope::Model => {
+            units::of_amount(series.unit, value)
+        }
         (Some(value), Some(series)) if humane => units::of_series(series, value),
         (Some(value), _) => value.to_string(),
     }
@@ -281,7 +325,7 @@ impl Live {
         let cells = if self.wanted.everything {
             summary(sample)
         } else {
-            let readings = self.wanted.readings(sample);
+            let readings = self.wanted.readings(sample, &[]);
             readings.iter().map(|it| (full_name(it), value(it, output.terminal))).collect()
         };
         let names: Vec<String> = cells.iter().map(|(name, _)| name.clone()).collect();
@@ -305,7 +349,7 @@ fn narrowed(item: &RawValue, wanted: &Wanted) -> Option<Value> {
     }
     let Ok(mut item) = serde_json::from_str::<Value>(item.get()) else { return None };
     let sample: Sample = serde_json::from_value(item.get("data")?.clone()).ok()?;
-    let readings = wanted.readings(&sample);
+    let readings = wanted.readings(&sample, &[]);
     let data: serde_json::Map<String, Value> =
         readings.iter().map(|it| (full_name(it), json!(it.value))).collect();
     *item.get_mut("data")? = Value::Object(data);
@@ -373,7 +417,7 @@ mod tests {
         let mut second = sample.servers[0].clone();
         second.model = "qwen3-8b.2".to_owned();
         sample.servers.push(second);
-        wanted(series, models, gpus).unwrap().readings(&sample).iter().map(full_name).collect()
+        wanted(series, models, gpus).unwrap().readings(&sample, &[]).iter().map(full_name).collect()
     }
 
     #[test]
@@ -405,7 +449,7 @@ mod tests {
 
     #[test]
     fn every_series() {
-        let readings = wanted(&[], &[], &[]).unwrap().readings(&scene::sample());
+        let readings = wanted(&[], &[], &[]).unwrap().readings(&scene::sample(), &[]);
         assert_screen("metrics", |output| output.table(&table(&readings, output.terminal)));
         assert_screen("metrics-series", list);
     }

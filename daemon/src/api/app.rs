@@ -31,6 +31,8 @@ pub struct App {
     pub places: Places,
     /// What it was configured to do.
     pub config: ConfigReport,
+    /// Why Prometheus cannot read the metrics, where it should.
+    pub metrics_problem: watch::Receiver<Option<String>>,
     /// Runs the program that would take over, to see whether it would start, or what is wrong with
     /// it. Blocks for up to some thirty seconds.
     pub try_new_program: Arc<dyn Fn() -> Result<Trial, Failure> + Send + Sync>,

@@ -168,6 +168,12 @@ pub(super) fn warnings(app: &App) -> Vec<Warning> {
         let message = format!("the history of metrics cannot be written ({why}){lost}");
         warnings.push(Warning::new(WarningCode::HistoryUnwritten, message));
     }
+    if let (Some(why), Some(address)) =
+        (&*app.metrics_problem.borrow(), &app.config.config.metrics.listen)
+    {
+        let message = format!("the metrics cannot be read at {address}: {why}");
+        warnings.push(Warning::new(WarningCode::MetricsNotServed, message));
+    }
     if let Some((path, _)) = history.set_aside {
         let message = format!(
             "the history of metrics was damaged; it lies at {} and another was begun",

@@ -185,7 +185,7 @@ impl AllLabels {
                 let index = gpus.filter(|it| it.uuid == id).map(|it| it.index.to_string()).next();
                 Labels { gpu: Some(index.unwrap_or_else(|| id.to_owned())), ..Labels::default() }
             }
-            Scope::Server => {
+            Scope::Server | Scope::Model => {
                 let model_id = id.parse().ok();
                 let model = match model_id {
                     Some(model_id) => self.registry.model_by_id(model_id).await.ok().flatten(),

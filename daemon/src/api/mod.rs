@@ -14,6 +14,7 @@ mod library;
 mod log;
 mod metrics;
 mod metrics_follow;
+mod metrics_models;
 mod model;
 mod model_history;
 mod model_settings;
@@ -27,6 +28,7 @@ mod server;
 use crate::metrics::Stopped;
 use llamactl_protocol::{Failure, Kind};
 
+pub use metrics_models::Exposition;
 pub use registration::routes;
 
 fn sampling_stopped(_: Stopped) -> Failure {

@@ -6,8 +6,8 @@
 
 use super::app::App;
 use super::{
-    daemon, defaults, event, exchange, library, log, metrics, model, model_history, model_settings,
-    runtime, server,
+    daemon, defaults, event, exchange, library, log, metrics, metrics_models, model, model_history,
+    model_settings, runtime, server,
 };
 pub(super) use crate::rpc::{Broadcast, Caller, Counters, Emission, Latest, Source};
 use crate::rpc::{Routes, Service};
@@ -77,6 +77,7 @@ fn service() -> Service<App> {
         .on(log::clear)
         .on(metrics::sample)
         .on(metrics::query)
+        .on(metrics_models::models)
         .stream(metrics::follow)
         .on(event::list)
         .stream(event::follow)

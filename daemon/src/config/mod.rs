@@ -57,13 +57,21 @@ pub fn text(report: &ConfigReport) -> String {
         None => "# there is no file: the defaults hold\n".to_owned(),
     };
     for (key, value) in report.config.entries() {
-        // What may be left out is always a limit.
         text += &match value.is_null() {
-            true => format!("# {key} = no limit\n"),
+            true => format!("# {key} = {}\n", left_out(&key).0),
             false => format!("{key} = {value}\n"),
         };
     }
     text
+}
+
+/// What it means that a key is left out which has no value then, and what one may write.
+fn left_out(key: &str) -> (&'static str, &'static str) {
+    match key {
+        "metrics.listen" => ("nowhere", "write metrics.listen = \"127.0.0.1:9750\""),
+        "metrics.listen_group" => ("no group", "write the name of a group, in quotes"),
+        _ => ("no limit", "leave it out for no limit"),
+    }
 }
 
 /// Where the file lies when none is named. `None` where nothing says where the user's home is.
@@ -129,7 +137,7 @@ fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
         let default = entries.iter().find(|(known, _)| *known == key).map(|(_, default)| default);
         let hint = match default.filter(|default| !default.is_null()) {
             Some(default) => format!("write {key} = {default}"),
-            None => "leave it out for no limit".to_owned(),
+            None => left_out(&key).1.to_owned(),
         };
         refuse(error.span(), &why).hint(hint).details(json!({ "key": key }))
     })
@@ -161,6 +169,7 @@ fn sentence(key: &str, said: &str, message: &str) -> String {
             let expected = expected.replace("a nonzero u32", "a whole number from 1 on");
             format!("{key} is {expected}")
         }
+        None if message.starts_with("is ") => format!("{key} {message}"),
         None => format!("{key} cannot be {said}"),
     }
 }
@@ -183,12 +192,14 @@ mod tests {
     fn every_key_is_read_and_what_is_shown_reads_the_same() {
         let config = parsed(
             "max_running = 3\nmax_loading = 1\non_daemon_exit = 'stop'\nstrays = \"stop\"\n\
-             [metrics]\nhistory_bytes = 1000000\n",
+             [metrics]\nhistory_bytes = 1000000\nlisten = 'localhost:9750'\nlisten_group = 'x'\n",
         );
         let config = config.unwrap();
         assert_eq!((config.max_running, config.max_loading.get()), (NonZeroU32::new(3), 1));
         assert_eq!((config.on_daemon_exit, config.strays), (OnDaemonExit::Stop, Strays::Stop));
         assert_eq!(config.metrics.history_bytes.get(), 1_000_000);
+        assert_eq!(config.metrics.listen.as_ref().unwrap().to_string(), "127.0.0.1:9750");
+        assert_eq!(config.metrics.listen_group.as_deref(), Some("x"));
         assert_eq!(parsed(&shown(&config)).unwrap(), config);
         let defaults = parsed("# nothing\n").unwrap();
         assert_eq!(defaults, Config::default());
@@ -205,6 +216,17 @@ mod tests {
             ("max_running = 'none'", ":1: max_running is a whole", "leave it out"),
             ("max_running = 5000000000", ":1: max_running is a whole", "leave it out"),
             ("# x\n\nstrays = 'kill'", ":3: strays is \"adopt\" or \"stop\"", "strays ="),
+            (
+                "[metrics]\nlisten = '0.0.0.0:9750'",
+                ":2: metrics.listen is an address that only this machine has: anybody who reaches \
+                 0.0.0.0:9750 could read it",
+                "write metrics.listen = \"127.0.0.1:9750\"",
+            ),
+            ("metrics.listen = '[::]:1'", "metrics.listen is an address that only", "127.0.0.1"),
+            ("metrics.listen = 'm.sock'", "or the whole path of a socket", "127.0.0.1"),
+            ("metrics.listen = '127.0.0.1'", "with a port", "127.0.0.1"),
+            ("metrics.listen = '127.0.0.1:0'", "with a port", "127.0.0.1"),
+            ("metrics.listen = 9750", "metrics.listen is a string", "127.0.0.1"),
             ("on_daemon_exit = true", "on_daemon_exit cannot be true", "= \"keep\""),
             ("max_running = 1\nmax_running = 2", ":2: this is not TOML", "key = value"),
             ("max_running", "this is not TOML", "key = value"),

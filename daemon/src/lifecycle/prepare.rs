@@ -36,6 +36,8 @@ pub struct Prepared {
     pub(super) config: ConfigReport,
     pub(super) beginning: Beginning,
     pub(super) program: Program,
+    /// In system mode the name of the group that may connect.
+    pub(super) group: Option<String>,
     /// A stop was ordered while the program before this one could not obey any more.
     pub(super) pending_stop: Option<PendingStop>,
     /// What servers of the program before this one live by, by run.
@@ -88,6 +90,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
             (None, false) => Beginning::Asked,
         },
         program,
+        group: args.system.then(|| args.group.clone()),
         pending_stop: stop,
         lifelines: lifelines.unwrap_or_default(),
     })

@@ -1,9 +1,9 @@
 //! One life of the daemon: its parts start, it serves until an order comes, its parts stop.
 //!
 //! ```text
-//!   registry ─▶ supervisor ─▶ metrics ─▶ connections ─▶ socket ─▶ ready ─▶ servers ─▶ library scan
-//!      ▲            ▲            ▲            ▲            ▲                  │
-//!      ╰────────────┴──── stop, one after the other ───────┴──── an order ◀───╯
+//!   registry ─▶ supervisor ─▶ metrics ─▶ exporter ─▶ connections ─▶ socket ─▶ ready ─▶ servers ─▶ library scan
+//!      ▲            ▲            ▲           ▲            ▲            ▲                  │
+//!      ╰────────────┴──── stop, one after the other ──────┴────────────┴──── an order ◀───╯
 //!                          │
 //!                          ╰─▶ the process ends, or executes the program of now
 //! ```
@@ -17,9 +17,11 @@ use super::parts::Parts;
 use super::prepare::{Prepared, make_private};
 use super::program::Program;
 use super::{notify, record, signals, watchdog};
+use crate::api::Exposition;
 use crate::api::app::{App, Beginning, Order, Places, StopSwitch};
 use crate::clock::now_ms;
 use crate::config::Config;
+use crate::exporter;
 use crate::library::{self, Library, Request, Scan};
 use crate::logs::watch::Watcher;
 use crate::metrics::{self, Metrics};
@@ -38,7 +40,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How many threads a daemon has that has begun to serve.
@@ -103,7 +105,7 @@ enum Ended {
 
 async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, Failure> {
     let Prepared { places, place, bound, state_lock, authority, config, .. } = prepared;
-    let Prepared { beginning, program, pending_stop, lifelines, .. } = prepared;
+    let Prepared { beginning, program, pending_stop, lifelines, group, .. } = prepared;
     let socket::Bound { listener, mut guard } = bound;
     // The lock was taken before the fork, by another process than this.
     if let Err(error) = guard.sign() {
@@ -136,11 +138,13 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     .await;
     start_feed(&mut parts, &registry, &supervisor);
     let metrics =
-        start_metrics(&mut parts, &registry, &supervisor, &places, config.config.metrics)?;
+        start_metrics(&mut parts, &registry, &supervisor, &places, &config.config.metrics)?;
     let caches = library::places::caches(|name| std::env::var_os(name));
     let library = Library::new(registry.for_the_wire(), caches);
     let counters = Arc::new(Counters::default());
-    let app = App {
+    let access = metrics_access(&config.config.metrics, group);
+    let (problem, metrics_problem) = watch::channel(None);
+    let app = Arc::new(App {
         registry: registry.for_the_wire(),
         models: Models::new(registry.for_the_wire()),
         model_files: library.clone(),
@@ -153,10 +157,14 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
             let (program, state_dir) = (program.clone(), places.state_dir.clone());
             Arc::new(move || program.try_out(&state_dir))
         },
+        metrics_problem,
         started_at_ms: now_ms(),
         stop: stop.clone(),
-    };
+    });
     let _ = fs::remove_file(places.stopped_mark());
+    if let Some(access) = access {
+        start_exporter(&mut parts, access, Arc::clone(&app), problem);
+    }
     let renewed = start_connections(&mut parts, app, authority, counters, listener);
     let state = (places.state_dir.clone(), start_keeping(&mut parts, &registry));
     let guard = start_socket(&mut parts, Keeper { place, guard, servers_dir, renewed, state });
@@ -260,7 +268,7 @@ fn start_metrics(
     registry: &Registry,
     supervisor: &Supervisor,
     places: &Places,
-    config: MetricsConfig,
+    config: &MetricsConfig,
 ) -> Result<Metrics, Failure> {
     let kept = metrics::history::Settings {
         dir: places.state_dir.clone(),
@@ -279,14 +287,14 @@ fn start_metrics(
 /// Those who connect. Stopping ends streams and flushes what was said; where a new listener goes.
 fn start_connections(
     parts: &mut Parts,
-    app: App,
+    app: Arc<App>,
     authority: Authority,
     counters: Arc<Counters>,
     listener: UnixListener,
 ) -> mpsc::Sender<UnixListener> {
     let deadline = std::env::var(rpc::TEST_MESSAGE_DEADLINE_VARIABLE).ok();
     let server = rpc::Server {
-        routes: crate::api::routes(&Arc::new(app)),
+        routes: crate::api::routes(&app),
         authority,
         limits: Limits::with_test_deadline(deadline.as_deref()),
         counters,
@@ -303,6 +311,30 @@ fn start_connections(
         }
     });
     renewed
+}
+
+/// Where the metrics may be read, and by whom, where that is configured.
+fn metrics_access(config: &MetricsConfig, group: Option<String>) -> Option<exporter::Access> {
+    let address = config.listen.clone()?;
+    Some(exporter::Access { address, group: config.listen_group.clone().or(group) })
+}
+
+/// Where Prometheus reads the metrics.
+fn start_exporter(
+    parts: &mut Parts,
+    access: exporter::Access,
+    app: Arc<App>,
+    problem: watch::Sender<Option<String>>,
+) {
+    let closing = CancellationToken::new();
+    let exposition = Exposition::start(app);
+    let serving = tokio::spawn(exporter::run(access, exposition, problem, closing.clone()));
+    parts.started("exporter", |_| async move {
+        closing.cancel();
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the exporter failed");
+        }
+    });
 }
 
 /// Looks after the registry's files whenever it is told that something in their directory changed.

@@ -140,7 +140,10 @@ impl Metrics {
     /// # Errors
     /// [`Stopped`] when there was no sample and there will be none.
     pub async fn latest(&self) -> Result<Arc<Sample>, Stopped> {
-        self.subscribe().await.map(|(latest, _)| latest)
+        // Nobody follows for it: a server is not looked at because of this.
+        let mut latest = self.latest.clone();
+        let sample = latest.wait_for(Option::is_some).await.map_err(|_| Stopped)?;
+        sample.as_ref().map(Arc::clone).ok_or(Stopped)
     }
 
     /// The latest sample, and a receiver of each that comes after it: none is missed or doubled

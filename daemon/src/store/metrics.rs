@@ -18,7 +18,10 @@ use std::path::{Path, PathBuf};
 
 const METRICS: Schema = Schema {
     name: "metrics",
-    migrations: &[include_str!("../../../migrations/metrics/0001_history.sql")],
+    migrations: &[
+        include_str!("../../../migrations/metrics/0001_history.sql"),
+        include_str!("../../../migrations/metrics/0002_totals.sql"),
+    ],
 };
 
 /// A table of blocks.
@@ -95,6 +98,21 @@ pub struct SeriesRow {
     pub instance: String,
     /// It only grows.
     pub is_counter: bool,
+}
+
+/// A row of `total`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TotalRow {
+    /// The model.
+    pub model_id: i64,
+    /// Which counter of its servers is added up.
+    pub name: String,
+    /// What they counted together.
+    pub value: u64,
+    /// The run that is counted in it now.
+    pub run_id: String,
+    /// How far that run's counter is in it.
+    pub counted: u64,
 }
 
 /// The database, open to be written.
@@ -287,6 +305,32 @@ impl Rows<'_> {
         Ok(())
     }
 
+    /// All totals.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn totals(&self) -> Result<Vec<TotalRow>, DatabaseError> {
+        let sql = "SELECT model_id, name, value, run_id, counted FROM total";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let (model_id, name, value) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(TotalRow { model_id, name, value, run_id: row.get(3)?, counted: row.get(4)? })
+        };
+        Ok(statement.query_map([], read)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Writes a total anew.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn put_total(&self, total: &TotalRow) -> Result<(), DatabaseError> {
+        let sql = "INSERT OR REPLACE INTO total (model_id, name, value, run_id, counted)
+                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        let TotalRow { model_id, name, value, run_id, counted } = total;
+        self.0.prepare_cached(sql)?.execute(params![model_id, name, value, run_id, counted])?;
+        Ok(())
+    }
+
     /// Writes a block.
     ///
     /// # Errors
@@ -370,5 +414,38 @@ impl Rows<'_> {
         let number = |name| self.0.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
         let pages = number("page_count")?.saturating_sub(number("freelist_count")?);
         Ok(pages.saturating_mul(number("page_size")?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_of_before_there_were_totals_is_taken_over_with_its_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(dir.path());
+        let mut before = database::to_write(&path).unwrap();
+        migrate::run(&mut before, &path, &METRICS.migrations[..1]).unwrap();
+        before.execute_batch("INSERT INTO raw (at, block) VALUES (7, x'0102')").unwrap();
+        drop(before);
+        let mut store = MetricsStore::open(dir.path()).unwrap();
+        let total = TotalRow {
+            model_id: 1,
+            name: "tokens_generated".to_owned(),
+            value: 5,
+            run_id: "r".to_owned(),
+            counted: 5,
+        };
+        let (rows, totals) = store
+            .write(false, |rows| {
+                let before = rows.totals()?;
+                assert_eq!(before, []);
+                rows.put_total(&total)?;
+                rows.put_total(&TotalRow { value: 6, ..total.clone() })?;
+                Ok((rows.count(Blocks::Raw)?, rows.totals()?))
+            })
+            .unwrap();
+        assert_eq!((rows, totals), (1, vec![TotalRow { value: 6, ..total }]));
     }
 }

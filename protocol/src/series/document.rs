@@ -17,9 +17,10 @@ llamactl metrics server --model NAME -f       # all of one model, each time they
 llamactl metrics host.cpu_busy_ratio --since 1d --step 10m    # what was measured before
 ```
 
-A counter is shown as its growth per second. What is not known is `-`, in JSON `null`, and never 0.
+A counter is shown as its growth per second; what a model did over all its runs, `model`, as it stands. What is not known is `-`, in JSON `null`, and never 0.
 What a series is measured of is no part of its name: those of `gpu` are told apart by `--gpu`, those
-of `server` by `--model`.
+of `model` and `server` by `--model`. What is written for Prometheus, and where it reads it, is in
+[prometheus.md](prometheus.md).
 
 What is kept is kept each second for a day, each minute for a month and each hour for a year, with
 minimum, mean, maximum and the number of samples; of a counter how much it grew. Models and GPUs keep

@@ -7,56 +7,90 @@
 //! ```
 //!
 //! What is not known is left out, so that its series ends there; no line carries a time, which would keep it.
-//! Run and build stand in an `_info` of their own: in every line they would make new series at each start.
+//! Run, runtime and build stand in an `_info` of their own: in every line they would make new series at each
+//! start. A counter that appears with a value loses that value to whoever computes rates, so what a model did
+//! over all its runs is there for every model, running or not.
 
 use super::{Instance, SERIES, SeriesKind};
 use crate::metrics::Sample;
+use crate::server::State;
+use crate::totals::{ModelSample, RunSample};
 use std::fmt::Write as _;
 
-/// A sample as text. `version` is that of the daemon that took it.
+/// How an HTTP answer says that it is such a text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A sample and the models as text. `version` is that of the daemon that took it.
 #[must_use]
-pub fn prometheus(sample: &Sample, version: &str) -> String {
-    let mut text = String::with_capacity(16 << 10);
+pub fn prometheus(sample: &Sample, models: &[ModelSample], version: &str) -> String {
+    let mut text = Text(String::with_capacity(32 << 10));
     for series in SERIES {
-        let mut lines = String::new();
-        let name = series.prometheus();
-        series.raw(sample, |instance, value| {
-            if let Some(value) = value {
-                let _ = writeln!(lines, "{name}{} {value}", labels(&of(instance)));
-            }
-        });
+        let mut lines = Lines::of(series.prometheus());
+        series.raw(sample, |instance, value| lines.add(&of(instance), value));
+        for model in models {
+            lines.add(&[("model", &model.model)], series.of_model(model));
+        }
         let kind = match series.kind {
             SeriesKind::Gauge => "gauge",
             SeriesKind::Counter => "counter",
         };
-        family(&mut text, &name, kind, series.help, &lines);
+        text.family(kind, series.help, lines);
     }
-    let mut servers = String::new();
-    for server in &sample.servers {
-        let state = server.state.as_str();
-        let pairs = [("model", &*server.model), ("run", &server.run_id), ("state", state)];
-        let _ = writeln!(servers, "llamactl_server_info{} 1", labels(&pairs.map(owned)));
-    }
-    family(&mut text, "llamactl_server_info", "gauge", "The run of each server", &servers);
-    let mut gpus = String::new();
+    of_models(&mut text, models);
+    let mut gpus = Lines::of("llamactl_gpu_info".to_owned());
     for gpu in sample.gpus.iter().flatten() {
         let (index, name) = (gpu.index.to_string(), gpu.name.as_deref().unwrap_or(""));
-        let pairs = [("gpu", &*index), ("uuid", &gpu.uuid), ("name", name)];
-        let _ = writeln!(gpus, "llamactl_gpu_info{} 1", labels(&pairs.map(owned)));
+        gpus.add(&[("gpu", &*index), ("uuid", &gpu.uuid), ("name", name)], Some(1.0));
     }
-    family(&mut text, "llamactl_gpu_info", "gauge", "What each GPU is called", &gpus);
-    let build = format!("llamactl_build_info{} 1\n", labels(&[owned(("version", version))]));
-    family(&mut text, "llamactl_build_info", "gauge", "The daemon that measured", &build);
-    text
+    text.family("gauge", "What each GPU is called", gpus);
+    let mut build = Lines::of("llamactl_build_info".to_owned());
+    build.add(&[("version", version)], Some(1.0));
+    text.family("gauge", "The daemon that measured", build);
+    text.0
 }
 
-type Pair = (&'static str, String);
-
-fn owned((name, value): (&'static str, &str)) -> Pair {
-    (name, value.to_owned())
+/// How each model is, and the run that it has.
+fn of_models(text: &mut Text, models: &[ModelSample]) {
+    let mut states = Lines::of("llamactl_model_state".to_owned());
+    for model in models {
+        for state in State::ALL {
+            let is_it = f64::from(u8::from(state == model.state));
+            states.add(&[("model", &*model.model), ("state", state.as_str())], Some(is_it));
+        }
+    }
+    text.family(
+        "gauge",
+        "Whether the server of a model is in a state: 1 in the one it is in",
+        states,
+    );
+    let runs = || models.iter().filter_map(|model| Some((&*model.model, model.run.as_ref()?)));
+    let mut info = Lines::of("llamactl_server_info".to_owned());
+    for (model, RunSample { id, runtime, build, .. }) in runs() {
+        let word = |word: &'_ Option<String>| word.clone().unwrap_or_default();
+        let (runtime, build) = (word(runtime), word(build));
+        let labels = [("model", model), ("run", id), ("runtime", &runtime), ("build", &build)];
+        info.add(&labels, Some(1.0));
+    }
+    text.family(
+        "gauge",
+        "The run of each server, its llama-server and what that calls itself",
+        info,
+    );
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let mut started = Lines::of("llamactl_server_start_time_seconds".to_owned());
+    runs().for_each(|(model, run)| {
+        started.add(&[("model", model)], Some(seconds(run.started_at_ms)));
+    });
+    text.family("gauge", "When it was started, in seconds since 1970", started);
+    let mut loaded = Lines::of("llamactl_server_load_seconds".to_owned());
+    runs().for_each(|(model, run)| {
+        let ms = run.load_ms.and_then(|ms| i64::try_from(ms).ok());
+        loaded.add(&[("model", model)], ms.map(seconds));
+    });
+    text.family("gauge", "How long loading took", loaded);
 }
 
-fn of(instance: Instance<'_>) -> Vec<Pair> {
+fn of(instance: Instance<'_>) -> Vec<(&'static str, String)> {
     match instance {
         Instance::Host | Instance::Daemon(_) => vec![],
         Instance::Gpu(gpu) => vec![("gpu", gpu.index.to_string())],
@@ -64,19 +98,38 @@ fn of(instance: Instance<'_>) -> Vec<Pair> {
     }
 }
 
-/// `{model="a"}`; nothing where there is none.
-fn labels(pairs: &[Pair]) -> String {
-    if pairs.is_empty() {
-        return String::new();
-    }
-    let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let pair = |(name, value): &Pair| format!("{name}=\"{}\"", escaped(value));
-    format!("{{{}}}", pairs.iter().map(pair).collect::<Vec<_>>().join(","))
+/// The lines of one name.
+struct Lines {
+    name: String,
+    text: String,
 }
 
-fn family(text: &mut String, name: &str, kind: &str, help: &str, lines: &str) {
-    if !lines.is_empty() {
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}");
+impl Lines {
+    fn of(name: String) -> Lines {
+        Lines { name, text: String::new() }
+    }
+
+    /// `name{model="a"} 1`; nothing where it is not known.
+    fn add(&mut self, labels: &[(&str, impl AsRef<str>)], value: Option<f64>) {
+        let Some(value) = value else { return };
+        let escaped =
+            |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let pair = |(name, value): &(&str, _)| {
+            format!("{name}=\"{}\"", escaped(AsRef::<str>::as_ref(value)))
+        };
+        let pairs = labels.iter().map(pair).collect::<Vec<_>>().join(",");
+        let (open, close) = if pairs.is_empty() { ("", "") } else { ("{", "}") };
+        let _ = writeln!(self.text, "{}{open}{pairs}{close} {value}", self.name);
+    }
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, kind: &str, help: &str, Lines { name, text }: Lines) {
+        if !text.is_empty() {
+            let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{text}");
+        }
     }
 }
 
@@ -84,7 +137,7 @@ fn family(text: &mut String, name: &str, kind: &str, help: &str, lines: &str) {
 mod tests {
     use super::*;
     use crate::metrics::{Gpu, Host, ProcessSample, ServerSample};
-    use crate::server::State;
+    use crate::totals::Totals;
     use std::collections::BTreeSet;
 
     fn sample() -> Sample {
@@ -109,9 +162,25 @@ mod tests {
         }
     }
 
+    fn model(model: &str, state: State, run: Option<RunSample>) -> ModelSample {
+        let totals = Some(Totals { tokens_generated: 7, ..Totals::default() });
+        ModelSample { model_id: 1, model: model.to_owned(), state, run, totals }
+    }
+
+    fn models() -> Vec<ModelSample> {
+        let run = RunSample {
+            id: "r-1".to_owned(),
+            runtime: Some("/opt/llama-server".to_owned()),
+            build: Some("b10434".to_owned()),
+            started_at_ms: 1_700_000_000_500,
+            load_ms: Some(1250),
+        };
+        vec![model("a", State::Ready, Some(run)), model("b\"c\\d", State::Stopped, None)]
+    }
+
     #[test]
     fn what_is_known_is_there_once_below_its_help_and_type() {
-        let text = prometheus(&sample(), "0.1.0");
+        let text = prometheus(&sample(), &models(), "0.1.0");
         let (mut families, mut lines) = (BTreeSet::new(), BTreeSet::new());
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
@@ -129,6 +198,16 @@ mod tests {
         assert!(text.contains("llamactl_gpu_busy_ratio{gpu=\"0\"} 0.5\n"), "{text}");
         assert!(text.ends_with("llamactl_build_info{version=\"0.1.0\"} 1\n"), "{text}");
         assert!(!text.contains("host_load1"), "what is not known is left out");
+        assert!(text.contains("llamactl_model_tokens_generated_total{model=\"a\"} 7\n"), "{text}");
+        let stopped = |name: &str| format!("llamactl_model_{name}{{model=\"b\\\"c\\\\d\"");
+        assert!(text.contains(&(stopped("prompt_tokens_total") + "} 0\n")), "{text}");
+        assert!(text.contains(&(stopped("state") + ",state=\"stopped\"} 1\n")), "{text}");
+        assert!(text.contains(&(stopped("state") + ",state=\"ready\"} 0\n")), "{text}");
+        let run = "model=\"a\",run=\"r-1\",runtime=\"/opt/llama-server\",build=\"b10434\"";
+        assert!(text.contains(&format!("llamactl_server_info{{{run}}} 1\n")), "{text}");
+        assert!(text.contains("_start_time_seconds{model=\"a\"} 1700000000.5\n"), "{text}");
+        assert!(text.contains("llamactl_server_load_seconds{model=\"a\"} 1.25\n"), "{text}");
+        assert_eq!(text.matches("r-1").count(), 1, "a run is no label of what is measured");
     }
 
     #[test]

@@ -15,10 +15,11 @@ mod exposition;
 
 pub use catalogue::{SERIES, of_name};
 pub use document::markdown;
-pub use exposition::prometheus;
+pub use exposition::{CONTENT_TYPE, prometheus};
 
 use crate::metrics::{Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
 use crate::options::nearest;
+use crate::totals::ModelSample;
 use crate::{Failure, Hint, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,8 @@ pub enum Scope {
     Host,
     /// One GPU, by its UUID.
     Gpu,
+    /// One model over all its runs, by its id.
+    Model,
     /// The llama-server of one model, by the model's id.
     Server,
     /// The daemon itself.
@@ -93,6 +96,7 @@ impl Scope {
         match self {
             Scope::Host => "host",
             Scope::Gpu => "gpu",
+            Scope::Model => "model",
             Scope::Server => "server",
             Scope::Daemon => "daemon",
         }
@@ -133,6 +137,8 @@ enum Source {
     Server(Get<ServerSample>),
     Llama(Get<LlamaSample>),
     Daemon(Get<ProcessSample>),
+    /// Of models, which are listed and not sampled.
+    Model(fn(&ModelSample) -> Option<f64>),
 }
 
 /// How it is taken out of there.
@@ -197,6 +203,7 @@ impl Series {
         match self.source {
             Source::Host(_) => Scope::Host,
             Source::Gpu(_) => Scope::Gpu,
+            Source::Model(_) => Scope::Model,
             Source::Server(_) | Source::Llama(_) => Scope::Server,
             Source::Daemon(_) => Scope::Daemon,
         }
@@ -212,6 +219,12 @@ impl Series {
     /// Each of its numbers in a sample as it is shown: a counter as its growth per second.
     pub fn shown<'a>(&self, sample: &'a Sample, tell: impl FnMut(Instance<'a>, Option<f64>)) {
         self.visit(sample, false, tell);
+    }
+
+    /// Its number of one model, where it is a series of models.
+    #[must_use]
+    pub fn of_model(&self, model: &ModelSample) -> Option<f64> {
+        if let Source::Model(get) = self.source { get(model) } else { None }
     }
 
     /// Each of its numbers in a sample as it was read: a counter as it stands.
@@ -249,6 +262,7 @@ impl Series {
             Source::Daemon(it) => {
                 tell(Instance::Daemon(&sample.daemon), get(it, raw, &sample.daemon));
             }
+            Source::Model(_) => {}
         }
     }
 
@@ -258,7 +272,8 @@ impl Series {
     pub fn read_every_ms(&self) -> u64 {
         match self.source {
             Source::Llama(_) => 2000,
-            Source::Host(_) | Source::Gpu(_) | Source::Server(_) | Source::Daemon(_) => 0,
+            Source::Host(_) | Source::Gpu(_) | Source::Model(_) => 0,
+            Source::Server(_) | Source::Daemon(_) => 0,
         }
     }
 

@@ -30,6 +30,7 @@ mod metrics;
 mod pages;
 mod pipes;
 mod private;
+mod prometheus;
 mod queue;
 mod records;
 mod refused_starts;

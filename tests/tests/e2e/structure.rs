@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "rpc",
+            "exporter",
             "config",
             "supervisor",
             "metrics",
@@ -53,6 +54,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("rpc", &["os", "clock"]),
+    // It serves what the handlers make, at a place that is checked and taken as the socket's is.
+    ("exporter", &["api", "rpc"]),
     (
         "supervisor",
         &[
@@ -132,6 +135,7 @@ const PURE: &[&str] = &[
     "daemon/src/metrics/history/retention.rs",
     "daemon/src/metrics/history/rollup.rs",
     "daemon/src/metrics/history/steps.rs",
+    "daemon/src/metrics/history/totals.rs",
     "daemon/src/metrics/rate.rs",
     "daemon/src/runtime/devices.rs",
     "daemon/src/runtime/help.rs",
@@ -163,6 +167,7 @@ const PURE: &[&str] = &[
     "protocol/src/name.rs",
     "protocol/src/options/",
     "protocol/src/series/",
+    "protocol/src/totals.rs",
     "protocol/src/warning.rs",
     "protocol/src/word.rs",
     "cli/src/view.rs",
@@ -213,11 +218,7 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     // It speaks HTTP to one llama-server, for whoever asks, and nobody else here does.
     ("llama-http", &[], &["rusqlite", "clap", "tracing"]),
     // No terminal.
-    (
-        "daemon",
-        &["llamactl-protocol", "llama-http"],
-        &["comfy-table", "clap_complete", "jiff", "hyper"],
-    ),
+    ("daemon", &["llamactl-protocol", "llama-http"], &["comfy-table", "clap_complete", "jiff"]),
     // Neither the database nor the daemon's insides.
     (
         "cli",

@@ -39,7 +39,7 @@ impl Wanted {
         };
         self.series.contains(series)
             && match scope {
-                Scope::Server => among(&self.models, &self.gpus),
+                Scope::Server | Scope::Model => among(&self.models, &self.gpus),
                 Scope::Gpu => among(&self.gpus, &self.models),
                 Scope::Host | Scope::Daemon => !self.only_of_these,
             }

@@ -12,8 +12,11 @@ use super::record::{BATCH_MS, Batch, series_at};
 use super::retention::{self, Counts};
 use super::rollup::{Rolled, Summary, put_row, read_row};
 use super::steps::{HOUR_MS, Key, MINUTE_MS};
+use super::totals::{Total, Totals};
 use crate::store::DatabaseError;
-use crate::store::metrics::{Blocks, BootRow, MetricsReader, MetricsStore, Rows, SeriesRow};
+use crate::store::metrics::{
+    Blocks, BootRow, MetricsReader, MetricsStore, Rows, SeriesRow, TotalRow,
+};
 use llamactl_protocol::series::{SERIES, Series, SeriesKind};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -95,6 +98,8 @@ pub(super) struct Book {
     limits: Counts,
     size_bytes: u64,
     pub(super) used_bytes: u64,
+    /// As they are written.
+    pub(super) totals: Arc<Totals>,
     /// Where minutes and hours begin that are not written yet.
     minutes_from: i64,
     hours_from: i64,
@@ -121,6 +126,10 @@ impl Book {
         store
             .write(false, |rows| {
                 let (boots, series) = (rows.boots()?, rows.series()?);
+                let totals = Totals::of(rows.totals()?.into_iter().map(|row| {
+                    let TotalRow { model_id, name, value, run_id, counted } = row;
+                    (model_id, name.into(), Total { value, run_id: run_id.into(), counted })
+                }));
                 let ends =
                     [rows.ends(Blocks::Raw)?, rows.ends(Blocks::Minute)?, rows.ends(Blocks::Hour)?];
                 let last = ends.iter().flatten().map(|(_, last)| *last).max().unwrap_or(0);
@@ -142,10 +151,12 @@ impl Book {
                 let minutes_from = behind(ends[1], MINUTE_MS);
                 let hours_from = behind(ends[2], HOUR_MS);
                 let used_bytes = rows.used_bytes()?;
-                Ok((boot, boots, series, there, minutes_from, hours_from, used_bytes))
+                let from = (minutes_from, hours_from);
+                Ok((boot, boots, series, totals, there, from, used_bytes))
             })
-            .map(|(boot, boots, series, there, minutes_from, hours_from, used_bytes)| Book {
+            .map(|(boot, boots, series, totals, there, from, used_bytes)| Book {
                 store,
+                totals: Arc::new(totals),
                 boot,
                 boots,
                 ids: Arc::new(Ids::of(&series)),
@@ -153,8 +164,8 @@ impl Book {
                 limits: retention::USUAL,
                 size_bytes,
                 used_bytes,
-                minutes_from,
-                hours_from,
+                minutes_from: from.0,
+                hours_from: from.1,
             })
     }
 
@@ -185,8 +196,8 @@ impl Book {
         self.store.shrink()
     }
 
-    /// Writes a batch and all that follows from it.
-    pub(super) fn write(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
+    /// Writes a batch and all that follows from it, and the totals where they changed.
+    pub(super) fn write(&mut self, batch: &Batch, totals: Totals) -> Result<(), DatabaseError> {
         let new_boot = self.new_boot(batch);
         let (ids, new_series) = self.new_series(batch);
         let mut columns: Vec<codec::Column<'_>> = Vec::with_capacity(batch.columns.len());
@@ -207,6 +218,11 @@ impl Book {
         let (written, used_bytes) = self.store.write(ends_minute, |rows| {
             new_boot.iter().try_for_each(|boot| rows.put_boot(boot))?;
             new_series.iter().try_for_each(|series| rows.put_series(series))?;
+            totals.unlike(&self.totals).try_for_each(|(model_id, name, total)| {
+                let (name, run_id) = (name.to_owned(), total.run_id.to_string());
+                let Total { value, counted, .. } = *total;
+                rows.put_total(&TotalRow { model_id, name, value, run_id, counted })
+            })?;
             rows.put(Blocks::Raw, at, &block)?;
             let mut written = Written {
                 minutes: roll_minutes(rows, &ids, minutes_from, minutes)?,
@@ -232,6 +248,9 @@ impl Book {
             Ok((written, if ends_minute { Some(rows.used_bytes()?) } else { None }))
         })?;
         self.ids = ids;
+        if *self.totals != totals {
+            self.totals = Arc::new(totals);
+        }
         if let Some(boot) = new_boot {
             self.boots.retain(|other| other.id != boot.id);
             self.boots.push(boot);

@@ -116,7 +116,7 @@ fn history_figures() {
         recorded += spent() - before;
         if let Some(batch) = over {
             let before = spent();
-            book.write(&batch).unwrap();
+            book.write(&batch, Totals::default()).unwrap();
             written += spent() - before;
             batches.push(batch);
         }

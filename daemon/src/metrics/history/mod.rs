@@ -25,8 +25,10 @@ mod rollup;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 pub use ask::{Answer, From, LONG_GAP, Question, Wanted};
+pub use totals::Totals;
 
 use crate::os::process::{boot_id, boottime_ms, wall_offset_ms};
 use crate::store::metrics::{BootRow, Fault, MetricsReader};
@@ -84,6 +86,8 @@ struct State {
     boots: Vec<BootRow>,
     ids: Arc<Ids>,
     rolled_until: (i64, i64),
+    /// As they are, and as they are told; `None` until a database was opened.
+    totals: Option<(Totals, Arc<Totals>)>,
     /// `None` where there is no database.
     reader: Option<MetricsReader>,
     /// Somebody found the database damaged.
@@ -115,6 +119,9 @@ impl State {
         self.ids = Arc::clone(&book.ids);
         self.rolled_until = book.rolled_until();
         self.reader = Some(book.reader());
+        // One that is begun anew while the daemon runs gets those of before.
+        let written = || (Totals::clone(&book.totals), Arc::clone(&book.totals));
+        self.totals.get_or_insert_with(written);
         let of_this = book.boots.iter().find(|boot| boot.id == book.boot());
         self.recorder.set_boot(book.boot(), of_this.map(|boot| boot.wall_offset_ms));
         for batch in self.recent.iter_mut().chain(&mut self.waiting) {
@@ -170,6 +177,7 @@ fn start_in(
         boots: Vec::new(),
         ids: Arc::default(),
         rolled_until: (0, 0),
+        totals: None,
         reader: None,
         is_damaged: false,
         has_ended: false,
@@ -204,6 +212,7 @@ impl Keeper {
     fn add_at(&self, sample: &Sample, now: Moment) {
         let mut state = self.0.state();
         let over = state.recorder.add(sample, now);
+        state.totals.iter_mut().for_each(|(totals, _)| totals.add(sample));
         let open = state.recorder.open();
         let latest = open.map_or(0, |open| key::key(open.boot, open.last_ms()));
         if let Some(over) = over {
@@ -278,10 +287,14 @@ impl Writer {
                 self.open();
             }
             // Opening it may have given this boot another number.
-            let boot = self.shared.state().waiting.front().map_or(batch.boot, |it| it.boot);
+            let (boot, totals) = {
+                let state = self.shared.state();
+                let boot = state.waiting.front().map_or(batch.boot, |it| it.boot);
+                (boot, state.totals.as_ref().map(|(totals, _)| totals.clone()).unwrap_or_default())
+            };
             let renumbered = (boot != batch.boot).then(|| Batch { boot, ..batch.clone() });
             let Some(book) = &mut self.book else { return false };
-            match book.write(renumbered.as_ref().unwrap_or(batch)) {
+            match book.write(renumbered.as_ref().unwrap_or(batch), totals) {
                 Ok(()) => {
                     self.written();
                     return true;
@@ -304,6 +317,9 @@ impl Writer {
         state.boots.clone_from(&book.boots);
         state.ids = Arc::clone(&book.ids);
         state.rolled_until = book.rolled_until();
+        if let Some((_, told)) = &mut state.totals {
+            told.clone_from(&book.totals);
+        }
         let written = state.waiting.pop_front();
         state.recent.extend(written);
         while state.recent.len() > RECENT {
@@ -430,6 +446,13 @@ impl History {
     #[must_use]
     pub fn key_at(&self, wall_ms: UnixMs) -> i64 {
         self.0.state().memory().key_at(wall_ms)
+    }
+
+    /// What each model did over all its runs, as far as it is written; `None` while the database was never
+    /// open.
+    #[must_use]
+    pub fn totals(&self) -> Option<Arc<Totals>> {
+        self.0.state().totals.as_ref().map(|(_, told)| Arc::clone(told))
     }
 
     /// Whether a key is of a boot that is known.

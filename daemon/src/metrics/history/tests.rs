@@ -414,6 +414,38 @@ fn a_database_that_is_damaged_while_it_is_open_loses_no_batch() {
     assert!(machine.rows(|rows| rows.count(Blocks::Raw)) >= 4);
 }
 
+#[test]
+fn what_a_model_did_over_all_its_runs_outlives_daemons_and_a_damaged_database() {
+    let told = |machine: &Machine| machine.history().totals().unwrap().get(1).tokens_generated;
+    let mut machine = Machine::new();
+    machine.measure(40, [true, true]);
+    machine.stop();
+    let before = machine.tokens[1];
+    // It went on while no daemon ran, then had another run.
+    machine.tokens[1] += 1000;
+    machine.start();
+    assert_eq!(told(&machine), before, "what was written is told before anything is measured");
+    machine.measure(20, [true, true]);
+    let run_ends_at = machine.tokens[1];
+    machine.runs[1] = (2, machine.ms);
+    machine.tokens[1] = 0;
+    machine.measure(20, [true, true]);
+    let (history, _, _) = machine.running.as_ref().unwrap();
+    let (history, sum) = (history.clone(), run_ends_at + machine.tokens[1]);
+    machine.stop();
+    assert_eq!(history.totals().unwrap().get(1).tokens_generated, sum);
+
+    machine.start();
+    let path = path(machine.dir.path());
+    fs::remove_file(&path).unwrap();
+    let tokens = machine.tokens[1];
+    machine.measure(30, [true, true]);
+    machine.stop();
+    machine.start();
+    assert_eq!(told(&machine), sum + machine.tokens[1] - tokens, "another database is given them");
+    machine.stop();
+}
+
 impl Machine {
     fn start_again_for_health(&mut self) -> Health {
         self.start();

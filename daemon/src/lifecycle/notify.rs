@@ -33,3 +33,30 @@ pub(super) fn period() -> Option<Duration> {
     let micros = number("WATCHDOG_USEC").filter(|micros| for_us && *micros > 0)?;
     Some(Duration::from_micros(micros / 2))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::lifecycle::watchdog;
+    use crate::supervisor::LONGEST_STOP;
+    use std::time::Duration;
+
+    /// The seconds that a unit gives a key.
+    fn seconds(unit: &str, key: &str) -> Duration {
+        let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        Duration::from_secs(value.unwrap().parse().unwrap())
+    }
+
+    #[test]
+    fn the_units_wait_longer_than_the_daemon_takes() {
+        for unit in [
+            include_str!("../../../packaging/systemd/system/llamactl.service"),
+            include_str!("../../../packaging/systemd/user/llamactl.service"),
+        ] {
+            // Streams, tasks, the registry and the runtime have seconds each beside the servers.
+            let rest = Duration::from_secs(30);
+            assert!(seconds(unit, "TimeoutStopSec") > LONGEST_STOP + rest);
+            // Ours looks closer and says why, so it is to be first.
+            assert!(seconds(unit, "WatchdogSec") > watchdog::LIMIT);
+        }
+    }
+}

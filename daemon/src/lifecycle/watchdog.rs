@@ -28,7 +28,7 @@ pub(super) const TEST_LIMIT_VARIABLE: &str = "LLAMACTL_TEST_WATCHDOG_MS";
 pub(super) const EXIT_STATUS: i32 = 70;
 
 /// How long the runtime may stand still.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 /// Each turn wakes two threads.
 const TURNS: u32 = 3;
 /// What is done at the end may itself hang on what the runtime hangs on.

@@ -179,6 +179,13 @@ impl Context {
 const FIRST_RESPAWN: Duration = Duration::from_millis(100);
 /// No such wait is longer.
 const LONGEST_RESPAWN: Duration = Duration::from_secs(60);
+/// How long it may take to stop all servers: each has its stages at the same time as the others.
+pub(crate) const LONGEST_STOP: Duration = Duration::from_secs(
+    machine::LONGEST_DRAIN_AT_SHUTDOWN.as_secs()
+        + 2 * machine::TERM.as_secs()
+        + machine::KILL.as_secs()
+        + 1,
+);
 
 impl Supervisor {
     /// Makes ready to supervise: looks which processes of ours are there. Nothing is taken over or
@@ -486,8 +493,7 @@ impl Supervisor {
             }
         };
         let all = futures_util::future::join_all(handles.into_iter().map(stop_one));
-        let longest = machine::LONGEST_DRAIN_AT_SHUTDOWN + machine::TERM * 2 + machine::KILL;
-        if tokio::time::timeout(longest + Duration::from_secs(1), all).await.is_err() {
+        if tokio::time::timeout(LONGEST_STOP, all).await.is_err() {
             tracing::error!("some servers could not be stopped");
         }
     }

@@ -18,9 +18,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let mut stderr = std::io::stderr();
-            let _ = writeln!(stderr, "llamactld: {}", failure.message);
+            let mark = own_log::mark_of_error();
+            let _ = writeln!(stderr, "{mark}llamactld: {}", failure.message);
             for hint in failure.hints.lines() {
-                let _ = writeln!(stderr, "hint: {hint}");
+                let _ = writeln!(stderr, "{mark}hint: {hint}");
             }
             ExitCode::from(failure.kind.exit_status())
         }

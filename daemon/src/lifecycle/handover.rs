@@ -38,6 +38,8 @@ pub struct Handover<D> {
     pub state_lock: D,
     /// Device and inode of the socket's node in its directory.
     pub node: (u64, u64),
+    /// Whether the service manager made that node.
+    pub from_manager: bool,
     /// An order to stop that came when there was no way back: to be obeyed first of all.
     pub stop: Option<PendingStop>,
     /// By run, the writing end of the pipe that its llama-server dies by when it is closed.
@@ -90,6 +92,7 @@ impl<D> Handover<D> {
             lock,
             state_lock,
             node,
+            from_manager: false,
             stop: None,
             lifelines: Vec::new(),
             unknown: Vec::new(),
@@ -114,6 +117,7 @@ impl Handover<RawFd> {
         let taken = Handover {
             lifelines,
             stop: self.stop,
+            from_manager: self.from_manager,
             ..Handover::new(
                 take(&self.listener)?,
                 take(&self.lock)?,
@@ -142,6 +146,9 @@ impl<D: AsRawFd> Handover<D> {
             "{ARGUMENT}{NAMED},listener={listener},lock={lock},state-lock={state_lock},\
              node={device}:{inode},stop={stop}"
         );
+        if self.from_manager {
+            argument += ",from-manager=yes";
+        }
         for (run, lifeline) in &self.lifelines {
             argument += &format!(",{LIFELINE}{run}={}", lifeline.as_raw_fd());
         }
@@ -192,6 +199,7 @@ fn positional(text: &str) -> Option<Handover<RawFd>> {
 fn named(fields: &str) -> Option<Handover<RawFd>> {
     let (mut listener, mut lock, mut state_lock, mut node) = (None, None, None, None);
     let (mut stop, mut lifelines, mut unknown) = (None, Vec::new(), Vec::new());
+    let mut from_manager = false;
     for field in fields.strip_prefix(',')?.split(',') {
         let (name, value) = field.split_once('=')?;
         let number = || value.parse::<RawFd>().ok();
@@ -203,6 +211,7 @@ fn named(fields: &str) -> Option<Handover<RawFd>> {
                 let (device, inode) = value.split_once(':')?;
                 node = Some((device.parse().ok()?, inode.parse().ok()?));
             }
+            "from-manager" => from_manager = value == "yes",
             // An order that is not known here is an order to stop all the same.
             "stop" => {
                 let plain = PendingStop { keep_servers: false, on_purpose: false };
@@ -215,7 +224,7 @@ fn named(fields: &str) -> Option<Handover<RawFd>> {
         }
     }
     let required = Handover::new(listener?, lock?, state_lock?, node?);
-    Some(Handover { stop, lifelines, unknown, ..required })
+    Some(Handover { stop, lifelines, unknown, from_manager, ..required })
 }
 
 #[cfg(test)]
@@ -232,9 +241,13 @@ mod tests {
             .map(|(keep_servers, on_purpose)| Some(PendingStop { keep_servers, on_purpose }));
         for stop in [None].into_iter().chain(orders) {
             let lifelines = vec![("r-1".to_owned(), 12), ("r-2".to_owned(), 13)];
-            let left = Handover { stop, lifelines, ..Handover::new(7, 8, 9, (1, 2)) };
-            let text = left.argument().into_string().unwrap();
-            assert_eq!(read(text.strip_prefix(ARGUMENT).unwrap()), left);
+            for from_manager in [false, true] {
+                let lifelines = lifelines.clone();
+                let left =
+                    Handover { stop, lifelines, from_manager, ..Handover::new(7, 8, 9, (1, 2)) };
+                let text = left.argument().into_string().unwrap();
+                assert_eq!(read(text.strip_prefix(ARGUMENT).unwrap()), left);
+            }
         }
     }
 

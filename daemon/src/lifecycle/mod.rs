@@ -10,10 +10,12 @@
 //! parts are joined; what a part does, it does in its own room, and nothing about a server is decided
 //! here.
 
+mod activation;
 pub mod args;
 pub mod check_state;
 pub mod detach;
 pub mod handover;
+mod journal;
 mod lock;
 mod notify;
 pub mod own_log;

@@ -1,4 +1,5 @@
-//! The daemon's own log: stderr in the foreground, a bounded file when detached.
+//! The daemon's own log: stderr in the foreground, a bounded file when detached. The journal gets no time,
+//! no colour, and the level as it reads it.
 //!
 //! ```text
 //!   any task ── a line ─▶ queue, bounded ─▶ one thread ─▶ stderr or file
@@ -8,6 +9,7 @@
 //! A write may hang: on a dead network mount, a failing disk, a pipe that nobody reads. Only the
 //! thread waits for it, so a log that hangs costs lines and never stops the runtime.
 
+use super::journal;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -35,6 +37,7 @@ pub fn start(level: &str, file: Option<&Path>) -> Result<(), String> {
     let level: LevelFilter = level
         .parse()
         .map_err(|_| format!("{level} is no log level: give error, warn, info, debug or trace"))?;
+    let to_journal = file.is_none() && is_journal();
     let (log, ansi): (Box<dyn Write + Send>, bool) = match file {
         None => (Box::new(io::stderr()), io::IsTerminal::is_terminal(&io::stderr())),
         Some(path) => {
@@ -45,11 +48,28 @@ pub fn start(level: &str, file: Option<&Path>) -> Result<(), String> {
     };
     thread::Builder::new()
         .name("log".to_owned())
-        .spawn(|| QUEUE.write_to(log))
+        .spawn(move || QUEUE.write_to(log, if to_journal { journal::ERROR } else { "" }))
         .map_err(|error| format!("cannot log: {error}"))?;
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
-    builder.with_writer(|| &QUEUE).with_ansi(ansi).init();
+    let builder = builder.with_writer(|| &QUEUE).with_ansi(ansi);
+    match to_journal {
+        true => builder.event_format(journal::Lines).init(),
+        false => builder.init(),
+    }
     Ok(())
+}
+
+/// Whether stderr goes to the journal.
+fn is_journal() -> bool {
+    let stderr = rustix::fs::fstat(io::stderr()).ok();
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    stderr.is_some_and(|it| journal::is_named(named.as_deref(), it.st_dev, it.st_ino))
+}
+
+/// What stands before the line that says why the daemon ends, where nothing logs it.
+#[must_use]
+pub fn mark_of_error() -> &'static str {
+    if is_journal() { journal::ERROR } else { "" }
 }
 
 /// Waits, for half a second at most, until every line so far is written. To be called before the
@@ -85,7 +105,8 @@ impl Queue {
     }
 
     /// Writes what comes, for ever. Lines that cannot be written are lost: there is nobody to tell.
-    fn write_to(&self, mut log: impl Write) {
+    /// `mark` stands before what it says itself.
+    fn write_to(&self, mut log: impl Write, mark: &str) {
         loop {
             let waiting = self.waiting();
             let empty = |waiting: &mut Waiting| waiting.lines.is_empty();
@@ -101,7 +122,7 @@ impl Queue {
             if left_out > 0 {
                 let _ = writeln!(
                     log,
-                    "ERROR {left_out} lines are missing here: this log could not be written"
+                    "{mark}ERROR {left_out} lines are missing here: this log could not be written"
                 );
             }
             self.waiting().writing = false;
@@ -212,7 +233,7 @@ mod tests {
         let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
         // A pipe that nobody reads takes 64 KiB and then blocks.
         let (read, write) = io::pipe().unwrap();
-        thread::spawn(|| queue.write_to(write));
+        thread::spawn(|| queue.write_to(write, ""));
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         let written = 4 * MAX_LINES;
         for _ in 0..written {

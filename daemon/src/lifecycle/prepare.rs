@@ -5,6 +5,7 @@
 //!   what was handed over ─▶ configuration ─▶ state directory ─▶ socket and locks ─▶ Prepared
 //! ```
 
+use super::activation;
 use super::handover::{Handover, PendingStop};
 use super::lock;
 use super::program::Program;
@@ -61,7 +62,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     memory::share_heaps();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let program = Program::of_this_process();
-    let mut handed_over = prepare_process(args)?;
+    let (mut handed_over, activated) = prepare_process(args)?;
     let config = config::load(args.config.as_deref(), args.system)?;
     let uid = rustix::process::geteuid().as_raw();
     let state_dir = state_dir(args)?;
@@ -71,10 +72,10 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let stop = handed_over.as_ref().and_then(|left| left.stop);
     let lifelines = handed_over.as_mut().map(|left| std::mem::take(&mut left.lifelines));
     let (bound, state_lock) = match handed_over {
-        Some(Handover { listener, lock, state_lock, node, .. }) => {
-            (socket::inherit(&place, listener, lock, node)?, state_lock.into())
+        Some(Handover { listener, lock, state_lock, node, from_manager, .. }) => {
+            (socket::inherit(&place, listener, lock, node, from_manager)?, state_lock.into())
         }
-        None => take_places(&place, &state_dir)?,
+        None => take_places(&place, &state_dir, activated.as_ref())?,
     };
     let log = args.detach.then(|| state_dir.join("log").join("llamactld.log"));
     Ok(Prepared {
@@ -105,8 +106,9 @@ pub(super) fn state_dir(args: &Args) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Settles what this process inherits and passes on; what the program before handed over.
-fn prepare_process(args: &Args) -> Result<Option<Handover<OwnedFd>>, Failure> {
+/// Settles what this process inherits and passes on; what the program before handed over, or else the
+/// socket that the service manager listens on for us.
+fn prepare_process(args: &Args) -> Result<(Option<Handover<OwnedFd>>, Option<OwnedFd>), Failure> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: std::io::Error| Failure::new(Kind::IoFailed, format!("{what}: {error}"))
@@ -114,12 +116,16 @@ fn prepare_process(args: &Args) -> Result<Option<Handover<OwnedFd>>, Failure> {
     // Before everything is marked to be closed: what is not marked by then was left for us.
     let handed_over = args.inherit.as_ref().map(Handover::take).transpose();
     let handed_over = handed_over.map_err(failed("what the daemon before left is not there"))?;
+    let activated = match handed_over {
+        Some(_) => None,
+        None => activation::take()?,
+    };
     // What our parent left open is not for the servers.
     close_on_exec_from(3).map_err(failed("cannot close inherited files"))?;
     heed_all();
     // A dump of a server would hold its model and its users' prompts.
     disable_core_dumps().map_err(failed("cannot turn core dumps off"))?;
-    Ok(handed_over)
+    Ok((handed_over, activated))
 }
 
 /// Where the socket is to be, and who may do what there.
@@ -142,8 +148,22 @@ fn socket_place(
 }
 
 /// Takes the socket and the state directory, which must both be free.
-fn take_places(place: &socket::Place, state_dir: &Path) -> Result<(socket::Bound, File), Failure> {
-    let bound = once_free(|| socket::bind(place).map_err(Failure::from))?;
+fn take_places(
+    place: &socket::Place,
+    state_dir: &Path,
+    activated: Option<&OwnedFd>,
+) -> Result<(socket::Bound, File), Failure> {
+    let take = || match activated {
+        Some(listener) => {
+            let copy = listener.try_clone().map_err(|source| {
+                let path = place.path().to_owned();
+                socket::SocketError::Io { deed: "keep", path, source }
+            })?;
+            socket::take_from_manager(place, copy)
+        }
+        None => socket::bind(place),
+    };
+    let bound = once_free(|| take().map_err(Failure::from))?;
     match once_free(|| lock::take(state_dir)) {
         Ok(lock) => Ok((bound, lock)),
         Err(failure) => {

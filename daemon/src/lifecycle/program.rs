@@ -7,6 +7,7 @@
 //!
 //! Clients that connect meanwhile wait in the listener's queue.
 
+use super::activation::VARIABLES;
 use super::check_state::StateReport;
 use super::handover::{ARGUMENT, Handover};
 use super::own_log;
@@ -139,6 +140,7 @@ impl Program {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
+        without_sockets(&mut command);
         if let Some(directory) = self.directory.as_ref().filter(|it| it.is_dir()) {
             command.current_dir(directory);
         }
@@ -160,12 +162,21 @@ impl Program {
         let arguments = || self.arguments.iter().chain(offered.as_ref().ok());
         let error = self.command().arg0(&self.path).args(arguments()).exec();
         tracing::error!(%error, path = %self.path.display(), "the new program cannot be executed");
-        let error = Command::new("/proc/self/exe").arg0(&self.path).args(arguments()).exec();
+        let mut own = Command::new("/proc/self/exe");
+        without_sockets(&mut own);
+        let error = own.arg0(&self.path).args(arguments()).exec();
         let why =
             format!("neither {} nor the old program can be executed: {error}", self.path.display());
         Failure::new(Kind::IoFailed, why)
             .hint("the servers run on: llamactl daemon start starts a daemon that takes them over")
     }
+}
+
+/// What the service manager passed once is not what has its number by now.
+fn without_sockets(command: &mut Command) {
+    VARIABLES.iter().for_each(|name| {
+        command.env_remove(name);
+    });
 }
 
 /// What a program answered.

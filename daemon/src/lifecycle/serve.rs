@@ -442,6 +442,7 @@ fn hand_over(
         on_purpose: order.on_purpose,
     });
     handover.lifelines = supervisor.lifelines();
+    handover.from_manager = guard.is_from_manager();
     Ok(handover)
 }
 

@@ -56,6 +56,7 @@ pub mod socket;
 mod socket_error;
 mod sources;
 mod subscription;
+mod taken;
 #[cfg(test)]
 mod tests;
 

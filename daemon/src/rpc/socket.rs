@@ -13,12 +13,13 @@
 //! gets its mode there, and where the socket's own directory is an open one, is moved there last.
 
 pub use super::socket_error::SocketError;
+pub use super::taken::{inherit, take_from_manager};
 use llamactl_protocol::place::{MAX_SOCKET_PATH_BYTES, lock_of};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
@@ -83,9 +84,11 @@ pub struct Bound {
 pub struct SocketGuard {
     path: PathBuf,
     node: (u64, u64),
-    lock: File,
+    pub(super) lock: File,
     /// A second handle on what listens: the queue of those who connect lives as long as this.
     listener: Option<UnixListener>,
+    /// Whether the service manager made the node: then it is not ours to remove or to make again.
+    pub(super) from_manager: bool,
 }
 
 impl SocketGuard {
@@ -121,6 +124,9 @@ impl SocketGuard {
     /// # Errors
     /// As [`bind`].
     pub fn renew(&mut self, place: &Place) -> Result<Option<UnixListener>, SocketError> {
+        if self.from_manager && !self.is_in_place() {
+            return Err(SocketError::ManagersIsGone(self.path.clone()));
+        }
         let directory = directory_of(&self.path)?;
         make_directory(directory, place)?;
         check_directory(directory, place)?;
@@ -148,6 +154,12 @@ impl SocketGuard {
         Some((self.listener.as_ref()?.as_fd(), self.lock.as_fd(), self.node))
     }
 
+    /// Whether the service manager made the node.
+    #[must_use]
+    pub fn is_from_manager(&self) -> bool {
+        self.from_manager
+    }
+
     /// Writes into the lock file which process holds it now: after a fork that is another one.
     ///
     /// # Errors
@@ -161,7 +173,10 @@ impl SocketGuard {
     /// # Errors
     /// The node is ours and cannot be removed.
     pub fn release(self) -> io::Result<()> {
-        if self.is_in_place() { fs::remove_file(&self.path) } else { Ok(()) }
+        match self.is_in_place() && !self.from_manager {
+            true => fs::remove_file(&self.path),
+            false => Ok(()),
+        }
     }
 }
 
@@ -193,44 +208,7 @@ fn bind_locked(place: &Place, lock: File) -> Result<Bound, SocketError> {
     guarded(place, listener, lock, node)
 }
 
-/// Takes over what the program before left, after seeing that it is what it should be: a socket
-/// that listens at the path, and the file that the lock is on.
-///
-/// # Errors
-/// [`SocketError::NotInherited`] with what it is not.
-pub fn inherit(
-    place: &Place,
-    listener: OwnedFd,
-    lock: OwnedFd,
-    node: (u64, u64),
-) -> Result<Bound, SocketError> {
-    let path = place.path();
-    let refused = |why| SocketError::NotInherited { path: path.to_owned(), why };
-    directory_of(path)?;
-    let listens = sockopt::socket_acceptconn(&listener) == Ok(true)
-        && sockopt::socket_type(&listener) == Ok(SocketType::STREAM);
-    let listener = UnixListener::from(listener);
-    // A socket that was made aside and moved here has the name it was made with.
-    let is_at_path = listener.local_addr().ok().is_some_and(|address| {
-        let name = address.as_pathname();
-        let aside = name.and_then(Path::parent).and_then(Path::parent);
-        name == Some(path) || aside.is_some_and(|aside| Some(aside) == path.parent())
-    });
-    if !listens || !is_at_path {
-        return Err(refused("the descriptor is no socket that listens there"));
-    }
-    let bound = guarded(place, listener, File::from(lock), node)?;
-    // A lock file that was deleted is made again later; one that another daemon has is the end.
-    if !bound.guard.lock.metadata().is_ok_and(|lock| lock.is_file()) {
-        return Err(refused("the descriptor of the lock is no file"));
-    }
-    match bound.guard.lock.try_lock() {
-        Ok(()) => Ok(bound),
-        Err(_) => Err(refused("the lock is not held")),
-    }
-}
-
-fn guarded(
+pub(super) fn guarded(
     place: &Place,
     listener: UnixListener,
     lock: File,
@@ -238,14 +216,17 @@ fn guarded(
 ) -> Result<Bound, SocketError> {
     let path = place.path().to_owned();
     let second = listener.try_clone().map_err(io("keep", &path))?;
-    Ok(Bound { listener, guard: SocketGuard { path, node, lock, listener: Some(second) } })
+    Ok(Bound {
+        listener,
+        guard: SocketGuard { path, node, lock, listener: Some(second), from_manager: false },
+    })
 }
 
-fn io(deed: &'static str, path: &Path) -> impl Fn(io::Error) -> SocketError {
+pub(super) fn io(deed: &'static str, path: &Path) -> impl Fn(io::Error) -> SocketError {
     move |source| SocketError::Io { deed, path: path.to_owned(), source }
 }
 
-fn identity(node: &Metadata) -> (u64, u64) {
+pub(super) fn identity(node: &Metadata) -> (u64, u64) {
     (node.dev(), node.ino())
 }
 
@@ -253,7 +234,7 @@ fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-fn directory_of(path: &Path) -> Result<&Path, SocketError> {
+pub(super) fn directory_of(path: &Path) -> Result<&Path, SocketError> {
     if !path.is_absolute() {
         return Err(SocketError::NotAbsolute(path.to_owned()));
     }
@@ -288,7 +269,7 @@ fn make_directory(directory: &Path, place: &Place) -> Result<(), SocketError> {
 
 /// Refuses a directory in which others could put their own socket in our socket's place. True
 /// when others cannot even reach into it (of the group in system mode: those may connect anyway).
-fn check_directory(directory: &Path, place: &Place) -> Result<bool, SocketError> {
+pub(super) fn check_directory(directory: &Path, place: &Place) -> Result<bool, SocketError> {
     let path = || directory.to_owned();
     let found = fs::symlink_metadata(directory).map_err(io("look at", directory))?;
     if found.is_symlink() {
@@ -321,7 +302,7 @@ fn check_directory(directory: &Path, place: &Place) -> Result<bool, SocketError>
 }
 
 /// Takes the lock beside the socket, and writes our pid into it for whoever finds it taken.
-fn take_lock(socket: &Path) -> Result<File, SocketError> {
+pub(super) fn take_lock(socket: &Path) -> Result<File, SocketError> {
     let path = &lock_of(socket);
     let mut lock = OpenOptions::new()
         .read(true)

@@ -86,6 +86,17 @@ pub enum SocketError {
         /// What is wrong with what was left.
         why: &'static str,
     },
+    /// The service manager passed something else than this socket.
+    #[error("the socket {} of the service manager cannot be used: {why}", path.display())]
+    NotOfManager {
+        /// The socket's path.
+        path: PathBuf,
+        /// What is wrong with what was passed.
+        why: &'static str,
+    },
+    /// Only the service manager can make its socket again.
+    #[error("the socket {} of the service manager was removed; the daemon is reached again after: systemctl stop llamactl.socket; systemctl restart llamactl", .0.display())]
+    ManagersIsGone(PathBuf),
     /// The system refused.
     #[error("cannot {deed} {}: {source}", path.display())]
     Io {
@@ -140,7 +151,11 @@ impl From<SocketError> for Failure {
             SocketError::NotInherited { .. } => {
                 failure.hint("--inherit is for one daemon to start the next; leave it out")
             }
-            SocketError::Io { .. } => failure,
+            SocketError::NotOfManager { .. } => failure.hint(Hint::run(
+                "the unit of that socket is not as it was shipped: look at it",
+                ["systemctl", "cat", "llamactl.socket"],
+            )),
+            SocketError::ManagersIsGone(_) | SocketError::Io { .. } => failure,
         }
     }
 }

@@ -3,13 +3,14 @@
 //! Each command's own arguments stand with the command, in `commands/`.
 
 use crate::commands::{
-    completions, daemon_backup, daemon_check_config, daemon_logs, daemon_restart, daemon_restore,
-    daemon_start, daemon_status, daemon_stop, defaults_set, defaults_show, defaults_unset, events,
-    gpus, help, logs, metrics, model_add, model_alias, model_args, model_copy, model_diff,
-    model_edit, model_export, model_history, model_import, model_key, model_list, model_remove,
-    model_rename, model_rollback, model_scan, model_set, model_show, model_unset, model_verify, ps,
-    restart, rpc, run, runtime_add, runtime_list, runtime_refresh, runtime_remove, runtime_set,
-    runtime_show, runtime_unset, runtime_use, start, status, stop, version, wait, why,
+    completions, daemon_backup, daemon_check_config, daemon_install, daemon_logs, daemon_restart,
+    daemon_restore, daemon_start, daemon_status, daemon_stop, daemon_uninstall, defaults_set,
+    defaults_show, defaults_unset, events, gpus, help, logs, metrics, model_add, model_alias,
+    model_args, model_copy, model_diff, model_edit, model_export, model_history, model_import,
+    model_key, model_list, model_remove, model_rename, model_rollback, model_scan, model_set,
+    model_show, model_unset, model_verify, ps, restart, rpc, run, runtime_add, runtime_list,
+    runtime_refresh, runtime_remove, runtime_set, runtime_show, runtime_unset, runtime_use, start,
+    status, stop, version, wait, why,
 };
 use crate::connection::{Reach, Silence, Told};
 use crate::output::{ColourChoice, Format};
@@ -72,6 +73,7 @@ The machine:
 
 The daemon:
   daemon start, stop, restart, status, logs, backup, restore, check-config
+  daemon install       Let systemd keep it, for you or the machine; uninstall
   version              Versions of llamactl and of the daemon
   rpc METHOD [JSON]    Call the daemon's API directly
   completions SHELL    Shell completion
@@ -200,7 +202,7 @@ pub(crate) enum Command {
     Gpus(gpus::Gpus),
     Metrics(metrics::Metrics),
     Events(events::Events),
-    /// The daemon itself: start, stop, restart, status, logs, backup, restore, check-config
+    /// The daemon itself: start, stop, restart, status, logs, install, backup, restore, check-config
     #[command(subcommand)]
     Daemon(DaemonCommand),
     Version(version::Version),
@@ -311,6 +313,10 @@ pub(crate) enum DaemonCommand {
     Restore(daemon_restore::Restore),
     /// Check the daemon's configuration file
     CheckConfig(daemon_check_config::CheckConfig),
+    /// Let systemd keep the daemon
+    Install(daemon_install::Install),
+    /// Take the daemon's unit back
+    Uninstall(daemon_uninstall::Uninstall),
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod resume;
 mod secret_input;
 mod settings;
 mod source;
+mod systemd;
 mod view;
 mod waiting;
 

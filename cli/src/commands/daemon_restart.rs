@@ -37,14 +37,25 @@ pub(crate) struct Restart {
     /// Wait at most this long: 5s, 1m; absent: 15s for a first answer, 1m for the change
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
+    /// What a unit's ExecReload= runs: starts no daemon, and restarts none but that unit's
+    #[arg(long, value_name = "UNIT", hide = true)]
+    for_unit: Option<String>,
 }
 
 /// Restarts the daemon.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Outcome {
-    let reach = &reach.of_daemon_command(args.timeout, Kind::TimedOut);
+    let mut reach = reach.of_daemon_command(args.timeout, Kind::TimedOut);
+    if args.for_unit.is_some() {
+        reach = reach.of_unit()?;
+    }
+    let reach = &reach;
     let limit = args.timeout.unwrap_or(LIMIT);
     let deadline = Instant::now() + limit;
     let Some((daemon, hello)) = reach.running().await? else {
+        if let Some(unit) = args.for_unit {
+            let why = format!("no daemon of {unit} answers");
+            return Err(Failure::new(Kind::DaemonUnreachable, why).into());
+        }
         return daemon_start::start(output, reach).await;
     };
     let begun = match daemon.call_within(&DaemonRestart {}, LIMIT).await {
@@ -135,7 +146,7 @@ async fn replace_old(
     if daemon.socket() == place::system_socket() {
         let why = "this daemon is too old to be replaced while it runs";
         return Err(Failure::new(Kind::Usage, why)
-            .hint(Hint::run("restart its unit", ["systemctl", "restart", "llamactld"]))
+            .hint(Hint::run("restart its unit", ["systemctl", "restart", "llamactl"]))
             .into());
     }
     daemon_stop::stop(output, daemon, hello, true, limit).await?;

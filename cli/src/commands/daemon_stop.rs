@@ -5,12 +5,13 @@ use crate::connection::{Daemon, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use crate::output::time::parse_duration;
+use crate::systemd::{self, Manager, SOCKET_UNIT, UNIT};
 use clap::Args;
 use llamactl_protocol::daemon::{DaemonStop, Hello, StopBegun};
 use llamactl_protocol::{Failure, Hint, Kind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::signal::ctrl_c;
@@ -38,12 +39,19 @@ pub(crate) struct Stop {
     /// Wait at most this long: 30s, 5m; absent: 15s for its answer, 3m for the end
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
+    /// What a unit's ExecStop= runs: leaves the servers running where systemd restarts this unit
+    #[arg(long, value_name = "UNIT", hide = true, conflicts_with = "keep_servers")]
+    for_unit: Option<String>,
 }
 
 /// Stops the daemon.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outcome {
     let reach = reach.of_daemon_command(args.timeout, Kind::TimedOut);
     let limit = args.timeout.unwrap_or(LIMIT);
+    if let Some(unit) = &args.for_unit {
+        return stop_for_unit(output, &reach, unit, limit).await;
+    }
+    stop_socket_unit(output, &reach).await?;
     let begun = match reach.running().await? {
         Some((daemon, hello)) => {
             Some(stop(output, daemon, &hello, args.keep_servers, limit).await?)
@@ -51,6 +59,50 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outco
         None => None,
     };
     tell(output, args.keep_servers, begun.as_ref())
+}
+
+/// Stops the daemon of a unit as that unit is stopped. What this leaves systemd sends TERM to next, which
+/// stops servers: so a daemon that is to be restarted and cannot be asked is killed, for that leaves them.
+async fn stop_for_unit(output: &mut Output, reach: &Reach, unit: &str, limit: Duration) -> Outcome {
+    // It has ended by itself. To ask at a socket of systemd's would start another.
+    let Ok(main_pid) = std::env::var("MAINPID") else { return Ok(()) };
+    let keep_servers = systemd::is_restarted(unit, Manager::of_this_unit()).await;
+    let stopped = match reach.of_unit()?.running().await {
+        Ok(Some((daemon, hello))) => {
+            stop(output, daemon, &hello, keep_servers, limit).await.map(Some)
+        }
+        Ok(None) => Ok(None),
+        Err(failure) => Err(failure.into()),
+    };
+    match (stopped, main_pid.parse().ok().and_then(Pid::from_raw)) {
+        (Ok(Some(begun)), _) => tell(output, keep_servers, Some(&begun)),
+        (_, Some(pid)) if keep_servers => {
+            output.note(format!("{unit} does not answer and is killed, so that its servers stay"));
+            kill_process(pid, Signal::KILL).map_err(|error| {
+                let why = format!("the daemon (pid {pid}) cannot be killed: {error}");
+                Failure::new(Kind::IoFailed, why).into()
+            })
+        }
+        (stopped, _) => stopped.map(drop),
+    }
+}
+
+/// Stops the socket that systemd listens on for the machine's daemon, if that is the one to be stopped:
+/// whoever asks there next would start it again.
+async fn stop_socket_unit(output: &Output, reach: &Reach) -> Result<(), Failure> {
+    if !systemd::listens().await || !reach.is_for_the_machines().await? {
+        return Ok(());
+    }
+    let stopped = Manager::System.systemctl(["stop", SOCKET_UNIT], ANSWER_LIMIT).await;
+    stopped.map_err(|why| {
+        let argv = ["systemctl", "stop", SOCKET_UNIT, UNIT];
+        let message = format!("{SOCKET_UNIT} would start the daemon again, and stays: {why}");
+        Failure::new(Kind::NotAllowed, message).hint(Hint::run("stop both, as root", argv))
+    })?;
+    if output.for_people() {
+        output.note(format!("stopped {SOCKET_UNIT} first, which would start the daemon again"));
+    }
+    Ok(())
 }
 
 /// Says what became of the daemon; `begun` is absent where none ran.

@@ -3,12 +3,14 @@
 pub(crate) mod completions;
 pub(crate) mod daemon_backup;
 pub(crate) mod daemon_check_config;
+pub(crate) mod daemon_install;
 pub(crate) mod daemon_logs;
 pub(crate) mod daemon_restart;
 pub(crate) mod daemon_restore;
 pub(crate) mod daemon_start;
 pub(crate) mod daemon_status;
 pub(crate) mod daemon_stop;
+pub(crate) mod daemon_uninstall;
 pub(crate) mod defaults_set;
 pub(crate) mod defaults_show;
 pub(crate) mod defaults_unset;
@@ -140,6 +142,12 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) ->
         }
         Command::Daemon(DaemonCommand::CheckConfig(args)) => {
             daemon_check_config::run(output, args).await
+        }
+        Command::Daemon(DaemonCommand::Install(args)) => {
+            daemon_install::run(output, reach, args).await
+        }
+        Command::Daemon(DaemonCommand::Uninstall(args)) => {
+            daemon_uninstall::run(output, args).await
         }
         Command::Version(_) => version::run(output, reach).await,
         Command::Rpc(args) => rpc::run(output, reach, args).await,

@@ -94,7 +94,7 @@ pub(crate) async fn choose<S>(
                 _ => {
                     let hint = Hint::run(
                         "the machine's daemon is down: see why",
-                        ["systemctl", "status", "llamactld"],
+                        ["systemctl", "status", "llamactl"],
                     );
                     return Choice::Unreachable(unreachable(&tried).hint(hint));
                 }

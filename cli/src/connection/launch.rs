@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 /// The exit status by which `llamactld` says that another daemon was first.
 const LOST_THE_RACE: i32 = 4;
 /// How long `llamactld --detach` may take: it waits for its own daemon and bounds that itself.
-const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a launch ended well.
 #[derive(Debug, PartialEq, Eq)]

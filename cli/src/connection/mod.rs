@@ -18,6 +18,7 @@ pub(crate) use link::VERSION;
 pub(crate) use silence::{Silence, Told};
 
 use crate::output;
+use crate::systemd::{Manager, Starter, UNIT, starter};
 use choose::{Choice, Places, Tried, choose, field_of, is_silence, name_of_id, unreachable};
 use launch::{Launched, launch};
 use link::Link;
@@ -74,14 +75,25 @@ impl Reach {
 
     async fn connect(&self, autostart: Autostart) -> Result<Link, Failure> {
         let places = self.places()?;
-        let tried = match self.choose(&places).await {
+        let (failure, is_vacant) = match self.choose(&places).await {
             Choice::Connected(link) => return Ok(link),
             Choice::Silent(path) => return Err(self.silence.in_vain(&Listener::at(&path))),
-            Choice::Unreachable(failure) => return Err(failure),
-            Choice::Vacant(tried) => tried,
+            Choice::Unreachable(failure) if places.named.is_some() => return Err(failure),
+            Choice::Unreachable(failure) => (failure, false),
+            Choice::Vacant(tried) => (unreachable(&tried), true),
         };
-        self.may_start(autostart, &places.user, &tried)?;
-        let (launched, link) = self.launch_until_reached(true, None, &places.user).await?;
+        let starter = starter(&places.user).await;
+        match starter {
+            Starter::UserUnit => {}
+            _ if !is_vacant => return Err(failure),
+            Starter::SystemUnit => return Err(machines_is_stopped(failure)),
+            Starter::Client => {}
+        }
+        self.may_start(autostart, &places.user, failure)?;
+        let (launched, link) = match starter {
+            Starter::UserUnit => (Launched::Ours, self.start_unit(&places.user).await?),
+            _ => self.launch_until_reached(true, None, &places.user).await?,
+        };
         if launched == Launched::Ours {
             let hello = link.hello().await?;
             output::note(format!("started the daemon (llamactld, pid {})", hello.pid));
@@ -97,7 +109,7 @@ impl Reach {
         let places = self.places()?;
         let deadline = self.race_end();
         loop {
-            let (path, socket) = match self.choose(&places).await {
+            let named = match self.choose(&places).await {
                 Choice::Connected(link) => match link.hello().await {
                     Err(CallError::Closed { .. }) if Instant::now() < deadline => {
                         sleep(PAUSE).await;
@@ -106,13 +118,23 @@ impl Reach {
                     hello => return Ok((hello?, false)),
                 },
                 Choice::Silent(path) => return Err(self.silence.in_vain(&Listener::at(&path))),
-                Choice::Vacant(_) => (&places.user, None),
-                Choice::Unreachable(failure) => match &places.named {
-                    Some(named) => (named, Some(named.as_path())),
-                    None => return Err(failure),
-                },
+                // Who says it in so many words gets a daemon of one's own, whatever the machine's does.
+                Choice::Vacant(_) | Choice::Unreachable(_) => places.named.as_deref(),
             };
-            let (launched, link) = self.launch_until_reached(false, socket, path).await?;
+            let starter = match named {
+                Some(_) => Starter::Client,
+                None => starter(&places.user).await,
+            };
+            if starter == Starter::UserUnit {
+                return Ok((self.start_unit(&places.user).await?.hello().await?, true));
+            }
+            if starter == Starter::SystemUnit {
+                output::note(
+                    "this daemon is your own; the machine's is started by: systemctl start llamactl",
+                );
+            }
+            let path = named.unwrap_or(&places.user);
+            let (launched, link) = self.launch_until_reached(false, named, path).await?;
             if launched == Launched::Ours {
                 return Ok((link.hello().await?, true));
             }
@@ -188,6 +210,45 @@ impl Reach {
         }
     }
 
+    /// Has the user's systemd start the daemon, which answers by the time that it says so.
+    async fn start_unit(&self, path: &Path) -> Result<Link, Failure> {
+        let hint = || {
+            let argv = Manager::User.typed("journalctl", &["-u", UNIT, "-n", "20"]);
+            Hint::run("see what it said", argv)
+        };
+        let started = Manager::User.systemctl(["start", UNIT], launch::LAUNCH_LIMIT).await;
+        started.map_err(|why| {
+            let why = format!("the daemon could not be started by its unit: {why}");
+            Failure::new(Kind::DaemonUnreachable, why).hint(hint())
+        })?;
+        let reached = self.probe(path).await;
+        reached.map_err(|error| not_connected(&self.silence, path, error).hint(hint()))
+    }
+
+    /// The same for what a unit runs: that unit's daemon and no other, which is not started.
+    ///
+    /// # Errors
+    /// Nothing says where the user's daemon is.
+    pub(crate) fn of_unit(&self) -> Result<Reach, Failure> {
+        let socket = match &self.socket {
+            Some(named) => named.clone(),
+            None => place::socket_in(&place::state_dir()?),
+        };
+        Ok(Reach { socket: Some(socket), no_autostart: true, ..self.clone() })
+    }
+
+    /// Whether a command would go to the machine's daemon rather than to one's own.
+    ///
+    /// # Errors
+    /// As [`Reach::of_unit`].
+    pub(crate) async fn is_for_the_machines(&self) -> Result<bool, Failure> {
+        let places = self.places()?;
+        Ok(match &places.named {
+            Some(named) => *named == places.system,
+            None => self.probe(&places.user).await.is_err(),
+        })
+    }
+
     fn places(&self) -> Result<Places, Failure> {
         let user = match (place::state_dir(), &self.socket) {
             (Ok(dir), _) => place::socket_in(&dir),
@@ -207,28 +268,38 @@ impl Reach {
     }
 
     /// Refuses where nothing may be started, and says why.
-    fn may_start(&self, autostart: Autostart, user: &Path, tried: &[Tried]) -> Result<(), Failure> {
-        let failure = || unreachable(tried);
+    fn may_start(
+        &self,
+        autostart: Autostart,
+        user: &Path,
+        mut failure: Failure,
+    ) -> Result<(), Failure> {
         if let Some(uid) = std::env::var("SUDO_UID").ok().filter(|uid| !uid.is_empty()) {
-            return Err(failure().hint(sudo_hint(&uid)));
+            return Err(failure.hint(sudo_hint(&uid)));
         }
         if autostart == Autostart::Never {
-            return Err(failure().hint(Hint::run("start it", ["llamactl", "daemon", "start"])));
+            return Err(failure.hint(Hint::run("start it", ["llamactl", "daemon", "start"])));
         }
         if self.no_autostart {
-            return Err(failure().hint(Hint::run(
+            return Err(failure.hint(Hint::run(
                 "--no-autostart or LLAMACTL_NO_AUTOSTART keeps this command from starting it",
                 ["llamactl", "daemon", "start"],
             )));
         }
         let stopped = user.with_file_name("stopped");
         if autostart == Autostart::UnlessStopped && stopped.exists() {
-            let mut failure = failure();
             failure.message = "the daemon was stopped".to_owned();
             return Err(failure.hint(Hint::run("start it", ["llamactl", "daemon", "start"])));
         }
         Ok(())
     }
+}
+
+/// Says that the machine has a daemon, which nobody but its administrator starts.
+fn machines_is_stopped(failure: Failure) -> Failure {
+    Failure { message: "the machine's daemon is stopped".to_owned(), ..failure }
+        .hint(Hint::run("start it", ["systemctl", "start", "llamactl"]))
+        .hint(Hint::run("or start one of your own", ["llamactl", "daemon", "start"]))
 }
 
 /// Whether the attempt to connect says that nobody listens there.

@@ -16,10 +16,13 @@
 use super::limits::Limits;
 use super::session::lock;
 use crate::os::memory;
+use futures_util::{pending, poll};
 use llamactl_protocol::{Answer, Failure, Kind};
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The room of a [`Answer::Small`].
@@ -45,6 +48,7 @@ pub(super) struct Census {
     users: Mutex<HashMap<u32, User>>,
     totals: Arc<Totals>,
     long_calls: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,7 @@ pub(super) struct Budget {
     holders: Arc<AtomicUsize>,
     totals: Arc<Totals>,
     all_long_calls: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     _open: Arc<Open>,
 }
 
@@ -104,6 +109,7 @@ impl Census {
             users: Mutex::default(),
             totals: Arc::default(),
             long_calls: Arc::new(Semaphore::new(LONG_CALLS)),
+            turns: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -141,6 +147,7 @@ impl Census {
                 holders: Arc::default(),
                 totals: Arc::clone(&self.totals),
                 all_long_calls: Arc::clone(&self.long_calls),
+                turns: Arc::clone(&self.turns),
                 _open: Arc::new(Open { census: Arc::clone(self), uid }),
             });
         };
@@ -283,6 +290,22 @@ impl Budget {
         let of_user = Arc::clone(&self.user.long_calls).acquire_owned().await.ok()?;
         let of_all = Arc::clone(&self.all_long_calls).acquire_owned().await.ok()?;
         Some((of_user, of_all))
+    }
+
+    /// Runs a call whose answer may be long: of all such calls one is on a thread of the runtime at a time,
+    /// so that the other threads are there for what is short, however many of them there are.
+    pub(super) async fn in_turn<F: Future>(&self, call: F) -> F::Output {
+        let mut call = pin!(call);
+        loop {
+            // It is never closed.
+            let turn = self.turns.acquire().await;
+            if let Poll::Ready(output) = poll!(&mut call) {
+                return output;
+            }
+            drop(turn);
+            // Until what the call waits for wakes it.
+            pending!();
+        }
     }
 
     /// Whether this connection holds room of its user's that another of the user's may wait for.

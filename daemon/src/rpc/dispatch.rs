@@ -152,6 +152,12 @@ async fn answer_entry(
     let (id, method) = (call.id.clone(), &call.method);
     let incoming = Incoming { session: Arc::clone(session), call: Arc::clone(call), max_bytes };
     let called = measured(method, &session.counters, routes.call(method, incoming));
+    let called = async {
+        match routes.answer_of(method) == Length::Small || routes.changes_state(method) {
+            true => called.await,
+            false => session.budget.in_turn(called).await,
+        }
+    };
     let called = AssertUnwindSafe(called).catch_unwind().await;
     let outcome = called.unwrap_or_else(|panic| {
         session.counters.panicked();

@@ -22,6 +22,7 @@
 //!   own.
 //! * No call keeps a thread of the runtime for long. Each time a call runs is measured, and more than
 //!   ten milliseconds are counted and logged; what takes long by its nature runs beside the runtime.
+//!   Of looks whose answer may be long one is on a thread at a time: the other is there for small calls.
 //! * A slow reader is slowed itself. What its streams leave out meanwhile is counted and said.
 //! * Calls that change state run in the order one connection sent them, and a later look of that
 //!   connection sees them.

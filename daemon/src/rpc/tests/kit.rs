@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::future::pending;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -68,6 +68,8 @@ method!(/// Answers when told to.
     Wait "wait.here" Observe bool {});
 method!(/// Answers with so many letters.
     Big "big.text" Observe String { bytes: usize });
+method!(/// Answers how many of it run on threads at once.
+    Busy "busy.now" Observe usize {});
 method!(/// Panics.
     Boom "boom.now" Observe bool {});
 method!(/// Fails.
@@ -90,6 +92,7 @@ pub(super) struct World {
     pub(super) ticks: broadcast::Sender<u64>,
     pub(super) state: watch::Sender<u64>,
     pub(super) calls: AtomicU64,
+    busy: AtomicUsize,
     /// Sources of quiet streams alive now.
     pub(super) quiet: Arc<()>,
 }
@@ -103,6 +106,7 @@ impl World {
             ticks: broadcast::channel(32).0,
             state: watch::channel(0).0,
             calls: AtomicU64::new(0),
+            busy: AtomicUsize::new(0),
             quiet: Arc::default(),
         }
     }
@@ -175,6 +179,16 @@ fn service() -> Service<World> {
         .on(async |world: &World, _: Caller, Big { bytes }: Big| {
             world.calls.fetch_add(1, Ordering::Relaxed);
             Ok("x".repeat(bytes))
+        })
+        .on(async |world: &World, _: Caller, Busy {}: Busy| {
+            let mut most = 0;
+            for _ in 0..2 {
+                most = most.max(world.busy.fetch_add(1, Ordering::SeqCst) + 1);
+                (0..100).for_each(|_| std::thread::yield_now());
+                world.busy.fetch_sub(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+            Ok(most)
         })
         .on(async |_: &World, _: Caller, Boom {}: Boom| {
             assert!(std::hint::black_box(false), "this handler breaks");

@@ -212,3 +212,21 @@ async fn a_peer_that_hangs_up_while_its_line_waits_for_room_is_noticed() {
     drop(holding);
     kit.all_closed().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_calls_with_long_answers_one_is_on_a_thread_at_a_time() {
+    let kit = Kit::new();
+    let asked = (0..16).map(|_| {
+        let mut client = kit.connect();
+        tokio::spawn(async move {
+            let mut most = 0;
+            for id in 0..20 {
+                let at_once = client.call(id, "busy.now", json!({})).await;
+                most = most.max(at_once["result"].as_u64().unwrap());
+            }
+            most
+        })
+    });
+    let most = within_patience(futures_util::future::join_all(asked)).await;
+    assert!(most.into_iter().all(|most| most.unwrap() == 1));
+}

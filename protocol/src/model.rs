@@ -1,8 +1,8 @@
 //! `model.*`: the registry of models.
 
 use crate::actor::Actor;
-use crate::bounds::{Aliases, GivenSettings, List, Name, SettingKey};
-use crate::method::method;
+use crate::bounds::{Aliases, GivenSettings, List, Name, SettingKey, Short};
+use crate::method::{method, subscription};
 use crate::options::Settings;
 use crate::{UnixMs, WirePath};
 use schemars::JsonSchema;
@@ -136,6 +136,31 @@ pub struct ModelPage {
 }
 
 method!(ModelList, "model.list", Observe -> ModelPage);
+
+/// Follows the models: all of them first, then each that was added, changed, renamed or removed, as it is
+/// by then. After `missed` all are told anew, and one that is not among them was removed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFollow {
+    /// Only what changed behind this cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Short>,
+}
+
+/// Models as they are now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelNews {
+    /// These, as `model.list` tells them.
+    pub models: Vec<Model>,
+    /// The ids of those that are no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<i64>,
+    /// More belong to this: they come next.
+    #[serde(default)]
+    pub more: bool,
+}
+
+subscription!(ModelFollow, "model", Observe => ModelNews);
 
 /// Shows one model.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

@@ -16,6 +16,7 @@ mod metrics;
 mod metrics_follow;
 mod metrics_models;
 mod model;
+mod model_follow;
 mod model_history;
 mod model_settings;
 mod page;

@@ -6,8 +6,8 @@
 
 use super::app::App;
 use super::{
-    daemon, defaults, event, exchange, library, log, metrics, metrics_models, model, model_history,
-    model_settings, runtime, server,
+    daemon, defaults, event, exchange, library, log, metrics, metrics_models, model, model_follow,
+    model_history, model_settings, runtime, server,
 };
 pub(super) use crate::rpc::{Broadcast, Caller, Counters, Emission, Latest, Source};
 use crate::rpc::{Routes, Service};
@@ -43,6 +43,7 @@ fn service() -> Service<App> {
         .on(model::copy)
         .on(model::alias)
         .on(model::remove)
+        .stream(model_follow::follow)
         .on(model_settings::set)
         .on(model_settings::args)
         .on(model_settings::key)

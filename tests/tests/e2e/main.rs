@@ -17,6 +17,7 @@ mod events;
 mod exchange;
 mod faults;
 mod files;
+mod followers;
 mod histories;
 mod hostile;
 mod instance;

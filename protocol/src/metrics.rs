@@ -41,9 +41,9 @@ pub struct Host {
     pub load_5m: Option<f64>,
     /// Load average over fifteen minutes.
     pub load_15m: Option<f64>,
-    /// Memory in the machine.
+    /// Memory in the machine; in a container that has a limit, the limit.
     pub memory_total_bytes: Option<u64>,
-    /// Memory that can be had without swapping.
+    /// Memory that can be had without swapping, or what is left below that limit.
     pub memory_available_bytes: Option<u64>,
     /// Swap there is.
     pub swap_total_bytes: Option<u64>,
@@ -80,6 +80,39 @@ pub struct Host {
     /// How much they wait for disks.
     #[serde(default)]
     pub io_pressure: Pressure,
+    /// Share of the time since the last sample in which processors waited for disks, 0..1.
+    #[serde(default)]
+    pub cpu_iowait_ratio: Option<f64>,
+    /// Share of that time that the host of a virtual machine gave to others, 0..1.
+    #[serde(default)]
+    pub cpu_steal_ratio: Option<f64>,
+    /// Busy share of each processor, in their order, 0..1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub core_busy_ratios: Vec<Option<f64>>,
+    /// The limit of the daemon's control group or of one above it; `null` where there is none. Then
+    /// `memory_total_bytes` is no more than this.
+    #[serde(default)]
+    pub memory_limit_bytes: Option<u64>,
+    /// What that control group is charged for, file pages that it read included.
+    #[serde(default)]
+    pub memory_charged_bytes: Option<u64>,
+    /// How many processors it may keep busy; `null` where there is no limit.
+    #[serde(default)]
+    pub cpus_allowed: Option<f64>,
+    /// The file systems that models and the daemon's own files lie on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filesystems: Vec<Filesystem>,
+}
+
+/// A file system.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Filesystem {
+    /// Where it is mounted.
+    pub mount_point: String,
+    /// How large it is; `null` while it does not answer.
+    pub size_bytes: Option<u64>,
+    /// What any user may still write.
+    pub available_bytes: Option<u64>,
 }
 
 /// How much programs wait for something there is too little of, as the kernel counts it (PSI).
@@ -96,9 +129,9 @@ pub struct Pressure {
 }
 
 /// What was measured of one GPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gpu {
-    /// Its UUID: the id that stays.
+    /// The id that stays: its UUID, or its address on the bus where the driver gives none.
     pub uuid: String,
     /// Its number in the driver's order, which may change at boot.
     pub index: u32,
@@ -124,6 +157,47 @@ pub struct Gpu {
     pub core_clock_hertz: Option<u64>,
     /// Clock of the memory.
     pub memory_clock_hertz: Option<u64>,
+    /// Its driver: the version of NVIDIA's, the name of another.
+    #[serde(default)]
+    pub driver: Option<String>,
+    /// Why its clocks are held down now: `power`, `heat`, `power_brake`, `hardware`; empty where they are
+    /// not.
+    #[serde(default)]
+    pub throttled_by: Option<Vec<String>>,
+    /// Energy it has used since its driver was loaded.
+    #[serde(default)]
+    pub energy_joules: Option<f64>,
+    /// Faults of its memory that were corrected since its driver was loaded; `null` for memory without ECC.
+    #[serde(default)]
+    pub ecc_corrected_errors: Option<u64>,
+    /// Faults of its memory that could not be.
+    #[serde(default)]
+    pub ecc_uncorrected_errors: Option<u64>,
+}
+
+/// A GPU and who holds its memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuUse {
+    /// What was measured of it.
+    #[serde(flatten)]
+    pub gpu: Gpu,
+    /// The processes on it, the largest first; `null` where its driver does not say.
+    pub processes: Option<Vec<GpuProcess>>,
+}
+
+/// A process that holds memory of a GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// What its executable is called; `null` where that cannot be seen, as from within a container.
+    pub name: Option<String>,
+    /// The model whose server it is of; `null` for one that is not llamactl's.
+    pub model: Option<String>,
+    /// The id of that model.
+    pub model_id: Option<i64>,
+    /// Memory that it holds.
+    pub memory_bytes: Option<u64>,
 }
 
 /// One llama-server, from outside and from inside.
@@ -245,6 +319,20 @@ pub struct LlamaSample {
 pub struct MetricsSample {}
 
 method!(MetricsSample, "metrics.sample", Observe -> Sample);
+
+/// The GPUs, and who holds their memory. Drivers are asked for that at most every five seconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GpuList {}
+
+method!(GpuList, "gpu.list", Observe -> GpusInUse);
+
+/// The GPUs there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GpusInUse {
+    /// Each of them; `null` where there is no way to ask, empty where there are none.
+    pub gpus: Option<Vec<GpuUse>>,
+}
 
 /// The most series, models or GPUs that are named in a question.
 const MOST_NAMED: usize = 64;
@@ -503,17 +591,28 @@ pub struct Labels {
     /// The GPU: its number in the driver's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
+    /// The file system: where it is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_point: Option<String>,
 }
 
 impl Labels {
     /// `{model=qwen3}`, `{gpu=0}`, or nothing: what stands behind a series' name.
     #[must_use]
     pub fn text(&self) -> String {
-        match (&self.model, &self.gpu) {
-            (Some(model), _) => format!("{{model={model}}}"),
-            (None, Some(gpu)) => format!("{{gpu={gpu}}}"),
-            (None, None) => String::new(),
+        match (&self.model, &self.gpu, &self.mount_point) {
+            (Some(model), _, _) => format!("{{model={model}}}"),
+            (None, Some(gpu), _) => format!("{{gpu={gpu}}}"),
+            (None, None, Some(point)) => format!("{{mount_point={point}}}"),
+            (None, None, None) => String::new(),
         }
+    }
+
+    /// Of the file system that is mounted there; of the machine where it is nowhere.
+    #[must_use]
+    pub fn of_mount_point(point: &str) -> Labels {
+        let mount_point = Some(point.to_owned()).filter(|point| !point.is_empty());
+        Labels { mount_point, ..Labels::default() }
     }
 
     /// Of an instance in a sample.
@@ -521,11 +620,12 @@ impl Labels {
     pub fn of(instance: Instance<'_>) -> Labels {
         match instance {
             Instance::Host | Instance::Daemon(_) => Labels::default(),
+            Instance::Filesystem(it) => Labels::of_mount_point(&it.mount_point),
             Instance::Gpu(gpu) => Labels { gpu: Some(gpu.index.to_string()), ..Labels::default() },
             Instance::Server(server) => Labels {
                 model: Some(server.model.clone()),
                 model_id: Some(server.model_id),
-                gpu: None,
+                ..Labels::default()
             },
         }
     }

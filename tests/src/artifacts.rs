@@ -1,7 +1,10 @@
 //! Where the executables under test and the tests' own files lie.
 
-use std::env;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::{env, fs};
 
 /// The root of the checkout.
 #[must_use]
@@ -49,4 +52,30 @@ fn built(variable: &str, name: &str) -> PathBuf {
     let path = env::var_os(variable).map_or_else(|| profile_dir().join(name), PathBuf::from);
     assert!(path.is_file(), "{} is not there: run cargo build first", path.display());
     path
+}
+
+/// A shared library made of a C file of the kit, once.
+///
+/// # Panics
+/// When it does not compile.
+#[must_use]
+pub fn c_library(name: &str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap();
+    let build = || {
+        let dir = target_dir();
+        let new = dir.join(format!("{name}.{}", std::process::id()));
+        let library = dir.join(format!("lib{name}.so"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{name}.c"));
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .args([&new, &source])
+            .arg("-ldl")
+            .status();
+        assert!(compiled.unwrap().success(), "{} does not compile", source.display());
+        // Others may have it loaded.
+        fs::rename(&new, &library).unwrap();
+        library
+    };
+    built.entry(name.to_owned()).or_insert_with(build).clone()
 }

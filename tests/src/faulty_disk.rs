@@ -14,8 +14,6 @@ use crate::{Home, Invocation, artifacts};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 
 /// What can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +68,9 @@ impl FaultyDisk {
     /// A daemon on it.
     #[must_use]
     pub fn under(&self, daemon: Invocation) -> Invocation {
-        daemon.env("LD_PRELOAD", library()).env("LC_FAULTY_DISK", &self.dir)
+        daemon
+            .env("LD_PRELOAD", artifacts::c_library("faulty_disk"))
+            .env("LC_FAULTY_DISK", &self.dir)
     }
 
     /// A daemon that is killed before its n-th change, counted from 1.
@@ -178,26 +178,4 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
         Change::Cut(length) => bytes.resize(*length, 0),
         _ => {}
     }
-}
-
-/// The library, built once.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let dir = artifacts::target_dir();
-        let (built, library) = (
-            dir.join(format!("faulty-disk.{}", std::process::id())),
-            dir.join("libfaulty-disk.so"),
-        );
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/faulty_disk.c");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-            .args([&built, &source])
-            .arg("-ldl")
-            .status();
-        assert!(compiled.unwrap().success(), "{} does not compile", source.display());
-        // Others may have it loaded.
-        fs::rename(&built, &library).unwrap();
-        library
-    })
 }

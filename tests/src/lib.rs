@@ -32,6 +32,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod daemon;
 pub mod dashboard;
+pub mod fake_nvml;
 pub mod faulty_disk;
 pub mod gguf;
 pub mod home;

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::output::table::{Align, Cell, Column, Table, known};
 use crate::output::units;
 use clap::Args;
-use llamactl_protocol::metrics::{Gpu, MetricsSample};
+use llamactl_protocol::metrics::{Gpu, GpuList, GpuUse};
 
 /// List the GPUs and how busy they are
 #[derive(Args, Debug)]
@@ -21,24 +21,24 @@ pub(crate) struct Gpus {}
 /// Prints the GPUs; that there is none is said on stderr.
 pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    let gpus = daemon.call(&MetricsSample {}).await?.gpus;
+    let gpus = daemon.call(&GpuList {}).await?.gpus;
     show(output, gpus.as_deref())
 }
 
-fn show(output: &mut Output, gpus: Option<&[Gpu]>) -> Outcome {
+fn show(output: &mut Output, gpus: Option<&[GpuUse]>) -> Outcome {
     if output.json {
         return output.json_lines(gpus.unwrap_or_default());
     }
     match gpus {
         None => output.note("no GPU is known: there is no way to ask on this machine (no NVML)"),
         Some([]) => output.note("no GPU is known: the driver reports none"),
-        Some(gpus) if output.quiet => return output.names(gpus.iter().map(|gpu| &gpu.uuid)),
+        Some(gpus) if output.quiet => return output.names(gpus.iter().map(|it| &it.gpu.uuid)),
         Some(gpus) => return output.table(&table(gpus)),
     }
     Ok(())
 }
 
-fn table(gpus: &[Gpu]) -> Table {
+fn table(gpus: &[GpuUse]) -> Table {
     let mut table = Table::new([
         Column("GPU", Align::Right),
         Column("NAME", Align::Left),
@@ -51,7 +51,7 @@ fn table(gpus: &[Gpu]) -> Table {
         Column("FAN", Align::Right),
         Column("UUID", Align::Left),
     ]);
-    for gpu in gpus {
+    for GpuUse { gpu, .. } in gpus {
         let watts = |value: Option<f64>| known(value.map(|value| format!("{value:.0} W")));
         table.row([
             Cell::from(gpu.index.to_string()),
@@ -95,7 +95,7 @@ mod tests {
     fn cards_that_say_much_or_little() {
         let mut silent = Gpu { uuid: "GPU-2".into(), index: 1, name: None, ..scene::gpu() };
         (silent.busy_ratio, silent.power_watts, silent.power_limit_watts) = (None, None, None);
-        let gpus = [scene::gpu(), silent];
+        let gpus = [scene::gpu(), silent].map(|gpu| GpuUse { gpu, processes: None });
         assert_screen("gpus", |output| show(output, Some(&gpus)));
     }
 

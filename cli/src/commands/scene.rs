@@ -228,6 +228,7 @@ pub(crate) fn gpu() -> Gpu {
         fan_ratio: None,
         core_clock_hertz: Some(1_695_000_000),
         memory_clock_hertz: Some(6_251_000_000),
+        ..Gpu::default()
     }
 }
 

@@ -91,7 +91,8 @@ pub(crate) fn of_series(series: &Series, value: f64) -> String {
         Unit::Seconds => between(0, format!("{:.0}", value * 1000.0).parse().unwrap_or(0)),
         Unit::Ratio => percent(value),
         Unit::Celsius => format!("{value:.0} °C"),
-        Unit::Watts => format!("{value:.0} W"),
+        // Joules in a second.
+        Unit::Watts | Unit::Joules => format!("{value:.0} W"),
         Unit::Hertz => format!("{:.0} MHz", value / 1e6),
         Unit::Number | Unit::Tokens if grows => format!("{}/s", rate(value)),
         Unit::Number | Unit::Tokens => plain(value),
@@ -103,6 +104,7 @@ pub(crate) fn of_amount(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Bytes => bytes_f64(value),
         Unit::Seconds => between(0, format!("{:.0}", value * 1000.0).parse().unwrap_or(0)),
+        Unit::Joules => format!("{:.3} kWh", value / 3.6e6),
         _ => plain(value),
     }
 }

@@ -8,8 +8,8 @@ use crate::metrics::history::{self, Answer, Column, From, Question, Wanted};
 use crate::store::DatabaseError;
 use llamactl_protocol::bounds::{Name, Short};
 use llamactl_protocol::metrics::{
-    Labels, Measured, MetricsColumn, MetricsColumns, MetricsFollow, MetricsQuery, MetricsSample,
-    Sample, Stat,
+    GpuList, GpusInUse, Labels, Measured, MetricsColumn, MetricsColumns, MetricsFollow,
+    MetricsQuery, MetricsSample, Sample, Stat,
 };
 use llamactl_protocol::series::{Keep, SERIES, Scope, Series, select};
 use llamactl_protocol::{Failure, Hint, Kind};
@@ -24,6 +24,10 @@ pub(super) const MOST_NUMBERS: usize = 60_000;
 
 pub(super) async fn sample(app: &App, _: Caller, _: MetricsSample) -> Result<Sample, Failure> {
     Ok((*app.metrics.latest().await.map_err(sampling_stopped)?).clone())
+}
+
+pub(super) async fn gpus(app: &App, _: Caller, _: GpuList) -> Result<GpusInUse, Failure> {
+    app.metrics.gpus().await.map_err(sampling_stopped)
 }
 
 pub(super) async fn query(
@@ -178,7 +182,7 @@ impl AllLabels {
         }
         let id = &*column.instance;
         let labels = match place.0 {
-            Scope::Host | Scope::Daemon => Labels::default(),
+            Scope::Host | Scope::Daemon => Labels::of_mount_point(id),
             Scope::Gpu => {
                 let sample = self.metrics.latest().await.ok();
                 let gpus = sample.iter().flat_map(|it| it.gpus.iter().flatten());
@@ -192,7 +196,7 @@ impl AllLabels {
                     None => None,
                 };
                 let name = model.map_or_else(|| format!("removed:{id}"), |model| model.name);
-                Labels { model: Some(name), model_id, gpu: None }
+                Labels { model: Some(name), model_id, ..Labels::default() }
             }
         };
         self.known.insert(place, labels.clone());

@@ -80,6 +80,7 @@ fn service() -> Service<App> {
         .on(metrics::query)
         .on(metrics_models::models)
         .stream(metrics::follow)
+        .on(metrics::gpus)
         .on(event::list)
         .stream(event::follow)
 }

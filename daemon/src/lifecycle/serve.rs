@@ -32,7 +32,8 @@ use crate::supervisor::{Start, Supervisor};
 use llamactl_protocol::daemon::MetricsConfig;
 use llamactl_protocol::library::ScanItem;
 use llamactl_protocol::place;
-use llamactl_protocol::{Actor, Failure, Kind};
+use llamactl_protocol::{Actor, Failure, Kind, WirePath};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -274,7 +275,9 @@ fn start_metrics(
         dir: places.state_dir.clone(),
         size_bytes: config.history_bytes.get(),
     };
-    let started = metrics::start(kept, supervisor.running());
+    let (directories, watched) = watch::channel(vec![places.state_dir.clone()]);
+    tokio::spawn(follow_directories(registry.clone(), directories));
+    let started = metrics::start(kept, supervisor.running(), watched);
     let (metrics, sampling) = started.map_err(|error| {
         Failure::new(Kind::IoFailed, format!("the daemon cannot start its threads: {error}"))
     })?;
@@ -491,6 +494,30 @@ async fn follow_models(mut feed: Feed, supervisor: Supervisor) {
                 tracing::warn!(%error, "servers do not hear of changed models");
                 tokio::time::sleep(FEED_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Tells of the directories that models lie in, whenever models change, until sampling stops.
+async fn follow_directories(registry: Registry, directories: watch::Sender<Vec<PathBuf>>) {
+    let Some(own) = directories.borrow().first().cloned() else { return };
+    let mut feed = Feed::from_now(&registry);
+    while !directories.is_closed() {
+        if let Ok(paths) = registry.model_paths().await {
+            let dir = |(_, path): &(String, WirePath)| Some(path.as_path().parent()?.to_owned());
+            let all: BTreeSet<PathBuf> =
+                paths.iter().filter_map(dir).chain([own.clone()]).collect();
+            let all: Vec<PathBuf> = all.into_iter().collect();
+            directories.send_if_modified(|known| {
+                let is_news = *known != all;
+                *known = all;
+                is_news
+            });
+        }
+        match feed.next().await {
+            Ok(_) => {}
+            Err(StoreError::Closed) => return,
+            Err(_) => tokio::time::sleep(FEED_PAUSE).await,
         }
     }
 }

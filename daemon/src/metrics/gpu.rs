@@ -7,9 +7,9 @@
 //!
 //! The loop never waits for a GPU: it takes what was published last, and once that is too old
 //! only the identities (UUID, index, name), with every reading `None`. A source that fails is
-//! reopened, later each time. Cheap readings are taken at every tick; fans and the memory of
-//! processes cost milliseconds of a lock the whole driver shares and are asked every ten
-//! seconds, the latter only while there is a process to ask for.
+//! reopened, later each time. Cheap readings are taken at every tick; fans, counts of faults and the
+//! memory of processes cost milliseconds of a lock the whole driver shares and are asked every ten
+//! seconds, the latter only while there is a server to ask for, or when somebody wants to see it.
 
 use llamactl_protocol::metrics::Gpu;
 use std::collections::HashMap;
@@ -22,8 +22,12 @@ use tokio::sync::watch;
 
 /// Between two looks at fans or at the memory of processes.
 const COSTLY_EVERY: Duration = Duration::from_secs(10);
+/// The same where somebody asks for the processes.
+const ASKED_EVERY: Duration = Duration::from_secs(5);
+/// How long who asks for them waits.
+const LONGEST_ANSWER: Duration = Duration::from_secs(2);
 /// The first wait before a source is reopened; it doubles up to the longest.
-const REOPEN_AFTER: Duration = Duration::from_secs(10);
+const REOPEN_AFTER: Duration = Duration::from_secs(2);
 const REOPEN_AFTER_AT_MOST: Duration = Duration::from_secs(300);
 /// Readings older than this, or than three ticks, are no readings.
 const STALE_AFTER: Duration = Duration::from_secs(5);
@@ -43,8 +47,8 @@ pub(super) trait GpuSource: Send + 'static {
 /// What to read beside what is cheap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
-    /// The fans; otherwise `fan_ratio` may stay `None`.
-    pub(super) fans: bool,
+    /// The fans and the counts of faults; otherwise these may stay `None`.
+    pub(super) slow: bool,
     /// The memory of processes.
     pub(super) processes: bool,
 }
@@ -54,15 +58,18 @@ pub(super) struct Ask {
 pub(super) struct Readings {
     /// Every GPU; one that fell silent keeps its identity.
     pub(super) gpus: Vec<Gpu>,
-    /// Memory by process, when it was asked for and is known.
-    pub(super) process_memory: Option<ProcessMemory>,
+    /// Memory by process, when it was asked for.
+    pub(super) processes: Option<Processes>,
     /// Why some GPU fell silent: the source should be reopened.
     pub(super) trouble: Option<GpuError>,
 }
 
-/// Memory processes hold on all GPUs of a source together, in bytes, by pid. A process a source
-/// names without saying how much has `None`.
+/// Memory processes hold on one GPU, in bytes, by pid. A process a source names without saying how
+/// much has `None`.
 pub(super) type ProcessMemory = HashMap<u32, Option<u64>>;
+
+/// The processes on each GPU of a source, by the GPU's id; `None` on one that does not say.
+pub(super) type Processes = Vec<(String, Option<ProcessMemory>)>;
 
 /// A source that cannot answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,21 +78,7 @@ pub(super) struct GpuError(pub(super) String);
 
 /// A GPU of which nothing but its identity is known.
 pub(super) fn identity(uuid: String, index: u32, name: Option<String>) -> Gpu {
-    Gpu {
-        uuid,
-        index,
-        name,
-        busy_ratio: None,
-        memory_busy_ratio: None,
-        memory_total_bytes: None,
-        memory_used_bytes: None,
-        temperature_celsius: None,
-        power_watts: None,
-        power_limit_watts: None,
-        fan_ratio: None,
-        core_clock_hertz: None,
-        memory_clock_hertz: None,
-    }
+    Gpu { uuid, index, name, ..Gpu::default() }
 }
 
 fn without_readings(gpus: &[Gpu]) -> Vec<Gpu> {
@@ -97,8 +90,62 @@ fn without_readings(gpus: &[Gpu]) -> Vec<Gpu> {
 pub(super) struct Published {
     /// `None` while there is no way to ask.
     pub(super) gpus: Option<Vec<Gpu>>,
-    /// `None` when not asked for or not known.
-    pub(super) process_memory: Option<Arc<ProcessMemory>>,
+    /// The processes on them and when that was asked; `None` while nobody asks.
+    pub(super) processes: Option<Listed>,
+}
+
+/// The processes as they were listed.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    at: Instant,
+    pub(super) on: Arc<Processes>,
+}
+
+impl Listed {
+    /// Listed just now.
+    pub(super) fn now(on: Processes) -> Listed {
+        Listed { at: Instant::now(), on: Arc::new(on) }
+    }
+}
+
+/// Asks a source who is on its GPUs, for those who want to see it.
+#[derive(Clone, Debug)]
+pub(super) struct GpuAsker {
+    published: watch::Receiver<Published>,
+    asked: Arc<AtomicBool>,
+    wake: Sender<()>,
+}
+
+impl GpuAsker {
+    /// The processes, as they were a few seconds ago; `None` where the source does not answer.
+    pub(super) async fn processes(&mut self) -> Option<Arc<Processes>> {
+        let is_recent = |listed: &Listed| listed.at.elapsed() < ASKED_EVERY;
+        let known =
+            |it: &Published| it.gpus.is_none() || it.processes.as_ref().is_some_and(is_recent);
+        if !known(&self.published.borrow()) {
+            self.asked.store(true, Ordering::Relaxed);
+            self.wake.send(()).ok();
+            let answer = self.published.wait_for(known);
+            tokio::time::timeout(LONGEST_ANSWER, answer).await.ok()?.ok()?;
+        }
+        let published = self.published.borrow();
+        published.processes.as_ref().filter(|it| is_recent(it)).map(|it| Arc::clone(&it.on))
+    }
+}
+
+/// Who wants to know of processes.
+#[derive(Debug, Default)]
+struct Wants {
+    for_servers: AtomicBool,
+    asked: Arc<AtomicBool>,
+}
+
+impl Wants {
+    /// How old what is known of processes may be; `None` where nobody wants it.
+    fn every(&self) -> Option<Duration> {
+        let for_servers = self.for_servers.load(Ordering::Relaxed).then_some(COSTLY_EVERY);
+        self.asked.swap(false, Ordering::Relaxed).then_some(ASKED_EVERY).or(for_servers)
+    }
 }
 
 /// The loop's end of a source. Dropping it ends the thread as soon as its call returns.
@@ -106,13 +153,13 @@ pub(super) struct Published {
 pub(super) struct GpuFeed {
     name: &'static str,
     published: watch::Receiver<Published>,
-    processes_wanted: Arc<AtomicBool>,
+    wants: Arc<Wants>,
     stale_after: Duration,
     renewed_at: Option<Instant>,
+    has_spoken: bool,
     silent: bool,
-    /// Dropped, it ends the thread; nothing is ever sent.
-    #[expect(dead_code)]
-    stop: Option<Sender<()>>,
+    /// Has it look before its time; dropped, it ends the thread.
+    wake: Option<Sender<()>>,
     /// Closed by the thread when the source has answered for the first time.
     answered: Option<Receiver<Infallible>>,
 }
@@ -122,13 +169,13 @@ impl GpuFeed {
     pub(super) fn spawn(source: Box<dyn GpuSource>, interval: Duration) -> Self {
         let name = source.name();
         let (publish, published) = watch::channel(Published::default());
-        let (stop, stopped) = mpsc::channel();
+        let (wake, woken) = mpsc::channel();
         let (answers, answered) = mpsc::channel();
         let over = Self::over(name, published, interval);
-        let feed = Self { stop: Some(stop), answered: Some(answered), ..over };
-        let wanted = Arc::clone(&feed.processes_wanted);
+        let feed = Self { wake: Some(wake), answered: Some(answered), ..over };
+        let wants = Arc::clone(&feed.wants);
         let thread = std::thread::Builder::new().name("gpu".to_owned()).spawn(move || {
-            run(Poller::new(source), interval, &wanted, &publish, answers, &stopped);
+            run(Poller::new(source), interval, &wants, &publish, answers, &woken);
         });
         if let Err(error) = thread {
             tracing::warn!("no GPU readings from {name}: its thread cannot be started: {error}");
@@ -141,13 +188,20 @@ impl GpuFeed {
         Self {
             name,
             published,
-            processes_wanted: Arc::default(),
+            wants: Arc::default(),
             stale_after: STALE_AFTER.max(3 * interval),
             renewed_at: None,
+            has_spoken: false,
             silent: false,
-            stop: None,
+            wake: None,
             answered: None,
         }
+    }
+
+    /// For those who want to see who is on the GPUs.
+    pub(super) fn asker(&self) -> Option<GpuAsker> {
+        let (published, asked) = (self.published.clone(), Arc::clone(&self.wants.asked));
+        Some(GpuAsker { published, asked, wake: self.wake.clone()? })
     }
 
     /// Returns when the source has answered for the first time or never will, or `longest` is over.
@@ -160,13 +214,18 @@ impl GpuFeed {
     /// What the source said last, without the readings when that is too old. `processes_wanted`
     /// says whether the memory of processes will be looked at.
     pub(super) fn latest(&mut self, now: Instant, processes_wanted: bool) -> Published {
-        self.processes_wanted.store(processes_wanted, Ordering::Relaxed);
+        self.wants.for_servers.store(processes_wanted, Ordering::Relaxed);
         if self.published.has_changed().unwrap_or(false) {
             self.published.mark_unchanged();
             self.renewed_at = Some(now);
+            self.has_spoken = true;
         }
         let last = self.published.borrow().clone();
-        let (Some(gpus), Some(renewed_at)) = (&last.gpus, self.renewed_at) else { return last };
+        // One that has said that it knows no GPUs has no more to say.
+        if self.has_spoken && last.gpus.is_none() {
+            return last;
+        }
+        let renewed_at = *self.renewed_at.get_or_insert(now);
         let was_silent = std::mem::replace(
             &mut self.silent,
             now.saturating_duration_since(renewed_at) > self.stale_after,
@@ -177,7 +236,8 @@ impl GpuFeed {
             _ => {}
         }
         if self.silent {
-            return Published { gpus: Some(without_readings(gpus)), process_memory: None };
+            let gpus = last.gpus.as_deref().map(without_readings);
+            return Published { gpus, processes: None };
         }
         last
     }
@@ -187,21 +247,21 @@ impl GpuFeed {
 fn run(
     mut poller: Poller,
     interval: Duration,
-    processes_wanted: &AtomicBool,
+    wants: &Wants,
     publish: &watch::Sender<Published>,
     answers: Sender<Infallible>,
-    stopped: &Receiver<()>,
+    woken: &Receiver<()>,
 ) {
     let mut answers = Some(answers);
     loop {
-        let published = poller.poll(Instant::now(), processes_wanted.load(Ordering::Relaxed));
+        let published = poller.poll(Instant::now(), wants.every());
         if publish.send(published).is_err() {
             return;
         }
         answers.take();
         let wait =
             poller.idle_until().map_or(interval, |at| at.saturating_duration_since(Instant::now()));
-        if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+        if woken.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
             return;
         }
     }
@@ -214,9 +274,8 @@ struct Poller {
     reopen_at: Option<Instant>,
     reopen_after: Duration,
     known: Option<Vec<Gpu>>,
-    fans_due_at: Option<Instant>,
-    processes_due_at: Option<Instant>,
-    process_memory: Option<Arc<ProcessMemory>>,
+    slow_due_at: Option<Instant>,
+    listed: Option<Listed>,
 }
 
 impl Poller {
@@ -227,9 +286,8 @@ impl Poller {
             reopen_at: None,
             reopen_after: REOPEN_AFTER,
             known: None,
-            fans_due_at: None,
-            processes_due_at: None,
-            process_memory: None,
+            slow_due_at: None,
+            listed: None,
         }
     }
 
@@ -238,14 +296,17 @@ impl Poller {
         if self.open || self.known.is_some() { None } else { self.reopen_at }
     }
 
-    fn poll(&mut self, now: Instant, processes_wanted: bool) -> Published {
+    /// `processes_every`: how old what is known of processes may be, where that is wanted.
+    fn poll(&mut self, now: Instant, processes_every: Option<Duration>) -> Published {
         if !self.open || self.reopen_at.is_some() {
             self.try_open(now);
         }
+        let age = |listed: &Listed| now.saturating_duration_since(listed.at);
         if self.open {
+            let is_old = |every| self.listed.as_ref().is_none_or(|listed| age(listed) >= every);
             let ask = Ask {
-                fans: is_due(self.fans_due_at, now),
-                processes: processes_wanted && is_due(self.processes_due_at, now),
+                slow: is_due(self.slow_due_at, now),
+                processes: processes_every.is_some_and(is_old),
             };
             match self.source.read(ask) {
                 Ok(readings) => self.take(now, ask, readings),
@@ -255,10 +316,8 @@ impl Poller {
                 }
             }
         }
-        if !processes_wanted || !self.open {
-            self.process_memory = None;
-        }
-        Published { gpus: self.known.clone(), process_memory: self.process_memory.clone() }
+        self.listed.take_if(|listed| !self.open || age(listed) >= 2 * COSTLY_EVERY);
+        Published { gpus: self.known.clone(), processes: self.listed.clone() }
     }
 
     fn try_open(&mut self, now: Instant) {
@@ -276,14 +335,13 @@ impl Poller {
     }
 
     fn take(&mut self, now: Instant, ask: Ask, mut readings: Readings) {
-        if ask.fans {
-            self.fans_due_at = now.checked_add(COSTLY_EVERY);
+        if ask.slow {
+            self.slow_due_at = now.checked_add(COSTLY_EVERY);
         } else {
-            self.carry_fans_over(&mut readings.gpus);
+            self.carry_over(&mut readings.gpus);
         }
-        if ask.processes {
-            self.processes_due_at = now.checked_add(COSTLY_EVERY);
-            self.process_memory = readings.process_memory.map(Arc::new);
+        if let Some(processes) = readings.processes {
+            self.listed = Some(Listed { at: now, ..Listed::now(processes) });
         }
         self.known = Some(readings.gpus);
         match readings.trouble {
@@ -293,14 +351,17 @@ impl Poller {
         }
     }
 
-    /// A fan keeps its last reading until the next, unless its GPU has fallen silent.
-    fn carry_fans_over(&self, gpus: &mut [Gpu]) {
+    /// What is asked rarely keeps its last reading until the next, unless its GPU has fallen silent.
+    fn carry_over(&self, gpus: &mut [Gpu]) {
         let before = self.known.as_deref().unwrap_or_default();
-        for gpu in gpus.iter_mut().filter(|gpu| gpu.fan_ratio.is_none()) {
+        for gpu in gpus {
             let silent = *gpu == identity(gpu.uuid.clone(), gpu.index, gpu.name.clone());
-            if !silent {
-                gpu.fan_ratio =
-                    before.iter().find(|known| known.uuid == gpu.uuid).and_then(|g| g.fan_ratio);
+            let known = before.iter().find(|known| known.uuid == gpu.uuid);
+            if let Some(known) = known.filter(|_| !silent) {
+                gpu.fan_ratio = gpu.fan_ratio.or(known.fan_ratio);
+                gpu.ecc_corrected_errors = gpu.ecc_corrected_errors.or(known.ecc_corrected_errors);
+                gpu.ecc_uncorrected_errors =
+                    gpu.ecc_uncorrected_errors.or(known.ecc_uncorrected_errors);
             }
         }
     }
@@ -372,9 +433,10 @@ pub(super) mod tests {
     pub(crate) fn answer(ask: Ask) -> Readings {
         let mut gpu = silent_gpu();
         gpu.busy_ratio = Some(0.5);
-        gpu.fan_ratio = ask.fans.then_some(0.25);
-        let process_memory = ask.processes.then(|| HashMap::from([(7, Some(70))]));
-        Readings { gpus: vec![gpu], process_memory, trouble: None }
+        gpu.fan_ratio = ask.slow.then_some(0.25);
+        let on = |gpu: &Gpu| vec![(gpu.uuid.clone(), Some(HashMap::from([(7, Some(70))])))];
+        let processes = ask.processes.then(|| on(&gpu));
+        Readings { gpus: vec![gpu], processes, trouble: None }
     }
 
     pub(crate) fn silent_gpu() -> Gpu {
@@ -392,8 +454,8 @@ pub(super) mod tests {
         let source = Scripted(move |call| {
             noted.lock().unwrap().push(match call {
                 Call::Open => "open",
-                Call::Read(Ask { fans: true, processes: true }) => "all",
-                Call::Read(Ask { fans: true, .. }) => "fans",
+                Call::Read(Ask { slow: true, processes: true }) => "all",
+                Call::Read(Ask { slow: true, .. }) => "fans",
                 Call::Read(Ask { processes: true, .. }) => "processes",
                 Call::Read(_) => "cheap",
             });
@@ -418,7 +480,7 @@ pub(super) mod tests {
         let (mut poller, calls) = poller(healthy);
         let start = Instant::now();
         for second in 0..=10 {
-            let gpus = poller.poll(start + seconds(second), false).gpus.unwrap();
+            let gpus = poller.poll(start + seconds(second), None).gpus.unwrap();
             assert_eq!(gpus[0].fan_ratio, Some(0.25), "second {second}");
         }
         let mut expected = vec!["open", "fans"];
@@ -431,16 +493,19 @@ pub(super) mod tests {
     fn processes_are_asked_for_only_while_wanted_and_every_ten_seconds() {
         let (mut poller, calls) = poller(healthy);
         let start = Instant::now();
-        let mut memory = |second, wanted| {
-            let published = poller.poll(start + seconds(second), wanted);
-            published.process_memory.map(|memory| memory.get(&7).copied())
+        let mut is_known = |second, every| {
+            let published = poller.poll(start + seconds(second), every);
+            published.processes.is_some_and(|it| it.on[0].1.as_ref().unwrap()[&7] == Some(70))
         };
-        assert_eq!(memory(0, false), None);
-        assert_eq!(memory(1, true), Some(Some(Some(70))));
-        assert_eq!(memory(2, true), Some(Some(Some(70))));
-        assert_eq!(memory(3, false), None);
-        assert_eq!(memory(11, true), Some(Some(Some(70))));
-        assert_eq!(*calls.lock().unwrap(), ["open", "fans", "processes", "cheap", "cheap", "all"]);
+        let (rarely, asked) = (Some(COSTLY_EVERY), Some(ASKED_EVERY));
+        assert!(!is_known(0, None));
+        assert!(is_known(1, rarely) && is_known(2, rarely), "it is asked once");
+        assert!(is_known(5, asked), "what is four seconds old is not asked again");
+        assert!(is_known(6, asked) && is_known(7, None) && is_known(10, None));
+        assert!(!is_known(26, None), "nobody has asked for long");
+        let rest = ["cheap", "processes", "cheap", "fans", "fans"];
+        assert_eq!(calls.lock().unwrap()[..4], ["open", "fans", "processes", "cheap"]);
+        assert_eq!(calls.lock().unwrap()[4..], rest);
     }
 
     #[test]
@@ -449,14 +514,14 @@ pub(super) mod tests {
         let start = Instant::now();
         let mut now = start;
         let mut attempts = vec![];
-        for _ in 0..8 {
-            assert!(poller.poll(now, true).gpus.is_none());
+        for _ in 0..10 {
+            assert!(poller.poll(now, Some(COSTLY_EVERY)).gpus.is_none());
             let next = poller.idle_until().unwrap();
             attempts.push((next - now).as_secs());
             now = next;
         }
-        assert_eq!(attempts, [10, 20, 40, 80, 160, 300, 300, 300]);
-        assert_eq!(*calls.lock().unwrap(), ["open"; 8]);
+        assert_eq!(attempts, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(*calls.lock().unwrap(), ["open"; 10]);
     }
 
     #[test]
@@ -470,15 +535,15 @@ pub(super) mod tests {
             }
         });
         let start = Instant::now();
-        assert_eq!(poller.poll(start, false).gpus.unwrap()[0].busy_ratio, Some(0.5));
-        for second in 1..11 {
-            let gpus = poller.poll(start + seconds(second), false).gpus;
+        assert_eq!(poller.poll(start, None).gpus.unwrap()[0].busy_ratio, Some(0.5));
+        for second in 1..3 {
+            let gpus = poller.poll(start + seconds(second), None).gpus;
             assert_eq!(gpus, Some(vec![silent_gpu()]), "second {second}");
             assert_eq!(poller.idle_until(), None);
         }
-        let again = poller.poll(start + seconds(11), false).gpus.unwrap();
-        assert_eq!((again[0].busy_ratio, again[0].fan_ratio), (Some(0.5), Some(0.25)));
-        assert_eq!(*calls.lock().unwrap(), ["open", "fans", "cheap", "open", "fans"]);
+        let again = poller.poll(start + seconds(3), None).gpus.unwrap();
+        assert_eq!(again[0].busy_ratio, Some(0.5));
+        assert_eq!(*calls.lock().unwrap(), ["open", "fans", "cheap", "open", "cheap"]);
         assert_eq!(poller.reopen_after, REOPEN_AFTER);
     }
 
@@ -493,13 +558,13 @@ pub(super) mod tests {
             }
         });
         let start = Instant::now();
-        for second in 0..31 {
-            let gpus = poller.poll(start + seconds(second), false).gpus.unwrap();
+        for second in 0..7 {
+            let gpus = poller.poll(start + seconds(second), None).gpus.unwrap();
             assert_eq!(gpus[0].busy_ratio, Some(0.5));
             assert_eq!(gpus[1], identity("GPU-2".to_owned(), 1, None));
         }
         let opened = calls.lock().unwrap().iter().filter(|call| **call == "open").count();
-        assert_eq!(opened, 3); // at 0 s, 10 s and 30 s
+        assert_eq!(opened, 3); // at 0 s, 2 s and 6 s
     }
 
     #[test]
@@ -509,15 +574,13 @@ pub(super) mod tests {
         let start = Instant::now();
         let mut latest = |second| {
             let latest = feed.latest(start + seconds(second), true);
-            latest.gpus.map(|gpus| (gpus[0].busy_ratio, latest.process_memory.is_some()))
+            latest.gpus.map(|gpus| (gpus[0].busy_ratio, latest.processes.is_some()))
         };
         assert_eq!(latest(0), None);
         assert_eq!(latest(100), None);
-        let reading = answer(Ask { fans: true, processes: true });
-        let said = Published {
-            gpus: Some(reading.gpus),
-            process_memory: reading.process_memory.map(Arc::new),
-        };
+        let reading = answer(Ask { slow: true, processes: true });
+        let processes = reading.processes.map(Listed::now);
+        let said = Published { gpus: Some(reading.gpus), processes };
         publish.send(said.clone()).unwrap();
         assert_eq!(latest(101), Some((Some(0.5), true)));
         assert_eq!(latest(106), Some((Some(0.5), true)));
@@ -526,6 +589,18 @@ pub(super) mod tests {
         assert_eq!(latest(108), Some((Some(0.5), true)));
         drop(publish); // its thread has ended
         assert_eq!(latest(114), Some((None, false)));
+    }
+
+    #[tokio::test]
+    async fn who_wants_to_see_the_processes_waits_for_no_tick() {
+        let feed = GpuFeed::spawn(Box::new(Scripted(healthy)), seconds(3600));
+        let mut asker = feed.asker().unwrap();
+        feed.wait(seconds(60));
+        let on = asker.processes().await.unwrap();
+        assert_eq!(on[0].1.as_ref().unwrap()[&7], Some(70));
+        let gone = GpuFeed::spawn(Box::new(Scripted(|_| Err(broken()))), seconds(3600));
+        gone.wait(seconds(60));
+        assert!(gone.asker().unwrap().processes().await.is_none());
     }
 
     #[test]

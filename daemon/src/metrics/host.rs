@@ -3,7 +3,7 @@
 //! ```text
 //!   /proc/stat /proc/meminfo /proc/loadavg ──▶ procfs (what the text means)
 //!   /proc/diskstats /proc/net/dev /proc/uptime     └─▶ rate (per second) ─▶ Host
-//!   /proc/pressure/{cpu,memory,io}
+//!   /proc/pressure/{cpu,memory,io}      container (the limits of our control group) ─╯
 //! ```
 //!
 //! Each file fails on its own: its fields are `None`, the others go on.
@@ -14,6 +14,7 @@
 //! network interfaces: bridges, bonds and tunnels move what a card moves. Where no interface has
 //! hardware, as in a container, all but loopback count.
 
+use super::container::{ContainerReader, least};
 use super::file::KeptFile;
 use super::procfs::{self, CpuTimes};
 use super::rate::{DeviceRates, Rate};
@@ -33,7 +34,9 @@ pub(super) struct HostReader {
     uptime: KeptFile,
     /// Of processors, memory and disks; empty where the kernel does not count.
     pressure: Vec<PressureReader>,
+    container: ContainerReader,
     last_cpu_times: Option<CpuTimes>,
+    last_core_times: Vec<CpuTimes>,
     disks: DeviceRates,
     interfaces: DeviceRates,
     disk_kinds: HardwareNames,
@@ -56,7 +59,9 @@ impl HostReader {
             net_dev: KeptFile::new(proc.join("net/dev")),
             uptime: KeptFile::new(proc.join("uptime")),
             pressure: PressureReader::all(&proc.join("pressure")),
+            container: ContainerReader::of(proc),
             last_cpu_times: None,
+            last_core_times: Vec::new(),
             disks: DeviceRates::default(),
             interfaces: DeviceRates::default(),
             disk_kinds: HardwareNames::new(sys.join("block")),
@@ -66,13 +71,22 @@ impl HostReader {
 
     /// The machine now; rates since the last call.
     pub(super) fn sample(&mut self, now: Instant) -> Host {
-        let (cpus, cpu_times) = self
+        let (cpu_times, core_times) = self
             .stat
-            .parse(now, |text| (procfs::cpus_online(text), procfs::cpu_times(text)))
+            .parse(now, |text| (procfs::cpu_times(text), procfs::core_times(text)))
             .unwrap_or_default();
         let last_cpu_times = std::mem::replace(&mut self.last_cpu_times, cpu_times);
-        let cpu_busy_ratio =
-            cpu_times.zip(last_cpu_times).and_then(|(now, before)| now.busy_ratio_since(before));
+        let share = |of: fn(CpuTimes, CpuTimes) -> Option<f64>| of(cpu_times?, last_cpu_times?);
+        let last_core_times = std::mem::replace(&mut self.last_core_times, core_times);
+        let core = |(now, before): (&CpuTimes, &CpuTimes)| {
+            // Of each second, and of a hundred processors: not longer than can be seen.
+            now.busy_ratio_since(*before).map(|ratio| (ratio * 1000.0).round() / 1000.0)
+        };
+        // One that was switched on or off changes who is who.
+        let are_same = last_core_times.len() == self.last_core_times.len();
+        let cores = self.last_core_times.iter().zip(&last_core_times).filter(|_| are_same);
+        let core_busy_ratios = cores.map(core).collect();
+        let limits = self.container.sample(now);
         let memory = self.meminfo.parse(now, procfs::memory).unwrap_or_default();
         let [load_1m, load_5m, load_15m] =
             self.loadavg.parse(now, procfs::load_averages).unwrap_or_default();
@@ -84,13 +98,19 @@ impl HostReader {
         let mut pressure = || pressure.next().unwrap_or_default();
         let (cpu_pressure, memory_pressure, io_pressure) = (pressure(), pressure(), pressure());
         Host {
-            cpus,
-            cpu_busy_ratio,
+            cpus: u32::try_from(self.last_core_times.len()).ok().filter(|cpus| *cpus > 0),
+            cpu_busy_ratio: share(CpuTimes::busy_ratio_since),
+            cpu_iowait_ratio: share(CpuTimes::iowait_ratio_since),
+            cpu_steal_ratio: share(CpuTimes::steal_ratio_since),
+            core_busy_ratios,
             load_1m,
             load_5m,
             load_15m,
-            memory_total_bytes: memory.total_bytes,
-            memory_available_bytes: memory.available_bytes,
+            memory_total_bytes: least(memory.total_bytes, limits.memory_bytes),
+            memory_available_bytes: least(memory.available_bytes, limits.memory_left_bytes),
+            memory_limit_bytes: limits.memory_bytes,
+            memory_charged_bytes: limits.memory_charged_bytes,
+            cpus_allowed: limits.cpus,
             swap_total_bytes: memory.swap_total_bytes,
             swap_used_bytes: memory.swap_used_bytes,
             disk_read_bytes_per_second: disk_read,
@@ -105,6 +125,7 @@ impl HostReader {
             cpu_pressure,
             memory_pressure,
             io_pressure,
+            filesystems: Vec::new(),
         }
     }
 
@@ -270,6 +291,7 @@ mod tests {
         machine.write("diskstats", &disk("sda", 2));
         let second = machine.sample_a_second_later();
         assert_eq!(second.cpu_busy_ratio, Some(0.25));
+        assert_eq!(second.core_busy_ratios, [Some(0.25)]);
         assert_eq!(second.disk_read_bytes_per_second, Some(1024.0));
     }
 

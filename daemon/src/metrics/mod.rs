@@ -6,6 +6,7 @@
 //!   supervisor ─▶ llama ────┘    (thread)          ├─▶ subscribe()   the last one, then each
 //!       ▲                        every interval    ├─▶ gpu_memory()  of servers, when it changes
 //!       ╰───────── activity ◀────────╯             ╰─▶ history()     a year of them
+//!   gpu ◀─ who is on them? ─────────────────────────── gpus()          asked when somebody asks
 //! ```
 //!
 //! - One thread takes the samples. It reads `/proc` itself (tens of microseconds, from memory) and
@@ -19,27 +20,32 @@
 //! - A subscriber that is slow loses samples, knows how many, and holds nobody up.
 
 mod activity;
+mod container;
 mod family;
 mod file;
+mod filesystems;
 mod gpu;
 pub mod history;
+mod holders;
 mod host;
 mod nvml;
 mod process;
 mod procfs;
 mod rate;
 mod sampler;
+mod sysfs;
 
 pub use activity::Activity;
 
-use gpu::GpuFeed;
+use gpu::{GpuAsker, GpuFeed};
 use history::{History, Keeper};
 use llamactl_protocol::UnixMs;
-use llamactl_protocol::metrics::{LlamaSample, Sample, ServerSample};
+use llamactl_protocol::metrics::{GpusInUse, LlamaSample, Sample, ServerSample};
 use llamactl_protocol::server::State;
 use sampler::Sampler;
 use std::convert::Infallible;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
@@ -118,6 +124,7 @@ pub struct Metrics {
     latest: watch::Receiver<Option<Arc<Sample>>>,
     live: broadcast::WeakSender<Arc<Sample>>,
     gpu_memory: watch::Receiver<Vec<GpuMemory>>,
+    gpus: Vec<GpuAsker>,
     history: History,
 }
 
@@ -146,6 +153,19 @@ impl Metrics {
         sample.as_ref().map(Arc::clone).ok_or(Stopped)
     }
 
+    /// The GPUs, and who holds their memory. Takes two seconds at most for each driver.
+    ///
+    /// # Errors
+    /// [`Stopped`] when there was no sample and there will be none.
+    pub async fn gpus(&self) -> Result<GpusInUse, Stopped> {
+        let mut lists = Vec::new();
+        for mut asker in self.gpus.clone() {
+            lists.extend(asker.processes().await);
+        }
+        let sample = self.latest().await?;
+        Ok(holders::of(&sample, &lists, holders::name))
+    }
+
     /// The latest sample, and a receiver of each that comes after it: none is missed or doubled
     /// between the two. A receiver more than 64 samples behind gets `Lagged` with the number it
     /// lost, then the rest; it is closed when sampling stops.
@@ -167,25 +187,34 @@ impl Metrics {
     }
 }
 
-/// Starts sampling this machine and `servers`, and keeping what is measured.
+/// Starts sampling this machine, `servers` and the file systems of `directories`, and keeping what is
+/// measured.
 ///
 /// # Errors
 /// The threads cannot be made.
 pub fn start(
     kept: history::Settings,
     servers: watch::Receiver<Vec<RunningServer>>,
+    directories: watch::Receiver<Vec<PathBuf>>,
 ) -> io::Result<(Metrics, Sampling)> {
-    let gpus = vec![GpuFeed::spawn(Box::new(nvml::NvmlSource::default()), INTERVAL)];
+    let nvml = GpuFeed::spawn(Box::new(nvml::NvmlSource::default()), INTERVAL);
+    let mut gpus = vec![nvml];
+    // Most machines have none, and a thread for those that cannot have one costs memory.
+    let sysfs = sysfs::SysfsSource::of(Path::new("/sys"));
+    if sysfs.has_class() {
+        gpus.push(GpuFeed::spawn(Box::new(sysfs), INTERVAL));
+    }
     let (stop, stopped) = mpsc::channel();
     let (history, keeper, written) = history::start(kept)?;
-    let metrics = sample_at(every(INTERVAL, stopped), servers, gpus, (history, keeper))?;
+    let watched = (servers, directories);
+    let metrics = sample_at(every(INTERVAL, stopped), watched, gpus, (history, keeper))?;
     Ok((metrics, Sampling { stop, written }))
 }
 
 /// Samples on a thread of its own whenever `tick` returns, for as long as it gives true.
 fn sample_at(
     mut tick: impl FnMut() -> bool + Send + 'static,
-    servers: watch::Receiver<Vec<RunningServer>>,
+    (servers, directories): (watch::Receiver<Vec<RunningServer>>, watch::Receiver<Vec<PathBuf>>),
     gpus: Vec<GpuFeed>,
     (history, keeper): (History, Keeper),
 ) -> io::Result<Metrics> {
@@ -193,9 +222,10 @@ fn sample_at(
     let (live_sender, _) = broadcast::channel(BACKLOG);
     let (gpu_memory_sender, gpu_memory) = watch::channel(vec![]);
     let live = live_sender.downgrade();
+    let askers = gpus.iter().filter_map(GpuFeed::asker).collect();
     let publisher =
         Publisher { latest: latest_sender, live: live_sender, gpu_memory: gpu_memory_sender };
-    let mut sampler = Sampler::new(gpus, servers);
+    let mut sampler = Sampler::new(gpus, servers, directories);
     std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
         sampler.wait_for_gpus(FIRST_WAIT);
         while tick() {
@@ -205,7 +235,7 @@ fn sample_at(
             publisher.publish(sample);
         }
     })?;
-    Ok(Metrics { latest, live, gpu_memory, history })
+    Ok(Metrics { latest, live, gpu_memory, gpus: askers, history })
 }
 
 /// Waits for one tick after another; false as soon as the other end of `stopped` is dropped.
@@ -277,7 +307,7 @@ mod tests {
     use super::process::tests::Victim;
     use super::*;
     use futures_util::FutureExt as _;
-    use llamactl_protocol::metrics::ProcessSample;
+    use llamactl_protocol::metrics::{GpuProcess, ProcessSample};
     use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
     /// Sampling, its servers and its ticks.
@@ -317,7 +347,8 @@ mod tests {
         let kept = history::Settings { dir: dir.path().to_owned(), size_bytes: 1 << 20 };
         let (history, keeper, _) = history::start(kept).unwrap();
         let kept = (history, keeper);
-        let metrics = sample_at(move || ticked.recv().is_ok(), running, gpus, kept).unwrap();
+        let watched = (running, watch::channel(vec![]).1);
+        let metrics = sample_at(move || ticked.recv().is_ok(), watched, gpus, kept).unwrap();
         Loop { metrics, servers, ticks, _dir: dir }
     }
 
@@ -463,8 +494,9 @@ mod tests {
             Call::Open => Ok(gpu::Readings::default()),
             Call::Read(ask) => {
                 let mut readings = answer(ask);
-                let memory = readings.process_memory.as_mut();
-                memory.map(|memory| memory.insert(pid, Some(1 << 30)));
+                for (_, memory) in readings.processes.iter_mut().flatten() {
+                    memory.as_mut().unwrap().insert(pid, Some(1 << 30));
+                }
                 Ok(readings)
             }
         });
@@ -477,6 +509,10 @@ mod tests {
         let bytes = 1 << 30;
         let run_id = "run".to_owned();
         assert_eq!(*held.borrow_and_update(), [GpuMemory { model_id: 3, run_id, bytes }]);
+        let in_use = sampling.metrics.gpus().await.unwrap().gpus.unwrap();
+        let of = |it: &GpuProcess| (it.pid, it.model.clone(), it.memory_bytes);
+        let holders: Vec<_> = in_use[0].processes.iter().flatten().map(of).collect();
+        assert_eq!(holders, [(pid, Some("tiny".to_owned()), Some(bytes)), (7, None, Some(70))]);
         // Whoever waits for it hears nothing of a sample that says the same.
         let seq = sample.seq;
         sampling.until(|sample| sample.seq > seq + 1).await;

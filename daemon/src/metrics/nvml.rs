@@ -7,12 +7,12 @@
 
 use super::gpu::{Ask, GpuError, GpuSource, ProcessMemory, Readings, identity};
 use llamactl_protocol::metrics::Gpu;
-use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
-use std::collections::HashMap;
 use std::ffi::OsStr;
 
 /// The driver's own name for the library, and the one that development packages add.
@@ -25,6 +25,7 @@ const MAX_FANS: u32 = 16;
 #[derive(Debug, Default)]
 pub(super) struct NvmlSource {
     nvml: Option<Nvml>,
+    driver: Option<String>,
     cards: Vec<Card>,
 }
 
@@ -47,33 +48,29 @@ impl GpuSource for NvmlSource {
         let count = nvml.device_count().map_err(said)?;
         let found: Vec<_> = (0..count).map(|index| card(&nvml, index)).collect();
         self.cards = remember(found, &self.cards)?;
+        self.driver = nvml.sys_driver_version().ok();
         self.nvml = Some(nvml);
         Ok(())
     }
 
     fn read(&mut self, ask: Ask) -> Result<Readings, GpuError> {
         let Some(nvml) = &self.nvml else { return Err(GpuError("it is not open".to_owned())) };
-        let mut readings = Readings::default();
-        let mut process_memory = ask.processes.then(HashMap::new);
+        let mut readings =
+            Readings { processes: ask.processes.then(Vec::new), ..Readings::default() };
         for card in &self.cards {
-            let gpu = match nvml.device_by_index(card.index) {
-                Ok(device) => {
-                    if let Some(memory) = &mut process_memory
-                        && !add_processes(&device, memory)
-                    {
-                        process_memory = None;
-                    }
-                    read(card, &device, ask.fans)
+            let device = nvml.device_by_index(card.index);
+            if let Some(processes) = &mut readings.processes {
+                processes.push((card.uuid.clone(), device.as_ref().ok().and_then(processes_on)));
+            }
+            let gpu = device.and_then(|device| read(card, &device, ask.slow));
+            readings.gpus.push(match gpu {
+                Ok(gpu) => Gpu { driver: self.driver.clone(), ..gpu },
+                Err(error) => {
+                    readings.trouble = Some(GpuError(format!("GPU {}: {error}", card.index)));
+                    card.without_readings()
                 }
-                Err(error) => Err(error),
-            };
-            readings.gpus.push(gpu.unwrap_or_else(|error| {
-                readings.trouble = Some(GpuError(format!("GPU {}: {error}", card.index)));
-                process_memory = None;
-                card.without_readings()
-            }));
+            });
         }
-        readings.process_memory = process_memory;
         Ok(readings)
     }
 }
@@ -128,7 +125,7 @@ fn remember(found: Vec<Result<Card, NvmlError>>, before: &[Card]) -> Result<Vec<
 }
 
 /// Every reading of one card; an error when the card is lost.
-fn read(card: &Card, device: &Device<'_>, fans: bool) -> Result<Gpu, NvmlError> {
+fn read(card: &Card, device: &Device<'_>, slow: bool) -> Result<Gpu, NvmlError> {
     let mut asked = Asked::default();
     let mut gpu = card.without_readings();
     if let Some(rates) = asked.for_(|| device.utilization_rates()) {
@@ -145,8 +142,15 @@ fn read(card: &Card, device: &Device<'_>, fans: bool) -> Result<Gpu, NvmlError> 
     gpu.power_limit_watts = asked.for_(|| device.enforced_power_limit()).map(watts);
     gpu.core_clock_hertz = asked.for_(|| device.clock_info(Clock::Graphics)).map(hertz);
     gpu.memory_clock_hertz = asked.for_(|| device.clock_info(Clock::Memory)).map(hertz);
-    if fans {
+    gpu.throttled_by = asked.for_(|| device.current_throttle_reasons()).map(throttled_by);
+    gpu.energy_joules = asked
+        .for_(|| device.total_energy_consumption())
+        .map(|millijoules| millijoules as f64 / 1e3);
+    if slow {
         gpu.fan_ratio = asked.for_(|| fastest_fan(device)).flatten();
+        let mut errors = |kind| asked.for_(|| device.total_ecc_errors(kind, EccCounter::Volatile));
+        gpu.ecc_corrected_errors = errors(MemoryError::Corrected);
+        gpu.ecc_uncorrected_errors = errors(MemoryError::Uncorrected);
     }
     match asked.error {
         Some(error) if asked.lost || !asked.answered => Err(error),
@@ -204,13 +208,24 @@ fn fastest_fan(device: &Device<'_>) -> Result<Option<f64>, NvmlError> {
     Ok(fastest.map(percent))
 }
 
-/// Adds what the processes of one card hold. `false` when the card does not say.
-fn add_processes(device: &Device<'_>, memory: &mut ProcessMemory) -> bool {
-    let Ok(compute) = device.running_compute_processes() else { return false };
+/// What holds its clocks down. That nothing runs, or that somebody set them so, does not.
+fn throttled_by(reasons: ThrottleReasons) -> Vec<String> {
+    const WORDS: [(ThrottleReasons, &str); 4] = [
+        (ThrottleReasons::SW_POWER_CAP, "power"),
+        (ThrottleReasons::SW_THERMAL_SLOWDOWN.union(ThrottleReasons::HW_THERMAL_SLOWDOWN), "heat"),
+        (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power_brake"),
+        (ThrottleReasons::HW_SLOWDOWN, "hardware"),
+    ];
+    let holds = WORDS.iter().filter(|(bits, _)| reasons.intersects(*bits));
+    holds.map(|(_, word)| (*word).to_owned()).collect()
+}
+
+/// What the processes of one card hold. `None` when the card does not say.
+fn processes_on(device: &Device<'_>) -> Option<ProcessMemory> {
+    let compute = device.running_compute_processes().ok()?;
     // Not every card has graphics.
     let graphics = device.running_graphics_processes().unwrap_or_default();
-    add_process_memory(memory, &by_process(&compute), &by_process(&graphics));
-    true
+    Some(of_both(&by_process(&compute), &by_process(&graphics)))
 }
 
 /// One list of one card: several entries of a process are its parts on instances of the card.
@@ -227,14 +242,13 @@ fn by_process(list: &[ProcessInfo]) -> ProcessMemory {
 }
 
 /// A process that both computes and draws is in both lists of a card with all it holds.
-fn add_process_memory(sum: &mut ProcessMemory, compute: &ProcessMemory, graphics: &ProcessMemory) {
+fn of_both(compute: &ProcessMemory, graphics: &ProcessMemory) -> ProcessMemory {
+    let mut memory = graphics.clone();
     for (pid, used) in compute {
-        let more = graphics.get(pid).copied().unwrap_or(*used);
-        add(sum.entry(*pid).or_insert(Some(0)), used.zip(more).map(|(a, b)| a.max(b)));
+        let entry = memory.entry(*pid).or_insert(*used);
+        *entry = entry.zip(*used).map(|(a, b)| a.max(b));
     }
-    for (pid, used) in graphics.iter().filter(|(pid, _)| !compute.contains_key(pid)) {
-        add(sum.entry(*pid).or_insert(Some(0)), *used);
-    }
+    memory
 }
 
 /// A sum with an unknown part is unknown.
@@ -291,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_a_process_is_summed_over_cards_and_not_over_lists() {
+    fn memory_of_a_process_is_not_summed_over_lists() {
         let list = |entries: &[(u32, u64)]| -> ProcessMemory {
             entries.iter().map(|(pid, bytes)| (*pid, Some(*bytes))).collect()
         };
-        let mut sum = ProcessMemory::new();
-        add_process_memory(&mut sum, &list(&[(1, 10), (2, 5)]), &list(&[(1, 12), (3, 1)]));
-        add_process_memory(&mut sum, &list(&[(1, 100)]), &ProcessMemory::from([(3, None)]));
-        assert_eq!(sum, HashMap::from([(1, Some(112)), (2, Some(5)), (3, None)]));
+        let (compute, graphics) = (list(&[(1, 10), (2, 5)]), list(&[(1, 12), (3, 1)]));
+        assert_eq!(of_both(&compute, &graphics), list(&[(1, 12), (2, 5), (3, 1)]));
+        let unknown = ProcessMemory::from([(3, None)]);
+        assert_eq!(of_both(&list(&[(3, 4)]), &unknown), unknown);
     }
 
     #[test]
@@ -313,6 +327,14 @@ mod tests {
         assert_eq!(by_process(&known).get(&1), Some(&Some(7)));
         let partly = [part(UsedGpuMemory::Used(3)), part(UsedGpuMemory::Unavailable)];
         assert_eq!(by_process(&partly).get(&1), Some(&None));
+    }
+
+    #[test]
+    fn clocks_of_an_idle_card_are_not_held_down() {
+        let words = |bits| throttled_by(ThrottleReasons::from_bits_truncate(bits));
+        assert_eq!(words(0x1 | 0x2 | 0x100), Vec::<String>::new());
+        assert_eq!(words(0x4), ["power"]);
+        assert_eq!(words(0x8 | 0x20 | 0x40 | 0x80), ["heat", "power_brake", "hardware"]);
     }
 
     #[test]

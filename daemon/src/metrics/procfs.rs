@@ -8,11 +8,15 @@ use std::time::Duration;
 /// `/proc/diskstats` counts in sectors of this size on every disk.
 const SECTOR_BYTES: u64 = 512;
 
-/// Time all processors spent, in clock ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Time that one processor spent, or all of them, in clock ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CpuTimes {
-    /// Idle, waiting for disks included.
+    /// Idle, waiting for disks apart.
     pub(super) idle: u64,
+    /// Idle because a disk had to be waited for.
+    pub(super) iowait: u64,
+    /// Given to others by the host of a virtual machine.
+    pub(super) steal: u64,
     /// All of it.
     pub(super) total: u64,
 }
@@ -21,36 +25,58 @@ impl CpuTimes {
     /// Busy share of the time since `before`, 0..1; `None` when no time passed or the counters
     /// went back.
     pub(super) fn busy_ratio_since(self, before: CpuTimes) -> Option<f64> {
+        let idle = |times: CpuTimes| times.idle.saturating_add(times.iowait);
+        self.share_since(before, idle).map(|idle| 1.0 - idle)
+    }
+
+    /// The share that waited for disks.
+    pub(super) fn iowait_ratio_since(self, before: CpuTimes) -> Option<f64> {
+        self.share_since(before, |times| times.iowait)
+    }
+
+    /// The share that others had.
+    pub(super) fn steal_ratio_since(self, before: CpuTimes) -> Option<f64> {
+        self.share_since(before, |times| times.steal)
+    }
+
+    fn share_since(self, before: CpuTimes, of: impl Fn(CpuTimes) -> u64) -> Option<f64> {
         let total = self.total.checked_sub(before.total).filter(|total| *total > 0)?;
         // The kernel lets iowait shrink a little; that is no reset.
-        let idle = self.idle.saturating_sub(before.idle).min(total);
-        Some((total - idle) as f64 / total as f64)
+        Some(of(self).saturating_sub(of(before)).min(total) as f64 / total as f64)
     }
 }
 
 /// The sum over all processors from `/proc/stat`.
 pub(super) fn cpu_times(stat: &str) -> Option<CpuTimes> {
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let mut times = CpuTimes { idle: 0, total: 0 };
-    let mut fields = 0;
-    // user nice system idle iowait irq softirq steal; guest time, after them, is in user already.
-    for (position, field) in line.split_ascii_whitespace().take(8).enumerate() {
-        let ticks: u64 = field.parse().ok()?;
-        times.total = times.total.checked_add(ticks)?;
-        if position == 3 || position == 4 {
-            times.idle = times.idle.checked_add(ticks)?;
-        }
-        fields += 1;
-    }
-    (fields >= 4).then_some(times)
+    times(stat.lines().find_map(|line| line.strip_prefix("cpu "))?)
 }
 
-/// Processors online, from `/proc/stat`.
-pub(super) fn cpus_online(stat: &str) -> Option<u32> {
-    let is_processor = |line: &&str| {
-        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+/// Each processor that is online, from `/proc/stat`.
+pub(super) fn core_times(stat: &str) -> Vec<CpuTimes> {
+    let of_processor = |line: &str| {
+        let (number, fields) = line.strip_prefix("cpu")?.split_once(' ')?;
+        number.parse::<u32>().ok()?;
+        times(fields)
     };
-    u32::try_from(stat.lines().filter(is_processor).count()).ok().filter(|cpus| *cpus > 0)
+    stat.lines().filter_map(of_processor).collect()
+}
+
+fn times(fields: &str) -> Option<CpuTimes> {
+    let mut times = CpuTimes::default();
+    let mut count = 0;
+    // user nice system idle iowait irq softirq steal; guest time, after them, is in user already.
+    for (position, field) in fields.split_ascii_whitespace().take(8).enumerate() {
+        let ticks: u64 = field.parse().ok()?;
+        times.total = times.total.checked_add(ticks)?;
+        match position {
+            3 => times.idle = ticks,
+            4 => times.iowait = ticks,
+            7 => times.steal = ticks,
+            _ => {}
+        }
+        count += 1;
+    }
+    (count >= 4).then_some(times)
 }
 
 /// What `/proc/meminfo` says, in bytes.
@@ -152,27 +178,35 @@ mod tests {
     #[test]
     fn processor_time_counts_guests_once() {
         let times = cpu_times(STAT).unwrap();
-        assert_eq!(times, CpuTimes { idle: 280_013, total: 380_370 });
-        assert_eq!(cpus_online(STAT), Some(2));
+        let expected = CpuTimes { idle: 277_308, iowait: 2705, steal: 5648, total: 380_370 };
+        assert_eq!(times, expected);
+        let cores: Vec<_> = core_times(STAT).iter().map(|core| core.idle).collect();
+        assert_eq!(cores, [141_459, 135_849]);
     }
 
     #[test]
     fn an_old_kernel_has_four_processor_fields_and_fewer_mean_nothing() {
-        assert_eq!(cpu_times("cpu 10 0 5 85\n"), Some(CpuTimes { idle: 85, total: 100 }));
+        let old = CpuTimes { idle: 85, total: 100, ..CpuTimes::default() };
+        assert_eq!(cpu_times("cpu 10 0 5 85\n"), Some(old));
         assert_eq!(cpu_times("cpu 10 0 5\n"), None);
         assert_eq!(cpu_times("cpu 10 0 5 -1\n"), None);
         assert_eq!(cpu_times(""), None);
-        assert_eq!(cpus_online("intr 1\n"), None);
+        assert_eq!(core_times("intr 1\ncpufreq 1 2 3 4\n"), []);
     }
 
     #[test]
     fn the_busy_share_is_of_the_time_between() {
-        let at = |idle, total| CpuTimes { idle, total };
+        let at = |idle, total| CpuTimes { idle, total, ..CpuTimes::default() };
         assert_eq!(at(150, 400).busy_ratio_since(at(100, 200)), Some(0.75));
         assert_eq!(at(90, 300).busy_ratio_since(at(100, 200)), Some(1.0));
         assert_eq!(at(500, 300).busy_ratio_since(at(100, 200)), Some(0.0));
         assert_eq!(at(1, 2).busy_ratio_since(at(1, 2)), None);
         assert_eq!(at(1, 2).busy_ratio_since(at(100, 200)), None);
+        let waits = CpuTimes { iowait: 50, steal: 20, ..at(150, 400) };
+        let shares =
+            (waits.iowait_ratio_since(at(100, 200)), waits.steal_ratio_since(at(100, 200)));
+        assert_eq!(shares, (Some(0.25), Some(0.1)));
+        assert_eq!(waits.busy_ratio_since(at(100, 200)), Some(0.5));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use super::RunningServer;
 use super::family::FamilyReader;
+use super::filesystems::Filesystems;
 use super::gpu::{GpuFeed, Published};
 use super::host::HostReader;
 use super::process::ProcessReader;
 use llamactl_protocol::UnixMs;
-use llamactl_protocol::metrics::{Gpu, ProcessSample, Sample, ServerSample};
+use llamactl_protocol::metrics::{Gpu, Host, ProcessSample, Sample, ServerSample};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 pub(super) struct Sampler {
     seq: u64,
     host: HostReader,
+    filesystems: Filesystems,
     gpus: Vec<GpuFeed>,
     servers: watch::Receiver<Vec<RunningServer>>,
     families: Vec<FamilyReader>,
@@ -23,11 +26,17 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Reads this machine, this process, these GPUs and these servers.
-    pub(super) fn new(gpus: Vec<GpuFeed>, servers: watch::Receiver<Vec<RunningServer>>) -> Self {
+    /// Reads this machine, this process, these GPUs and these servers, and the file systems that these
+    /// directories lie on.
+    pub(super) fn new(
+        gpus: Vec<GpuFeed>,
+        servers: watch::Receiver<Vec<RunningServer>>,
+        directories: watch::Receiver<Vec<PathBuf>>,
+    ) -> Self {
         Self {
             seq: 0,
             host: HostReader::new(),
+            filesystems: Filesystems::of(directories),
             gpus,
             servers,
             families: Vec::new(),
@@ -59,7 +68,8 @@ impl Sampler {
         let servers = running.into_iter().map(|server| self.server(now, server, &gpus)).collect();
         let daemon = self.daemon.sample(now, &mut self.buffer);
         self.seq = self.seq.saturating_add(1);
-        let host = self.host.sample(now);
+        let filesystems = self.filesystems.sample(now);
+        let host = Host { filesystems, ..self.host.sample(now) };
         Sample { seq: self.seq, at_ms, host, gpus: gather(gpus), servers, daemon }
     }
 
@@ -82,11 +92,16 @@ impl Sampler {
     }
 }
 
-/// The GPUs of all sources; `None` when no source can be asked.
+/// The GPUs of all sources; `None` when no source can be asked. Each source counts from 0: those of the
+/// second come behind those of the first.
 fn gather(published: Vec<Published>) -> Option<Vec<Gpu>> {
-    let mut all = None;
+    let mut all: Option<Vec<Gpu>> = None;
     for gpus in published.into_iter().filter_map(|published| published.gpus) {
-        all.get_or_insert_with(Vec::new).extend(gpus);
+        let all = all.get_or_insert_with(Vec::new);
+        let first = u32::try_from(all.len()).unwrap_or(u32::MAX);
+        all.extend(
+            gpus.into_iter().map(|gpu| Gpu { index: first.saturating_add(gpu.index), ..gpu }),
+        );
     }
     all
 }
@@ -94,24 +109,29 @@ fn gather(published: Vec<Published>) -> Option<Vec<Gpu>> {
 /// What these processes hold on the GPUs of all sources that name one; `None` when none does, because
 /// a source inside a container may know them by other pids.
 fn gpu_memory(pids: &[u32], published: &[Published]) -> Option<u64> {
-    let memory = published.iter().filter_map(|published| published.process_memory.as_ref());
-    let mut held =
-        memory.flat_map(|memory| pids.iter().filter_map(|pid| memory.get(pid))).peekable();
-    held.peek()?;
-    held.try_fold(0u64, |sum, bytes| sum.checked_add((*bytes)?))
+    let listed = published.iter().filter_map(|published| published.processes.as_ref());
+    let mut sum = None;
+    for (_, memory) in listed.flat_map(|listed| listed.on.iter()) {
+        // On a card that does not say they may hold any.
+        let memory = memory.as_ref()?;
+        for bytes in pids.iter().filter_map(|pid| memory.get(pid)) {
+            sum = Some(sum.unwrap_or(0u64).checked_add((*bytes)?)?);
+        }
+    }
+    sum
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::gpu::{ProcessMemory, identity};
+    use super::super::gpu::{Listed, ProcessMemory, Processes, identity};
     use super::*;
-    use std::sync::Arc;
 
-    fn published(gpus: Option<&[&str]>, memory: Option<ProcessMemory>) -> Published {
+    fn published(gpus: Option<&[&str]>, on: Vec<Option<ProcessMemory>>) -> Published {
         let gpu = |uuid: &&str| identity((*uuid).to_owned(), 0, None);
+        let on: Processes = on.into_iter().map(|memory| ("a".to_owned(), memory)).collect();
         Published {
             gpus: gpus.map(|uuids| uuids.iter().map(gpu).collect()),
-            process_memory: memory.map(Arc::new),
+            processes: (!on.is_empty()).then(|| Listed::now(on)),
         }
     }
 
@@ -119,20 +139,25 @@ mod tests {
     fn no_source_is_unknown_and_a_source_without_gpus_is_none() {
         let count = |sources: Vec<Published>| gather(sources).map(|gpus| gpus.len());
         assert_eq!(count(vec![]), None);
-        assert_eq!(count(vec![published(None, None)]), None);
-        assert_eq!(count(vec![published(None, None), published(Some(&[]), None)]), Some(0));
-        let two = vec![published(Some(&["a"]), None), published(Some(&["b"]), None)];
-        assert_eq!(count(two), Some(2));
+        assert_eq!(count(vec![published(None, vec![])]), None);
+        assert_eq!(count(vec![published(None, vec![]), published(Some(&[]), vec![])]), Some(0));
+        let two = vec![published(Some(&["a"]), vec![]), published(Some(&["b"]), vec![])];
+        let indices = |gpus: Vec<Gpu>| gpus.iter().map(|gpu| gpu.index).collect::<Vec<_>>();
+        assert_eq!(gather(two).map(indices), Some(vec![0, 1]));
     }
 
     #[test]
     fn gpu_memory_is_known_only_where_a_source_says_it() {
         let memory = ProcessMemory::from([(1, Some(10)), (2, None)]);
-        let sources = [published(None, None), published(None, Some(memory))];
-        assert_eq!(gpu_memory(&[1], &sources), Some(10));
+        let other = ProcessMemory::from([(1, Some(5))]);
+        let both = vec![Some(memory), Some(other)];
+        let mut sources = [published(None, vec![]), published(None, both)];
+        assert_eq!(gpu_memory(&[1], &sources), Some(15));
         assert_eq!(gpu_memory(&[2], &sources), None);
         assert_eq!(gpu_memory(&[3], &sources), None);
-        assert_eq!(gpu_memory(&[3, 1], &sources), Some(10), "a wrapper holds none");
+        assert_eq!(gpu_memory(&[3, 1], &sources), Some(15), "a wrapper holds none");
         assert_eq!(gpu_memory(&[1, 2], &sources), None);
+        sources[0] = published(None, vec![None]);
+        assert_eq!(gpu_memory(&[1], &sources), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Whether the kernel has killed a process because memory ran out.
+//! Control groups: whether the kernel has killed a process because memory ran out, and where the limits
+//! of this one stand.
 //!
 //! ```text
 //! of(pid) ──> /proc/PID/cgroup, /proc/self/mountinfo ──> the group's counter ─┐ remembered,
@@ -114,14 +115,30 @@ fn monotonic_us() -> u64 {
 
 /// The file that counts the kills in the memory cgroup of a process.
 fn group_counter(pid: i32) -> Option<PathBuf> {
-    let (version, group) = memory_group(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)?;
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let (version, group) = group_of(&text, "memory")?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    Some(directory(&mounts, version, &group)?.join(version.counter_file()))
+    let (mount, below) = directory(&mounts, version, "memory", &group)?;
+    Some(mount.join(below).join(version.counter_file()))
 }
 
-/// The two hierarchies in which the kernel can limit memory.
+/// The directories of the groups that limit this process, its own first, then those above it as far as
+/// they can be seen. `controller`: `memory`, `cpu`. By a `/proc/self/cgroup` and a `/proc/self/mountinfo`.
+#[must_use]
+pub fn limiting(
+    cgroup: &str,
+    mountinfo: &str,
+    controller: &str,
+) -> Option<(Version, Vec<PathBuf>)> {
+    let (version, group) = group_of(cgroup, controller)?;
+    let (mount, below) = directory(mountinfo, version, controller, &group)?;
+    let groups = below.ancestors().map(|group| mount.join(group));
+    Some((version, groups.collect()))
+}
+
+/// The two kinds of hierarchies in which the kernel can limit memory and processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
+pub enum Version {
     /// One hierarchy per controller.
     V1,
     /// One hierarchy for all.
@@ -137,14 +154,14 @@ impl Version {
     }
 }
 
-/// The memory cgroup in a `/proc/PID/cgroup`: lines `number:controllers:path`. Where both versions
-/// are mounted, memory belongs to the first one that names it.
-fn memory_group(text: &str) -> Option<(Version, String)> {
+/// The cgroup of a controller in a `/proc/PID/cgroup`: lines `number:controllers:path`. Where both
+/// versions are mounted, the controller belongs to the first one that names it.
+fn group_of(text: &str, controller: &str) -> Option<(Version, String)> {
     let mut unified = None;
     for line in text.lines() {
         let mut fields = line.splitn(3, ':');
         let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        if controllers.split(',').any(|controller| controller == "memory") {
+        if controllers.split(',').any(|name| name == controller) {
             return Some((Version::V1, path.to_owned()));
         }
         if number == "0" && controllers.is_empty() {
@@ -154,9 +171,15 @@ fn memory_group(text: &str) -> Option<(Version, String)> {
     unified
 }
 
-/// Where the directory of a cgroup is, by a `/proc/self/mountinfo`: `id parent device root mount
-/// options tags… - type source super-options`. `None` when what is mounted does not show it.
-fn directory(mountinfo: &str, version: Version, group: &str) -> Option<PathBuf> {
+/// Where the hierarchy of a cgroup is mounted and what the cgroup is called below that, by a
+/// `/proc/self/mountinfo`: `id parent device root mount options tags… - type source super-options`.
+/// `None` when what is mounted does not show it.
+fn directory(
+    mountinfo: &str,
+    version: Version,
+    controller: &str,
+    group: &str,
+) -> Option<(PathBuf, PathBuf)> {
     mountinfo.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         let mut left = left.split(' ').skip(3);
@@ -164,13 +187,13 @@ fn directory(mountinfo: &str, version: Version, group: &str) -> Option<PathBuf> 
         let mut right = right.split(' ');
         let (kind, options) = (right.next()?, right.nth(1)?);
         let wanted = match version {
-            Version::V1 => kind == "cgroup" && options.split(',').any(|option| option == "memory"),
+            Version::V1 => kind == "cgroup" && options.split(',').any(|it| it == controller),
             Version::V2 => kind == "cgroup2",
         };
         // A container may see a part of the tree only: what is below the root of its mount.
         let below = Path::new(group).strip_prefix(root).ok()?;
         let inside = below.components().all(|part| part != std::path::Component::ParentDir);
-        (wanted && inside).then(|| Path::new(mount).join(below))
+        (wanted && inside).then(|| (mount.into(), below.into()))
     })
 }
 
@@ -196,16 +219,16 @@ mod tests {
     #[test]
     fn the_memory_group_is_found_in_every_layout() {
         let v1 = "9:name=systemd:/\n8:pids:/\n4:memory:/api/18fc\n3:cpuset:/\n0::/\n";
-        assert_eq!(memory_group(v1), Some((Version::V1, "/api/18fc".into())));
+        assert_eq!(group_of(v1, "memory"), Some((Version::V1, "/api/18fc".into())));
         let joined = "5:cpu,cpuacct:/\n2:hugetlb,memory:/a:b\n";
-        assert_eq!(memory_group(joined), Some((Version::V1, "/a:b".into())));
+        assert_eq!(group_of(joined, "memory"), Some((Version::V1, "/a:b".into())));
         let v2 = "0::/user.slice/user-1000.slice/user@1000.service/app.slice\n";
-        let (version, path) = memory_group(v2).unwrap();
+        let (version, path) = group_of(v2, "memory").unwrap();
         assert_eq!((version, path.rsplit('/').next()), (Version::V2, Some("app.slice")));
         // memory_recursiveprot and the like are not the controller.
-        assert_eq!(memory_group("3:memoryx:/\n"), None);
-        assert_eq!(memory_group(""), None);
-        assert_eq!(memory_group("nonsense\n"), None);
+        assert_eq!(group_of("3:memoryx:/\n", "memory"), None);
+        assert_eq!(group_of("", "memory"), None);
+        assert_eq!(group_of("nonsense\n", "memory"), None);
     }
 
     const V1_MOUNTS: &str = "\
@@ -217,7 +240,9 @@ mod tests {
 
     #[test]
     fn its_directory_is_found_by_the_mounts() {
-        let found = |mounts, version, group| directory(mounts, version, group);
+        let found = |mounts, version, group| {
+            directory(mounts, version, "memory", group).map(|(mount, below)| mount.join(below))
+        };
         assert_eq!(
             found(V1_MOUNTS, Version::V1, "/api/18fc"),
             Some("/sys/fs/cgroup/memory/api/18fc".into())
@@ -230,6 +255,24 @@ mod tests {
         assert_eq!(found(part, Version::V2, "/docker/7f/in"), Some("/sys/fs/cgroup/in".into()));
         assert_eq!(found(part, Version::V2, "/elsewhere"), None);
         assert_eq!(found(v2, Version::V2, "/../outside"), None);
+    }
+
+    #[test]
+    fn the_groups_above_limit_too_as_far_as_they_are_seen() {
+        let dirs = |cgroup, mounts, controller| {
+            let (_, dirs) = limiting(cgroup, mounts, controller)?;
+            Some(dirs.into_iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>())
+        };
+        let memory = ["/api/18fc", "/api", "/"].map(|dir| format!("/sys/fs/cgroup/memory{dir}"));
+        assert_eq!(dirs("4:memory:/api/18fc\n1:cpu:/\n", V1_MOUNTS, "memory").unwrap(), memory);
+        assert_eq!(
+            dirs("4:memory:/api\n1:cpu:/\n", V1_MOUNTS, "cpu").unwrap(),
+            ["/sys/fs/cgroup/cpu/"]
+        );
+        // A container with a namespace of its own is at the root of what it sees.
+        let part = "9 8 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
+        assert_eq!(dirs("0::/\n", part, "memory").unwrap(), ["/sys/fs/cgroup/"]);
+        assert_eq!(dirs("0::/\n", "", "memory"), None);
     }
 
     #[test]

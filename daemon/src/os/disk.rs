@@ -24,8 +24,18 @@ pub fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    Ok(space(path)?.1)
+}
+
+/// How large the file system of a path is, and how many bytes may still be written on it. Takes as long as
+/// the file system likes: for ever on a network that is gone.
+///
+/// # Errors
+/// What the system says.
+pub fn space(path: &Path) -> io::Result<(u64, u64)> {
     let facts = statvfs(path)?;
-    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(facts.f_frsize);
+    Ok((bytes(facts.f_blocks), bytes(facts.f_bavail)))
 }
 
 /// Takes room for a file, so that it is really there.

@@ -2,7 +2,7 @@
 
 use super::Keep::{History, Live};
 use super::SeriesKind::{Counter, Gauge};
-use super::Unit::{Bytes, Celsius, Hertz, Number, Ratio, Seconds, Tokens, Watts};
+use super::Unit::{Bytes, Celsius, Hertz, Joules, Number, Ratio, Seconds, Tokens, Watts};
 use super::{Get, Keep, Series, SeriesKind, Source, Unit};
 use crate::metrics::{Gpu, Host, LlamaSample, ProcessSample, ServerSample};
 use crate::totals::{ModelSample, Totals};
@@ -74,12 +74,36 @@ pub const SERIES: &[Series] = &[
         host(|it| it.cpu_busy_ratio),
     ),
     entry(
+        "host.cpu_iowait_ratio",
+        Gauge,
+        Ratio,
+        History,
+        "Share of time in which processors waited for disks",
+        host(|it| it.cpu_iowait_ratio),
+    ),
+    entry(
+        "host.cpu_steal_ratio",
+        Gauge,
+        Ratio,
+        History,
+        "Share of time that the host of a virtual machine gave to others",
+        host(|it| it.cpu_steal_ratio),
+    ),
+    entry(
         "host.cpus",
         Gauge,
         Number,
         Live,
         "How many processors are online",
         host(|it| it.cpus.map(f64::from)),
+    ),
+    entry(
+        "host.cpus_allowed",
+        Gauge,
+        Number,
+        Live,
+        "How many processors the daemon's control group may keep busy, where that is limited",
+        host(|it| it.cpus_allowed),
     ),
     entry(
         "host.load1",
@@ -110,7 +134,7 @@ pub const SERIES: &[Series] = &[
         Gauge,
         Bytes,
         Live,
-        "Memory in the machine",
+        "Memory in the machine, or the limit of the container",
         host(|it| whole(it.memory_total_bytes)),
     ),
     entry(
@@ -120,6 +144,22 @@ pub const SERIES: &[Series] = &[
         History,
         "Memory that can be had without swapping",
         host(|it| whole(it.memory_available_bytes)),
+    ),
+    entry(
+        "host.memory_limit_bytes",
+        Gauge,
+        Bytes,
+        Live,
+        "The limit of the daemon's control group or of one above it",
+        host(|it| whole(it.memory_limit_bytes)),
+    ),
+    entry(
+        "host.memory_charged_bytes",
+        Gauge,
+        Bytes,
+        History,
+        "What the daemon's control group is charged for, file pages that it read included",
+        host(|it| whole(it.memory_charged_bytes)),
     ),
     entry(
         "host.swap_size_bytes",
@@ -158,6 +198,22 @@ pub const SERIES: &[Series] = &[
             shown: |it| it.disk_write_bytes_per_second,
             raw: |it| whole(it.disk_written_bytes),
         }),
+    ),
+    entry(
+        "host.filesystem_size_bytes",
+        Gauge,
+        Bytes,
+        Live,
+        "How large a file system is that models lie on",
+        Source::Filesystem(same(|it| whole(it.size_bytes))),
+    ),
+    entry(
+        "host.filesystem_available_bytes",
+        Gauge,
+        Bytes,
+        History,
+        "What any user may still write on it",
+        Source::Filesystem(same(|it| whole(it.available_bytes))),
     ),
     entry(
         "host.network_receive_bytes",
@@ -316,6 +372,38 @@ pub const SERIES: &[Series] = &[
         Live,
         "Speed of the fan, as a share of its maximum",
         gpu(|it| it.fan_ratio),
+    ),
+    entry(
+        "gpu.energy_joules",
+        Counter,
+        Joules,
+        History,
+        "Energy it used",
+        Source::Gpu(Get { shown: |it| it.power_watts, raw: |it| it.energy_joules }),
+    ),
+    entry(
+        "gpu.throttled_ratio",
+        Gauge,
+        Ratio,
+        History,
+        "Whether its clocks are held down, by power, heat or its hardware: 1 or 0; the mean is the share of time",
+        gpu(|it| it.throttled_by.as_ref().map(|by| f64::from(u8::from(!by.is_empty())))),
+    ),
+    entry(
+        "gpu.ecc_corrected_errors",
+        Gauge,
+        Number,
+        History,
+        "Faults of its memory that were corrected since its driver was loaded",
+        gpu(|it| whole(it.ecc_corrected_errors)),
+    ),
+    entry(
+        "gpu.ecc_uncorrected_errors",
+        Gauge,
+        Number,
+        History,
+        "Faults of its memory that could not be corrected since its driver was loaded",
+        gpu(|it| whole(it.ecc_uncorrected_errors)),
     ),
     entry(
         "model.tokens_generated",

@@ -93,6 +93,7 @@ fn of_models(text: &mut Text, models: &[ModelSample]) {
 fn of(instance: Instance<'_>) -> Vec<(&'static str, String)> {
     match instance {
         Instance::Host | Instance::Daemon(_) => vec![],
+        Instance::Filesystem(it) => vec![("mount_point", it.mount_point.clone())],
         Instance::Gpu(gpu) => vec![("gpu", gpu.index.to_string())],
         Instance::Server(server) => vec![("model", server.model.clone())],
     }

@@ -17,7 +17,7 @@ pub use catalogue::{SERIES, of_name};
 pub use document::markdown;
 pub use exposition::{CONTENT_TYPE, prometheus};
 
-use crate::metrics::{Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
+use crate::metrics::{Filesystem, Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
 use crate::options::nearest;
 use crate::totals::ModelSample;
 use crate::{Failure, Hint, Kind};
@@ -45,6 +45,8 @@ pub enum Unit {
     Celsius,
     /// Times a second.
     Hertz,
+    /// Joules.
+    Joules,
     /// Things: slots, requests, threads.
     Number,
     /// A share, 0..1.
@@ -65,6 +67,7 @@ impl Unit {
             Unit::Bytes => "bytes",
             Unit::Celsius => "celsius",
             Unit::Hertz => "hertz",
+            Unit::Joules => "joules",
             Unit::Number => "number",
             Unit::Ratio => "ratio",
             Unit::Seconds => "seconds",
@@ -133,6 +136,7 @@ pub enum Keep {
 #[derive(Debug)]
 enum Source {
     Host(Get<Host>),
+    Filesystem(Get<Filesystem>),
     Gpu(Get<Gpu>),
     Server(Get<ServerSample>),
     Llama(Get<LlamaSample>),
@@ -155,6 +159,8 @@ struct Get<T> {
 pub enum Instance<'a> {
     /// The machine.
     Host,
+    /// This file system of the machine.
+    Filesystem(&'a Filesystem),
     /// This GPU.
     Gpu(&'a Gpu),
     /// The server of this model.
@@ -170,6 +176,7 @@ impl Instance<'_> {
     pub fn id(&self) -> String {
         match self {
             Instance::Host | Instance::Daemon(_) => String::new(),
+            Instance::Filesystem(it) => it.mount_point.clone(),
             Instance::Gpu(gpu) => gpu.uuid.clone(),
             Instance::Server(server) => server.model_id.to_string(),
         }
@@ -180,6 +187,7 @@ impl Instance<'_> {
     pub fn has_id(&self, id: &str) -> bool {
         match self {
             Instance::Host | Instance::Daemon(_) => id.is_empty(),
+            Instance::Filesystem(it) => it.mount_point == id,
             Instance::Gpu(gpu) => gpu.uuid == id,
             Instance::Server(server) => id.parse() == Ok(server.model_id),
         }
@@ -189,7 +197,7 @@ impl Instance<'_> {
     #[must_use]
     pub fn process(&self) -> Option<&ProcessSample> {
         match self {
-            Instance::Host | Instance::Gpu(_) => None,
+            Instance::Host | Instance::Filesystem(_) | Instance::Gpu(_) => None,
             Instance::Server(server) => Some(&server.process),
             Instance::Daemon(process) => Some(process),
         }
@@ -201,7 +209,7 @@ impl Series {
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self.source {
-            Source::Host(_) => Scope::Host,
+            Source::Host(_) | Source::Filesystem(_) => Scope::Host,
             Source::Gpu(_) => Scope::Gpu,
             Source::Model(_) => Scope::Model,
             Source::Server(_) | Source::Llama(_) => Scope::Server,
@@ -243,6 +251,11 @@ impl Series {
         }
         match &self.source {
             Source::Host(it) => tell(Instance::Host, get(it, raw, &sample.host)),
+            Source::Filesystem(it) => {
+                for filesystem in &sample.host.filesystems {
+                    tell(Instance::Filesystem(filesystem), get(it, raw, filesystem));
+                }
+            }
             Source::Gpu(it) => {
                 for gpu in sample.gpus.iter().flatten() {
                     tell(Instance::Gpu(gpu), get(it, raw, gpu));
@@ -272,8 +285,12 @@ impl Series {
     pub fn read_every_ms(&self) -> u64 {
         match self.source {
             Source::Llama(_) => 2000,
-            Source::Host(_) | Source::Gpu(_) | Source::Model(_) => 0,
-            Source::Server(_) | Source::Daemon(_) => 0,
+            Source::Host(_)
+            | Source::Filesystem(_)
+            | Source::Gpu(_)
+            | Source::Model(_)
+            | Source::Server(_)
+            | Source::Daemon(_) => 0,
         }
     }
 
@@ -364,7 +381,8 @@ mod tests {
             assert_eq!(scope, series.scope().as_str(), "{name}");
             assert!(!rest.contains('.'), "{name}");
             assert!(!rest.contains("total") && !rest.ends_with("_count"), "{name}");
-            let words = ["bytes", "celsius", "hertz", "ratio", "seconds", "tokens", "watts"];
+            let words =
+                ["bytes", "celsius", "hertz", "joules", "ratio", "seconds", "tokens", "watts"];
             let unit = words.iter().find(|unit| rest.split('_').any(|part| part == **unit));
             let unit = unit.unwrap_or(&"number");
             assert_eq!(*unit, series.unit.as_str(), "{name}");

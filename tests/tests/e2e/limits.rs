@@ -159,6 +159,24 @@ fn little_memory_is_enough_whatever_clients_do() {
     drop(group);
 }
 
+/// 71: where a control group has a limit, that is the memory there is.
+#[test]
+fn the_memory_there_is_is_what_a_control_group_allows() {
+    need!("memory cgroup", "bash");
+    let home = Home::with_fake_llama_server();
+    let group = Cgroup::memory().unwrap();
+    group.limit_memory(256 << 20);
+    let enter = format!("echo $$ > {}", group.processes().display());
+    let daemon = home.daemon_by(daemon_after(&home, &enter));
+    let host = home.call("metrics.sample", json!({}))["host"].clone();
+    assert_eq!(host["memory_total_bytes"], 256 << 20, "{host}");
+    assert_eq!(host["memory_limit_bytes"], 256 << 20, "{host}");
+    let available = host["memory_available_bytes"].as_u64().unwrap();
+    assert!((1..256 << 20).contains(&available), "{host}");
+    drop(daemon);
+    drop(group);
+}
+
 /// 52: without a terminal and without any of the three, and with a reader of its words that has gone.
 #[test]
 fn a_daemon_needs_nobody_to_talk_to() {

@@ -18,6 +18,7 @@ mod exchange;
 mod faults;
 mod files;
 mod followers;
+mod gpus;
 mod histories;
 mod hostile;
 mod instance;

@@ -70,6 +70,10 @@ fn a_server_is_seen_from_outside_and_from_inside() {
     assert!(tiny["process"]["memory_anonymous_bytes"].as_u64().unwrap() > 1_000_000, "{tiny}");
     assert_eq!(tiny["llama"]["slots_busy"], 0);
 
+    samples.item_where(|it| it["host"]["filesystems"][0]["available_bytes"].is_u64());
+    let rooms = home.cli(["metrics", "host.filesystem_available_bytes"]).ok().stdout();
+    assert!(rooms.contains("{mount_point=/"), "{rooms}");
+
     let before = tiny["llama"]["generated_tokens_total"].as_u64().unwrap();
     let said = Endpoint::of(&server).chat("Who are you?", 32);
     let generated = said["usage"]["completion_tokens"].as_u64().unwrap();
@@ -108,6 +112,24 @@ fn a_server_is_seen_from_outside_and_from_inside() {
 
     home.cli(["stop", "small"]).ok();
     samples.item_where(|it| it["servers"] == json!([]));
+}
+
+/// A script that does not become the llama-server: what the server holds is what both hold.
+#[test]
+fn a_server_behind_a_script_is_measured_with_all_its_processes() {
+    let home = Home::with_wrapped_llama_server();
+    let _daemon = home.daemon();
+    home.wrapped_model("m", TestModel::Tiny, &json!({}), r#""$real" "$@"; exit $?"#);
+    home.cli(["start", "m"]).ok();
+    let mut samples = home.follow("metrics.follow", json!({}));
+    let sample = samples.item_where(|it| it["servers"][0]["llama"]["slots"].is_u64());
+    let process = &sample["data"]["servers"][0]["process"];
+    let pid = home.call("server.show", json!({ "model": "m" }))["run"]["pid"].clone();
+    assert_eq!((&process["pid"], &process["pids"][0]), (&pid, &pid));
+    assert_eq!(process["pids"].as_array().unwrap().len(), 2, "{process}");
+    assert!(process["memory_anonymous_bytes"].as_u64() > Some(10 << 20), "{process}");
+    assert!(process["threads"].as_u64() > Some(2), "{process}");
+    home.cli(["stop", "m"]).ok();
 }
 
 #[test]

@@ -202,7 +202,9 @@ impl Recorder {
         mark.is_used = true;
         let run = match instance {
             Instance::Server(server) => Some(&*server.run_id),
-            Instance::Host | Instance::Gpu(_) | Instance::Daemon(_) => None,
+            Instance::Host | Instance::Filesystem(_) | Instance::Gpu(_) | Instance::Daemon(_) => {
+                None
+            }
         };
         if mark.run.as_deref() != run {
             mark.run = run.map(Into::into);

@@ -169,6 +169,15 @@ pub struct Endpoint {
     pub socket: Option<WirePath>,
 }
 
+impl Endpoint {
+    /// Its TCP port.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        let (_, rest) = self.url.as_deref()?.split_once("://")?;
+        rest.split('/').next()?.rsplit_once(':')?.1.parse().ok()
+    }
+}
+
 /// What llama-server reports to be using, beside what was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InForce {

@@ -1,10 +1,11 @@
-//! Servers as of the moment somebody asks: what their tasks may not have heard of their models yet,
-//! and whether their llama-server was replaced.
+//! Servers as of the moment somebody asks: what their tasks may not have heard of their models yet, and
+//! whether what they were started with is still on disk.
 
 use crate::api::app::App;
-use crate::models::Served;
+use crate::library::{Became, FileChange, changed_since};
+use crate::models::{MODEL_PATH, Served};
 use crate::runtime;
-use crate::store::registry::StoreError;
+use crate::store::registry::{FilesOfRun, RuntimeFile, StoreError};
 use llamactl_protocol::options::POLICY;
 use llamactl_protocol::server::Server;
 use llamactl_protocol::warning::{Warning, WarningCode, sort};
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 /// Completes servers as their tasks show them. What cannot be found out leaves them as they are.
 pub(super) async fn complete(app: &App, servers: &mut [Server]) {
     tell_of_models(app, servers).await;
-    warn_of_old_builds(app, servers).await;
+    warn_of_old_files(app, servers).await;
 }
 
 /// The run whose process a server is.
@@ -43,29 +44,62 @@ async fn tell_of_models(app: &App, servers: &mut [Server]) {
     }
 }
 
-/// Adds a warning to the servers that run a llama-server which is not on disk any more.
-async fn warn_of_old_builds(app: &App, servers: &mut [Server]) {
+/// Adds a warning to the servers that run a llama-server, or have loaded files, that are not on disk any
+/// more.
+async fn warn_of_old_files(app: &App, servers: &mut [Server]) {
     let runs: Vec<String> = servers.iter().filter_map(run_of).collect();
     if runs.is_empty() {
         return;
     }
     // A warning is not worth failing for.
-    let Ok(mut files) = app.registry.files_of_runs(runs).await else { return };
-    let replaced = tokio::task::spawn_blocking(move || {
-        files.retain(|_, file| runtime::is_replaced(file));
-        files
-    });
-    let Ok(replaced) = replaced.await else { return };
+    let Ok(files) = app.registry.files_of_runs(runs).await else { return };
+    let look = move || {
+        let of_run = |(run, FilesOfRun { build, files }): (String, FilesOfRun)| {
+            (run, (runtime::is_replaced(&build).then_some(build), changed_since(&files)))
+        };
+        files.into_iter().map(of_run).collect::<BTreeMap<_, _>>()
+    };
+    let Some(looked) = app.model_files.patiently(look).await else { return };
     for server in servers {
-        if let Some(file) = run_of(server).and_then(|run| replaced.get(&run)) {
-            let version = file.version.as_deref().unwrap_or("of no known version");
-            let message = format!(
-                "it runs llama-server {version}, and {} has been replaced or removed since",
-                file.path
-            );
-            let warning = Warning::new(WarningCode::OldBuild, message);
-            server.warnings.push(warning.command(["llamactl", "restart", &server.model]));
-            sort(&mut server.warnings);
+        let Some((build, files)) = run_of(server).and_then(|run| looked.get(&run)) else {
+            continue;
+        };
+        let name = &server.model;
+        server.warnings.extend(files.iter().map(|change| of_file(name, change)));
+        server.warnings.extend(build.iter().map(|build| of_build(name, build)));
+        sort(&mut server.warnings);
+    }
+}
+
+fn of_build(name: &str, file: &RuntimeFile) -> Warning {
+    let version = file.version.as_deref().unwrap_or("of no known version");
+    let message = format!(
+        "it runs llama-server {version}, and {} has been replaced or removed since",
+        file.path
+    );
+    Warning::new(WarningCode::OldBuild, message).command(["llamactl", "restart", name])
+}
+
+fn of_file(name: &str, FileChange { key, path, became }: &FileChange) -> Warning {
+    let is_own = key == MODEL_PATH;
+    let what = if is_own { "its file".to_owned() } else { format!("the file of {key}, {path},") };
+    let restart = ["llamactl", "restart", name];
+    match became {
+        Became::Gone => {
+            let message = format!("{what} is gone: it runs on, and could not be started again");
+            let elsewhere = format!("{key}=FILE");
+            Warning::new(WarningCode::FileGone, message)
+                .command(["llamactl", "model", "set", name, &elsewhere])
+        }
+        Became::Replaced => {
+            let message = format!("{what} was replaced: it runs on the old one");
+            Warning::new(WarningCode::FileReplaced, message).command(restart)
+        }
+        Became::Changed => {
+            let message = format!("{what} was written to while it runs");
+            Warning::new(WarningCode::FileReplaced, message)
+                .command(["llamactl", "model", "verify", name])
+                .command(restart)
         }
     }
 }

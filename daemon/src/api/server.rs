@@ -59,13 +59,14 @@ pub(super) async fn start(
 ) -> Result<Accepted, Failure> {
     let model = app.registry.model(&start.model).await?;
     let overrides = overrides(app, caller.access, &model, start.set).await?;
-    read_anew(app, &model, caller.actor.clone()).await?;
-    app.supervisor.start_server(&model, overrides, caller.actor).await.map(accepted)
+    let by = caller.about(&model.name);
+    read_anew(app, &model, by.clone()).await?;
+    app.supervisor.start_server(&model, overrides, by).await.map(accepted)
 }
 
 pub(super) async fn stop(app: &App, caller: Caller, stop: ServerStop) -> Result<Accepted, Failure> {
     let model = app.registry.model(&stop.model).await?;
-    app.supervisor.stop_server(&model, caller.actor).await.map(accepted)
+    app.supervisor.stop_server(&model, caller.about(&model.name)).await.map(accepted)
 }
 
 pub(super) async fn restart(
@@ -75,20 +76,21 @@ pub(super) async fn restart(
 ) -> Result<Accepted, Failure> {
     let model = app.registry.model(&restart.model).await?;
     let overrides = overrides(app, caller.access, &model, restart.set).await?;
-    let by = caller.actor;
-    read_anew(app, &model, by.clone()).await?;
-    app.supervisor.restart_server(&model, overrides, by).await.map(accepted)
+    let by = caller.about(&model.name);
+    let unsound = read_anew(app, &model, by.clone()).await?;
+    app.supervisor.restart_server(&model, overrides, unsound, by).await.map(accepted)
 }
 
-/// Reads the header of a file that has changed since it was read. Whether what it is now can be
-/// loaded, llama-server will say.
-async fn read_anew(app: &App, model: &Model, by: Actor) -> Result<(), Failure> {
+/// Reads the header of a file that has changed since it was read, and says what is wrong with it. Whether
+/// what it is now can be loaded, llama-server will say where nothing is lost by asking it.
+async fn read_anew(app: &App, model: &Model, by: Actor) -> Result<Option<Failure>, Failure> {
     let mut looked_at = [model.clone()];
     app.model_files.look_at(&mut looked_at).await?;
     if looked_at[0].file_state == Some(FileState::Changed) {
-        app.model_files.verify(model, by).await?;
+        let verified = app.model_files.verify(model, by).await?;
+        return Ok(verified.problems.into_iter().next());
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Settings for one run, checked as the model's own would be.

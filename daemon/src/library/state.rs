@@ -2,9 +2,10 @@
 
 use super::Library;
 use super::group;
-use crate::store::registry::{FileStamp, StoreError};
+use crate::store::registry::{FileStamp, RunFile, StoreError};
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{FileState, Model};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -36,23 +37,76 @@ impl Library {
                 Some(Look { parts, seen: seen.remove(&model.id).unwrap_or_default() })
             })
             .collect();
+        let look = move || wanted.iter().map(Look::state).collect::<Vec<_>>();
+        let states = self.patiently(look).await.unwrap_or_default();
+        for (model, state) in models.iter_mut().zip(states) {
+            model.file_state = Some(state);
+        }
+        Ok(())
+    }
+}
+
+impl Library {
+    /// Looks at files on a thread of its own; `None` where a file system does not answer in time.
+    pub async fn patiently<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         let looks = Arc::clone(&self.looks);
         let looked = async move {
             // A look that hangs keeps its permit until the file system answers.
             let permit = looks.acquire_owned().await.ok()?;
             spawn_blocking(move || {
                 let _permit = permit;
-                wanted.iter().map(Look::state).collect::<Vec<_>>()
+                look()
             })
             .await
             .ok()
         };
-        let states = timeout(PATIENCE, looked).await.ok().flatten().unwrap_or_default();
-        for (model, state) in models.iter_mut().zip(states) {
-            model.file_state = Some(state);
-        }
-        Ok(())
+        timeout(PATIENCE, looked).await.ok().flatten()
     }
+}
+
+/// What became of the files that a run was started with, the first of each setting: none opened. Blocks.
+#[must_use]
+pub fn changed_since(files: &[RunFile]) -> Vec<FileChange> {
+    let mut changes: Vec<FileChange> = Vec::new();
+    for file in files {
+        let became = match group::stamp(file.path.as_path()) {
+            Ok(now) if file.stamp.is_unchanged(&now) => continue,
+            Ok(now) if file.stamp.inode == now.inode => Became::Changed,
+            Ok(_) => Became::Replaced,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Became::Gone,
+            // Nobody may look at it: it may be there.
+            Err(_) => continue,
+        };
+        if changes.iter().all(|change| change.key != file.key) {
+            changes.push(FileChange { key: file.key.clone(), path: file.path.clone(), became });
+        }
+    }
+    changes
+}
+
+/// A file that is not the one a run was started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileChange {
+    /// The setting that names it.
+    pub key: String,
+    /// Where it was.
+    pub path: WirePath,
+    /// What became of it.
+    pub became: Became,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// It is not there.
+    Gone,
+    /// Another lies in its place.
+    Replaced,
+    /// It was written to.
+    Changed,
 }
 
 /// The files of a model, and which they were.
@@ -90,9 +144,23 @@ mod tests {
         assert_eq!(look.state(), FileState::Present);
         look.seen[0].device += 1;
         assert_eq!(look.state(), FileState::Present, "device numbers change at a boot");
+        let run = |key: &str| RunFile {
+            key: key.to_owned(),
+            path: WirePath(path.clone()),
+            stamp: group::stamp(&path).unwrap(),
+        };
+        let files = [run("path"), run("path"), run("mmproj")];
+        let became = || changed_since(&files).into_iter().map(|it| (it.key, it.became));
+        assert_eq!(became().count(), 0);
         fs::write(&path, "12").unwrap();
         assert_eq!(look.state(), FileState::Changed);
+        let both = |became| [("path".to_owned(), became), ("mmproj".to_owned(), became)];
+        assert_eq!(became().collect::<Vec<_>>(), both(Became::Changed));
+        fs::write(dir.path().join("new"), "1").unwrap();
+        fs::rename(dir.path().join("new"), &path).unwrap();
+        assert_eq!(became().collect::<Vec<_>>(), both(Became::Replaced));
         fs::remove_file(&path).unwrap();
         assert_eq!(look.state(), FileState::Missing);
+        assert_eq!(became().collect::<Vec<_>>(), both(Became::Gone));
     }
 }

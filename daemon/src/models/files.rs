@@ -4,13 +4,14 @@
 //! it is never given one. What is only missing may come yet, and llama-server says so by itself.
 
 use crate::os::file::no_file;
+use crate::store::registry::{FileStamp, RunFile};
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{Build, Item, Settings, Values, find, rules};
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A file or directory that a setting names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,26 +67,63 @@ pub fn check_files(named: &[Named]) -> Result<Vec<String>, Failure> {
                 None => continue,
             },
         };
-        notes.push(format!("{key}: {shown} {missing}; a start would fail"));
+        let then =
+            if is_needed(key) { "a start would fail" } else { "a start would do without it" };
+        notes.push(format!("{key}: {shown} {missing}; {then}"));
     }
     Ok(notes)
 }
 
+/// Whether llama-server ends without a file of this setting. A control vector that is not there is not
+/// applied, and it says so only in its log (measured on b10434); what it writes itself need not be there.
+fn is_needed(key: &str) -> bool {
+    !["control-vector", "control-vector-scaled", "lookup-cache-dynamic"].contains(&key)
+}
+
+/// The files of a start, as they are now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StartFiles {
+    /// Those that are there.
+    pub there: Vec<RunFile>,
+    /// What is wrong with the first that is not, and that llama-server ends without.
+    pub missing: Option<Failure>,
+}
+
 /// Refuses to hand anything but files to a llama-server that is about to be started: what is there may
-/// be another thing than when it was set. Blocks.
+/// be another thing than when it was set. What is only missing llama-server says best itself. Blocks.
 ///
 /// # Errors
 /// As [`check_files`].
-pub fn check_before_start(model: &Model, named: &[Named]) -> Result<(), Failure> {
-    for path in std::iter::once(&model.path).chain(&model.file.parts) {
-        let what = fs::metadata(path.as_path()).ok().as_ref().and_then(no_file);
-        if let Some(what) = what {
+pub fn check_before_start(model: &Model, named: &[Named]) -> Result<StartFiles, Failure> {
+    let mut files = StartFiles::default();
+    let mut seen = |key: &str, path: &Path, facts: io::Result<fs::Metadata>, cure: Hint| {
+        if let Ok(facts) = facts {
+            let (key, path) = (key.to_owned(), WirePath(path.to_owned()));
+            files.there.push(RunFile { key, path, stamp: FileStamp::of(&facts) });
+        } else if is_needed(key) && files.missing.is_none() {
+            let message = format!("{} is gone", path.display());
+            files.missing = Some(Failure::new(Kind::FileNotFound, message).hint(cure));
+        }
+    };
+    let others = model.file.parts.iter().filter(|part| **part != model.path);
+    for path in std::iter::once(&model.path).chain(others) {
+        let facts = fs::metadata(path.as_path());
+        if let Some(what) = facts.as_ref().ok().and_then(no_file) {
             return Err(Failure::new(Kind::NotAFile, format!("{path} is {what}, not a file"))
                 .hint(where_it_is(&model.name)));
         }
+        seen(MODEL_PATH, path.as_path(), facts, where_it_is(&model.name));
     }
-    check_files(named).map(drop)
+    check_files(named)?;
+    for Named { key, path, .. } in named.iter().filter(|named| !named.is_directory) {
+        let unset = ["llamactl", "model", "unset", &model.name, key];
+        seen(key, path, fs::metadata(path), Hint::run("put it back, or do without it", unset));
+    }
+    Ok(files)
 }
+
+/// The key by which a model's own file is set.
+pub const MODEL_PATH: &str = "path";
 
 /// What to do about a model's file that is not where it was.
 #[must_use]
@@ -151,5 +189,7 @@ mod tests {
         assert_eq!(kind, Kind::InvalidValue);
         assert!(message.ends_with("it is a named pipe, not a directory"), "{message}");
         assert_eq!(checked("slot-save-path", json!(dir.path())), Ok(vec![]));
+        let note = &checked("control-vector", json!([missing])).unwrap()[0];
+        assert!(note.ends_with("a start would do without it"), "{note}");
     }
 }

@@ -3,11 +3,12 @@
 use super::change::{Checked, check};
 use super::files::{check_files, named_in};
 use super::{Layers, Models, RUNTIME, accepted, build_of};
+use crate::runtime;
 use crate::store::registry::NamedRuntime;
 use llamactl_protocol::model::SettingsChange;
 use llamactl_protocol::options::rules::EXTRA_ARGS;
-use llamactl_protocol::options::{Setting, Settings, find, find_known, rules};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::options::{Setting, Settings, find, find_known, rules, successors};
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::Value;
 
 impl Models {
@@ -29,9 +30,38 @@ impl Models {
         self.validate_over(defaults.settings, &runtimes, change, before).await
     }
 
+    /// The same failure, with the runtime whose build has the option that this one lacks.
+    async fn elsewhere(&self, runtimes: &[NamedRuntime], failure: Failure) -> Failure {
+        let details = failure.details.as_ref();
+        let key = details.and_then(|details| details.get("key")).and_then(Value::as_str);
+        let (Kind::UnknownOption, Some(key)) = (failure.kind, key) else { return failure };
+        let flag = key.trim_start_matches('-').replace('_', "-");
+        match runtime::with_option(&self.registry, runtimes, &flag).await {
+            None => failure,
+            Some(name) => {
+                let change = ["llamactl", "model", "set", "NAME", &format!("runtime={name}")];
+                let there = Hint::run(format!("the runtime {name} has it"), change);
+                Failure { hints: [there].into_iter().chain(failure.hints.0).collect(), ..failure }
+            }
+        }
+    }
+
     /// The same, over `defaults`, of settings whose secrets may be stored ones; `runtimes` are all that
     /// have a name.
     pub(super) async fn validate_over(
+        &self,
+        defaults: Settings,
+        runtimes: &[NamedRuntime],
+        change: &SettingsChange,
+        before: &Settings,
+    ) -> Result<Checked, Failure> {
+        match self.checked_over(defaults, runtimes, change, before).await {
+            Err(failure) => Err(self.elsewhere(runtimes, failure).await),
+            checked => checked,
+        }
+    }
+
+    async fn checked_over(
         &self,
         defaults: Settings,
         runtimes: &[NamedRuntime],
@@ -56,6 +86,7 @@ impl Models {
         layers.check()?;
         if let Some(build) = &build {
             accepted(build, &checked.set)?;
+            checked.notes.extend(successors::note(&checked.set, build));
             // On another build, what was set before must be right too.
             if checked.set.contains_key(RUNTIME) {
                 accepted(build, &layers.effective())?;

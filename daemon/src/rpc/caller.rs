@@ -29,10 +29,24 @@ pub struct Caller {
     /// else the method. A method that only looks makes no record, so it is told the user's number
     /// and nobody is asked for the name.
     pub actor: Actor,
+    /// The actor's command is the method: the client told none.
+    is_method: bool,
     identity: Arc<Identity>,
 }
 
 impl Caller {
+    /// Who asks for something of this model: where the client told no command, the method and the model
+    /// are one.
+    #[must_use]
+    pub fn about(self, model: &str) -> Actor {
+        match self.actor {
+            Actor::Client { user, command: Some(method) } if self.is_method => {
+                Actor::Client { user, command: Some(format!("{method} {model}")) }
+            }
+            actor => actor,
+        }
+    }
+
     /// Remembers the command this connection serves, for records of what is asked on it from now
     /// on. Control characters are replaced, and what is longer than 256 characters is cut.
     pub fn introduce(&self, command: &str) {
@@ -60,9 +74,11 @@ impl Identity {
             Access::Observe => self.number(),
             Access::Operate | Access::Admin => self.user().await,
         };
-        let command = lock(&self.command).clone().unwrap_or_else(|| method.to_owned());
+        let told = lock(&self.command).clone();
+        let is_method = told.is_none();
+        let command = told.unwrap_or_else(|| method.to_owned());
         let actor = Actor::Client { user, command: Some(command) };
-        Caller { access: self.peer.access, actor, identity: Arc::clone(self) }
+        Caller { access: self.peer.access, actor, is_method, identity: Arc::clone(self) }
     }
 
     /// The name of the peer's user, or `uid N`.
@@ -98,10 +114,13 @@ mod tests {
         let root = identity(0);
         let caller = root.caller("model.add", Access::Admin).await;
         assert_eq!(caller.actor, client("root", "model.add"));
+        let asked = root.caller("server.start", Access::Operate).await.about("m");
+        assert_eq!(asked, client("root", "server.start m"));
         caller.introduce("llamactl model add x");
         let caller = root.caller("model.add", Access::Admin).await;
         assert_eq!(caller.actor, client("root", "llamactl model add x"));
         caller.introduce("");
+        assert_eq!(caller.about("x"), client("root", "llamactl model add x"));
         let caller = root.caller("model.list", Access::Observe).await;
         assert_eq!(caller.actor, client("uid 0", "model.list"));
         assert!(root.user.initialized());

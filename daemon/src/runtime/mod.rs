@@ -29,7 +29,7 @@ pub use help::options_in;
 pub use inspect::{Found, inspect, is_replaced};
 pub use library_path::library_path;
 pub use refresh::{refresh, refused_by};
-pub use resolve::{Place, look_at, resolve, resolve_at};
+pub use resolve::{Place, look_at, resolve, resolve_at, with_option};
 pub use verdict::refusals;
 
 /// The name of the build that is found without being told.

@@ -38,6 +38,25 @@ pub async fn look_at(registry: &Registry, named: NamedRuntime, by: &Actor) -> Re
     look_anew(registry, Place::from(named).locate().await?, by).await.map(drop)
 }
 
+/// The first of the runtimes, all of which have a name but the one found without being told, whose build
+/// is known to have an option. None is asked.
+pub async fn with_option(
+    registry: &Registry,
+    runtimes: &[NamedRuntime],
+    flag: &str,
+) -> Option<String> {
+    let named = runtimes.iter().cloned().map(Place::from);
+    for place in named.chain([Place::system()]) {
+        if let Ok(found) = place.locate().await
+            && let Ok(Some((_, build))) = known(registry, &found).await
+            && build.has(flag)
+        {
+            return Some(place.name);
+        }
+    }
+    None
+}
+
 /// A runtime's name, and where it was said to be: nowhere for the one found without being told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {

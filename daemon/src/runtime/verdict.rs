@@ -2,7 +2,7 @@
 
 use llamactl_protocol::options::command_line::{self, Word};
 use llamactl_protocol::options::rules::EXTRA_ARGS;
-use llamactl_protocol::options::{Build, Settings, look_up};
+use llamactl_protocol::options::{Build, Settings, look_up, successors};
 use llamactl_protocol::{Failure, Kind, WirePath};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::path::Path;
 #[must_use]
 pub fn refusals(build: &Build, settings: &Settings) -> Vec<(String, Failure)> {
     let mut refused = Vec::new();
-    for (key, value) in settings {
+    for (key, value) in &successors::for_build(settings, build) {
         if key == EXTRA_ARGS {
             refused.extend(extra(build, value).into_iter().map(|failure| (key.clone(), failure)));
         } else if let Err(failure) = takes(build, key, value) {

@@ -9,7 +9,7 @@ use crate::store::registry::RuntimeRecord;
 use llamactl_protocol::environment::{DEVICE_VARIABLES, LIBRARY_PATH, SERVER_VARIABLES};
 use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::{
-    Settings, Told, VARIABLE_PREFIX, arguments, catalogue, find, rules, secret,
+    Settings, Told, VARIABLE_PREFIX, arguments, catalogue, find, rules, secret, successors,
 };
 use llamactl_protocol::{Failure, WirePath};
 use serde_json::Value;
@@ -75,6 +75,7 @@ pub(super) fn build(
     target: &Target,
 ) -> CommandLine {
     let build = runtime.build();
+    let settings = &successors::for_build(settings, &build);
     let mut argv = vec![runtime.found.path.clone()];
     argv.extend(runtime.found.subcommand.as_deref().map(WirePath::from));
     let mut push = |argument: &dyn AsRef<OsStr>| {
@@ -264,9 +265,10 @@ mod tests {
             ("ctx-size", json!(4096)),
             ("gpu-layers", json!("all")),
             ("extra-args", json!(["--temp", "0.2"])),
+            ("mmap", json!(false)),
         ]);
         let target = Target::Address("127.0.0.1:8101".parse().unwrap());
-        let line = build(&model(), &settings, &runtime(&["cors-origins"]), &target);
+        let line = build(&model(), &settings, &runtime(&["cors-origins", "load-mode"]), &target);
         assert_eq!(
             arguments(&line)[4..],
             [
@@ -279,6 +281,8 @@ mod tests {
                 "localhost",
                 "--ctx-size",
                 "4096",
+                "--load-mode",
+                "none",
                 "--gpu-layers",
                 "all",
                 "--temp",

@@ -110,19 +110,27 @@ pub(super) fn choose(
             let port = match port {
                 Some(port) => *port,
                 None => {
-                    auto_port(*address, last.and_then(port_of), held, taken).ok_or_else(|| {
-                        Failure::new(
-                            Kind::ServerFailed,
-                            format!(
-                                "no port from {} to {} is free",
-                                auto_ports().start(),
-                                auto_ports().end()
-                            ),
-                        )
-                        .hint(format!(
-                            "set a port outside that range, or {PORTS_VARIABLE} for the daemon"
-                        ))
-                    })?
+                    auto_port(*address, last.and_then(Endpoint::port), held, taken).ok_or_else(
+                        || {
+                            // Any port would do.
+                            if let Err(error) = TcpListener::bind((*address, 0)) {
+                                let message = format!("nothing can listen on {address}: {error}");
+                                return Failure::new(Kind::ServerFailed, message)
+                                    .hint("set host to an address of this machine");
+                            }
+                            Failure::new(
+                                Kind::ServerFailed,
+                                format!(
+                                    "no port from {} to {} is free",
+                                    auto_ports().start(),
+                                    auto_ports().end()
+                                ),
+                            )
+                            .hint(format!(
+                                "set a port outside that range, or {PORTS_VARIABLE} for the daemon"
+                            ))
+                        },
+                    )?
                 }
             };
             let address = SocketAddr::new(*address, port);
@@ -150,15 +158,6 @@ pub(super) async fn is_held(endpoint: &Endpoint) -> bool {
     match target(endpoint) {
         Some(Target::Socket(path)) => UnixStream::connect(path).await.is_ok(),
         _ => is_taken(endpoint),
-    }
-}
-
-/// The TCP port of an endpoint.
-#[must_use]
-pub(super) fn port_of(endpoint: &Endpoint) -> Option<u16> {
-    match target(endpoint)? {
-        Target::Address(address) => Some(address.port()),
-        Target::Socket(_) => None,
     }
 }
 
@@ -196,13 +195,22 @@ mod tests {
         let listen = Listen::Tcp(loopback, None);
         let (first, _) =
             choose(&listen, Path::new("/r"), 1, None, false, &BTreeSet::new()).unwrap();
-        let port = port_of(&first).unwrap();
+        let port = first.port().unwrap();
         let (again, _) =
             choose(&listen, Path::new("/r"), 1, Some(&first), false, &BTreeSet::new()).unwrap();
         assert_eq!(again, first);
         let (other, _) =
             choose(&listen, Path::new("/r"), 2, None, false, &BTreeSet::from([port])).unwrap();
-        assert_ne!(port_of(&other), Some(port));
+        assert_ne!(other.port(), Some(port));
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_no_lack_of_ports() {
+        // Reserved for documentation: RFC 5737.
+        let listen = Listen::Tcp("192.0.2.1".parse().unwrap(), None);
+        let refused = choose(&listen, Path::new("/r"), 1, None, false, &BTreeSet::new());
+        let message = refused.unwrap_err().message;
+        assert!(message.starts_with("nothing can listen on 192.0.2.1: "), "{message}");
     }
 
     #[test]
@@ -218,6 +226,7 @@ mod tests {
         let socket = Endpoint { url: None, socket: Some(WirePath::from("/r/m1.sock")) };
         assert_eq!(target(&socket), Some(Target::Socket("/r/m1.sock".into())));
         let tcp = Endpoint { url: Some("http://[::1]:8101/v1".to_owned()), socket: None };
+        assert_eq!((tcp.port(), socket.port()), (Some(8101), None));
         assert_eq!(target(&tcp), Some(Target::Address("[::1]:8101".parse().unwrap())));
     }
 

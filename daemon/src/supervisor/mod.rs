@@ -51,7 +51,7 @@ use llamactl_protocol::model::{CommandLine as WireCommandLine, Model};
 use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::{Server, State};
 use llamactl_protocol::{Actor, Failure, Kind};
-use plan::Kept;
+use plan::{Checked, Kept};
 use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU32;
@@ -341,18 +341,32 @@ impl Supervisor {
         self.ask(model, |reply| Command::Stop { by, reply }).await
     }
 
-    /// Wants a model's server to run anew, with the settings of now.
+    /// Wants a model's server to run anew, with the settings of now. `unsound` is what is wrong with its
+    /// file.
     ///
     /// # Errors
-    /// As [`Supervisor::start_server`]; a server that runs goes on.
+    /// As [`Supervisor::start_server`]; a server that runs goes on, also where only llama-server itself
+    /// would say what keeps another from starting.
     pub async fn restart_server(
         &self,
         model: &Model,
         overrides: Settings,
+        unsound: Option<Failure>,
         by: Actor,
     ) -> Result<Accepted, Failure> {
         let handle = self.touch(model).await?;
-        let planned = self.plan(&handle, model, &overrides).await;
+        let checked = self.context.checked_plan(model.id, overrides.clone(), &handle.kept).await;
+        let now = handle.published.borrow().clone();
+        let runs = now.run.is_some_and(|run| run.pid.is_some() && run.ended_at_ms.is_none());
+        let planned = Some(match (checked, unsound) {
+            (Ok(_), Some(unsound)) if runs => Err(unsound),
+            (Ok(Checked { plan, files, .. }), _) if runs => {
+                let may = move || plan.may_follow(&files, now.endpoint.as_ref());
+                let may = tokio::task::spawn_blocking(may).await;
+                may.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?
+            }
+            (checked, _) => checked.map(drop),
+        });
         self.ask(model, |reply| Command::Restart { overrides, by, planned, reply }).await
     }
 

@@ -14,7 +14,7 @@ use super::core::restart::Curable;
 use super::{Context, endpoint};
 use crate::clock::now_ms;
 use crate::llama::{ApiKey, Client, Target};
-use crate::models::{self, Layers, Named};
+use crate::models::{self, Layers, Named, StartFiles};
 use crate::runtime::{self, Found, Place};
 use crate::store::registry::{ModelLayers, NamedRuntime, NewRuntime, RunRecord, RuntimeRecord};
 use llamactl_protocol::cause::{Cause, CauseCode};
@@ -46,6 +46,8 @@ pub(super) struct Plan {
     runtimes: Vec<NamedRuntime>,
     /// The files that its settings name.
     files: Vec<Named>,
+    /// The port of its last run, where another program has it now.
+    pub(super) port_before: Option<u16>,
 }
 
 /// The build of a plan, without all that it says of its options.
@@ -70,6 +72,8 @@ pub(super) struct Checked {
     pub(super) plan: Arc<Plan>,
     /// The key that the server asks its clients for.
     pub(super) key: Option<ApiKey>,
+    /// The files it is handed.
+    pub(super) files: StartFiles,
 }
 
 /// Why there is no process, and whether another try may help.
@@ -129,6 +133,32 @@ impl Plan {
             && !command_line::asks_for_key(&self.line.argv, &self.line.environment)
     }
 
+    /// Whether a server that listens at `now` may be given up for this one: it would find its files, and
+    /// its port free. Blocks.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub(super) fn may_follow(
+        &self,
+        files: &StartFiles,
+        now: Option<&Endpoint>,
+    ) -> Result<(), Failure> {
+        if let Some(missing) = &files.missing {
+            return Err(missing.clone());
+        }
+        let held = now.and_then(endpoint::target);
+        match &self.target {
+            Target::Address(address) if held.as_ref() != Some(&self.target) => {
+                TcpListener::bind(address).map(drop).map_err(|error| {
+                    let message = format!("nothing can listen on {address}: {error}");
+                    Failure::new(Kind::ServerFailed, message)
+                        .hint("set another port, or port=auto; ss -ltnp shows who has it")
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sees to it that nobody else listens where the server is to: another program there would
     /// answer `/health` in its place. Removes the socket an earlier process left, because
     /// llama-server never does, and refuses to start over it.
@@ -184,17 +214,17 @@ impl Context {
         let now = now.ok_or_else(|| Failure::new(Kind::ModelNotFound, "the model was removed"))?;
         let last = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(plan) = last.filter(|plan| plan.stands_for(&now, &overrides))
-            && let (true, key) = self.check(&now.record.model, &plan).await?
+            && let (true, key, files) = self.check(&now.record.model, &plan).await?
         {
-            return Ok(Checked { model: now.record.model, plan, key });
+            return Ok(Checked { model: now.record.model, plan, key, files });
         }
         let (model, plan) = self.plan(now, overrides).await?;
         let plan = Arc::new(plan);
-        let (_, key) = self.check(&model, &plan).await?;
+        let (_, key, files) = self.check(&model, &plan).await?;
         // Which port is free is another matter at each start.
         let keeps = (!plan.chooses_port()).then(|| Arc::clone(&plan));
         *kept.lock().unwrap_or_else(PoisonError::into_inner) = keeps;
-        Ok(Checked { model, plan, key })
+        Ok(Checked { model, plan, key, files })
     }
 
     /// What a start would do now.
@@ -232,6 +262,8 @@ impl Context {
         let held = self.running.borrow().iter().any(|server| server.model_id == model.id);
         let (endpoint, target) =
             endpoint::choose(&listen, &self.servers_dir, model.id, last.as_ref(), held, &taken)?;
+        let port_before = last.as_ref().and_then(Endpoint::port);
+        let port_before = port_before.filter(|port| Some(*port) != endpoint.port());
         let line = command_line::build(&model, &settings, &runtime, &target);
         let plan = Plan {
             runtime: PlannedRuntime::of(runtime, place),
@@ -243,6 +275,7 @@ impl Context {
             defaults_revision: defaults.revision,
             runtimes,
             files: models::named_in(&settings, Some(&build)),
+            port_before,
         };
         Ok((model, plan))
     }
@@ -253,14 +286,14 @@ impl Context {
         &self,
         model: &Model,
         plan: &Arc<Plan>,
-    ) -> Result<(bool, Option<ApiKey>), Failure> {
+    ) -> Result<(bool, Option<ApiKey>, StartFiles), Failure> {
         let (model, plan) = (model.clone(), Arc::clone(plan));
         let secrets = self.registry.secrets().clone();
         let check = move || {
             let is_same = plan.runtime.place.look()? == plan.runtime.file;
-            models::check_before_start(&model, &plan.files)?;
+            let files = models::check_before_start(&model, &plan.files)?;
             let key = models::key_of(&secrets, &plan.layers.effective())?;
-            Ok((is_same, key.map(ApiKey)))
+            Ok((is_same, key.map(ApiKey), files))
         };
         let checked = tokio::task::spawn_blocking(check).await;
         checked.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?
@@ -294,7 +327,7 @@ impl Context {
         let mut endpoints: HashMap<i64, Endpoint> =
             self.registry.last_endpoints().await?.into_iter().collect();
         let own = endpoints.remove(&model_id);
-        Ok((own, endpoints.values().filter_map(endpoint::port_of).collect()))
+        Ok((own, endpoints.values().filter_map(Endpoint::port).collect()))
     }
 }
 

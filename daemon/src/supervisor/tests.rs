@@ -99,6 +99,7 @@ impl Scene {
             restarts: 0,
             restart_at_ms: None,
             executable: None,
+            files: vec![],
         };
         self.registry.add_run(record, event(model)).await.unwrap();
         // A process that cannot be: the kernel gives no such number.

@@ -211,11 +211,15 @@ impl Scene<'_> {
         })
     }
 
+    /// Who asked for the state that it is in, or was to be in: what happened to it since, nobody asked for.
     fn by(&self) -> Option<Actor> {
-        match self.last_change() {
-            Some(event) => Some(event.by.clone()),
-            None => self.server.desired.as_ref().map(|desired| desired.by.clone()),
+        let desired = self.server.desired.as_ref().map(|desired| desired.by.clone());
+        let last = || self.last_change().map(|event| event.by.clone());
+        // It was to run, and went down with the daemon.
+        if self.server.state == State::Stopped && self.wants_to_run() {
+            return last().or(desired);
         }
+        desired.or_else(last)
     }
 
     fn next(&self) -> Option<String> {

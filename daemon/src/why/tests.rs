@@ -90,7 +90,11 @@ fn never_started() {
 #[test]
 fn stopped_by_request() {
     let mut stopped = server(State::Stopped, NOW - 300_000);
-    stopped.desired.as_mut().unwrap().state = DesiredState::Stopped;
+    stopped.desired = Some(Desired {
+        state: DesiredState::Stopped,
+        by: Actor::from_text("server.stop by uid 0, pid 9"),
+        at_ms: NOW - 300_000,
+    });
     stopped.cause = Some(cause(
         "requested",
         "stopped as asked: it ended when asked; 2 requests were cut (server.stop by uid 0, pid 9)",
@@ -146,7 +150,7 @@ fn failed_for_good() {
          hint: see all it said: llamactl logs m\n\
          hint: try again: llamactl start m\n\
          says: E llama_model_load: tensor data is not within the file bounds\n\
-         by: the process\n\
+         by: uid 0 (server.start)\n\
          failures: 1"
     );
 }
@@ -174,7 +178,7 @@ fn waiting_to_be_started_again() {
          hint: see all it said: llamactl logs m\n\
          hint: try at once: llamactl start m\n\
          hint: give up: llamactl stop m\n\
-         by: llamactld\n\
+         by: uid 0 (server.start)\n\
          failures: 2"
     );
 }
@@ -281,7 +285,7 @@ fn ready_again_after_a_failure_with_a_new_daemon_on_the_cpu_and_settings_that_wa
          also: on the CPU, although a GPU was asked for.\n\
          also: Changed since it was started, and not in force yet: ctx-size.\n\
          also: The daemon was replaced meanwhile: this one took the running server over 50 s ago.\n\
-         by: the boot\n\
+         by: uid 0 (server.start)\n\
          failures: 0"
     );
 }

@@ -21,6 +21,7 @@ pub mod layers;
 mod nearest;
 pub mod rules;
 pub mod secret;
+pub mod successors;
 mod value;
 
 pub use build::{Build, BuildOption};
@@ -390,6 +391,18 @@ fn unknown(key: &str, build: Option<&Build>) -> Failure {
     let negated = catalogue().find(|setting| {
         setting.negations.iter().any(|negation| negation.trim_start_matches('-') == bare)
     });
+    if let Some(since) = successors::came_with(bare) {
+        let message = match build {
+            Some(build) => format!("{} has no option {bare}", build.name()),
+            None => format!("there is no llama-server here that has an option {bare}"),
+        };
+        return Failure::new(Kind::UnknownOption, message)
+            .hint(Hint::run(
+                format!("llama.cpp has it since {since}; name such a build"),
+                ["llamactl", "runtime", "add", "PATH"],
+            ))
+            .details(json!({ "key": key, "since": since }));
+    }
     let failure = Failure::new(Kind::UnknownOption, format!("there is no setting {key:?}"));
     if let Some(setting) = negated {
         return failure
@@ -530,5 +543,9 @@ mod tests {
         assert_eq!(hint("prot"), "did you mean port?");
         assert_eq!(hint("no-mmap"), "to switch mmap off, set mmap=false");
         assert!(hint("qqqqqqqqqq").contains("help settings"));
+        let build = Build::new("b10434".into(), vec![]);
+        let lacking = look_up("--lazy-mode", Some(&build)).unwrap_err();
+        assert_eq!(lacking.message, "b10434 has no option lazy-mode");
+        assert!(lacking.hints.0[0].text.contains("since b11434"), "{lacking}");
     }
 }

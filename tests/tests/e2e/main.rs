@@ -29,6 +29,7 @@ mod library;
 mod limits;
 mod logs;
 mod metrics;
+mod old_files;
 mod pages;
 mod pipes;
 mod private;

@@ -194,7 +194,8 @@ fn a_host_that_is_none_of_this_machine() {
     // An address for documents: nobody has it.
     let settings = ["host=192.0.2.1", "port=auto", "api-key=generate"];
     let mend = || drop(home.cli(["model", "set", "m", "host=127.0.0.1"]).ok());
-    Refusal { status: 8, says: "is free" }.holds(&home, &settings, || {}, mend);
+    let says = "nothing can listen on 192.0.2.1";
+    Refusal { status: 8, says }.holds(&home, &settings, || {}, mend);
 }
 
 #[test]

@@ -312,6 +312,46 @@ fn a_build_whose_file_is_gone_says_where_to_look() {
 }
 
 #[test]
+fn a_build_is_told_in_its_own_words_and_one_that_lacks_an_option_is_told_from_a_wrong_word() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let newer = StandIn::new(
+        &home,
+        "newer",
+        "11434",
+        &["--load-mode MODE  how to load", "--lazy-mode MODE  lazily"],
+    );
+    let older = StandIn::new(&home, "older", "9000", &["--mmap, --no-mmap  map", "--mlock  lock"]);
+    for build in [&newer, &older] {
+        home.cli(["runtime", "add", build.path()]).ok();
+    }
+    add_tiny(&home, "m");
+    let told = |settings: &[&str]| {
+        let set = home.cli(["model", "set", "m"].iter().chain(settings)).ok().stderr();
+        let line = home.call("model.args", json!({ "model": "m" }))["argv"].clone();
+        let words: Vec<&str> = line.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        (words.join(" "), set)
+    };
+    home.cli(["model", "set", "m", "mlock=on", "mmap=off"]).ok();
+    let (line, _) = told(&["runtime=newer"]);
+    assert!(line.ends_with(" --load-mode mlock"), "{line}");
+    let (line, said) = told(&["mmap=on"]);
+    assert!(line.ends_with(" --load-mode mmap+mlock"), "{line}");
+    assert!(said.contains("is told load-mode=mmap, as it calls it"), "{said}");
+    home.cli(["model", "unset", "m", "mlock", "mmap"]).ok();
+    home.cli(["model", "set", "m", "load-mode=mlock"]).ok();
+    let (line, _) = told(&["runtime=older"]);
+    assert!(line.ends_with(" --mlock --no-mmap") || line.ends_with(" --no-mmap --mlock"), "{line}");
+
+    let lacking = home.cli(["--json", "model", "set", "m", "lazy-mode=on"]).code(5).failure();
+    assert_eq!(lacking["message"], "llama-server 9000 has no option lazy-mode", "{lacking}");
+    let elsewhere = json!(["llamactl", "model", "set", "NAME", "runtime=newer"]);
+    assert_eq!(lacking["commands"][0], elsewhere, "{lacking}");
+    let wrong = home.cli(["--json", "model", "set", "m", "lazi-mod=on"]).code(5).failure();
+    assert!(wrong["message"].as_str().unwrap().starts_with("there is no setting"), "{wrong}");
+}
+
+#[test]
 fn settings_that_a_build_lacks_are_listed_before_a_restart() {
     let home = Home::new();
     let _daemon = home.daemon();

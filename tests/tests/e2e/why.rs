@@ -69,6 +69,7 @@ fn a_server_that_was_killed_and_one_that_was_stopped() {
     home.follow("server.follow", json!({ "model": "m" })).until_state("ready");
     let adopted = why(&home);
     assert!(adopted["remarks"].to_string().contains("took the running server over"), "{adopted}");
+    assert_eq!(adopted["by"]["command"], "llamactl start m", "{adopted}");
     assert!(kinds(&adopted).contains(&"daemon.started"), "{adopted}");
 
     home.cli(["stop", "m"]).ok();
@@ -88,6 +89,10 @@ fn a_server_that_was_killed_and_one_that_was_stopped() {
         "{killed}"
     );
     assert_eq!(killed["failures"], 1);
+    assert_eq!(killed["by"]["command"], "llamactl start m", "who wanted it to run: {killed}");
+    // Of a program that says no command the method and the model are one.
+    home.call("server.stop", json!({ "model": "m" }));
+    assert_eq!(why(&home)["by"]["command"], "server.stop m");
     let shown = home.cli(["why", "m"]).ok().stdout();
     assert!(shown.contains("server.failed"), "{shown}");
 }

@@ -1,7 +1,7 @@
 //! Runs: one life of a llama-server each, written before the process is made.
 
 use super::events::NewEvent;
-use super::{RECORD, Registry, Result, events};
+use super::{FileStamp, RECORD, Registry, Result, events};
 use crate::clock::now_ms;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::options::Settings;
@@ -9,6 +9,18 @@ use llamactl_protocol::server::{Demand, Endpoint};
 use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A file that was handed to the process of a run, and which it was then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// The setting that names it; `path` for the model's own.
+    pub key: String,
+    /// Where it was.
+    pub path: WirePath,
+    /// Which file lay there.
+    pub stamp: FileStamp,
+}
 
 /// A run as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +73,8 @@ pub struct RunRecord {
     pub restart_at_ms: Option<i64>,
     /// What the process executed when it was ready.
     pub executable: Option<WirePath>,
+    /// The files it was started with; none for runs of versions that did not write them.
+    pub files: Vec<RunFile>,
 }
 
 /// How a run ended.
@@ -86,13 +100,14 @@ impl Registry {
     /// What SQLite reports.
     pub async fn add_run(&self, run: RunRecord, event: NewEvent) -> Result<()> {
         let is_policy = run.started_by == Actor::Policy;
-        let bytes = RECORD + event.bytes() + run.argv.len() * 64 + run.environment.len() * 64;
+        let words = run.argv.len() + run.environment.len() + run.files.len() * 2;
+        let bytes = RECORD + event.bytes() + words * 64;
         let add = move |tx: &Connection| {
             tx.execute(
                 "INSERT INTO runs (id, model_id, model, revision, settings, runtime_id, argv,
                                    environment, endpoint, wanted_by, started_at_ms,
-                                   overrides, restarts, failures, demand)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                                   overrides, restarts, failures, demand, files)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
                 params![
                     run.id,
                     run.model_id,
@@ -109,6 +124,7 @@ impl Registry {
                     run.restarts,
                     run.failures,
                     run.demand.map(Demand::as_str),
+                    serde_json::to_string(&run.files)?,
                 ],
             )?;
             tx.execute(
@@ -381,12 +397,13 @@ fn read_run(row: &Row<'_>) -> Result<RunRecord> {
         restarts: row.get("restarts")?,
         restart_at_ms: row.get("restart_at_ms")?,
         executable: row.get::<_, Option<Vec<u8>>>("executable")?.map(WirePath::from_bytes),
+        files: readable(row, "files")?,
     })
 }
 
 /// A JSON column. One that cannot be read any more is as if nothing had been written there: a
 /// damaged run must not keep the daemon from starting, nor its model from being dealt with.
-fn readable<T: DeserializeOwned + Default>(row: &Row<'_>, column: &str) -> Result<T> {
+pub(super) fn readable<T: DeserializeOwned + Default>(row: &Row<'_>, column: &str) -> Result<T> {
     let text: Option<String> = row.get(column)?;
     Ok(text.map_or_else(T::default, |text| {
         serde_json::from_str(&text).unwrap_or_else(|error| {

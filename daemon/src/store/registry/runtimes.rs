@@ -1,6 +1,7 @@
 //! llama-server builds that were found.
 
 use super::events::NewEvent;
+use super::runs::{RunFile, readable};
 use super::{Registry, Result, events};
 use crate::clock::now_ms;
 use llamactl_protocol::event::EventKind;
@@ -60,6 +61,15 @@ pub struct RuntimeFile {
     pub mtime_ns: i64,
     /// What it said of its version.
     pub version: Option<String>,
+}
+
+/// What the process of a run was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesOfRun {
+    /// The executable.
+    pub build: RuntimeFile,
+    /// The files it was started with.
+    pub files: Vec<RunFile>,
 }
 
 /// A build in the registry, under the name it is used by.
@@ -161,29 +171,30 @@ impl Registry {
         .await
     }
 
-    /// The executables of these runs, by run; those of unknown runs are left out.
+    /// The executables and files of these runs, by run; those of unknown runs are left out.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub async fn files_of_runs(&self, runs: Vec<String>) -> Result<BTreeMap<String, RuntimeFile>> {
+    pub async fn files_of_runs(&self, runs: Vec<String>) -> Result<BTreeMap<String, FilesOfRun>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT path, inode, size_bytes, mtime_ns, version FROM runtimes
-                 WHERE id = (SELECT runtime_id FROM runs WHERE id = ?1)",
+                "SELECT path, inode, size_bytes, mtime_ns, version, files
+                 FROM runs JOIN runtimes ON runtimes.id = runtime_id WHERE runs.id = ?1",
             )?;
             let mut files = BTreeMap::new();
             for run in runs {
                 let file = statement.query_row([&run], |row| {
-                    Ok(RuntimeFile {
+                    let build = RuntimeFile {
                         path: WirePath::from_bytes(row.get(0)?),
                         inode: row.get::<_, i64>(1)?.cast_unsigned(),
                         size_bytes: row.get(2)?,
                         mtime_ns: row.get(3)?,
                         version: row.get(4)?,
-                    })
+                    };
+                    Ok(readable(row, "files").map(|files| FilesOfRun { build, files }))
                 });
                 if let Some(file) = file.optional()? {
-                    files.insert(run, file);
+                    files.insert(run, file?);
                 }
             }
             Ok(files)

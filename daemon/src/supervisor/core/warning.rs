@@ -23,6 +23,12 @@ pub(in crate::supervisor) fn on_cpu(name: &str, message: &str) -> Warning {
     ])
 }
 
+/// It was to keep its port, and another program had taken it.
+pub(in crate::supervisor) fn other_port(name: &str, before: u16, now: u16) -> Warning {
+    let message = format!("another program has port {before}; it has {now} now");
+    Warning::new(WarningCode::OtherPort, message).command(["llamactl", "restart", name])
+}
+
 /// It has a port and asks for no key.
 pub(in crate::supervisor) fn no_api_key(name: &str) -> Warning {
     Warning::new(WarningCode::NoApiKey, "every program on this machine can use it").command([

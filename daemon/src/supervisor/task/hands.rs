@@ -18,7 +18,7 @@ use crate::metrics::RunningServer;
 use crate::os::cgroup::OomWatch;
 use crate::os::{proc, process};
 use crate::store::registry::{
-    MemoryMoment, ModelLayers, NewEvent, RunEnd, RunMemory, RunRecord, StoreError,
+    MemoryMoment, ModelLayers, NewEvent, RunEnd, RunFile, RunMemory, RunRecord, StoreError,
 };
 use llamactl_protocol::model::Model;
 use llamactl_protocol::server::Server;
@@ -67,6 +67,7 @@ pub(super) struct Ready {
     pub(super) run: RunId,
     pub(super) plan: Arc<Plan>,
     pub(super) key: Option<ApiKey>,
+    pub(super) files: Vec<RunFile>,
     pub(super) log: RunLog,
     pub(super) output: Output,
 }
@@ -279,6 +280,7 @@ impl TaskHands {
                     restarts: *restarts,
                     restart_at_ms: None,
                     executable: None,
+                    files: ready.files.clone(),
                 };
                 registry.add_run(record, event(draft)).await
             }
@@ -316,7 +318,7 @@ impl TaskHands {
     }
 
     async fn spawn(&mut self, run: &RunId) -> Event {
-        let Some(Ready { run: id, plan, key, log, output }) = self.ready.take() else {
+        let Some(Ready { run: id, plan, key, log, output, .. }) = self.ready.take() else {
             let failure = Failure::new(Kind::Internal, "there is nothing to be started");
             let cause = driver::cause_of(&failure, now_ms());
             let curable = driver::curable(&failure);

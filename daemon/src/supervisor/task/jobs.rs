@@ -33,7 +33,7 @@ impl Context {
         kept: &Kept,
     ) -> Result<(Prepared, Ready), NotMade> {
         let checked = self.checked_plan(model_id, overrides, kept).await;
-        let Checked { model, plan, key } =
+        let Checked { model, plan, key, files } =
             checked.map_err(|failure| NotMade::by_failure(&failure))?;
         let log = self.log_of(run).map_err(|error| process::not_made(&error))?;
         plan.clear_way().await?;
@@ -44,9 +44,10 @@ impl Context {
             settings: Arc::new(plan.layers.standing()),
             endpoint: plan.endpoint.clone(),
             is_open: plan.is_open(),
+            port_before: plan.port_before,
             build_has_devices: Some(plan.runtime.has_devices),
         };
-        Ok((prepared, Ready { run: run.clone(), plan, key, log, output }))
+        Ok((prepared, Ready { run: run.clone(), plan, key, files: files.there, log, output }))
     }
 
     /// Finds out how and why a process ended, and kills what it left behind. Without a process it

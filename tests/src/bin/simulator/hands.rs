@@ -403,6 +403,7 @@ fn prepare(world: &mut World, at: usize, run: &RunId) {
             settings: Arc::new(model.registry.model.settings.clone()),
             endpoint: endpoint(model.on_tcp),
             is_open: false,
+            port_before: None,
             build_has_devices: None,
         })),
     };

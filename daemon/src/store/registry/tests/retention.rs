@@ -39,6 +39,7 @@ fn run(number: i64, model_id: i64, runtime_id: i64) -> RunRecord {
         restarts: 0,
         restart_at_ms: None,
         executable: None,
+        files: vec![],
     }
 }
 

@@ -32,7 +32,7 @@ impl Turn<'_> {
             anew || phase.wanted_run().is_none() || matches!(phase, Phase::Backoff { .. });
         match checked {
             Checked::Unfit(failure) if makes_one => {
-                return self.start_is_unfit(request, overrides, by, failure);
+                return self.start_is_unfit(request, overrides, by, failure, anew);
             }
             _ if !makes_one && !self.runs_with(&overrides) => {
                 return self.refuse(request, self.runs_otherwise());
@@ -124,10 +124,16 @@ impl Turn<'_> {
         overrides: Settings,
         by: Actor,
         failure: Failure,
+        anew: bool,
     ) {
         let phase = &self.state.life.phase;
         if !phase.rests() && !matches!(phase, Phase::Backoff { .. }) {
-            return self.refuse(request, failure);
+            let name = &self.state.model.name;
+            let message = match anew && phase.wanted_run().is_some() {
+                true => format!("{name} is not restarted, it runs on: {}", failure.message),
+                false => failure.message,
+            };
+            return self.refuse(request, Failure { message, ..failure });
         }
         self.state.overrides = Arc::new(overrides);
         self.desire(DesiredState::Running, by.clone(), false);

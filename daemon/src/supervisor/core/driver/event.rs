@@ -172,6 +172,8 @@ pub struct Prepared {
     pub endpoint: Endpoint,
     /// Every program on this machine can use it.
     pub is_open: bool,
+    /// The port of its last run, where another program has it now.
+    pub port_before: Option<u16>,
     /// Whether the build has devices to offload to.
     pub build_has_devices: Option<bool>,
 }

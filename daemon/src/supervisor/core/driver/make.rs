@@ -26,12 +26,14 @@ impl Turn<'_> {
         if !matches!(&self.state.life.phase, Phase::Preparing { run } if *run == prepared.run) {
             return;
         }
-        let Prepared { run, model, settings, endpoint, is_open, build_has_devices } = prepared;
+        let Prepared { run, model, settings, endpoint, is_open, port_before, build_has_devices } =
+            prepared;
         let now_ms = self.context.now_ms;
         self.state.run = Some(RunFacts {
             settings,
             overrides: Arc::clone(&self.state.overrides),
             is_open,
+            port_before,
             build_has_devices,
             ..RunFacts::planned(run.clone(), model.revision, now_ms)
         });

@@ -32,6 +32,8 @@ pub struct RunFacts {
     pub overrides: Arc<Settings>,
     /// Every program on this machine can use it.
     pub is_open: bool,
+    /// The port of the run before, where another program has it now.
+    pub port_before: Option<u16>,
     /// Whether the build has devices to offload to.
     pub build_has_devices: Option<bool>,
     /// The boot it was made in is the present one.
@@ -76,6 +78,7 @@ impl RunFacts {
             settings: Arc::default(),
             overrides: Arc::default(),
             is_open: false,
+            port_before: None,
             build_has_devices: None,
             is_of_this_boot: false,
             died_unwatched: false,

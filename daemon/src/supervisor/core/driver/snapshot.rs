@@ -5,7 +5,7 @@ use super::super::{device, warning};
 use super::State;
 use super::run::RunFacts;
 use llamactl_protocol::options::{POLICY, Settings, layers, secret};
-use llamactl_protocol::server::{Run, Server};
+use llamactl_protocol::server::{Endpoint, Run, Server};
 use llamactl_protocol::warning::{Warning, sort};
 
 /// The server as it is shown.
@@ -15,7 +15,8 @@ pub fn snapshot(state: &State) -> Server {
     let live = state.run.as_ref().filter(|run| run.has_process);
     let device = live.map(device::of_run).unwrap_or_default();
     let name = &state.model.name;
-    let warnings = live.map(|run| warnings(name, run, phase)).unwrap_or_default();
+    let port = state.endpoint.as_ref().and_then(Endpoint::port);
+    let warnings = live.map(|run| warnings(name, run, phase, port)).unwrap_or_default();
     Server {
         model_id: state.model.id,
         model: state.model.name.clone(),
@@ -39,7 +40,7 @@ pub fn snapshot(state: &State) -> Server {
     }
 }
 
-fn warnings(name: &str, run: &RunFacts, phase: &Phase) -> Vec<Warning> {
+fn warnings(name: &str, run: &RunFacts, phase: &Phase, port: Option<u16>) -> Vec<Warning> {
     let is_ready = matches!(phase, Phase::Ready { .. });
     let mut warnings = Vec::new();
     if let Some(until_ms) = run.silent_until_ms.filter(|_| is_ready) {
@@ -47,6 +48,9 @@ fn warnings(name: &str, run: &RunFacts, phase: &Phase) -> Vec<Warning> {
     }
     if is_ready && device::of_run(run).on_cpu == Some(true) {
         warnings.push(warning::on_cpu(name, device::on_cpu(run)));
+    }
+    if let (Some(before), Some(now)) = (run.port_before, port) {
+        warnings.push(warning::other_port(name, before, now));
     }
     if run.is_open {
         warnings.push(warning::no_api_key(name));

@@ -83,6 +83,7 @@ fn prepared(run: &str, revision: i64) -> Event {
         settings: Arc::default(),
         endpoint: last_run(None).endpoint,
         is_open: false,
+        port_before: None,
         build_has_devices: None,
     }))
 }

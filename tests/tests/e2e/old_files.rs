@@ -1,0 +1,121 @@
+//! Files that change under a running server are told of, and one that could not be started again is not
+//! stopped for a restart.
+
+use llamactl_tests::{Home, TestModel};
+use serde_json::{Value, json};
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::slice;
+
+/// A file of its own with another's bytes.
+fn put(from: &Path, to: &Path) {
+    let next = to.with_extension("next");
+    fs::copy(from, &next).unwrap();
+    fs::rename(next, to).unwrap();
+}
+
+fn warnings(home: &Home) -> Vec<(String, String)> {
+    let server = home.call("server.show", json!({ "model": "m" }));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let all = server["warnings"].as_array().unwrap().iter();
+    all.map(|it| (text(&it["code"]), text(&it["message"]))).collect()
+}
+
+#[test]
+fn a_file_that_changes_under_a_server_is_said() {
+    let home = Home::with_fake_llama_server();
+    let mut daemon = home.daemon();
+    let path = home.fake_model("m", &json!({}));
+    let projector = home.own_model(TestModel::Tiny, "p.gguf");
+    home.cli(["model", "set", "m", &format!("mmproj={}", projector.display())]).ok();
+    home.cli(["start", "m"]).ok();
+    assert_eq!(warnings(&home), []);
+
+    put(&TestModel::Tiny.shared(), &path);
+    let replaced =
+        ("file_replaced".to_owned(), "its file was replaced: it runs on the old one".to_owned());
+    assert_eq!(warnings(&home), slice::from_ref(&replaced));
+    // Whoever looks whether the new one is sound does not forget that the old one runs.
+    // (Its projector is none.)
+    home.cli(["model", "verify", "m"]).code(5);
+    assert_eq!(warnings(&home), slice::from_ref(&replaced));
+    let why = home.cli(["why", "m"]).ok().stdout();
+    assert!(why.contains("was replaced: it runs on the old one"), "{why}");
+    let status = home.cli(["status", "m"]).ok().stdout();
+    assert!(status.contains("was replaced"), "{status}");
+    assert!(home.cli(["ps"]).ok().stdout().contains("was replaced"));
+
+    // The next daemon knows it too.
+    daemon.kill();
+    daemon.start_again();
+    home.cli(["wait", "m"]).ok();
+    assert_eq!(warnings(&home), [replaced]);
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(&projector).unwrap();
+    let said = warnings(&home);
+    assert_eq!((said.len(), said[0].0.as_str(), said[1].0.as_str()), (2, "file_gone", "file_gone"));
+    assert!(said.iter().any(|(_, message)| message.contains("mmproj")), "{said:?}");
+    home.cli(["stop", "m"]).ok();
+    assert_eq!(warnings(&home), []);
+}
+
+#[test]
+fn a_server_that_could_not_be_started_again_is_not_stopped_for_a_restart() {
+    let home = Home::with_fake_llama_server();
+    let _daemon = home.daemon();
+    let path = home.fake_model("m", &json!({}));
+    home.cli(["model", "set", "m", "port=auto"]).ok();
+    home.cli(["start", "m"]).ok();
+    let pid = || home.call("server.show", json!({ "model": "m" }))["run"]["pid"].clone();
+    let before = pid();
+    let refused = |code: i32, says: &str| {
+        let failure = home.cli(["--json", "restart", "m"]).code(code).failure();
+        let message = failure["message"].as_str().unwrap();
+        assert!(message.starts_with("m is not restarted, it runs on: "), "{failure}");
+        assert!(message.contains(says), "{says}: {failure}");
+        assert!(failure["hint"].is_string(), "{failure}");
+        assert_eq!(pid(), before, "{says}");
+        failure
+    };
+
+    let kept = path.with_extension("kept");
+    fs::rename(&path, &kept).unwrap();
+    let gone = refused(3, "m.gguf is gone");
+    assert_eq!(gone["commands"], json!([["llamactl", "model", "set", "m", "path=FILE"]]));
+    fs::write(&path, "not a model").unwrap();
+    refused(5, "m.gguf");
+    fs::rename(&kept, &path).unwrap();
+
+    let missing = format!("mmproj={}", home.path().join("nope.gguf").display());
+    home.cli(["model", "set", "m", &missing]).ok();
+    refused(3, "nope.gguf is gone");
+    home.cli(["model", "unset", "m", "mmproj"]).ok();
+
+    let other = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    home.cli(["model", "set", "m", &format!("port={}", other.local_addr().unwrap().port())]).ok();
+    refused(8, "nothing can listen on 127.0.0.1:");
+    drop(other);
+    home.cli(["model", "set", "m", "port=auto"]).ok();
+
+    home.cli(["restart", "m"]).ok();
+    assert_ne!(pid(), before);
+}
+
+#[test]
+fn a_port_that_is_not_kept_is_said() {
+    let home = Home::with_fake_llama_server();
+    let _daemon = home.daemon();
+    home.fake_model("m", &json!({}));
+    home.cli(["model", "set", "m", "port=auto", "api-key=generate"]).ok();
+    home.cli(["start", "m"]).ok();
+    let url = home.call("server.show", json!({ "model": "m" }))["endpoint"]["url"].clone();
+    let port: u16 = url.as_str().unwrap().split([':', '/']).nth(4).unwrap().parse().unwrap();
+    home.cli(["stop", "m"]).ok();
+    let _other = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let started = home.cli(["start", "m"]).ok().stderr();
+    let said = warnings(&home);
+    let message = format!("another program has port {port}; it has {} now", port + 1);
+    assert_eq!(said, [("other_port".to_owned(), message.clone())]);
+    assert!(started.contains(&message), "{started}");
+}

@@ -22,90 +22,70 @@ use std::path::PathBuf;
 /// The text below a command's options: examples and exit codes.
 macro_rules! more {
     ($($example:literal),+ ; $exits:literal) => {
-        concat!("Examples:\n", $("  ", $example, "\n",)+ "\nExit codes:\n  ", $exits)
+        concat!(
+            "Examples:\n", $("  ", $example, "\n",)+
+            "\nGlobal: --json -q --full --color --socket --no-autostart (llamactl help options)\n",
+            "Exit codes: ", $exits
+        )
     };
 }
 pub(crate) use more;
 
-/// The commands, grouped, as `llamactl help` and `llamactl --help` show them.
-pub(crate) const COMMANDS: &str = "\
-Servers:
-  start NAME…          Start models' servers and wait until they are ready
-  stop NAME…           Stop them and wait until they have ended
-  restart NAME…        Stop and start them, with the settings of now
-  wait NAME…           Wait until servers are ready, idle, stopped or failed
-  why NAME             Why a server is as it is, and what to do
-  ps                   List servers: state, endpoint, memory, speed
-  status [NAME]        How everything is; how one server is and why
-  logs NAME            What a server wrote
-  run NAME [PROMPT…]   Ask a model, or chat with it
-
-Models:
-  model add PATH…      Register GGUF files
-  model scan [DIR…]    Find the GGUF files that are here, and register them
-  model verify NAME…   Read their files again: whole, and the same?
-  model list           List models
-  model show NAME      Everything known of one; --resolved: where each setting comes from
-  model rename, copy, alias, remove
-  model export [NAME…] Write them down, for here or elsewhere, or for llama-server
-  model import FILE    Take them in: an export, a preset, a command line, the old dashboard
-
-Settings:
-  model set NAME K=V…  Change settings         model unset NAME K…     Take them back
-  model edit NAME      Change them in an editor
-  model args NAME      The command line a start would use
-  model history NAME   What changed, when, by whom; model diff, model rollback
-  model key NAME       The key clients must give
-  defaults set K=V…    Settings for all models; defaults unset, show
-  help settings        Every setting there is
-
-llama-server builds:
-  runtime add PATH     Name a llama-server, to use it beside others
-  runtime list         List them: version, devices, whether one was replaced
-  runtime show NAME    A build's options and devices
-  runtime use NAME     Make one the default; model set NAME runtime=… picks another
-  runtime set, unset, remove, refresh
-
-The machine:
-  gpus                 The GPUs and how busy they are
-  metrics [SERIES…]    Measurements, now or followed
-  events               What happened and why
-
-The daemon:
-  daemon start, stop, restart, status, logs, backup, restore, check-config
-  daemon install       Let systemd keep it, for you or the machine; uninstall
-  version              Versions of llamactl and of the daemon
-  rpc METHOD [JSON]    Call the daemon's API directly
-  completions SHELL    Shell completion
-  help [COMMAND…]      This list, or a command's help";
-
-const TOUR: &str = "\
-A short tour:
+/// A tour and the commands, grouped by what people do, as `llamactl help` and `llamactl --help`
+/// show them.
+pub(crate) const COMMANDS: &str = "  \
   llamactl model add ~/models/qwen3-8b-q4_k_m.gguf --name qwen3
-  llamactl model set qwen3 port=auto ctx-size=8192
   llamactl start qwen3
   llamactl run qwen3 \"Why is the sky blue?\"
-  llamactl ps; llamactl logs qwen3 -f; llamactl stop qwen3";
+If it does not start: llamactl why qwen3, then llamactl logs qwen3
 
-const EXITS: &str = "\
-Exit codes:
-  0 done  1 failed  2 usage  3 not found  4 conflict  5 invalid value
-  6 daemon unreachable  7 timed out  8 the server failed  130 interrupted
+Servers     start stop restart wait     change what runs, and wait for it
+            ps status why events logs   see what runs, and what happened
+            run                         ask a model, or chat with it
+Models      model add scan list show verify copy rename alias remove
+            model export import         take models elsewhere and back
+Settings    model set unset edit args key history diff rollback
+            defaults set unset show     for all models; help settings [KEY]
+Builds      runtime add list show use set unset refresh remove
+Machine     metrics gpus
+Daemon      daemon start stop restart status logs
+            daemon install uninstall backup restore check-config
+            version rpc completions
+Help for one: llamactl help start. More: help options, help exit-codes";
 
-The first command starts the daemon if none runs. Lists take -q for names only and --json for
-one JSON object per line.";
+/// What every command takes, as `llamactl help options` shows it.
+pub(crate) const OPTIONS: &str = "\
+Every command takes these, before or after its name:
+  --json            One JSON object per line, for programs; an error is one line on stderr
+  -q, --quiet       Names only, one per line; nothing on stderr but errors
+  --full            All columns of tables, and nothing cut
+  --color WHEN      auto, always or never; NO_COLOR switches it off too
+  --socket PATH     The daemon's socket, and no other [env: LLAMACTL_SOCKET]
+  --no-autostart    Do not start the daemon when none runs [env: LLAMACTL_NO_AUTOSTART]
+  -h, --help        The help of the command; -h is shorter
+COLUMNS sets the width of tables at a terminal.";
 
-const TEMPLATE: &str =
-    "{about}\n\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}\n\n{after-help}";
+/// What a command ends with, as `llamactl help exit-codes` shows it.
+pub(crate) const EXITS: &str = "  \
+  0  done             5  a value that cannot be
+  1  failed           6  no daemon answers
+  2  used wrongly     7  the time ran out
+  3  not found        8  the server failed
+  4  in conflict    130  interrupted (Ctrl-C)";
 
-/// Runs llama.cpp's llama-server the way an init system runs services
+const TEMPLATE: &str = "{about}\n{before-help}";
+
+/// What llamactl is.
+pub(crate) const ABOUT: &str =
+    "llamactl runs llama.cpp's llama-server the way an init system runs services";
+
+/// llamactl runs llama.cpp's llama-server the way an init system runs services
 #[derive(Parser, Debug)]
 #[command(
     name = "llamactl",
     version,
     help_template = TEMPLATE,
-    before_help = format!("{TOUR}\n\n{COMMANDS}"),
-    after_help = EXITS,
+    before_help = COMMANDS,
     disable_help_subcommand = true,
     arg_required_else_help = true
 )]
@@ -123,6 +103,7 @@ pub(crate) struct Global {
     #[arg(
         long,
         global = true,
+        hide = true,
         value_name = "PATH",
         env = "LLAMACTL_SOCKET",
         hide_env_values = true,
@@ -134,6 +115,7 @@ pub(crate) struct Global {
     #[arg(
         long,
         global = true,
+        hide = true,
         env = "LLAMACTL_NO_AUTOSTART",
         hide_env_values = true,
         value_parser = FalseyValueParser::new(),
@@ -142,22 +124,27 @@ pub(crate) struct Global {
     no_autostart: bool,
 
     /// Print one JSON object per line
-    #[arg(long, global = true, display_order = 903)]
+    #[arg(long, global = true, hide = true, display_order = 903)]
     json: bool,
 
     /// Print names only
-    #[arg(long, short, global = true, display_order = 904)]
+    #[arg(long, short, global = true, hide = true, display_order = 904)]
     quiet: bool,
+
+    /// All columns of tables, and nothing cut
+    #[arg(long, global = true, hide = true, display_order = 905)]
+    full: bool,
 
     /// When to use colour; NO_COLOR switches it off too
     #[arg(
         long,
         global = true,
+        hide = true,
         value_enum,
         value_name = "WHEN",
         default_value = "auto",
         hide_default_value = true,
-        display_order = 905
+        display_order = 906
     )]
     color: ColourChoice,
 }
@@ -165,7 +152,7 @@ pub(crate) struct Global {
 impl Global {
     /// How output is wanted.
     pub(crate) fn format(&self) -> Format {
-        Format { json: self.json, quiet: self.quiet, colour: self.color }
+        Format { json: self.json, quiet: self.quiet, full: self.full, colour: self.color }
     }
 
     /// How the daemon is to be reached.
@@ -190,19 +177,19 @@ pub(crate) enum Command {
     Status(status::Status),
     Logs(logs::Logs),
     Run(run::Run),
-    /// Models: find, register, list, show, set, copy, remove
+    /// Manage models and their settings
     #[command(subcommand)]
     Model(ModelCommand),
-    /// Settings for all models: set, unset, show
+    /// Manage settings for all models
     #[command(subcommand)]
     Defaults(DefaultsCommand),
-    /// Runtimes: the llama-server builds there are, several side by side
+    /// Manage llama-server builds
     #[command(subcommand)]
     Runtime(RuntimeCommand),
     Gpus(gpus::Gpus),
     Metrics(metrics::Metrics),
     Events(events::Events),
-    /// The daemon itself: start, stop, restart, status, logs, install, backup, restore, check-config
+    /// Manage the daemon
     #[command(subcommand)]
     Daemon(DaemonCommand),
     Version(version::Version),
@@ -215,44 +202,44 @@ pub(crate) enum Command {
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
 pub(crate) enum ModelCommand {
-    /// Register GGUF files as models
+    /// Add models from GGUF files
     Add(model_add::Add),
-    /// Find GGUF files where they lie, and register them
+    /// Find GGUF files on this machine and add them
     Scan(model_scan::Scan),
-    /// Read models' files again and say what is wrong or different
+    /// Check model files for damage and changes
     Verify(model_verify::Verify),
     /// List models
     #[command(visible_alias = "ls")]
     List(model_list::List),
-    /// Show everything known of a model
+    /// Show a model's file, settings and server
     Show(model_show::Show),
-    /// Change settings of a model
+    /// Change a model's settings
     Set(model_set::Set),
-    /// Take settings of a model back
+    /// Reset settings to their defaults
     Unset(model_unset::Unset),
-    /// Edit a model's settings and file in an editor
+    /// Edit a model's settings in your editor
     Edit(model_edit::Edit),
-    /// Show the command line a start would use now
+    /// Show the command line of the next start
     Args(model_args::CommandLine),
-    /// List the changes of a model, newest first
+    /// List the changes made to a model, newest first
     History(model_history::History),
-    /// Show what differs between two revisions of a model
+    /// Compare two revisions of a model
     Diff(model_diff::Diff),
-    /// Take a model back to an earlier revision
+    /// Restore an earlier revision of a model
     Rollback(model_rollback::Rollback),
-    /// Print the key that clients of a model's server must give
+    /// Print a model's API key
     Key(model_key::Key),
-    /// Give a model another name
+    /// Rename a model
     Rename(model_rename::Rename),
-    /// Make a second profile of the same file, or of another
+    /// Copy a model's settings to a new name
     Copy(model_copy::Copy),
-    /// Show, add and remove other names of a model
+    /// List, add or remove a model's aliases
     Alias(model_alias::Alias),
-    /// Write models down, to keep them or take them elsewhere
+    /// Export models and settings
     Export(model_export::Export),
-    /// Take in models: an export, a preset, a command line, the old dashboard
+    /// Import models from an export, preset, command line or dashboard
     Import(model_import::Import),
-    /// Take models out of the registry
+    /// Remove models; their files stay
     #[command(visible_alias = "rm")]
     Remove(model_remove::Remove),
 }
@@ -261,9 +248,9 @@ pub(crate) enum ModelCommand {
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
 pub(crate) enum DefaultsCommand {
-    /// Change the settings for all models
+    /// Change settings for all models
     Set(defaults_set::Set),
-    /// Take settings for all models back
+    /// Reset settings for all models
     Unset(defaults_unset::Unset),
     /// Show the settings for all models
     Show(defaults_show::Show),
@@ -273,23 +260,23 @@ pub(crate) enum DefaultsCommand {
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
 pub(crate) enum RuntimeCommand {
-    /// Name a llama-server, to use it beside others
+    /// Add a llama-server build
     Add(runtime_add::Add),
-    /// List runtimes: the llama-server builds there are
+    /// List llama-server builds
     #[command(visible_alias = "ls")]
     List(runtime_list::List),
-    /// Show a runtime: its build, its devices, all its options
+    /// Show a build's version, devices and options
     Show(runtime_show::Show),
-    /// Make a runtime the default for models that name no other
+    /// Make a build the default
     Use(runtime_use::Use),
-    /// Set variables for a runtime's servers
+    /// Set environment variables of a build's servers
     Set(runtime_set::Set),
-    /// Take variables of a runtime's servers back
+    /// Remove environment variables of a build's servers
     Unset(runtime_unset::Unset),
-    /// Take runtimes out of the registry
+    /// Remove builds; their files stay
     #[command(visible_alias = "rm")]
     Remove(runtime_remove::Remove),
-    /// Look at runtimes anew after their files were replaced
+    /// Re-read builds whose files were replaced
     Refresh(runtime_refresh::Refresh),
 }
 
@@ -299,13 +286,13 @@ pub(crate) enum RuntimeCommand {
 pub(crate) enum DaemonCommand {
     /// Start the daemon and wait until it answers
     Start(daemon_start::Start),
-    /// Stop the daemon and, unless told otherwise, its servers
+    /// Stop the daemon and its servers
     Stop(daemon_stop::Stop),
-    /// Replace the daemon by its program of now; the servers run on
+    /// Restart or upgrade the daemon; servers keep running
     Restart(daemon_restart::Restart),
-    /// Show how the daemon is
+    /// Show the daemon's state
     Status(daemon_status::Status),
-    /// Show the daemon's own log
+    /// Show the daemon's log
     Logs(daemon_logs::Logs),
     /// Copy the registry to a file
     Backup(daemon_backup::Backup),
@@ -371,7 +358,7 @@ mod tests {
             assert!(command.get_about().is_some(), "{name} says nothing");
             let more = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(more.contains("Examples:\n  llamactl"), "{name} has no examples");
-            assert!(more.contains("Exit codes:"), "{name} has no exit codes");
+            assert!(more.contains("Exit codes: 0 "), "{name} has no exit codes");
         }
     }
 
@@ -380,7 +367,7 @@ mod tests {
         for (name, _) in all() {
             let known = match name.split_once(' ') {
                 Some((_, verb)) => COMMANDS.contains(verb),
-                None => COMMANDS.lines().any(|line| line.trim().starts_with(&name)),
+                None => COMMANDS.split_whitespace().any(|word| word == name),
             };
             assert!(known, "{name} is not in the list");
         }

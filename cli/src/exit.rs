@@ -55,9 +55,9 @@ pub(crate) fn conclude(output: &mut Output, outcome: Outcome) -> u8 {
 }
 
 /// Collects the failures of a command that tries several things: each is told at once, the first
-/// decides the exit status.
+/// decides the exit status: by its place in the list, and not by when it happened.
 #[derive(Default)]
-pub(crate) struct Tally(Option<u8>);
+pub(crate) struct Tally(Option<(usize, u8)>);
 
 impl Tally {
     /// The value, or the failure told and counted. A closed pipe ends everything.
@@ -66,17 +66,27 @@ impl Tally {
         output: &Output,
         result: Result<T, Quit>,
     ) -> Result<Option<T>, Quit> {
+        self.take_at(output, 0, result)
+    }
+
+    /// The same for what has this place in the list.
+    pub(crate) fn take_at<T>(
+        &mut self,
+        output: &Output,
+        place: usize,
+        result: Result<T, Quit>,
+    ) -> Result<Option<T>, Quit> {
         let failure = match result {
             Ok(value) => return Ok(Some(value)),
             Err(Quit::Failure(failure)) => failure,
             Err(Quit::Told(status)) => {
-                self.0.get_or_insert(status);
+                self.count(place, status);
                 return Ok(None);
             }
             Err(Quit::ClosedPipe) => return Err(Quit::ClosedPipe),
         };
         output.failure(&failure);
-        self.0.get_or_insert(failure.kind.exit_status());
+        self.count(place, failure.kind.exit_status());
         // Nothing that follows could succeed.
         match failure.kind {
             Kind::DaemonUnreachable | Kind::Stopping | Kind::Interrupted => {
@@ -86,9 +96,15 @@ impl Tally {
         }
     }
 
+    fn count(&mut self, place: usize, status: u8) {
+        if self.0.is_none_or(|(first, _)| place < first) {
+            self.0 = Some((place, status));
+        }
+    }
+
     /// The end: the first failure's exit status.
     pub(crate) fn end(&self) -> Outcome {
-        self.0.map_or(Ok(()), |status| Err(Quit::Told(status)))
+        self.0.map_or(Ok(()), |(_, status)| Err(Quit::Told(status)))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::connection::Daemon;
 use llamactl_protocol::Failure;
 use llamactl_protocol::event::{Event, EventList, EventPage};
+use llamactl_protocol::metrics::{MetricsSample, Sample};
 use llamactl_protocol::model::{Model, ModelList};
 use llamactl_protocol::runtime::{RuntimeEntry, RuntimeList};
 use llamactl_protocol::server::{Server, ServerList};
@@ -49,32 +50,43 @@ pub(crate) async fn model_samples(daemon: &Daemon) -> Result<Vec<ModelSample>, F
     }
 }
 
-/// The servers, by model name; with `all` also of models that are plainly stopped.
-///
-/// # Errors
-/// The daemon's.
-pub(crate) async fn servers(daemon: &Daemon, all: bool) -> Result<Vec<Server>, Failure> {
-    Ok(servers_and_warnings(daemon, all).await?.0)
+/// Servers, and what was told with them.
+pub(crate) struct Servers {
+    /// By model name.
+    pub(crate) servers: Vec<Server>,
+    /// What a person should know of the daemon.
+    pub(crate) warnings: Vec<Warning>,
+    sample: Option<Sample>,
 }
 
-/// The same, with what a person should know of the daemon.
+impl Servers {
+    /// What was measured last. An older daemon does not tell it with its servers and is asked.
+    pub(crate) async fn sample_or_asked(&mut self, daemon: &Daemon) -> Option<Sample> {
+        match self.sample.take() {
+            Some(sample) => Some(sample),
+            None if self.servers.is_empty() => None,
+            None => daemon.call(&MetricsSample {}).await.ok(),
+        }
+    }
+}
+
+/// The servers; with `all` also of models that are plainly stopped.
 ///
 /// # Errors
 /// The daemon's.
-pub(crate) async fn servers_and_warnings(
-    daemon: &Daemon,
-    all: bool,
-) -> Result<(Vec<Server>, Vec<Warning>), Failure> {
-    let mut servers = Vec::new();
+pub(crate) async fn servers(daemon: &Daemon, all: bool) -> Result<Servers, Failure> {
+    let mut list = Servers { servers: Vec::new(), warnings: Vec::new(), sample: None };
     let mut after = None;
     loop {
         let page = daemon
             .call(&ServerList { all, after: after.map(Into::into), limit: Some(PAGE) })
             .await?;
-        servers.extend(page.items);
+        list.servers.extend(page.items);
+        list.warnings = page.warnings;
+        list.sample = page.sample.or(list.sample);
         after = page.next;
         if after.is_none() {
-            return Ok((servers, page.warnings));
+            return Ok(list);
         }
     }
 }

@@ -18,6 +18,7 @@ use llamactl_protocol::client::{Follow, versions_differ};
 use llamactl_protocol::event::EventFollow;
 use llamactl_protocol::log::LogFollow;
 use llamactl_protocol::metrics::MetricsFollow;
+use llamactl_protocol::server::ServerFollow;
 use llamactl_protocol::stream::{EndReason, Item};
 use llamactl_protocol::{Failure, Hint, Kind, Subscription};
 use serde_json::value::RawValue;
@@ -39,6 +40,11 @@ impl Resumable for EventFollow {
     fn go_on_behind(&mut self, cursor: &str) {
         self.after = cursor.parse().ok().or(self.after);
     }
+}
+
+/// The states of servers have no history: a new daemon tells how they are now.
+impl Resumable for ServerFollow {
+    fn go_on_behind(&mut self, _: &str) {}
 }
 
 impl Resumable for LogFollow {

@@ -1,25 +1,103 @@
 //! How servers and models look in a cell or a line.
 
-use crate::output::styled::{DIM, GREEN, RED, Style, Styled, YELLOW};
+use crate::output::styled::{CYAN, DIM, GREEN, RED, Style, Styled, YELLOW};
 use crate::output::table::Cell;
 use crate::output::units;
-use llamactl_protocol::Hint;
-use llamactl_protocol::metrics::{ProcessSample, Sample, ServerSample};
+use llamactl_protocol::metrics::{Gpu, ProcessSample, Sample, ServerSample};
 use llamactl_protocol::model::FileState;
 use llamactl_protocol::options;
+use llamactl_protocol::prose::{clause, listed};
 use llamactl_protocol::server::{Queue, QueueReason, Server, State};
+use llamactl_protocol::warning::{Level, Warning, WarningCode};
+use llamactl_protocol::{Actor, Hint};
 use serde_json::Value;
 
-/// How a state is painted.
-pub(crate) fn state_style(state: State) -> Style {
-    match state {
-        State::Ready | State::Sleeping => GREEN,
-        State::Failed | State::Stuck | State::Backoff => RED,
-        State::Queued | State::Starting | State::Loading | State::Stopping | State::Adopting => {
-            YELLOW
+/// What a server does for a person who looks at many: its state, and two more that a state alone
+/// does not tell. The worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    Stuck,
+    Failed,
+    NotAnswering,
+    Backoff,
+    Queued,
+    Starting,
+    Loading,
+    Adopting,
+    Stopping,
+    /// Ready, and there is something to warn of.
+    ReadyBut,
+    Ready,
+    Sleeping,
+    Stopped,
+}
+
+impl Standing {
+    /// Of this server.
+    pub(crate) fn of(server: &Server) -> Standing {
+        match server.state {
+            State::Stuck => Standing::Stuck,
+            State::Failed => Standing::Failed,
+            State::Ready if silence(server).is_some() => Standing::NotAnswering,
+            State::Backoff => Standing::Backoff,
+            State::Queued => Standing::Queued,
+            State::Starting => Standing::Starting,
+            State::Loading => Standing::Loading,
+            State::Adopting => Standing::Adopting,
+            State::Stopping => Standing::Stopping,
+            State::Ready if worst(server).is_some() => Standing::ReadyBut,
+            State::Ready => Standing::Ready,
+            State::Sleeping => Standing::Sleeping,
+            State::Stopped => Standing::Stopped,
         }
-        State::Stopped => DIM,
     }
+
+    /// How it is painted.
+    pub(crate) fn style(self) -> Style {
+        match self {
+            Standing::Ready | Standing::ReadyBut => GREEN,
+            Standing::Failed | Standing::Stuck | Standing::NotAnswering => RED,
+            Standing::Backoff => YELLOW,
+            Standing::Queued
+            | Standing::Starting
+            | Standing::Loading
+            | Standing::Stopping
+            | Standing::Adopting => CYAN,
+            Standing::Stopped | Standing::Sleeping => DIM,
+        }
+    }
+
+    /// The mark before a name: up, stopped or asleep, failed, on its way.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Standing::Ready | Standing::ReadyBut | Standing::NotAnswering => "●",
+            Standing::Stopped | Standing::Sleeping => "○",
+            Standing::Failed | Standing::Stuck => "×",
+            _ => "↻",
+        }
+    }
+
+    /// Whether something is amiss that a person should look into.
+    pub(crate) fn is_trouble(self) -> bool {
+        self <= Standing::Backoff || self == Standing::ReadyBut
+    }
+}
+
+/// Servers in the order that a person needs: the worst first, then by name.
+pub(crate) fn worst_first(servers: &mut [Server]) {
+    servers.sort_by(|a, b| {
+        (Standing::of(a), a.model.as_str()).cmp(&(Standing::of(b), b.model.as_str()))
+    });
+}
+
+/// That it does not answer although it is ready, if so.
+pub(crate) fn silence(server: &Server) -> Option<&Warning> {
+    server.warnings.iter().find(|it| it.code == WarningCode::NotAnswering)
+}
+
+/// The worst that there is to warn of; what is only worth knowing is left out.
+pub(crate) fn worst(server: &Server) -> Option<&Warning> {
+    server.warnings.iter().find(|warning| warning.level == Level::Warning)
 }
 
 /// A state, with how far loading is, or which place in line the server has.
@@ -27,6 +105,7 @@ pub(crate) fn state_text(server: &Server) -> String {
     match (server.state, server.progress_ratio, server.queue) {
         (State::Loading, Some(ratio), _) => format!("loading {}", units::percent(ratio)),
         (State::Queued, _, Some(queue)) => format!("queued {}", units::ordinal(queue.position)),
+        (State::Ready, ..) if silence(server).is_some() => "not answering".to_owned(),
         (state, ..) => state.as_str().to_owned(),
     }
 }
@@ -39,38 +118,90 @@ pub(crate) fn state_text_at(server: &Server, now_ms: i64) -> String {
     }
 }
 
-/// What a server in line waits for.
-pub(crate) fn queue_reason(queue: &Queue) -> &'static str {
-    match queue.reason {
-        QueueReason::Loads => "other models are being loaded first",
-        QueueReason::Memory => "others hold the memory it needs",
-        QueueReason::Recovery => "the daemon still looks for servers that run already",
+/// Since when it is so.
+pub(crate) fn since_ms(server: &Server) -> i64 {
+    let silent = silence(server).filter(|_| server.state == State::Ready);
+    silent.and_then(|warning| warning.since_ms).unwrap_or(server.since_ms)
+}
+
+/// Why a server is as it is, for a line beneath it: nothing where that is plain. `loading` are the
+/// models that are being loaded.
+pub(crate) fn trouble(server: &Server, loading: &[&str], now_ms: i64) -> Option<String> {
+    let cause = || server.cause.as_ref().map(|cause| clause(&cause.message));
+    match Standing::of(server) {
+        Standing::Failed | Standing::Backoff => cause(),
+        Standing::Stuck => {
+            let pid = server.run.as_ref().and_then(|run| run.pid);
+            let process = pid.map_or("its process".to_owned(), |pid| format!("process {pid}"));
+            Some(format!("the kernel does not end {process}"))
+        }
+        Standing::Queued => server.queue.as_ref().map(|queue| queue_reason(queue, loading)),
+        Standing::NotAnswering => silence(server).map(|warning| silent(warning, now_ms)),
+        Standing::ReadyBut => worst(server).map(|warning| warning.message.clone()),
+        _ => None,
+    }
+}
+
+/// `no answer from /health for 12s; restarts in 1m48s (hang-timeout)`
+fn silent(warning: &Warning, now_ms: i64) -> String {
+    let lasts = warning.since_ms.map(|since| format!(" for {}", units::between(since, now_ms)));
+    let ends = warning
+        .until_ms
+        .map(|until| format!("; restarts in {} (hang-timeout)", units::between(now_ms, until)));
+    let (lasts, ends) = (lasts.unwrap_or_default(), ends.unwrap_or_default());
+    format!("no answer from /health{lasts}{ends}")
+}
+
+/// The models that are being loaded.
+pub(crate) fn loading(servers: &[Server]) -> Vec<&str> {
+    let loads = |server: &&Server| matches!(server.state, State::Starting | State::Loading);
+    servers.iter().filter(loads).map(|server| server.model.as_str()).collect()
+}
+
+/// What a server in line waits for; `loading`: the models that are being loaded, as far as known.
+pub(crate) fn queue_reason(queue: &Queue, loading: &[&str]) -> String {
+    match (queue.reason, loading) {
+        (QueueReason::Loads, []) => "waits to load: other models are loading".to_owned(),
+        (QueueReason::Loads, [one]) => format!("waits to load: {one} is loading"),
+        (QueueReason::Loads, several) => format!("waits to load: {} are loading", listed(several)),
+        (QueueReason::Memory, _) => "waits for memory that others hold".to_owned(),
+        (QueueReason::Recovery, _) => {
+            "waits until the daemon has found the servers that run already".to_owned()
+        }
     }
 }
 
 /// What a server computes on, and the memory it holds there.
-pub(crate) fn device(server: &Server, process: Option<&ProcessSample>) -> Option<String> {
+pub(crate) fn device(
+    server: &Server,
+    process: Option<&ProcessSample>,
+    gpus: Option<&[Gpu]>,
+) -> Option<String> {
     let held = process.and_then(|process| process.gpu_memory_bytes).filter(|&bytes| bytes > 0);
+    // On a machine with one GPU it can be no other.
+    let gpu = match gpus {
+        Some([only]) => format!("GPU{}", only.index),
+        _ => "GPU".to_owned(),
+    };
     match (server.device.as_deref(), held) {
         (Some("cpu"), _) => Some("cpu".to_owned()),
-        (device, Some(bytes)) => {
-            Some(format!("{} {}", device.unwrap_or("gpu"), units::bytes(bytes)))
-        }
+        (_, Some(bytes)) => Some(format!("{gpu} {}", units::bytes(bytes))),
+        (Some("gpu"), None) => Some(gpu),
         (device, None) => device.map(str::to_owned),
     }
 }
 
 /// The state as a cell.
-pub(crate) fn state_cell(server: &Server) -> Cell {
-    Cell::styled(state_style(server.state), state_text(server))
+pub(crate) fn state_cell(server: &Server, now_ms: i64) -> Cell {
+    Cell::styled(Standing::of(server).style(), state_text_at(server, now_ms))
 }
 
 /// What is amiss with a model's file, if anything is.
 pub(crate) fn file_amiss(state: FileState) -> Option<&'static str> {
     match state {
         FileState::Present => None,
-        FileState::Missing => Some("file missing"),
-        FileState::Changed => Some("file changed"),
+        FileState::Missing => Some("the file is gone"),
+        FileState::Changed => Some("the file changed after it was added"),
     }
 }
 
@@ -84,14 +215,22 @@ pub(crate) fn endpoint(server: &Server) -> Option<String> {
     }
 }
 
-/// The same in few columns: only the address of a URL, only the file name of a socket.
+/// The same in few columns: only the address of a URL, and no path.
 pub(crate) fn short_endpoint(server: &Server) -> Option<String> {
     let endpoint = endpoint(server)?;
-    if let Some((_, file)) = endpoint.strip_prefix("unix:").and_then(|path| path.rsplit_once('/')) {
-        return Some(format!("unix:…/{file}"));
+    if endpoint.starts_with("unix:") {
+        return Some("socket".to_owned());
     }
     let address = endpoint.strip_prefix("http://").and_then(|url| url.strip_suffix("/v1"));
     Some(address.map(str::to_owned).unwrap_or(endpoint))
+}
+
+/// What asks a server on a Unix socket for its models.
+pub(crate) fn curl(server: &Server) -> Option<Vec<String>> {
+    let endpoint = server.endpoint.as_ref().filter(|endpoint| endpoint.url.is_none())?;
+    let socket = endpoint.socket.as_ref()?.to_string();
+    let words = ["curl", "--unix-socket", &socket, "http://localhost/v1/models"];
+    Some(words.map(str::to_owned).into())
 }
 
 /// The line that says a server is ready, and where to reach it.
@@ -106,30 +245,20 @@ pub(crate) fn ready_line(server: &Server) -> Styled {
 
 /// The line that says it was ready before.
 pub(crate) fn ready_already_line(server: &Server) -> Styled {
-    ready(server, "is ready already", None)
+    ready(server, "is ready", None)
 }
 
 fn ready(server: &Server, word: &str, took: Option<String>) -> Styled {
-    let line = Styled::from(server.model.as_str()).plain(" ").with(GREEN, word);
-    let endpoint = server.endpoint.as_ref();
-    if let Some(url) = endpoint.and_then(|endpoint| endpoint.url.as_deref()) {
-        let took = took.map(|took| format!(" ({took})")).unwrap_or_default();
-        return line.plain(format!(" at {url}{took}"));
-    }
-    match endpoint.and_then(|endpoint| endpoint.socket.as_ref()) {
-        Some(socket) => line.plain(format!(
-            "; no port is set. Try: curl --unix-socket {socket} http://localhost/v1/models"
-        )),
-        None => line,
-    }
+    let at = endpoint(server).map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+    let took = took.map(|took| format!(" ({took})")).unwrap_or_default();
+    Styled::from(server.model.as_str()).plain(" ").with(GREEN, word).plain(format!("{at}{took}"))
 }
 
 /// What to do about a server without a port.
 pub(crate) fn port_hint(server: &Server) -> Option<Hint> {
     let without = server.endpoint.as_ref().is_some_and(|endpoint| endpoint.url.is_none());
-    without.then(|| {
-        Hint::run("give it a port", ["llamactl", "model", "set", &server.model, "port=auto"])
-    })
+    let set = ["llamactl", "model", "set", &server.model, "port=auto", "--restart"];
+    without.then(|| Hint::run("give it a port", set))
 }
 
 /// The sample of a server's process, if one was taken.
@@ -140,11 +269,22 @@ pub(crate) fn sample_of<'a>(
     sample?.servers.iter().find(|sample| sample.model_id == server.model_id)
 }
 
-/// Resident memory, own and mapped together.
-pub(crate) fn resident_bytes(process: &ProcessSample) -> Option<u64> {
-    match (process.memory_anonymous_bytes, process.memory_file_bytes) {
-        (None, None) => None,
-        (anonymous, file) => Some(anonymous.unwrap_or(0).saturating_add(file.unwrap_or(0))),
+/// Who asked for something, behind what was done: ` (anna: llamactl start qwen3)`; nothing where a
+/// process did it by itself.
+pub(crate) fn asked_by(by: &Actor) -> String {
+    match by {
+        Actor::Process => String::new(),
+        Actor::Client { user, command: Some(command) } => format!(" ({user}: {command})"),
+        by => format!(" ({by})"),
+    }
+}
+
+/// A path as a person at a terminal writes it: below the home directory with `~`.
+pub(crate) fn tidy(path: &str) -> String {
+    let home = std::env::var("HOME").unwrap_or_default();
+    match path.strip_prefix(home.as_str()) {
+        Some(rest) if rest.starts_with('/') && home.len() > 1 => format!("~{rest}"),
+        _ => path.to_owned(),
     }
 }
 
@@ -165,7 +305,7 @@ pub(crate) fn setting_value(key: &str, value: &Value) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use llamactl_protocol::Actor;
+    use crate::output::screen::PIPE;
     use llamactl_protocol::cause::{Cause, CauseCode};
     use llamactl_protocol::server::{Desired, DesiredState, Endpoint, InForce, Run};
     use serde_json::json;
@@ -211,18 +351,17 @@ pub(crate) mod tests {
     fn ready_says_where() {
         let mut server = server("m", State::Ready);
         assert_eq!(
-            ready_line(&server).render(false, false),
-            "m ready at http://127.0.0.1:8101/v1 (0.4 s)"
+            ready_line(&server).plain_text(&PIPE),
+            "m ready at http://127.0.0.1:8101/v1 (0.4s)"
         );
         assert_eq!(port_hint(&server), None);
         server.endpoint = Some(Endpoint { url: None, socket: Some("/r/m.sock".into()) });
-        assert_eq!(
-            ready_line(&server).render(false, false),
-            "m ready; no port is set. Try: curl --unix-socket /r/m.sock http://localhost/v1/models"
+        assert_eq!(ready_line(&server).plain_text(&PIPE), "m ready at unix:/r/m.sock (0.4s)");
+        assert!(
+            port_hint(&server).unwrap().to_string().contains("model set m port=auto --restart")
         );
-        assert!(port_hint(&server).unwrap().to_string().contains("model set m port=auto"));
         assert_eq!(endpoint(&server).as_deref(), Some("unix:/r/m.sock"));
-        assert_eq!(short_endpoint(&server).as_deref(), Some("unix:…/m.sock"));
+        assert_eq!(short_endpoint(&server).as_deref(), Some("socket"));
     }
 
     #[test]
@@ -234,28 +373,45 @@ pub(crate) mod tests {
         let mut backoff = server("m", State::Backoff);
         assert_eq!(state_text_at(&backoff, 1_000), "backoff");
         backoff.restart_at_ms = Some(4_000);
-        assert_eq!(state_text_at(&backoff, 1_000), "backoff 3.0 s");
+        assert_eq!(state_text_at(&backoff, 1_000), "backoff 3.0s");
+    }
+
+    #[test]
+    fn the_worst_comes_first_whatever_the_order_of_the_warnings() {
+        let mut silent = server("silent", State::Ready);
+        silent.warnings = vec![
+            Warning {
+                since_ms: Some(0),
+                until_ms: Some(120_000),
+                ..Warning::new(WarningCode::NotAnswering, "x")
+            },
+            Warning::new(WarningCode::NoApiKey, "open"),
+        ];
+        let mut open = server("open", State::Ready);
+        open.warnings = vec![Warning::new(WarningCode::NoApiKey, "open")];
+        let mut servers = [open, silent, server("stopped", State::Stopped)];
+        worst_first(&mut servers);
+        let names: Vec<&str> = servers.iter().map(|server| server.model.as_str()).collect();
+        assert_eq!(names, ["silent", "open", "stopped"]);
+        assert_eq!(state_text(&servers[0]), "not answering");
+        assert_eq!(
+            trouble(&servers[0], &[], 12_000).unwrap(),
+            "no answer from /health for 12s; restarts in 1m48s (hang-timeout)"
+        );
+        assert_eq!(trouble(&servers[1], &[], 0), None);
     }
 
     #[test]
     fn a_device_nobody_knows_is_not_the_cpu() {
         let mut server = server("m", State::Ready);
         let holds = |bytes| ProcessSample { gpu_memory_bytes: Some(bytes), ..Default::default() };
-        assert_eq!(device(&server, None), None);
-        assert_eq!(device(&server, Some(&holds(0))), None);
-        assert_eq!(device(&server, Some(&holds(5 << 30))).as_deref(), Some("gpu 5.0 GiB"));
+        assert_eq!(device(&server, None, None), None);
+        assert_eq!(device(&server, Some(&holds(0)), None), None);
+        assert_eq!(device(&server, Some(&holds(5 << 30)), None).as_deref(), Some("GPU 5.0 GiB"));
         server.device = Some("gpu".into());
-        assert_eq!(device(&server, None).as_deref(), Some("gpu"));
+        assert_eq!(device(&server, None, None).as_deref(), Some("GPU"));
         server.device = Some("cpu".into());
-        assert_eq!(device(&server, Some(&holds(1 << 20))).as_deref(), Some("cpu"));
-    }
-
-    #[test]
-    fn memory_nobody_knows_is_not_zero() {
-        let mut process = ProcessSample::default();
-        assert_eq!(resident_bytes(&process), None);
-        process.memory_file_bytes = Some(7);
-        assert_eq!(resident_bytes(&process), Some(7));
+        assert_eq!(device(&server, Some(&holds(1 << 20)), None).as_deref(), Some("cpu"));
     }
 
     #[test]

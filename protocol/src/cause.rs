@@ -3,6 +3,7 @@
 use crate::UnixMs;
 use crate::failure::Kind;
 use crate::hint::Hints;
+use crate::prose::clause;
 use crate::word::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct Cause {
     /// The word that programs match.
     pub code: CauseCode,
-    /// What happened, in one sentence for people; it may change.
+    /// What happened, for people: lower case, no full stop. It may change.
     pub message: String,
     /// What to do about it.
     #[serde(flatten)]
@@ -28,11 +29,11 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// A cause that is no more than a code and a sentence.
+    /// A cause that is no more than a code and what happened.
     pub fn new(code: CauseCode, message: impl Into<String>, at_ms: UnixMs) -> Cause {
         Cause {
             code,
-            message: message.into(),
+            message: clause(&message.into()),
             hints: Hints::default(),
             evidence: vec![],
             exit_code: None,

@@ -2,7 +2,7 @@
 
 use crate::UnixMs;
 use crate::method::method;
-use crate::model::SettingsChange;
+use crate::model::{Difference, SettingsChange};
 use crate::options::Settings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ pub struct DefaultsChanged {
     pub defaults: Defaults,
     /// `false` when they were like this already.
     pub changed: bool,
+    /// What is different, secrets not shown.
+    #[serde(default)]
+    pub changes: Vec<Difference>,
     /// Models whose running servers still have the old settings.
     pub takes_effect_on_restart: Vec<String>,
     /// What the caller should know.

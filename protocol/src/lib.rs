@@ -33,6 +33,7 @@ pub mod name;
 pub mod options;
 pub mod path;
 pub mod place;
+pub mod prose;
 pub mod runtime;
 pub mod series;
 pub mod server;

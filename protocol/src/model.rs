@@ -3,11 +3,11 @@
 use crate::actor::Actor;
 use crate::bounds::{Aliases, GivenSettings, List, Name, SettingKey, Short};
 use crate::method::{method, subscription};
-use crate::options::Settings;
+use crate::options::{Settings, layers, secret};
 use crate::{UnixMs, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A model: a name, a GGUF file, settings and aliases.
@@ -268,6 +268,9 @@ pub struct Changed {
     pub model: Model,
     /// `false` when it was like this already.
     pub changed: bool,
+    /// What is different, secrets not shown.
+    #[serde(default)]
+    pub changes: Vec<Difference>,
     /// Whether the running server still has the old settings.
     pub takes_effect_on_restart: bool,
     /// What the caller should know: a file that is not there, whom a setting trusts.
@@ -433,6 +436,39 @@ pub struct Difference {
     pub from: Option<Value>,
     /// The value after; `null` where there is none.
     pub to: Option<Value>,
+}
+
+impl Difference {
+    /// What differs between settings, secrets not shown.
+    #[must_use]
+    pub fn between(before: &Settings, after: &Settings) -> Vec<Difference> {
+        let shown = |value: Option<&Value>| {
+            value.map(|value| match secret::is_secret(value) {
+                true => secret::shown(),
+                false => value.clone(),
+            })
+        };
+        let keys = layers::differences(before, after).into_iter();
+        keys.map(|key| Difference {
+            from: shown(before.get(&key)),
+            to: shown(after.get(&key)),
+            key,
+        })
+        .collect()
+    }
+}
+
+impl Model {
+    /// What differs between two states of a model: its file, then its settings.
+    #[must_use]
+    pub fn differences(&self, now: &Model) -> Vec<Difference> {
+        let path = (self.path != now.path).then(|| Difference {
+            key: "path".to_owned(),
+            from: Some(json!(self.path)),
+            to: Some(json!(now.path)),
+        });
+        path.into_iter().chain(Difference::between(&self.settings, &now.settings)).collect()
+    }
 }
 
 /// What changed from one revision to another.

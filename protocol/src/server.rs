@@ -6,6 +6,7 @@ use crate::cause::Cause;
 use crate::event::Event;
 use crate::hint::Hint;
 use crate::method::{method, subscription};
+use crate::metrics::Sample;
 use crate::options::Settings;
 use crate::warning::Warning;
 use crate::{UnixMs, WirePath};
@@ -311,6 +312,9 @@ pub struct ServerPage {
     /// What a person should know of the daemon, the worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// What was measured last; on the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
 }
 
 method!(ServerList, "server.list", Observe -> ServerPage);
@@ -403,7 +407,7 @@ pub const HEALTHY: Duration = Duration::from_secs(60);
 /// and `events`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
-    /// What happened last and how it is now.
+    /// What there is to say beside its state: what happened, and what follows.
     pub summary: String,
     /// When the last change happened.
     pub at_ms: UnixMs,
@@ -418,8 +422,8 @@ pub struct Why {
     /// Failures in a row up to now: without a minute of health between them, since somebody last
     /// asked for a start.
     pub failures: u32,
-    /// What a person should know beside that: settings that wait for a restart, a GPU that is not
-    /// used, a daemon that was replaced meanwhile.
+    /// What a person should know beside that and the server's warnings: settings that wait for a
+    /// restart, a daemon that was replaced meanwhile.
     pub remarks: Vec<String>,
     /// What happened to it up to now, oldest first; what happened to the daemon stands among it.
     pub events: Vec<Event>,

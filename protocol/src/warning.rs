@@ -1,6 +1,7 @@
 //! What a person should know of a server, or a daemon, that runs.
 
 use crate::UnixMs;
+use crate::hint::Hint;
 use crate::word::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ pub struct Warning {
     pub level: Level,
     /// One sentence: lower case, no full stop.
     pub message: String,
+    /// Since when it is so, where that is known.
+    #[serde(default)]
+    pub since_ms: Option<UnixMs>,
     /// When it will be acted on, where that is known.
     pub until_ms: Option<UnixMs>,
     /// Commands that do something about it, with their arguments, the likeliest first.
@@ -63,7 +67,23 @@ impl Warning {
             WarningCode::Pending | WarningCode::RunSettings | WarningCode::NoApiKey => Level::Note,
             _ => Level::Warning,
         };
-        Warning { code, level, message: message.into(), until_ms: None, commands: vec![] }
+        Warning {
+            code,
+            level,
+            message: message.into(),
+            since_ms: None,
+            until_ms: None,
+            commands: vec![],
+        }
+    }
+
+    /// What to do about it: its commands, each with what it is for as far as the code says.
+    #[must_use]
+    pub fn hints(&self) -> Vec<Hint> {
+        let mut purposes = self.code.purposes().iter();
+        let hint =
+            |command: &Vec<String>| Hint::run(purposes.next().copied().unwrap_or("or"), command);
+        self.commands.iter().map(hint).collect()
     }
 
     /// The same with a command behind those it has.
@@ -71,6 +91,21 @@ impl Warning {
     pub fn command<A: Into<String>>(mut self, argv: impl IntoIterator<Item = A>) -> Warning {
         self.commands.push(argv.into_iter().map(Into::into).collect());
         self
+    }
+}
+
+impl WarningCode {
+    /// What its commands are for, one after the other.
+    fn purposes(&self) -> &'static [&'static str] {
+        match self {
+            WarningCode::NotAnswering => &["start it anew", "see what it wrote"],
+            WarningCode::OnCpu => &["see what the build finds", "accept the CPU"],
+            WarningCode::OldBuild | WarningCode::FileGone => &["run the new one"],
+            WarningCode::Pending => &["apply them"],
+            WarningCode::RunSettings => &["go back to the model's own"],
+            WarningCode::NoApiKey => &["ask for one"],
+            _ => &["do something about it", "or"],
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub fn foreign_controls(shown: &[u8]) -> Vec<String> {
                         break;
                     }
                 }
-                if !sequence.ends_with(['m', 'K', 'G', 'h', 'l']) {
+                if !sequence.ends_with(['m', 'K', 'G', 'F', 'J', 'h', 'l']) {
                     found.push(sequence);
                 }
             }

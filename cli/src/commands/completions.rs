@@ -7,7 +7,7 @@ use crate::output::Output;
 use clap::{Args, ValueEnum};
 use clap_complete::env::{EnvCompleter, Fish, Zsh};
 
-/// Print the script that switches completion on
+/// Print a shell's completion script
 ///
 /// The script asks llamactl itself, so models, settings and series complete too.
 #[derive(Args, Debug)]
@@ -15,7 +15,7 @@ use clap_complete::env::{EnvCompleter, Fish, Zsh};
     "llamactl completions bash > ~/.local/share/bash-completion/completions/llamactl",
     "llamactl completions zsh > ~/.zfunc/_llamactl",
     "llamactl completions fish > ~/.config/fish/completions/llamactl.fish";
-    "0 done  2 no such shell"
+    "0 done, 2 no such shell"
 ))]
 pub(crate) struct Completions {
     /// The shell

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl daemon backup registry-before.db";
-    "0 done  1 the copy could not be made  5 there is such a file already  6 daemon unreachable"
+    "0 done, 1 the copy could not be made, 5 there is such a file already, 6 daemon unreachable"
 ))]
 pub(crate) struct Backup {
     /// The file to make; the daemon's user writes it

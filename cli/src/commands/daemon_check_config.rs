@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[command(after_help = more!(
     "llamactl daemon check-config",
     "llamactl daemon check-config --config new.toml && cp new.toml ~/.config/llamactl/llamactld.toml";
-    "0 in order, or no file  5 something in it is wrong  6 llamactld was not found"
+    "0 in order, or no file, 5 something in it is wrong, 6 llamactld was not found"
 ))]
 pub(crate) struct CheckConfig {
     /// Check this file instead of the daemon's own

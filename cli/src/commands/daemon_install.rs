@@ -41,7 +41,7 @@ const MANAGER_LIMIT: Duration = Duration::from_secs(10);
 #[command(after_help = more!(
     "llamactl daemon install",
     "sudo llamactl daemon install --system";
-    "0 done  1 not allowed, another unit is there, or systemd refuses  2 no systemd here  6 the daemon could not be started"
+    "0 done, 1 not allowed, another unit is there, or systemd refuses, 2 no systemd here, 6 the daemon could not be started"
 ))]
 pub(crate) struct Install {
     /// For the whole machine; as root
@@ -149,7 +149,7 @@ fn tell(output: &mut Output, done: &Installed) -> Outcome {
         }
         false => "commands that need the daemon ask systemd for it from now on",
     })?;
-    done.notes.iter().for_each(|note| output.warning(note));
+    done.notes.iter().for_each(|note| output.warning(note.as_str()));
     Ok(())
 }
 

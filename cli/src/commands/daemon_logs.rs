@@ -21,13 +21,13 @@ const TERMINAL_LINES: usize = 50;
 /// How often a followed file is looked at.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Show the daemon's own log
+/// Show the daemon's log
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl daemon logs",
     "llamactl daemon logs -f",
     "llamactl daemon logs -n 200";
-    "0 done  3 it keeps no log file  6 daemon unreachable  130 interrupted"
+    "0 done, 3 it keeps no log file, 6 daemon unreachable, 130 interrupted"
 ))]
 pub(crate) struct Logs {
     /// Go on with new lines as they come
@@ -63,7 +63,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outco
         ))
         .into());
     };
-    let lines = args.lines.or(output.terminal.then_some(TERMINAL_LINES));
+    let lines = args.lines.or(output.at_terminal().then_some(TERMINAL_LINES));
     let mut log = Tail::open(path.as_path()).map_err(|error| unreadable(path.as_path(), &error))?;
     if let Some(lines) = lines {
         log.skip_to_last(lines).map_err(|error| unreadable(path.as_path(), &error))?;

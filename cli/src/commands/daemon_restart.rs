@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How often the daemon is asked whether it is the new one.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Replace the daemon by its program of now; the servers run on
+/// Restart or upgrade the daemon; servers keep running
 ///
 /// The daemon executes the llamactld that lies where it was started from, with the configuration of
 /// now: that is an upgrade without an interruption. It keeps its process id and its socket, and takes
@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl daemon restart";
-    "0 the new daemon runs  1 its program does not work  5 its configuration is wrong  \
-     6 it could not be started  7 it does not answer, or the change took too long"
+    "0 the new daemon runs, 1 its program does not work, 5 its configuration is wrong  \
+     6 it could not be started, 7 it does not answer, or the change took too long"
 ))]
 pub(crate) struct Restart {
     /// Wait at most this long: 5s, 1m; absent: 15s for a first answer, 1m for the change
@@ -65,7 +65,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Ou
         }
         Err(failure) => return Err(failure.into()),
     };
-    output.progress("waiting for the new daemon");
+    output.progress(&["waiting for the new daemon".to_owned()]);
     let done = tokio::select! {
         done = replaced(&daemon, &begun, deadline) => done,
         _ = ctrl_c() => Err(Failure::new(
@@ -73,7 +73,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restart) -> Ou
             "stopped waiting; the daemon is being replaced all the same",
         )),
     };
-    output.progress("");
+    output.progress(&[]);
     let (daemon, hello) = done?;
     if output.json {
         return output.json(&hello);

@@ -24,7 +24,7 @@ use std::path::PathBuf;
     "llamactl daemon restore",
     "llamactl daemon restore ~/.local/state/llamactl/copies/registry-2026-11-28.db",
     "llamactl daemon restore --running";
-    "0 done  1 no good copy  4 a daemon runs  5 nothing to put back  6 daemon unreachable"
+    "0 done, 1 no good copy, 4 a daemon runs, 5 nothing to put back, 6 daemon unreachable"
 ))]
 pub(crate) struct Restore {
     /// The copy

@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl daemon start";
-    "0 it runs  6 it could not be started, or one that runs does not answer"
+    "0 it runs, 6 it could not be started, or one that runs does not answer"
 ))]
 pub(crate) struct Start {
     /// Wait at most this long for its answer: 5s, 1m; absent: 15s for one that runs already

@@ -11,14 +11,14 @@ use crate::output::units;
 use clap::Args;
 use llamactl_protocol::daemon::{ConfigReport, DaemonReport, DaemonStatus, RegistryReport};
 
-/// Show how the daemon is
+/// Show the daemon's state
 ///
 /// Starts no daemon.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl daemon status",
     "llamactl daemon status -q && echo it runs";
-    "0 it answers  6 it does not"
+    "0 it answers, 6 it does not"
 ))]
 pub(crate) struct Status {}
 
@@ -32,7 +32,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
     if output.quiet {
         return Ok(());
     }
-    output.lines(facts(&report, now_ms()).lines())
+    output.facts(facts(&report, now_ms()))
 }
 
 fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
@@ -43,15 +43,15 @@ fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
     facts.add("state", report.state_dir.to_string());
     facts.add_known("log", report.log.as_ref().map(ToString::to_string));
     facts.add_known("config", report.config.as_ref().map(config));
-    facts.add("llama-server", runtime(report));
-    facts.add("models", format!("{}, servers active: {}", report.models, report.servers_active));
+    facts.add("runtime", runtime(report));
+    facts.add("models", format!("{}, {} running", report.models, report.servers_active));
     facts.add("connections", connections(report));
     facts.add_known("slow calls", slow_calls(report));
     facts.add_known("memory", report.memory_bytes.map(units::bytes));
     let registry = report.registry.as_ref();
     facts.add_known("last copy", registry.and_then(|registry| copy(registry, now_ms)));
     facts.add_known("history", report.history.as_ref().map(|it| units::bytes(it.size_bytes)));
-    status::warnings(&mut facts, &report.warnings);
+    status::remarks(&mut facts, &report.warnings);
     facts
 }
 
@@ -90,8 +90,8 @@ fn slow_calls(report: &DaemonReport) -> Option<String> {
 pub(crate) fn runtime(report: &DaemonReport) -> String {
     match (&report.runtime, &report.runtime_problem) {
         (Some(runtime), _) => match &runtime.version {
-            Some(version) => format!("{} ({version})", runtime.path),
-            None => runtime.path.to_string(),
+            Some(version) => format!("{} (the default), llama-server {version}", runtime.name),
+            None => format!("{} (the default), {}", runtime.name, runtime.path),
         },
         (None, Some(problem)) => format!("none: {problem}"),
         (None, None) => "none".to_owned(),
@@ -122,7 +122,7 @@ mod tests {
             ..scene::report()
         };
         for (name, report) in [("daemon-status", well), ("daemon-status-no-runtime", broken)] {
-            assert_screen(name, |output| output.lines(facts(&report, NOW_MS).lines()));
+            assert_screen(name, |output| output.facts(facts(&report, NOW_MS)));
         }
     }
 }

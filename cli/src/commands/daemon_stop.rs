@@ -22,7 +22,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How long the daemon and its servers may take to end.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Stop the daemon and, unless told otherwise, its servers
+/// Stop the daemon and its servers
 ///
 /// Servers that were stopped so stay stopped until someone starts them. Until `daemon start`,
 /// commands that only look or stop do not start a daemon.
@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 #[command(after_help = more!(
     "llamactl daemon stop",
     "llamactl daemon stop --keep-servers";
-    "0 stopped, also if none ran  7 it has not answered or not ended in time"
+    "0 stopped, also if none ran, 7 it has not answered or not ended in time"
 ))]
 pub(crate) struct Stop {
     /// Leave the servers running; the next daemon takes them over
@@ -137,11 +137,11 @@ pub(crate) async fn stop(
     // Opened while it certainly runs: the number cannot have become another process's.
     let process = handle(hello.pid);
     let begun = daemon.call_within(&DaemonStop { keep_servers }, ANSWER_LIMIT).await?;
-    output.progress(&match begun.servers {
+    output.progress(&[match begun.servers {
         0 => "waiting for the daemon to end".to_owned(),
         1 => "stopping its server, then the daemon".to_owned(),
         n => format!("stopping its {n} servers, then the daemon"),
-    });
+    }]);
     let end = async {
         match process {
             Some(process) => ended(process).await,
@@ -151,12 +151,12 @@ pub(crate) async fn stop(
     let in_time = tokio::select! {
         ended = timeout_at(deadline, end) => ended.is_ok(),
         _ = ctrl_c() => {
-            output.progress("");
+            output.progress(&[]);
             let failure = Failure::new(Kind::Interrupted, "stopped waiting; the daemon goes on stopping");
             return Err(failure.into());
         }
     };
-    output.progress("");
+    output.progress(&[]);
     if in_time { Ok(begun) } else { Err(not_ended(hello.pid, limit).into()) }
 }
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = more!(
     "llamactl daemon uninstall",
     "sudo llamactl daemon uninstall --system";
-    "0 done, also if there was none  1 not allowed, or systemd refuses  2 used wrongly"
+    "0 done, also if there was none, 1 not allowed, or systemd refuses, 2 used wrongly"
 ))]
 pub(crate) struct Uninstall {
     /// The unit of the whole machine; as root

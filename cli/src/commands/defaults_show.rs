@@ -13,7 +13,7 @@ use llamactl_protocol::defaults::{Defaults, DefaultsShow};
 #[command(after_help = more!(
     "llamactl defaults show",
     "llamactl defaults show --json | jq .settings";
-    "0 done  6 daemon unreachable"
+    "0 done, 6 daemon unreachable"
 ))]
 pub(crate) struct Show {}
 

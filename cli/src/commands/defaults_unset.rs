@@ -10,13 +10,13 @@ use clap::Args;
 use llamactl_protocol::defaults::DefaultsSet;
 use llamactl_protocol::model::SettingsChange;
 
-/// Take settings for all models back
+/// Reset settings for all models
 ///
 /// llama-server's own default holds again, where a model does not say otherwise.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl defaults unset ctx-size";
-    "0 done  4 changed by somebody else  5 no such setting  6 daemon unreachable"
+    "0 done, 4 changed by somebody else, 5 no such setting, 6 daemon unreachable"
 ))]
 pub(crate) struct Unset {
     /// Keys of settings

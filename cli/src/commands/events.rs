@@ -8,17 +8,18 @@ use crate::follow::{conclude, halt, missed, unless_halted};
 use crate::output::Output;
 use crate::output::sanitize::one_line;
 use crate::output::styled::{BOLD, DIM, Styled};
-use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::table::{Cell, Column, Table, known};
 use crate::output::time::{Clock, parse_moment};
 use crate::pages;
 use crate::resume::Feed;
+use crate::view::asked_by;
 use clap::Args;
 use llamactl_protocol::Hint;
 use llamactl_protocol::event::{Event, EventFollow, EventList};
 use llamactl_protocol::stream::{Item, Missed};
 use std::pin::pin;
 
-/// Show what happened and why
+/// Show what happened, when, and who asked for it
 ///
 /// Oldest first: the last 100, or all that --since or --after ask for; -n says how many of them.
 /// Events are numbered without gaps; --after goes on where an earlier look ended. With -f new events
@@ -31,7 +32,7 @@ use std::pin::pin;
     "llamactl events --model qwen3 --kind server.failed",
     "llamactl events -f --kind server",
     "llamactl events -f --json | jq -c .data";
-    "0 done  3 no such model  5 no such kind  6 daemon unreachable, or stopped with daemon stop\n  130 interrupted"
+    "0 done, 3 no such model, 5 no such kind, 6 daemon unreachable, or stopped with daemon stop\n, 130 interrupted"
 ))]
 pub(crate) struct Events {
     /// Go on with new events as they come
@@ -63,21 +64,11 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Out
     }
     let by_default = (args.after.is_none() && args.since.is_none()).then_some(LAST);
     let mut query = Some(args.query());
-    let mut table = table();
-    let mut print = |output: &mut Output, events: &[Event]| {
-        if output.json {
-            output.json_lines(events)
-        } else if output.quiet {
-            output.names(events.iter().map(|event| event.seq.to_string()))
-        } else {
-            events.iter().for_each(|event| row(&mut table, event, &clock));
-            Ok(())
-        }
-    };
+    let mut screen = Screen::new(&clock);
     if let Some(last) = args.last.or(by_default) {
         let (events, more) = pages::last_events(&daemon, args.query(), last).await?;
-        print(output, &events)?;
-        output.table(&table)?;
+        screen.print(output, &events)?;
+        screen.end(output)?;
         if more && args.last.is_none() {
             let what = format!("these are the last {last}; see all there are");
             output.hint(&Hint::run(what, args.of_all()));
@@ -88,9 +79,81 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Out
         if page.missed.is_some() {
             output.aside(missed(Missed { items: page.missed, bytes: None }));
         }
-        print(output, &page.items)?;
+        screen.print(output, &page.items)?;
     }
-    output.table(&table)
+    screen.end(output)
+}
+
+/// Events as they are printed: at a terminal under the days they belong to, in a pipe as a table.
+struct Screen<'a> {
+    clock: &'a Clock,
+    table: Table,
+    day: Option<String>,
+}
+
+impl<'a> Screen<'a> {
+    fn new(clock: &'a Clock) -> Self {
+        let table = Table::new([
+            Column::number("SEQ", 0),
+            Column::word("TIME", 0),
+            Column::word("EVENT", 0),
+            Column::text("MODEL", 0),
+            Column::text("BY", 0),
+            Column::prose("MESSAGE", 0),
+        ]);
+        Screen { clock, table, day: None }
+    }
+
+    /// Prints these, or puts them into the table.
+    fn print(&mut self, output: &mut Output, events: &[Event]) -> Outcome {
+        if output.json {
+            return output.json_lines(events);
+        }
+        if output.quiet {
+            return output.names(events.iter().map(|event| event.seq.to_string()));
+        }
+        if output.at_terminal() {
+            return events.iter().try_for_each(|event| self.line(output, event));
+        }
+        events.iter().for_each(|event| self.row(event));
+        Ok(())
+    }
+
+    /// Prints what was collected.
+    fn end(self, output: &mut Output) -> Outcome {
+        output.table(&self.table)
+    }
+
+    fn row(&mut self, event: &Event) {
+        self.table.row([
+            Cell::from(event.seq.to_string()),
+            Cell::from(self.clock.full(event.at_ms)),
+            Cell::from(event.kind.as_str()),
+            known(event.model.as_ref()),
+            Cell::from(event.by.to_string()),
+            Cell::from(&event.message),
+        ]);
+    }
+
+    /// An event on lines of its own. At a terminal its day stands above the first of it, elsewhere
+    /// in each.
+    fn line(&mut self, output: &mut Output, event: &Event) -> Outcome {
+        let time = match output.at_terminal() {
+            true => {
+                let day = self.clock.day(event.at_ms);
+                if self.day.as_ref() != Some(&day) {
+                    output.line_unflushed(Styled::new().with(DIM, format!("── {day} ──")))?;
+                    self.day = Some(day);
+                }
+                self.clock.time(event.at_ms)
+            }
+            false => self.clock.full(event.at_ms),
+        };
+        let head = Styled::new()
+            .with(DIM, format!("{:>4}  {time}  ", event.seq))
+            .with(BOLD, format!("{:<15}  ", one_line(event.kind.as_str())));
+        output.entry(head, Styled::from(event.message.as_str()).with(DIM, asked_by(&event.by)))
+    }
 }
 
 /// So many events are shown where nobody says which.
@@ -139,6 +202,7 @@ async fn follow(output: &mut Output, daemon: Daemon, args: Events, clock: &Clock
     let mut feed = Feed::open(&daemon, params).await?;
     drop(daemon);
     let mut halt = pin!(halt());
+    let mut screen = Screen::new(clock);
     loop {
         let news = unless_halted(output, feed.next(), &mut halt).await??;
         let Some((raw, item)) = news.told(output) else { continue };
@@ -156,87 +220,34 @@ async fn follow(output: &mut Output, daemon: Daemon, args: Events, clock: &Clock
                 output.line_unflushed(data.seq.to_string())?;
             }
             Item::Snapshot { data, .. } | Item::Change { data, .. } => {
-                output.line_unflushed(line(&data, clock))?;
+                screen.line(output, &data)?;
             }
         }
     }
-}
-
-fn table() -> Table {
-    Table::new([
-        Column("SEQ", Align::Right),
-        Column("TIME", Align::Left),
-        Column("EVENT", Align::Left),
-        Column("MODEL", Align::Left),
-        Column("BY", Align::Left),
-        Column("MESSAGE", Align::Left),
-    ])
-}
-
-fn row(table: &mut Table, event: &Event, clock: &Clock) {
-    table.row([
-        Cell::from(event.seq.to_string()),
-        Cell::styled(DIM, clock.full(event.at_ms)),
-        Cell::from(event.kind.as_str()),
-        known(event.model.as_ref()),
-        Cell::from(event.by.to_string()),
-        Cell::from(&event.message),
-    ]);
-}
-
-/// An event on a line of its own, for following.
-fn line(event: &Event, clock: &Clock) -> Styled {
-    Styled::new()
-        .with(DIM, format!("{:>5}  {}  ", event.seq, clock.full(event.at_ms)))
-        .with(BOLD, format!("{:<18}", one_line(event.kind.as_str())))
-        .plain(format!("  {}", one_line(&event.message)))
-        .with(DIM, format!("  ({})", one_line(&event.by.to_string())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::assert_screen;
-    use llamactl_protocol::Actor;
-    use llamactl_protocol::event::EventKind;
-
-    #[test]
-    fn an_event_is_one_line() {
-        let event = Event {
-            seq: 7,
-            at_ms: i64::MAX,
-            kind: EventKind::ServerReady,
-            model_id: Some(1),
-            model: Some("m".into()),
-            run_id: None,
-            by: Actor::Policy,
-            message: "ready\nafter 2 s".into(),
-            details: None,
-        };
-        let clock = Clock::local();
-        assert_eq!(
-            line(&event, &clock).render(false, false),
-            "    7  -  server.ready        ready after 2 s  (llamactld)"
-        );
-        let mut table = table();
-        row(&mut table, &event, &clock);
-        assert!(table.render(false, None).ends_with("llamactld  ready after 2 s\n"));
-    }
+    use crate::output::screen::{assert_screen, assert_widths};
 
     #[test]
     fn what_happened() {
-        assert_screen("events", |output| {
-            let mut table = table();
-            scene::events().iter().for_each(|event| row(&mut table, event, &Clock::utc()));
-            output.table(&table)
+        assert_widths("events", |output| {
+            let clock = Clock::utc();
+            let mut screen = Screen::new(&clock);
+            screen.print(output, &scene::events())?;
+            screen.end(output)
         });
     }
 
     #[test]
     fn what_happens() {
         assert_screen("events-follow", |output| {
-            output.lines(scene::events().iter().map(|event| line(event, &Clock::utc())))
+            let clock = Clock::utc();
+            let mut screen = Screen::new(&clock);
+            scene::events().iter().try_for_each(|event| screen.line(output, event))
         });
     }
 }

@@ -4,17 +4,17 @@ use crate::args::more;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::table::{Cell, Column, Table, known};
 use crate::output::units;
 use clap::Args;
 use llamactl_protocol::metrics::{Gpu, GpuList, GpuUse};
 
-/// List the GPUs and how busy they are
+/// List GPUs, their load, and who holds their memory
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl gpus",
     "llamactl gpus --json | jq .memory_used_bytes";
-    "0 done, also where there is no GPU  6 daemon unreachable"
+    "0 done, also where there is no GPU, 6 daemon unreachable"
 ))]
 pub(crate) struct Gpus {}
 
@@ -30,8 +30,8 @@ fn show(output: &mut Output, gpus: Option<&[GpuUse]>) -> Outcome {
         return output.json_lines(gpus.unwrap_or_default());
     }
     match gpus {
-        None => output.note("no GPU is known: there is no way to ask on this machine (no NVML)"),
-        Some([]) => output.note("no GPU is known: the driver reports none"),
+        None => output.note("no GPU found: there is no way to ask on this machine (no NVML)"),
+        Some([]) => output.note("no GPU found: the driver reports none"),
         Some(gpus) if output.quiet => return output.names(gpus.iter().map(|it| &it.gpu.uuid)),
         Some(gpus) => return output.table(&table(gpus)),
     }
@@ -40,28 +40,23 @@ fn show(output: &mut Output, gpus: Option<&[GpuUse]>) -> Outcome {
 
 fn table(gpus: &[GpuUse]) -> Table {
     let mut table = Table::new([
-        Column("GPU", Align::Right),
-        Column("NAME", Align::Left),
-        Column("BUSY", Align::Right),
-        Column("MEM", Align::Right),
-        Column("TOTAL", Align::Right),
-        Column("TEMP", Align::Right),
-        Column("POWER", Align::Right),
-        Column("LIMIT", Align::Right),
-        Column("FAN", Align::Right),
-        Column("UUID", Align::Left),
+        Column::number("GPU", 0),
+        Column::text("NAME", 0),
+        Column::number("BUSY", 0),
+        Column::number("MEMORY", 0),
+        Column::number("TEMP", 1),
+        Column::number("POWER", 2),
+        Column::number("FAN", 3),
+        Column::text("UUID", 4),
     ]);
     for GpuUse { gpu, .. } in gpus {
-        let watts = |value: Option<f64>| known(value.map(|value| format!("{value:.0} W")));
         table.row([
             Cell::from(gpu.index.to_string()),
             known(gpu.name.as_ref()),
             known(gpu.busy_ratio.map(units::percent)),
-            known(gpu.memory_used_bytes.map(units::bytes)),
-            known(gpu.memory_total_bytes.map(units::bytes)),
-            known(gpu.temperature_celsius.map(|value| format!("{value:.0} °C"))),
-            watts(gpu.power_watts),
-            watts(gpu.power_limit_watts),
+            known(memory(gpu)),
+            known(gpu.temperature_celsius.map(units::celsius)),
+            known(power(gpu)),
             known(gpu.fan_ratio.map(units::percent)),
             Cell::from(&gpu.uuid),
         ]);
@@ -69,18 +64,25 @@ fn table(gpus: &[GpuUse]) -> Table {
     table
 }
 
-/// A GPU on one line, for the status screen.
+/// `18.2 of 24.0 GiB`
+fn memory(gpu: &Gpu) -> Option<String> {
+    let (used, total) = gpu.memory_used_bytes.zip(gpu.memory_total_bytes)?;
+    Some(units::bytes_of(used, total))
+}
+
+/// `312 of 450 W`
+fn power(gpu: &Gpu) -> Option<String> {
+    let limit = gpu.power_limit_watts.map(|limit| format!(" of {limit:.0}")).unwrap_or_default();
+    gpu.power_watts.map(|watts| format!("{watts:.0}{limit} W"))
+}
+
+/// A GPU on one line: `RTX 4090, 87%, memory 18.2 of 24.0 GiB, 67 °C`.
 pub(crate) fn line(gpu: &Gpu) -> String {
-    let memory = gpu
-        .memory_used_bytes
-        .zip(gpu.memory_total_bytes)
-        .map(|(used, total)| format!("{} of {}", units::bytes(used), units::bytes(total)));
     let parts = [
         gpu.name.clone(),
-        gpu.busy_ratio.map(|ratio| format!("{} busy", units::percent(ratio))),
-        memory,
-        gpu.temperature_celsius.map(|value| format!("{value:.0} °C")),
-        gpu.power_watts.map(|value| format!("{value:.0} W")),
+        gpu.busy_ratio.map(units::percent),
+        memory(gpu).map(|memory| format!("memory {memory}")),
+        gpu.temperature_celsius.map(units::celsius),
     ];
     crate::output::facts::listed(parts).unwrap_or_else(|| units::UNKNOWN.to_owned())
 }

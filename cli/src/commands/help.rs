@@ -1,6 +1,6 @@
 //! `llamactl help [COMMAND…]`, `llamactl help settings [GROUP|KEY]`
 
-use crate::args::{COMMANDS, Cli, more};
+use crate::args::{ABOUT, COMMANDS, Cli, EXITS, OPTIONS, more};
 use crate::complete::help_topics;
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -8,18 +8,21 @@ use clap::{Args, CommandFactory as _};
 use llamactl_protocol::options::{Group, document, look_up};
 use llamactl_protocol::{Failure, Hint, Kind};
 
-/// List the commands or the settings, or show the help of one
+/// Show help for a command or a setting
 ///
 /// help settings lists every setting there is, help settings GROUP those of a group, help settings
-/// KEY tells all of one: what it takes, its other names, llama-server's default.
+/// KEY tells all of one: what it takes, its other names, llama-server's default. help options tells
+/// what every command takes, help exit-codes what they end with.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl help",
     "llamactl help model set",
     "llamactl help settings",
     "llamactl help settings sampling",
-    "llamactl help settings ctx-size";
-    "0 done  2 no such command  5 no such setting"
+    "llamactl help settings ctx-size",
+    "llamactl help options",
+    "llamactl help exit-codes";
+    "0 done, 2 no such command, 5 no such setting"
 ))]
 pub(crate) struct Help {
     /// A command; or settings, and a group or a key of them
@@ -27,12 +30,18 @@ pub(crate) struct Help {
     pub(crate) command: Vec<String>,
 }
 
+/// What is no command.
+const TOPICS: [(&str, &str); 2] = [("options", OPTIONS), ("exit-codes", EXITS)];
+
 /// Prints the list of commands, the help of one, or what the settings are.
 pub(crate) fn run(output: &mut Output, args: Help) -> Outcome {
     if args.command.is_empty() {
-        let note =
-            "llamactl COMMAND --help tells more; llamactl --help shows a tour and the exit codes.";
-        return output.line(format!("{COMMANDS}\n\n{note}"));
+        return output.line(format!("{ABOUT}\n{COMMANDS}"));
+    }
+    if let [only] = args.command.as_slice()
+        && let Some((_, text)) = TOPICS.iter().find(|(topic, _)| topic == only)
+    {
+        return output.line(*text);
     }
     if let [first, topics @ ..] = args.command.as_slice()
         && first == "settings"
@@ -43,7 +52,7 @@ pub(crate) fn run(output: &mut Output, args: Help) -> Outcome {
     command.build();
     for word in &args.command {
         let Some(found) = command.find_subcommand(word) else {
-            return Err(Failure::new(Kind::Usage, format!("there is no command {word:?}"))
+            return Err(Failure::new(Kind::Usage, format!("there is no command {word}"))
                 .hint(Hint::run("see which there are", ["llamactl", "help"]))
                 .into());
         };

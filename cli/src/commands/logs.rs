@@ -26,7 +26,7 @@ use std::pin::pin;
 /// Lines shown at a terminal when nothing says how many.
 const TERMINAL_LINES: u32 = 50;
 
-/// Show what the servers of models wrote
+/// Show the logs of servers
 ///
 /// At a terminal the last 50 lines, in a pipe all that is kept. The run shown is the last one, and
 /// where that was begun because the one before it crashed, the end of that one comes first. Lines of
@@ -43,7 +43,7 @@ const TERMINAL_LINES: u32 = 50;
         "llamactl logs qwen3 --grep 'out of (memory|space)'",
         "llamactl logs qwen3 --json | jq -r '.data.at_ms, .data.text'",
         "llamactl logs clear qwen3";
-        "0 done  3 no such model or run  5 no regular expression\n  6 daemon unreachable, or stopped with daemon stop  130 interrupted"
+        "0 done, 3 no such model or run, 5 no regular expression\n, 6 daemon unreachable, or stopped with daemon stop, 130 interrupted"
     )
 )]
 pub(crate) struct Logs {
@@ -84,7 +84,7 @@ enum What {
     /// Delete what the servers of models wrote
     #[command(after_help = more!(
         "llamactl logs clear qwen3";
-        "0 done  3 no such model  6 daemon unreachable"
+        "0 done, 3 no such model, 6 daemon unreachable"
     ))]
     Clear {
         /// Models, by name or alias
@@ -112,7 +112,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Logs) -> Outco
         return clear(output, &daemon, names).await;
     }
     let is_filtered = args.since.or(args.until).is_some();
-    let default = output.terminal && !output.json && !is_filtered;
+    let default = output.at_terminal() && !output.json && !is_filtered;
     let mut names = args.names;
     let mut seen = Vec::new();
     names.retain(|name| {
@@ -265,7 +265,7 @@ impl Screen {
                     self.note(output, name, &data, note)?;
                 }
                 data.lines.iter().try_for_each(|line| {
-                    let text = self.prefix(index).append(styled(line, output.terminal));
+                    let text = self.prefix(index).append(styled(line, output.at_terminal()));
                     output.line_unflushed(text)
                 })
             }
@@ -297,7 +297,7 @@ impl Screen {
         let short = |run: &str| run.chars().take(8).collect::<String>();
         let text = match note {
             LogNote::Began { before, ended_at_ms, cause } => {
-                if output.terminal {
+                if output.at_terminal() {
                     let when =
                         ended_at_ms.map(|at_ms| format!(" ended {}", self.clock.time(at_ms)));
                     let why = cause.as_ref().map(|cause| format!(" ({cause})"));
@@ -321,7 +321,7 @@ impl Screen {
             }
         };
         output.flush()?;
-        output.warning(&one_line(&format!("{name}: {text}")));
+        output.warning(format!("{name}: {text}"));
         Ok(())
     }
 

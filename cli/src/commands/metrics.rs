@@ -8,7 +8,7 @@ use crate::exit::Outcome;
 use crate::follow;
 use crate::output::Output;
 use crate::output::styled::{BOLD, DIM, Styled};
-use crate::output::table::{Align, Cell, Column, Table};
+use crate::output::table::{Cell, Column, Table};
 use crate::output::time::{Clock, parse_duration, parse_moment};
 use crate::output::units::{self, UNKNOWN};
 use crate::pages;
@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use std::pin::pin;
 use std::time::Duration;
 
-/// Show measurements: the machine, GPUs, servers
+/// Show metrics of the machine, GPUs and servers
 ///
 /// The latest sample, with -f each as it is taken, with --since what was measured before: each second
 /// of a day, each minute of a month, each hour of a year. SERIES is the name of a series, or of all of a
@@ -48,7 +48,7 @@ use std::time::Duration;
         "llamactl metrics -f --since 10m --interval 10s",
         "llamactl metrics --prometheus > llamactl.tmp && mv llamactl.tmp llamactl.prom",
         "llamactl metrics series";
-        "0 done  3 no such model  5 no such series  6 daemon unreachable  130 interrupted"
+        "0 done, 3 no such model, 5 no such series, 6 daemon unreachable, 130 interrupted"
     )
 )]
 pub(crate) struct Metrics {
@@ -96,7 +96,7 @@ enum What {
     #[command(after_help = more!(
         "llamactl metrics series",
         "llamactl metrics series | grep watts";
-        "0 done  6 daemon unreachable"
+        "0 done, 6 daemon unreachable"
     ))]
     Series,
 }
@@ -136,7 +136,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Ou
     if output.quiet {
         return output.names(readings.iter().map(full_name));
     }
-    output.table(&table(&readings, output.terminal))
+    output.table(&table(&readings, output.at_terminal()))
 }
 
 fn stat(word: String) -> Stat {
@@ -194,7 +194,7 @@ impl Wanted {
                 labels: Labels {
                     model: Some(model.model.clone()),
                     model_id: Some(model.model_id),
-                    gpu: None,
+                    ..Labels::default()
                 },
                 value: series.of_model(model),
             }));
@@ -223,8 +223,11 @@ fn list(output: &mut Output) -> Outcome {
     if output.quiet {
         return output.names(SERIES.iter().map(|series| series.name));
     }
-    let heads = ["SERIES", "UNIT", "WHAT IT TELLS"].map(|head| Column(head, Align::Left));
-    let mut table = Table::new(heads);
+    let mut table = Table::new([
+        Column::word("SERIES", 0),
+        Column::word("UNIT", 0),
+        Column::prose("WHAT IT TELLS", 0),
+    ]);
     for series in SERIES {
         let is_rate = series.kind == SeriesKind::Counter && series.scope() != Scope::Model;
         let per_second = if is_rate { "/s" } else { "" };
@@ -235,7 +238,7 @@ fn list(output: &mut Output) -> Outcome {
 }
 
 fn table(readings: &[Reading], humane: bool) -> Table {
-    let mut table = Table::new([Column("SERIES", Align::Left), Column("VALUE", Align::Right)]);
+    let mut table = Table::new([Column::word("SERIES", 0), Column::number("VALUE", 0)]);
     for reading in readings {
         table.row([Cell::from(full_name(reading)), Cell::from(value(reading, humane))]);
     }
@@ -326,7 +329,7 @@ impl Live {
             summary(sample)
         } else {
             let readings = self.wanted.readings(sample, &[]);
-            readings.iter().map(|it| (full_name(it), value(it, output.terminal))).collect()
+            readings.iter().map(|it| (full_name(it), value(it, output.at_terminal()))).collect()
         };
         let names: Vec<String> = cells.iter().map(|(name, _)| name.clone()).collect();
         if names != self.heading {
@@ -450,7 +453,7 @@ mod tests {
     #[test]
     fn every_series() {
         let readings = wanted(&[], &[], &[]).unwrap().readings(&scene::sample(), &[]);
-        assert_screen("metrics", |output| output.table(&table(&readings, output.terminal)));
+        assert_screen("metrics", |output| output.table(&table(&readings, output.at_terminal())));
         assert_screen("metrics-series", list);
     }
 

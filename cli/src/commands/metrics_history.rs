@@ -185,7 +185,7 @@ impl Screen {
             stat,
             clock: Clock::local(),
             is_short,
-            humane: output.terminal,
+            humane: output.at_terminal(),
             columns: Vec::new(),
             step_ms: 0,
             heading: Vec::new(),

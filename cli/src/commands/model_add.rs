@@ -15,7 +15,7 @@ use llamactl_protocol::{Failure, Kind};
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Register GGUF files as models
+/// Add models from GGUF files
 ///
 /// The file stays where it is. Of a split model any part will do. Arguments like `ctx-size=8192`
 /// behind the first path are settings to begin with.
@@ -24,7 +24,7 @@ use std::path::Path;
     "llamactl model add ~/models/qwen3-8b-q4_k_m.gguf",
     "llamactl model add ./qwen3.gguf --name qwen3:8b ctx-size=8192 port=auto",
     "llamactl model add ~/models/*.gguf";
-    "0 done, also if it was there already  3 no such file  4 the name is taken  5 no model file, or a setting refused"
+    "0 done, also if it was there already, 3 no such file, 4 the name is taken, 5 no model file, or a setting refused"
 ))]
 pub(crate) struct Add {
     /// GGUF files, then settings as key=value

@@ -8,7 +8,7 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::model::{Changed, Model, ModelAlias, ModelShow};
 
-/// Show, add and remove other names of a model
+/// List, add or remove a model's aliases
 ///
 /// Without names to add or remove it shows those there are.
 #[derive(Args, Debug)]
@@ -16,7 +16,7 @@ use llamactl_protocol::model::{Changed, Model, ModelAlias, ModelShow};
     "llamactl model alias qwen3 default gpt-4o",
     "llamactl model alias qwen3 --remove gpt-4o",
     "llamactl model alias qwen3";
-    "0 done  3 no such model  4 a name is taken  5 no possible name  6 daemon unreachable"
+    "0 done, 3 no such model, 4 a name is taken, 5 no possible name, 6 daemon unreachable"
 ))]
 pub(crate) struct Alias {
     /// A model, by name or alias
@@ -77,7 +77,13 @@ mod tests {
         let with = |aliases: &[&str]| {
             let mut model = scene::model("qwen3");
             model.aliases = aliases.iter().map(|&alias| alias.to_owned()).collect();
-            Changed { model, changed: true, takes_effect_on_restart: false, notes: vec![] }
+            Changed {
+                model,
+                changed: true,
+                changes: vec![],
+                takes_effect_on_restart: false,
+                notes: vec![],
+            }
         };
         let (some, none) = (with(&["default", "gpt-4o"]), with(&[]));
         assert_screen("model-alias", |output| {

@@ -8,14 +8,14 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::model::{CommandLine as ModelCommandLine, ModelArgs};
 
-/// Show the command line a start would use now
+/// Show the command line of the next start
 ///
 /// Quoted for a shell, environment first.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model args qwen3",
     "llamactl model args qwen3 --json | jq -r .argv[]";
-    "0 done  3 no such model, or no llama-server  6 daemon unreachable"
+    "0 done, 3 no such model, or no llama-server, 6 daemon unreachable"
 ))]
 pub(crate) struct CommandLine {
     /// A model, by name or alias

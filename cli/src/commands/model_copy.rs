@@ -12,14 +12,14 @@ use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{Added, ModelCopy};
 use std::path::PathBuf;
 
-/// Make a second profile of the same file, or of another
+/// Copy a model's settings to a new name
 ///
 /// The copy has the settings, not the aliases; no file is copied.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model copy qwen3 qwen3-long && llamactl model set qwen3-long ctx-size=32768",
     "llamactl model copy qwen3 qwen3-q8 --path ~/models/qwen3-8b-q8_0.gguf";
-    "0 done  3 no such model or file  4 the name is taken  5 no possible name  6 daemon unreachable"
+    "0 done, 3 no such model or file, 4 the name is taken, 5 no possible name, 6 daemon unreachable"
 ))]
 pub(crate) struct Copy {
     /// A model, by name or alias

@@ -10,7 +10,7 @@ use crate::view::assignment;
 use clap::Args;
 use llamactl_protocol::model::{Difference, ModelDiff};
 
-/// Show what differs between two revisions of a model
+/// Compare two revisions of a model
 ///
 /// Without numbers what the last change did; with one, what has changed since that revision.
 #[derive(Args, Debug)]
@@ -18,7 +18,7 @@ use llamactl_protocol::model::{Difference, ModelDiff};
     "llamactl model diff qwen3",
     "llamactl model diff qwen3 3",
     "llamactl model diff qwen3 3 5 --json | jq .changes";
-    "0 done, also when nothing differs  3 no such model or revision  6 daemon unreachable"
+    "0 done, also when nothing differs, 3 no such model or revision, 6 daemon unreachable"
 ))]
 pub(crate) struct Diff {
     /// A model, by name or alias
@@ -42,7 +42,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Diff) -> Outco
         return output.names(diff.changes.iter().map(|change| &change.key));
     }
     if diff.changes.is_empty() && (diff.from, diff.to) == (1, 1) {
-        output.note(format!("{} is at its first revision", diff.model));
+        output.note(format!("{} was not changed since it was added", diff.model));
     }
     output.lines(diff.changes.iter().flat_map(lines))
 }

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-/// Edit a model's settings and file in an editor
+/// Edit a model's settings in your editor
 ///
 /// Opens $VISUAL, $EDITOR or vi. What is saved is checked and set together; a line that is taken
 /// out is unset. When something is refused the editor opens again with the reason beside the
@@ -25,7 +25,7 @@ use std::process::Command;
     "llamactl model edit qwen3",
     "EDITOR=nano llamactl model edit qwen3",
     "EDITOR='sed -i s/8192/16384/' llamactl model edit qwen3";
-    "0 done, also if nothing was changed  1 the editor failed  3 no such model  4 changed by somebody else meanwhile  5 a setting refused, given up  6 daemon unreachable"
+    "0 done, also if nothing was changed, 1 the editor failed, 3 no such model, 4 changed by somebody else meanwhile, 5 a setting refused, given up, 6 daemon unreachable"
 ))]
 pub(crate) struct Edit {
     /// A model, by name or alias

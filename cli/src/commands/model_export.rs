@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use llamactl_protocol::exchange::{ExportFormat, ModelExport};
 use serde_json::json;
 
-/// Write models down, to keep them or take them elsewhere
+/// Export models and settings
 ///
 /// All models with the defaults and runtimes, or the models named alone. Secrets are not written.
 /// A preset is what llama-server --models-preset reads.
@@ -18,7 +18,7 @@ use serde_json::json;
     "llamactl model export > models.toml",
     "llamactl model export qwen3 | ssh other llamactl model import - --map-path /home/me=/srv",
     "llamactl model export --format preset > models.ini && llama-server --models-preset models.ini";
-    "0 done  3 no such model  6 daemon unreachable"
+    "0 done, 3 no such model, 6 daemon unreachable"
 ))]
 pub(crate) struct Export {
     /// Models, by name or alias; all when none is named

@@ -5,12 +5,12 @@ use crate::complete::model_names;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::output::table::{Align, Cell, Column, Table};
+use crate::output::table::{Cell, Column, Table};
 use crate::output::time::Clock;
 use clap::Args;
 use llamactl_protocol::model::{ModelHistory, Revision};
 
-/// List the changes of a model, newest first
+/// List the changes made to a model, newest first
 ///
 /// Each change is a revision: when, who, and what it changed.
 #[derive(Args, Debug)]
@@ -18,7 +18,7 @@ use llamactl_protocol::model::{ModelHistory, Revision};
     "llamactl model history qwen3",
     "llamactl model history qwen3 -n 5",
     "llamactl model history qwen3 --json | jq -r 'select(.revision == 3) | .settings'";
-    "0 done  3 no such model  6 daemon unreachable"
+    "0 done, 3 no such model, 6 daemon unreachable"
 ))]
 pub(crate) struct History {
     /// A model, by name or alias
@@ -56,10 +56,10 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: History) -> Ou
 
 fn table(revisions: &[Revision], clock: &Clock) -> Table {
     let mut table = Table::new([
-        Column("REVISION", Align::Right),
-        Column("WHEN", Align::Left),
-        Column("WHAT", Align::Left),
-        Column("WHO", Align::Left),
+        Column::number("REVISION", 0),
+        Column::word("WHEN", 0),
+        Column::prose("WHAT", 0),
+        Column::text("BY", 1),
     ]);
     for revision in revisions {
         table.row([

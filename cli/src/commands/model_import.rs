@@ -19,7 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// Take in models: an export, a preset, a command line, the old dashboard
+/// Import models from an export, preset, command line or dashboard
 ///
 /// All is taken in or nothing. What an export says of a model is exact; models it does not name
 /// stay. What has no place here is left out and listed. A file that is not there is no obstacle:
@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
     "llamactl model import ~/dashboard/data/llama-dashboard.db --find ~/models",
     "llamactl model import --command 'llama-server -m ~/m/x.gguf -ngl 99 -c 8192'",
     "ssh other llamactl model export | llamactl model import - --map-path /srv=/home/me";
-    "0 done, also if something was left out  3 no such file  4 a name is taken, or somebody else changed it  5 unreadable, or a setting refused  6 daemon unreachable"
+    "0 done, also if something was left out, 3 no such file, 4 a name is taken, or somebody else changed it, 5 unreadable, or a setting refused, 6 daemon unreachable"
 ))]
 pub(crate) struct Import {
     /// A file, the old dashboard's directory, or - for standard input
@@ -226,6 +226,7 @@ const MAX_SHOWN: usize = 80;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::screen::PIPE;
     use crate::output::screen::assert_screen;
     use llamactl_protocol::exchange::LeftOut;
     use serde_json::json;
@@ -256,7 +257,7 @@ mod tests {
             ItemAction::Add,
             &[("path", null.clone(), json!("/x")), ("temp", null.clone(), json!(0.7))],
         );
-        assert_eq!(line(&added).render(false, false), "+ model m: path=/x, temp=0.7");
+        assert_eq!(line(&added).plain_text(&PIPE), "+ model m: path=/x, temp=0.7");
         let changed = item(
             ItemAction::Change,
             &[
@@ -266,7 +267,7 @@ mod tests {
             ],
         );
         assert_eq!(
-            line(&changed).render(false, false),
+            line(&changed).plain_text(&PIPE),
             "~ model m: temp 0.8 -> 0.7, seed 1 -> unset, port unset -> 1"
         );
     }

@@ -8,12 +8,12 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::model::{self, ModelKey};
 
-/// Print the key that clients of a model's server must give
+/// Print a model's API key
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model key qwen3",
     "curl -H \"Authorization: Bearer $(llamactl model key qwen3)\" http://127.0.0.1:8101/v1/models";
-    "0 done  3 no such model, or it has no key  6 daemon unreachable"
+    "0 done, 3 no such model, or it has no key, 6 daemon unreachable"
 ))]
 pub(crate) struct Key {
     /// A model, by name or alias

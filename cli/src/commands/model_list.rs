@@ -1,16 +1,17 @@
 //! `llamactl model list`
 
+use super::ps::nothing_listed;
 use crate::args::more;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::output::styled::RED;
-use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::table::{Cell, Column, Table, known};
+use crate::output::time::now_ms;
 use crate::output::units;
 use crate::pages;
-use crate::view::{file_amiss, state_cell, state_text};
+use crate::view::{file_amiss, state_cell};
 use clap::Args;
-use llamactl_protocol::model::{FileState, Model};
+use llamactl_protocol::model::Model;
 use llamactl_protocol::server::Server;
 
 /// List models
@@ -19,7 +20,7 @@ use llamactl_protocol::server::Server;
     "llamactl model list",
     "llamactl model list -q",
     "llamactl model list --json | jq -r .path";
-    "0 done  6 daemon unreachable"
+    "0 done, 6 daemon unreachable"
 ))]
 pub(crate) struct List {}
 
@@ -34,53 +35,53 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
             output.names(models.iter().map(|model| &model.name))
         };
     }
-    let (models, servers) = tokio::join!(pages::models(&daemon), pages::servers(&daemon, true));
-    output.table(&table(&models?, &servers.unwrap_or_default()))
+    let (models, list) = tokio::join!(pages::models(&daemon), pages::servers(&daemon, true));
+    let (models, servers) = (models?, list.map(|list| list.servers).unwrap_or_default());
+    output.table(&table(&models, &servers, now_ms()))?;
+    if models.is_empty() && output.at_terminal() {
+        output.note(nothing_listed(0, true));
+    }
+    Ok(())
 }
 
-fn table(models: &[Model], servers: &[Server]) -> Table {
+fn table(models: &[Model], servers: &[Server], now_ms: i64) -> Table {
     let mut table = Table::new([
-        Column("NAME", Align::Left),
-        Column("ARCH", Align::Left),
-        Column("PARAMS", Align::Right),
-        Column("QUANT", Align::Left),
-        Column("CTX", Align::Right),
-        Column("SIZE", Align::Right),
-        Column("STATE", Align::Left),
-        Column("PATH", Align::Left),
-    ]);
+        Column::name("NAME"),
+        Column::word("STATE", 0),
+        Column::word("ARCH", 4),
+        Column::number("PARAMS", 3),
+        Column::word("QUANT", 2),
+        Column::number("CTX", 5),
+        Column::number("SIZE", 1),
+        Column::path("PATH", 0),
+    ])
+    .with_remarks("FILE");
     for model in models {
         let server = servers.iter().find(|server| server.model_id == model.id);
         let file = &model.file;
-        table.row([
+        let cells = [
             Cell::from(&model.name),
+            server.map_or_else(|| known(None::<&str>), |server| state_cell(server, now_ms)),
             known(file.architecture.as_ref()),
             known(file.parameters.map(units::count)),
             known(file.quantization.as_ref()),
             known(file.context_length.map(|tokens| tokens.to_string())),
-            Cell::from(units::bytes(file.size_bytes)),
-            state(server, model.file_state),
+            known((file.size_bytes > 0).then(|| units::bytes(file.size_bytes))),
             Cell::from(model.path.to_string()),
-        ]);
+        ];
+        let amiss = model.file_state.and_then(file_amiss);
+        let amiss = amiss.map(|amiss| format!("{amiss}: llamactl model verify {}", model.name));
+        table.row_with(cells, amiss);
     }
     table
-}
-
-/// The server's state, and what is amiss with the file.
-fn state(server: Option<&Server>, file: Option<FileState>) -> Cell {
-    let Some(amiss) = file.and_then(file_amiss) else {
-        return server.map_or_else(|| known(None::<&str>), state_cell);
-    };
-    let state = server.map(|server| format!("{}, ", state_text(server))).unwrap_or_default();
-    Cell::styled(RED, format!("{state}{amiss}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::assert_screen;
-    use llamactl_protocol::model::ModelFile;
+    use crate::output::screen::{NOW_MS, assert_widths};
+    use llamactl_protocol::model::{FileState, ModelFile};
     use llamactl_protocol::server::State;
 
     #[test]
@@ -92,6 +93,6 @@ mod tests {
         let mut stopped = scene::server("gone", State::Stopped);
         stopped.model_id = 2;
         let servers = [scene::server("qwen3-8b", State::Ready), stopped];
-        assert_screen("model-list", |output| output.table(&table(&models, &servers)));
+        assert_widths("model-list", |output| output.table(&table(&models, &servers, NOW_MS)));
     }
 }

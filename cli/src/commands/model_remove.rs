@@ -9,14 +9,14 @@ use clap::Args;
 use llamactl_protocol::model::ModelRemove;
 use serde::Serialize;
 
-/// Take models out of the registry
+/// Remove models; their files stay
 ///
 /// The files stay. A model whose server runs is refused unless --stop is given.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model remove qwen3",
     "llamactl model remove a b --stop";
-    "0 done  3 no such model  4 its server runs  6 daemon unreachable"
+    "0 done, 3 no such model, 4 its server runs, 6 daemon unreachable"
 ))]
 pub(crate) struct Remove {
     /// Models, by name or alias

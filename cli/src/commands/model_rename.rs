@@ -8,13 +8,13 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::model::{Changed, ModelRename};
 
-/// Give a model another name
+/// Rename a model
 ///
 /// Its settings, logs and history stay.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model rename qwen3 qwen3:8b";
-    "0 done  3 no such model  4 the name is taken  5 no possible name  6 daemon unreachable"
+    "0 done, 3 no such model, 4 the name is taken, 5 no possible name, 6 daemon unreachable"
 ))]
 pub(crate) struct Rename {
     /// A model, by name or alias
@@ -54,6 +54,7 @@ mod tests {
     #[test]
     fn what_a_model_is_called_now() {
         let with = |changed| Changed {
+            changes: vec![],
             model: scene::model("qwen3:8b"),
             changed,
             takes_effect_on_restart: false,

@@ -9,7 +9,7 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::model::ModelRollback;
 
-/// Take a model back to an earlier revision
+/// Restore an earlier revision of a model
 ///
 /// Settings and file become what they were; name and aliases stay. Without a number the last
 /// change is undone. This is a change like any other: a second rollback undoes it.
@@ -17,7 +17,7 @@ use llamactl_protocol::model::ModelRollback;
 #[command(after_help = more!(
     "llamactl model rollback qwen3",
     "llamactl model history qwen3 && llamactl model rollback qwen3 3";
-    "0 done  3 no such model or revision  4 changed by somebody else  5 a setting refused by the present build  6 daemon unreachable"
+    "0 done, 3 no such model or revision, 4 changed by somebody else, 5 a setting refused by the present build, 6 daemon unreachable"
 ))]
 pub(crate) struct Rollback {
     /// A model, by name or alias
@@ -49,6 +49,7 @@ mod tests {
     #[test]
     fn what_going_back_came_to() {
         let with = |takes_effect_on_restart| Changed {
+            changes: vec![],
             model: scene::model("qwen3"),
             changed: true,
             takes_effect_on_restart,

@@ -8,7 +8,7 @@ use crate::output::Output;
 use crate::output::facts::listed;
 use crate::output::sanitize::one_line;
 use crate::output::styled::{DIM, GREEN, Style, Styled};
-use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::table::{Cell, Column, Table, known};
 use crate::output::time::Clock;
 use crate::output::units;
 use crate::settings;
@@ -32,7 +32,7 @@ const PATH_CHARACTERS: usize = 48;
 const SCANNING: [&str; 6] =
     ["directories", "add", "dry_run", "no_caches", "remember", "no_remember"];
 
-/// Find GGUF files where they lie, and register them
+/// Find GGUF files on this machine and add them
 ///
 /// Looks through the directories given, or those that are remembered, and through the caches of
 /// Hugging Face, llama.cpp, Ollama and LM Studio. Nothing is moved or copied. Without --add it
@@ -46,7 +46,7 @@ const SCANNING: [&str; 6] =
     "llamactl model scan ~/models --add --no-caches ctx-size=8192",
     "llamactl model scan --json | jq -r 'select(.what == \"skipped\") | .reason'",
     "llamactl model scan --list-dirs";
-    "0 done, also if nothing was found  3 no such directory  5 not a directory, or a setting refused  6 daemon unreachable  130 interrupted"
+    "0 done, also if nothing was found, 3 no such directory, 5 not a directory, or a setting refused, 6 daemon unreachable, 130 interrupted"
 ))]
 pub(crate) struct Scan {
     /// Directories, then settings as key=value; absent: those that are remembered
@@ -107,7 +107,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Scan) -> Outco
     let outcome =
         follow::each(output, &mut stream, |output, item| take(output, item, args.add, &mut told));
     let outcome = outcome.await;
-    output.progress("");
+    output.progress(&[]);
     outcome?;
     conclude(output, &told, &params)
 }
@@ -140,7 +140,7 @@ fn take(output: &mut Output, item: ScanItem, add: bool, told: &mut Told) -> Outc
     if let ScanItem::Progress(progress) = &item {
         if let Some(directory) = &progress.directory {
             let place = end_of(&directory.to_string());
-            output.progress(&format!("{} files looked at, in {place}", progress.files_seen));
+            output.progress(&[format!("{} files looked at, in {place}", progress.files_seen)]);
         }
         return Ok(());
     }
@@ -258,25 +258,25 @@ fn few(places: &[WirePath]) -> String {
 
 fn table(found: &[FoundModel]) -> Table {
     let mut table = Table::new([
-        Column("NAME", Align::Left),
-        Column("SOURCE", Align::Left),
-        Column("ARCH", Align::Left),
-        Column("PARAMS", Align::Right),
-        Column("QUANT", Align::Left),
-        Column("SIZE", Align::Right),
-        Column("STATUS", Align::Left),
-        Column("PATH", Align::Left),
+        Column::name("NAME"),
+        Column::word("STATUS", 0),
+        Column::word("SOURCE", 5),
+        Column::word("ARCH", 4),
+        Column::number("PARAMS", 3),
+        Column::word("QUANT", 2),
+        Column::number("SIZE", 1),
+        Column::path("PATH", 0),
     ]);
     for found in found {
         let (style, status) = status(found);
         table.row([
             Cell::from(&found.name),
+            Cell::styled(style, status),
             Cell::from(found.source.as_str()),
             known(found.architecture.as_ref()),
             known(found.parameters.map(units::count)),
             known(found.quantization.as_ref()),
             Cell::from(units::bytes(found.size_bytes)),
-            Cell::styled(style, status),
             Cell::from(found.path.to_string()),
         ]);
     }
@@ -305,9 +305,9 @@ async fn list(output: &mut Output, daemon: &Daemon) -> Outcome {
 
 fn places_table(places: &LibraryPlaces, clock: &Clock) -> Table {
     let mut table = Table::new([
-        Column("DIRECTORY", Align::Left),
-        Column("KIND", Align::Left),
-        Column("SINCE", Align::Left),
+        Column::path("DIRECTORY", 0),
+        Column::word("KIND", 0),
+        Column::word("SINCE", 1),
     ]);
     for place in &places.directories {
         table.row([
@@ -351,17 +351,17 @@ mod tests {
             let found = new + known;
             summary_line(&Summary { found, new, added, known, skipped, ..Summary::default() })
         };
-        assert_eq!(summary(2, 0, 1, 4), "3 models: 2 new, 1 registered already; 4 skipped (0 ms)");
-        assert_eq!(summary(1, 1, 0, 0), "1 model: 1 added (0 ms)");
+        assert_eq!(summary(2, 0, 1, 4), "3 models: 2 new, 1 registered already; 4 skipped (0ms)");
+        assert_eq!(summary(1, 1, 0, 0), "1 model: 1 added (0ms)");
         let moved = Summary { found: 2, known: 2, moved: 1, ..Summary::default() };
-        assert_eq!(summary_line(&moved), "2 models: 1 moved, 1 registered already (0 ms)");
+        assert_eq!(summary_line(&moved), "2 models: 1 moved, 1 registered already (0ms)");
         assert_eq!(
             summary(0, 0, 0, 0),
-            "no models found: no cache of Hugging Face, llama.cpp, Ollama or LM Studio is here (0 ms)"
+            "no models found: no cache of Hugging Face, llama.cpp, Ollama or LM Studio is here (0ms)"
         );
         let looked_in = vec!["/m".into(), "/n".into()];
         let nothing = Summary { looked_in, ..Summary::default() };
-        assert_eq!(summary_line(&nothing), "no models found in /m, /n (0 ms)");
+        assert_eq!(summary_line(&nothing), "no models found in /m, /n (0ms)");
     }
 
     #[test]

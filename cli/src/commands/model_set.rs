@@ -9,12 +9,14 @@ use crate::exit::{Outcome, Tally};
 use crate::output::Output;
 use crate::settings;
 use clap::Args;
-use llamactl_protocol::model::{Changed, ModelSet, SettingsChange};
+use llamactl_protocol::model::{Changed, Difference, ModelSet, SettingsChange};
+use llamactl_protocol::options::{POLICY, change};
+use llamactl_protocol::prose::listed;
 use llamactl_protocol::server::ServerRestart;
 use llamactl_protocol::{Failure, Hint, WirePath};
 use std::ffi::OsString;
 
-/// Change settings of a model
+/// Change a model's settings
 ///
 /// Keys are llama-server's own long flags; llamactl help settings lists them. Either all are
 /// changed or none. Behind -- they are in llama-server's own spelling. A secret is given as
@@ -26,7 +28,7 @@ use std::ffi::OsString;
     "llamactl model set qwen3 port=auto --restart",
     "llamactl model set qwen3 api-key=generate && llamactl model key qwen3",
     "llamactl model set qwen3 hf-token=@$HOME/.hf-token env.CUDA_VISIBLE_DEVICES=1";
-    "0 done  2 not key=value  3 no such model  4 changed by somebody else  5 a setting refused  6 daemon unreachable  7 timed out or 8 the server failed, with --restart"
+    "0 done, 2 not key=value, 3 no such model, 4 changed by somebody else, 5 a setting refused, 6 daemon unreachable, 7 timed out or 8 the server failed, with --restart"
 ))]
 pub(crate) struct Set {
     /// A model, by name or alias
@@ -112,8 +114,14 @@ pub(crate) fn tell(output: &mut Output, changed: &Changed) -> Outcome {
     tell_change(output, changed)?;
     if changed.takes_effect_on_restart && output.for_people() {
         let name = &changed.model.name;
-        let hint = "its server still has the old settings";
-        output.hint(&Hint::run(hint, ["llamactl", "restart", name]));
+        let keys = changed.changes.iter().map(|change| change.key.as_str());
+        let (now, later): (Vec<&str>, Vec<&str>) = keys.partition(|key| POLICY.contains(key));
+        if !now.is_empty() && !later.is_empty() {
+            let applies = if now.len() == 1 { "applies" } else { "apply" };
+            let (now, later) = (listed(&now), listed(&later));
+            output.note(format!("{now} {applies} now, {later} after a restart"));
+        }
+        output.hint(&Hint::run("apply it", ["llamactl", "restart", name]));
     }
     Ok(())
 }
@@ -126,20 +134,26 @@ fn tell_change(output: &mut Output, changed: &Changed) -> Outcome {
     if output.quiet {
         return output.names(changed.changed.then_some(name));
     }
-    output.line(line(changed))?;
+    output.prose(0, line(changed))?;
+    output.flush()?;
     changed.notes.iter().for_each(|note| output.note(note.as_str()));
     Ok(())
 }
 
 fn line(changed: &Changed) -> String {
-    let Changed { model, changed, takes_effect_on_restart, .. } = changed;
-    match (changed, takes_effect_on_restart) {
-        (false, _) => format!("{} was like this already", model.name),
-        (true, false) => format!("{} changed (revision {})", model.name, model.revision),
-        (true, true) => {
-            format!("{} changed (revision {}); takes effect on restart", model.name, model.revision)
-        }
-    }
+    let Changed { model, changed, changes, .. } = changed;
+    let what = match (changed, changes.as_slice()) {
+        (false, _) => "nothing to change".to_owned(),
+        (true, []) => "changed".to_owned(),
+        (true, changes) => what(changes),
+    };
+    format!("{}: {what} (revision {})", model.name, model.revision)
+}
+
+/// `ctx-size 4096 → 8192, temp=0.7`
+pub(super) fn what(changes: &[Difference]) -> String {
+    let words = changes.iter().map(|it| change(&it.key, it.from.as_ref(), it.to.as_ref()));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -147,12 +161,19 @@ mod tests {
     use super::*;
     use crate::commands::scene;
     use crate::output::screen::assert_screen;
+    use serde_json::{Value, json};
 
     #[test]
     fn a_change_says_when_it_counts() {
         let with = |changed, takes_effect_on_restart, notes| Changed {
             model: scene::model("qwen3-8b"),
             changed,
+            changes: vec![
+                difference("ctx-size", Some(json!(8192)), Some(json!(16384))),
+                difference("restart", None, Some(json!("always"))),
+                difference("port", Some(json!("auto")), None),
+                difference("autostart", None, Some(json!(true))),
+            ],
             takes_effect_on_restart,
             notes,
         };
@@ -162,5 +183,9 @@ mod tests {
             tell(output, &with(false, false, vec![]))?;
             tell(output, &with(true, true, vec![]))
         });
+    }
+
+    fn difference(key: &str, from: Option<Value>, to: Option<Value>) -> Difference {
+        Difference { key: key.into(), from, to }
     }
 }

@@ -7,17 +7,17 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::facts::{Facts, heading, listed, painted};
 use crate::output::styled::{DIM, RED, Styled, YELLOW};
-use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::table::{Cell, Column, Table, known};
 use crate::output::time::Clock;
 use crate::output::units;
-use crate::view::{assignment, endpoint, file_amiss, setting_value, state_style, state_text};
+use crate::view::{Standing, assignment, endpoint, file_amiss, setting_value, state_text};
 use clap::Args;
 use llamactl_protocol::model::{Model, ModelDetail, ModelShow, ResolvedSetting, SettingSource};
 
 /// Lines of a chat template shown at a terminal.
 const TEMPLATE_LINES: usize = 6;
 
-/// Show everything known of a model
+/// Show a model's file, settings and server
 ///
 /// Its file, its settings, its server. At a terminal only the beginning of the chat template.
 /// With --resolved only the settings: the value the next start uses, who set it, llama-server's
@@ -28,7 +28,7 @@ const TEMPLATE_LINES: usize = 6;
     "llamactl model show qwen3 --resolved",
     "llamactl model show qwen3 --group sampling",
     "llamactl model show qwen3 --json | jq .settings";
-    "0 done  3 no such model  5 no such group  6 daemon unreachable"
+    "0 done, 3 no such model, 5 no such group, 6 daemon unreachable"
 ))]
 pub(crate) struct Show {
     /// A model, by name or alias
@@ -66,11 +66,11 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
 }
 
 fn show(output: &mut Output, detail: &ModelDetail, clock: &Clock) -> Outcome {
-    output.lines(facts(detail, clock).lines())?;
+    output.facts(facts(detail, clock))?;
     if let Some(template) = &detail.chat_template {
         output.line_unflushed("")?;
         output.line_unflushed(heading("Chat template"))?;
-        let shown = if output.terminal { TEMPLATE_LINES } else { usize::MAX };
+        let shown = if output.at_terminal() { TEMPLATE_LINES } else { usize::MAX };
         output.lines(template.lines().take(shown))?;
         let hidden = template.lines().count().saturating_sub(shown);
         if hidden > 0 {
@@ -96,7 +96,7 @@ fn facts(detail: &ModelDetail, clock: &Clock) -> Facts {
     }
     facts.add("revision", format!("{}, {}", model.revision, clock.full(model.changed_at_ms)));
     facts.add("added", clock.full(model.added_at_ms));
-    facts.add("server", painted(state_style(server.state), state_text(server)));
+    facts.add("server", painted(Standing::of(server).style(), state_text(server)));
     facts.add_known("endpoint", endpoint(server));
     facts.add_known("pending", some(server.pending.join(", ")));
     facts
@@ -120,12 +120,12 @@ fn setting_line(setting: &ResolvedSetting) -> Option<Styled> {
 /// The settings one by one.
 fn settings_table(settings: &[ResolvedSetting]) -> Table {
     let mut table = Table::new([
-        Column("KEY", Align::Left),
-        Column("VALUE", Align::Left),
-        Column("FROM", Align::Left),
-        Column("DEFAULT", Align::Left),
-        Column("IN FORCE", Align::Left),
-        Column("NOTE", Align::Left),
+        Column::name("KEY"),
+        Column::text("VALUE", 0),
+        Column::text("RUNNING", 0),
+        Column::word("FROM", 1),
+        Column::text("DEFAULT", 2),
+        Column::text("NOTE", 3),
     ]);
     for setting in settings {
         let from = match setting.source {

@@ -9,13 +9,13 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::model::{ModelSet, SettingsChange};
 
-/// Take settings of a model back
+/// Reset settings to their defaults
 ///
 /// The default for all models holds again, or llama-server's own.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model unset qwen3 ctx-size gpu-layers";
-    "0 done  3 no such model  4 changed by somebody else  5 no such setting  6 daemon unreachable"
+    "0 done, 3 no such model, 4 changed by somebody else, 5 no such setting, 6 daemon unreachable"
 ))]
 pub(crate) struct Unset {
     /// A model, by name or alias

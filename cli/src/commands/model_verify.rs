@@ -10,7 +10,7 @@ use crate::pages;
 use clap::Args;
 use llamactl_protocol::library::{Difference, ModelVerify, Verified};
 
-/// Read models' files again and say what is wrong or different
+/// Check model files for damage and changes
 ///
 /// Headers are read, of all parts; that the weights are all there is told from the sizes. Where a
 /// file has changed and is sound, what is known of it is replaced.
@@ -19,7 +19,7 @@ use llamactl_protocol::library::{Difference, ModelVerify, Verified};
     "llamactl model verify qwen3",
     "llamactl model verify --all",
     "llamactl model verify --all --json | jq 'select(.ok | not)'";
-    "0 all are sound  3 no such model, or a file is gone  5 a file is damaged  6 daemon unreachable"
+    "0 all are sound, 3 no such model, or a file is gone, 5 a file is damaged, 6 daemon unreachable"
 ))]
 pub(crate) struct Verify {
     /// Models, by name or alias

@@ -4,28 +4,30 @@ use crate::args::more;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::table::{Cell, Column, Table, known};
 use crate::output::time::now_ms;
 use crate::output::units;
 use crate::pages;
 use crate::view::{
-    device, endpoint, queue_reason, resident_bytes, sample_of, short_endpoint, state_style,
-    state_text_at,
+    Standing, device, endpoint, loading, sample_of, short_endpoint, since_ms, state_cell, trouble,
+    worst_first,
 };
 use clap::Args;
-use llamactl_protocol::metrics::{MetricsSample, Sample};
+use llamactl_protocol::Hint;
+use llamactl_protocol::metrics::Sample;
+use llamactl_protocol::prose::counted;
 use llamactl_protocol::server::{Server, State};
 
 /// List servers: state, endpoint, memory, speed
 ///
-/// Shows the servers that run, are about to, or failed; --all also models that are stopped. UP is
-/// how long a server has been in its state, RESTARTS how often it was started again by itself.
+/// Shows the servers that run, are about to, or failed, the worst first; --all also models that are
+/// stopped. FOR is how long a server has been in its state, MEM the memory of its own.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl ps",
     "llamactl ps --all",
-    "llamactl ps --json | jq -r 'select(.state == \"ready\") | .endpoint.url'";
-    "0 done  6 daemon unreachable"
+    "llamactl ps --json | jq -r 'select(.state == \"ready\") | .endpoint.url // empty'";
+    "0 done, 6 daemon unreachable"
 ))]
 pub(crate) struct Ps {
     /// Also models whose servers are stopped
@@ -36,25 +38,48 @@ pub(crate) struct Ps {
 /// Prints the servers, for people with what was measured of them.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Ps) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
-    if !output.for_people() {
-        let servers = pages::servers(&daemon, args.all).await?;
-        return if output.json {
-            output.json_lines(&servers)
-        } else {
-            output.names(servers.iter().map(|server| &server.model))
-        };
+    let mut list = pages::servers(&daemon, args.all).await?;
+    if output.json {
+        return output.json_lines(&list.servers);
     }
-    let (servers, sample) = tokio::join!(
-        pages::servers_and_warnings(&daemon, args.all),
-        daemon.call(&MetricsSample {})
-    );
-    let ((servers, warnings), sample) = (servers?, sample.ok());
-    output.warnings(&warnings);
-    output.table(&table(&servers, sample.as_ref(), now_ms(), output.terminal))
+    if output.quiet {
+        return output.names(list.servers.iter().map(|server| &server.model));
+    }
+    worst_first(&mut list.servers);
+    output.remarks(None, &list.warnings);
+    let sample = list.sample_or_asked(&daemon).await;
+    show(output, &list.servers, sample.as_ref(), now_ms())?;
+    if list.servers.is_empty() && output.at_terminal() {
+        let models = pages::models(&daemon).await?.len() as u64;
+        output.note(nothing_listed(models, args.all));
+    }
+    Ok(())
 }
 
-/// The table of servers, beside what was measured of them; `short` leaves the directories of Unix
-/// sockets out, for the width of a terminal.
+fn show(output: &mut Output, servers: &[Server], sample: Option<&Sample>, now_ms: i64) -> Outcome {
+    output.table(&table(servers, sample, now_ms, output.at_terminal()))?;
+    let worst = servers.first().filter(|server| Standing::of(server).is_trouble());
+    if let Some(server) = worst.filter(|_| output.at_terminal()) {
+        let why = ["llamactl", "why", &server.model];
+        output.hint(&Hint::run("what happened and what to do", why));
+    }
+    Ok(())
+}
+
+/// That there is nothing to list, and what would change that.
+pub(super) fn nothing_listed(models: u64, all: bool) -> String {
+    match (models, all) {
+        (0, _) => "no models yet: llamactl model add FILE, or llamactl model scan".to_owned(),
+        (_, true) => "no server is known".to_owned(),
+        (n, false) => {
+            let models = counted(n, "model");
+            format!("no server is running ({models}): llamactl ps --all")
+        }
+    }
+}
+
+/// The table of servers, beside what was measured of them; `short` leaves out what only a pipe
+/// needs.
 pub(crate) fn table(
     servers: &[Server],
     sample: Option<&Sample>,
@@ -62,24 +87,26 @@ pub(crate) fn table(
     short: bool,
 ) -> Table {
     let mut table = Table::new([
-        Column("NAME", Align::Left),
-        Column("STATE", Align::Left),
-        Column("UP", Align::Right),
-        Column("RESTARTS", Align::Right),
-        Column("ENDPOINT", Align::Left),
-        Column("DEVICE", Align::Left),
-        Column("CTX", Align::Right),
-        Column("SLOTS", Align::Right),
-        Column("TOK/S", Align::Right),
-        Column("MEM", Align::Right),
-        Column("PID", Align::Right),
-        Column("CAUSE", Align::Left),
-    ]);
+        Column::name("NAME"),
+        Column::word("STATE", 0),
+        Column::word("FOR", 0),
+        Column::word("ENDPOINT", 0),
+        Column::word("DEVICE", 3),
+        Column::number("CTX", 5),
+        Column::number("SLOTS", 1),
+        Column::number("TOK/S", 2),
+        Column::number("MEM", 4),
+        Column::number("RESTARTS", 6).unless_all("0"),
+        Column::number("PID", 7),
+    ])
+    .with_remarks("CAUSE");
+    let loading = loading(servers);
+    let gpus = sample.and_then(|sample| sample.gpus.as_deref());
     for server in servers {
-        let measured = sample_of(sample, server);
+        let runs = !server.state.is_settled_down() && server.state != State::Backoff;
+        let measured = sample_of(sample, server).filter(|_| runs);
         let llama = measured.and_then(|sample| sample.llama.as_ref());
         let in_force = server.in_force.as_ref();
-        let runs = !server.state.is_settled_down() && server.state != State::Backoff;
         let run = server.run.as_ref().filter(|_| runs);
         let slots = in_force.and_then(|in_force| in_force.slots);
         let slots = llama.and_then(|llama| llama.slots).or(slots).map(|slots| {
@@ -87,61 +114,61 @@ pub(crate) fn table(
             format!("{}/{slots}", busy.as_deref().unwrap_or(units::UNKNOWN))
         });
         let speed = llama.and_then(|llama| llama.generated_tokens_per_second);
-        let memory = measured.and_then(|sample| resident_bytes(&sample.process));
-        table.row([
+        let process = measured.map(|sample| &sample.process);
+        let memory = process.and_then(|process| process.memory_anonymous_bytes);
+        let at = if short { short_endpoint(server) } else { endpoint(server) };
+        let cells = [
             Cell::from(&server.model),
-            Cell::styled(state_style(server.state), state_text_at(server, now_ms)),
-            Cell::from(units::between(server.since_ms, now_ms)),
-            Cell::from(server.restarts.to_string()),
-            known(if short { short_endpoint(server) } else { endpoint(server) }.filter(|_| runs)),
-            known(device(server, measured.map(|sample| &sample.process)).filter(|_| runs)),
+            state_cell(server, now_ms),
+            Cell::from(units::between(since_ms(server), now_ms)),
+            known(at.filter(|_| runs && server.state != State::Queued)),
+            known(device(server, process, gpus).filter(|_| runs)),
             known(in_force.filter(|_| runs).and_then(|f| f.context_tokens).map(|n| n.to_string())),
             known(slots.filter(|_| runs)),
             known(speed.map(units::rate)),
             known(memory.map(units::bytes)),
+            Cell::from(server.restarts.to_string()),
             known(run.and_then(|run| run.pid).map(|pid| pid.to_string())),
-            known(cause(server)),
-        ]);
+        ];
+        table.row_with(cells, trouble(server, &loading, now_ms));
     }
     table
-}
-
-/// Why a server is in its state, where that is not plain; what to look at where it runs.
-fn cause(server: &Server) -> Option<String> {
-    let pending = &server.pending;
-    let overrides: Vec<&str> = server.overrides.keys().map(String::as_str).collect();
-    let remarks = [
-        server.warnings.first().map(|worst| worst.message.clone()),
-        (!pending.is_empty()).then(|| format!("{}: on restart", pending.join(", "))),
-        (!overrides.is_empty()).then(|| format!("{}: this run alone", overrides.join(", "))),
-    ];
-    let remarks: Vec<String> = remarks.into_iter().flatten().collect();
-    let remarks = (!remarks.is_empty()).then(|| remarks.join("; "));
-    match server.state {
-        State::Ready | State::Sleeping => remarks,
-        State::Queued => server.queue.as_ref().map(|queue| queue_reason(queue).to_owned()),
-        _ => server.cause.as_ref().map(|cause| cause.message.clone()).or(remarks),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_screen};
+    use crate::output::screen::{NOW_MS, assert_screen, assert_widths};
 
     #[test]
     fn servers_in_every_state_a_person_meets() {
-        let (servers, sample) = (scene::servers(), scene::sample());
-        assert_screen("ps", |output| {
-            output.table(&table(&servers, Some(&sample), NOW_MS, output.terminal))
+        let (mut servers, sample) = (scene::servers(), scene::sample());
+        worst_first(&mut servers);
+        assert_widths("ps", |output| show(output, &servers, Some(&sample), NOW_MS));
+    }
+
+    #[test]
+    fn all_is_well() {
+        let (servers, sample) = (scene::well(), scene::sample());
+        assert_widths("ps-well", |output| show(output, &servers, Some(&sample), NOW_MS));
+    }
+
+    #[test]
+    fn nothing_to_list() {
+        assert_screen("ps-empty", |output| {
+            [(0, false), (12, false), (1, false)].iter().for_each(|&(models, all)| {
+                output.note(nothing_listed(models, all));
+            });
+            Ok(())
         });
     }
 
     #[test]
     fn without_a_sample_what_it_would_say_is_unknown() {
         let servers = [scene::server("m", State::Ready)];
-        let text = table(&servers, None, NOW_MS, false).render(false, None);
-        assert!(text.contains("    -/4      -    -  4711  -"), "{text}");
+        assert_screen("ps-unmeasured", |output| {
+            output.table(&table(&servers, None, NOW_MS, output.at_terminal()))
+        });
     }
 }

@@ -13,14 +13,14 @@ use llamactl_protocol::event::EventList;
 use llamactl_protocol::server::ServerRestart;
 use std::ffi::OsString;
 
-/// Stop and start models' servers, with the settings of now
+/// Restart servers with their current settings
 ///
 /// One that is stopped is started. Waits until each is ready, and says how many requests were cut.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model set qwen3 ctx-size=16384 && llamactl restart qwen3",
     "llamactl restart --all";
-    "0 ready  3 no such model  6 daemon unreachable  7 timed out  8 a server failed  130 interrupted"
+    "0 ready, 3 no such model, 6 daemon unreachable, 7 timed out, 8 a server failed, 130 interrupted"
 ))]
 pub(crate) struct Restart {
     /// Models, by name or alias

@@ -19,7 +19,7 @@ use tokio::signal::ctrl_c;
     "llamactl rpc model.list",
     "llamactl rpc server.show '{\"model\":\"qwen3\"}' | jq .state",
     "llamactl rpc metrics.follow | jq -c .data.host.cpu_busy_ratio";
-    "0 done  2 the parameters are no JSON object  6 daemon unreachable  else as the failure's kind"
+    "0 done, 2 the parameters are no JSON object, 6 daemon unreachable  else as the failure's kind"
 ))]
 pub(crate) struct Rpc {
     /// The method: noun.verb
@@ -37,7 +37,11 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Rpc) -> Outcom
         return stream(output, &daemon, &args.method, &params).await;
     }
     let result = daemon.call_raw(&args.method, &params).await?;
-    if output.terminal && !output.json { output.json_pretty(&result) } else { output.json(&result) }
+    if output.at_terminal() && !output.json {
+        output.json_pretty(&result)
+    } else {
+        output.json(&result)
+    }
 }
 
 fn parameters(text: Option<&str>) -> Result<Value, Failure> {

@@ -6,7 +6,7 @@ use crate::complete::model_names;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
-use crate::waiting::{Deadline, Goal, Request, until};
+use crate::waiting::{Deadline, Goal, Request, Wanted, until};
 use clap::Args;
 use llama_http::Target;
 use llamactl_protocol::model::ModelKey;
@@ -42,7 +42,7 @@ const LOADING_PAUSES: [Duration; 5] = [
     "llamactl run qwen3 \"Why is the sky blue?\"",
     "cat report.txt | llamactl run qwen3 summarize --max-tokens 200",
     "llamactl run qwen3 --system \"Answer in one word.\"";
-    "0 answered  2 no prompt  3 no such model  6 daemon unreachable  8 the server failed or refused  130 interrupted"
+    "0 answered, 2 no prompt, 3 no such model, 6 daemon unreachable, 8 the server failed or refused, 130 interrupted"
 ))]
 pub(crate) struct Run {
     /// A model, by name or alias
@@ -272,9 +272,9 @@ impl Conversation<'_> {
             .daemon
             .call(&ServerStart { model: self.model.clone().into(), ..ServerStart::default() })
             .await?;
-        let (request, deadline) = (Request::of(&accepted), Deadline::after(None));
-        let name = &accepted.server.model;
-        until(self.output, self.daemon, name, Goal::Ready, Some(&request), deadline).await
+        let request = Some(Request::of(&accepted));
+        let wanted = Wanted { model: accepted.server.model, goal: Goal::Ready, request };
+        until(self.output, self.daemon, wanted, Deadline::after(None)).await
     }
 }
 

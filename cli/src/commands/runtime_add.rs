@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Name a llama-server, to use it beside others
+/// Add a llama-server build
 ///
 /// It is run to ask for its version, its options and its devices. Its file must belong to root or
 /// to the daemon's user, and nobody else may be able to write it.
@@ -23,7 +23,7 @@ use std::path::PathBuf;
     "llamactl runtime add ~/llama.cpp/build/bin/llama-server",
     "llamactl runtime add /opt/llama-cuda/bin/llama-server --name cuda env.CUDA_VISIBLE_DEVICES=1",
     "llamactl model set qwen3 runtime=cuda";
-    "0 done  2 not env.NAME=VALUE  3 no such file  4 the name is taken  5 no llama-server, or others could write it  6 daemon unreachable"
+    "0 done, 2 not env.NAME=VALUE, 3 no such file, 4 the name is taken, 5 no llama-server, or others could write it, 6 daemon unreachable"
 ))]
 pub(crate) struct Add {
     /// The llama-server

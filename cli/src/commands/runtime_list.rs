@@ -5,12 +5,14 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::styled::{GREEN, RED, YELLOW};
-use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::table::{Cell, Column, Table, known};
 use crate::pages;
 use clap::Args;
+use llamactl_protocol::Kind;
+use llamactl_protocol::prose::clause;
 use llamactl_protocol::runtime::RuntimeEntry;
 
-/// List runtimes: the llama-server builds there are
+/// List llama-server builds
 ///
 /// The default is marked with a star: models use it that name no other. A file that was replaced
 /// since it was looked at is said to have changed.
@@ -19,7 +21,7 @@ use llamactl_protocol::runtime::RuntimeEntry;
     "llamactl runtime list",
     "llamactl runtime list -q",
     "llamactl runtime list --json | jq -r 'select(.is_default) | .path'";
-    "0 done  6 daemon unreachable"
+    "0 done, 6 daemon unreachable"
 ))]
 pub(crate) struct List {}
 
@@ -38,42 +40,54 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
 
 fn table(runtimes: &[RuntimeEntry]) -> Table {
     let mut table = Table::new([
-        Column("NAME", Align::Left),
-        Column("VERSION", Align::Left),
-        Column("STATE", Align::Left),
-        Column("OPTIONS", Align::Right),
-        Column("DEVICES", Align::Left),
-        Column("MODELS", Align::Left),
-        Column("PATH", Align::Left),
-    ]);
+        Column::name("NAME"),
+        Column::word("BUILD", 0),
+        Column::word("STATE", 0),
+        Column::text("DEVICES", 1),
+        Column::number("MODELS", 2),
+        Column::path("PATH", 3),
+    ])
+    .with_remarks("PROBLEM");
     for runtime in runtimes {
         let star = if runtime.is_default { " *" } else { "" };
         let devices = runtime.devices.as_ref().map(|devices| {
-            let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
-            if names.is_empty() { "none".to_owned() } else { names.join(",") }
+            let names: Vec<&str> =
+                devices.iter().map(|device| device.description.as_str()).collect();
+            if names.is_empty() { "cpu".to_owned() } else { names.join(", ") }
         });
-        let mut models = runtime.models.clone();
-        models.extend(runtime.named_by_defaults.then(|| "(defaults)".to_owned()));
-        table.row([
+        let cells = [
             Cell::from(format!("{}{star}", runtime.name)),
             known(runtime.version.as_ref()),
             state_cell(runtime),
-            known(runtime.options_total.map(|count| count.to_string())),
             known(devices),
-            known((!models.is_empty()).then(|| models.join(","))),
+            Cell::from(runtime.models.len().to_string()),
             known(runtime.path.as_ref().map(ToString::to_string)),
-        ]);
+        ];
+        table.row_with(cells, trouble(runtime));
     }
     table
 }
 
-/// How a runtime's file is, in a word.
+/// Why it cannot be used, or what to do about a file that changed.
+fn trouble(runtime: &RuntimeEntry) -> Option<String> {
+    let name = &runtime.name;
+    match (&runtime.problem, runtime.changed) {
+        (Some(problem), _) => {
+            Some(format!("{}: llamactl runtime show {name}", clause(&problem.message)))
+        }
+        (None, true) => Some(format!("the file was replaced: llamactl runtime refresh {name}")),
+        (None, false) => None,
+    }
+}
+
+/// How a runtime's file is, in a word or two.
 pub(crate) fn state(runtime: &RuntimeEntry) -> &'static str {
     match (runtime.found, &runtime.problem, runtime.changed) {
         (true, None, false) => "ok",
         (true, None, true) => "changed",
-        (true, Some(_), _) => "unusable",
-        (false, _, _) => "missing",
+        (true, Some(_), _) => "cannot run",
+        (false, Some(problem), _) if problem.kind == Kind::RuntimeRefused => "not executable",
+        (false, _, _) => "gone",
     }
 }
 

@@ -8,7 +8,7 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::runtime::{RefusedSetting, RuntimeRefresh, RuntimeRefreshed};
 
-/// Look at runtimes anew after their files were replaced
+/// Re-read builds whose files were replaced
 ///
 /// Says what each gained and lost, and which models have settings it takes no more, before any
 /// server is restarted. Without a name all runtimes are looked at.
@@ -16,7 +16,7 @@ use llamactl_protocol::runtime::{RefusedSetting, RuntimeRefresh, RuntimeRefreshe
 #[command(after_help = more!(
     "llamactl runtime refresh",
     "llamactl runtime refresh cuda --json | jq -r '.refused[].model'";
-    "0 done, whatever is refused  3 no such runtime, or it is gone  5 it cannot be used  6 daemon unreachable"
+    "0 done, whatever is refused, 3 no such runtime, or it is gone, 5 it cannot be used, 6 daemon unreachable"
 ))]
 pub(crate) struct Refresh {
     /// A runtime
@@ -50,8 +50,7 @@ fn show(output: &mut Output, refreshed: &[RuntimeRefreshed]) -> Outcome {
 pub(crate) fn tell_refused(output: &Output, runtime: &str, refused: &[RefusedSetting]) {
     for RefusedSetting { model, key, failure } in refused {
         let hint: String = failure.hints.lines().map(|hint| format!(" ({hint})")).collect();
-        output
-            .warning(&format!("{model} cannot be started with {runtime}: {key}: {failure}{hint}"));
+        output.warning(format!("{model} cannot be started with {runtime}: {key}: {failure}{hint}"));
     }
 }
 

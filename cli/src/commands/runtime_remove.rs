@@ -9,7 +9,7 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::runtime::RuntimeRemove;
 
-/// Take runtimes out of the registry
+/// Remove builds; their files stay
 ///
 /// The files stay, and servers that run on them run on. One that a model, the defaults or
 /// everything that names no other uses is refused.
@@ -17,7 +17,7 @@ use llamactl_protocol::runtime::RuntimeRemove;
 #[command(after_help = more!(
     "llamactl runtime remove cuda",
     "llamactl runtime remove b10433 b10434";
-    "0 done  3 no such runtime  4 something uses it  5 it cannot be removed  6 daemon unreachable"
+    "0 done, 3 no such runtime, 4 something uses it, 5 it cannot be removed, 6 daemon unreachable"
 ))]
 pub(crate) struct Remove {
     /// Runtimes

@@ -9,14 +9,14 @@ use crate::settings;
 use clap::Args;
 use llamactl_protocol::runtime::{RuntimeChanged, RuntimeSet};
 
-/// Set variables for a runtime's servers
+/// Set environment variables of a build's servers
 ///
 /// They hold for every model that uses the runtime; running servers take them on restart.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl runtime set cuda env.CUDA_VISIBLE_DEVICES=0,1",
     "llamactl runtime set vulkan env.GGML_VK_VISIBLE_DEVICES=0";
-    "0 done  2 not env.NAME=VALUE  3 no such runtime  4 changed by somebody else  5 a variable refused  6 daemon unreachable"
+    "0 done, 2 not env.NAME=VALUE, 3 no such runtime, 4 changed by somebody else, 5 a variable refused, 6 daemon unreachable"
 ))]
 pub(crate) struct Set {
     /// A runtime

@@ -7,14 +7,14 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::facts::{Facts, heading};
-use crate::output::table::{Align, Cell, Column, Table, known};
+use crate::output::table::{Cell, Column, Table, known};
 use crate::output::units;
 use crate::view::assignment;
 use clap::Args;
 use llamactl_protocol::Hint;
 use llamactl_protocol::runtime::{Device, RuntimeDetail, RuntimeOption, RuntimeShow};
 
-/// Show a runtime: its build, its devices, all its options
+/// Show a build's version, devices and options
 ///
 /// Options marked with a + are known to the build alone: they can be set all the same. Those
 /// marked with a - the build refuses, and says what to use instead.
@@ -22,7 +22,7 @@ use llamactl_protocol::runtime::{Device, RuntimeDetail, RuntimeOption, RuntimeSh
 #[command(after_help = more!(
     "llamactl runtime show system",
     "llamactl runtime show cuda --json | jq -r '.options[] | select(.in_catalogue | not) | .key'";
-    "0 done  3 no such runtime  6 daemon unreachable"
+    "0 done, 3 no such runtime, 6 daemon unreachable"
 ))]
 pub(crate) struct Show {
     /// A runtime
@@ -44,7 +44,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
 }
 
 fn show(output: &mut Output, detail: &RuntimeDetail) -> Outcome {
-    output.lines(facts(detail).lines())?;
+    output.facts(facts(detail))?;
     if !detail.options.is_empty() {
         output.line_unflushed("")?;
         output.line_unflushed(heading("Options"))?;
@@ -96,11 +96,11 @@ fn device_line(device: &Device) -> String {
 
 fn table(options: &[RuntimeOption]) -> Table {
     let mut table = Table::new([
-        Column("", Align::Left),
-        Column("FLAGS", Align::Left),
-        Column("VALUE", Align::Left),
-        Column("DEFAULT", Align::Left),
-        Column("HELP", Align::Left),
+        Column::text("", 0),
+        Column::text("FLAGS", 0),
+        Column::text("VALUE", 0),
+        Column::text("DEFAULT", 1),
+        Column::prose("HELP", 2),
     ]);
     for RuntimeOption { option, in_catalogue } in options {
         let mark = match (option.removed, in_catalogue) {

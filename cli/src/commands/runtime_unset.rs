@@ -9,11 +9,11 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::runtime::RuntimeSet;
 
-/// Take variables of a runtime's servers back
+/// Remove environment variables of a build's servers
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl runtime unset cuda env.CUDA_VISIBLE_DEVICES";
-    "0 done  3 no such runtime  4 changed by somebody else  5 not env.NAME  6 daemon unreachable"
+    "0 done, 3 no such runtime, 4 changed by somebody else, 5 not env.NAME, 6 daemon unreachable"
 ))]
 pub(crate) struct Unset {
     /// A runtime

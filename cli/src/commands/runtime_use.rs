@@ -9,7 +9,7 @@ use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::runtime::{RuntimeUse, RuntimeUsed};
 
-/// Make a runtime the default for models that name no other
+/// Make a build the default
 ///
 /// Running servers change over on restart. system goes back to the llama-server that is found
 /// without being told.
@@ -17,7 +17,7 @@ use llamactl_protocol::runtime::{RuntimeUse, RuntimeUsed};
 #[command(after_help = more!(
     "llamactl runtime use cuda",
     "llamactl runtime use system";
-    "0 done  3 no such runtime  5 it cannot be used  6 daemon unreachable"
+    "0 done, 3 no such runtime, 5 it cannot be used, 6 daemon unreachable"
 ))]
 pub(crate) struct Use {
     /// A runtime

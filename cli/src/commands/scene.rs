@@ -141,9 +141,39 @@ pub(crate) fn remarkable() -> Server {
     server.overrides = [("temp".to_owned(), json!(0.2))].into();
     server.restarts = 2;
     server.device = Some("cpu".into());
-    server.warnings =
-        vec![Warning::new(WarningCode::OnCpu, "on the CPU, although a GPU was asked for")];
+    let message = "it runs on the CPU although gpu-layers=all: this build finds no GPU";
+    server.warnings = vec![
+        Warning::new(WarningCode::OnCpu, message)
+            .command(["llamactl", "runtime", "show", "system"])
+            .command(["llamactl", "model", "set", "qwen3-8b", "gpu-layers=0", "--restart"]),
+        Warning::new(
+            WarningCode::NoApiKey,
+            "no API key: every program on this machine can use the port",
+        )
+        .command(["llamactl", "model", "set", "qwen3-8b", "api-key=generate", "--restart"]),
+    ];
     server
+}
+
+/// A ready server that does not answer.
+pub(crate) fn silent() -> Server {
+    let mut server = server("hang", State::Ready);
+    let warning = Warning::new(WarningCode::NotAnswering, "it does not answer /health")
+        .command(["llamactl", "restart", "hang"])
+        .command(["llamactl", "logs", "hang", "-n", "20"]);
+    server.warnings = vec![Warning {
+        since_ms: Some(NOW_MS - 12 * SECOND_MS),
+        until_ms: Some(NOW_MS + 108 * SECOND_MS),
+        ..warning
+    }];
+    server
+}
+
+/// The servers of a machine where all is well.
+pub(crate) fn well() -> Vec<Server> {
+    let mut servers = vec![without_port(), server("qwen3-8b", State::Ready)];
+    servers.iter_mut().zip([2, 6]).for_each(|(server, id)| server.model_id = id);
+    servers
 }
 
 /// A server that listens on a Unix socket alone.
@@ -151,6 +181,9 @@ pub(crate) fn without_port() -> Server {
     let socket = Some("/home/anna/.local/state/llamactl/run/gemma.sock".into());
     Server { endpoint: Some(Endpoint { url: None, socket }), ..server("gemma", State::Ready) }
 }
+
+/// A name as the hub has them.
+const LONG_NAME: &str = "unsloth/Qwen3-4B-Instruct-2507-Thinking-and-more-GGUF:UD-Q4_K_XL";
 
 /// The servers of a busy machine.
 pub(crate) fn servers() -> Vec<Server> {
@@ -161,6 +194,9 @@ pub(crate) fn servers() -> Vec<Server> {
         server("mistral-small", State::Loading),
         server("phi-4", State::Queued),
         remarkable(),
+        silent(),
+        server(LONG_NAME, State::Ready),
+        server("模型/日本語-8b-instruct", State::Ready),
     ];
     for (id, server) in (1..).zip(&mut servers) {
         server.model_id = id;

@@ -9,16 +9,19 @@ use crate::output::Output;
 use crate::output::time::parse_duration;
 use crate::settings;
 use crate::view::{port_hint, ready_already_line, ready_line, state_text};
-use crate::waiting::{Deadline, Goal, Request, until};
+use crate::waiting::{Deadline, Goal, Request, Wanted, until_all};
 use clap::Args;
+use llamactl_protocol::Hint;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::event::EventList;
+use llamactl_protocol::prose::listed;
 use llamactl_protocol::server::{Accepted, Server, ServerStart, State};
+use llamactl_protocol::warning::{Level, Warning};
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Start models' servers and wait until they are ready
+/// Start servers and wait until they are ready
 ///
 /// Each is ready when it answers requests; its endpoint is printed then. Starting one that runs
 /// is done already. Ctrl-C and --timeout end the waiting, not the loading.
@@ -29,7 +32,7 @@ use std::time::Duration;
     "llamactl start a b --timeout 5m",
     "llamactl start qwen3 --set ctx-size=32768",
     "llamactl start qwen3 --no-wait";
-    "0 ready  3 no such model  4 as many run as may  6 daemon unreachable  7 timed out  8 a server failed  130 interrupted"
+    "0 ready, 3 no such model, 4 as many run as may, 6 daemon unreachable, 7 timed out, 8 a server failed, 130 interrupted"
 ))]
 pub(crate) struct Start {
     /// Models, by name or alias
@@ -84,8 +87,8 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Start) -> Outc
     tally.end()
 }
 
-/// Waits for starts that were accepted, one after the other, and says what became of each; of
-/// those that were stopped for it since the event `stopped_after`, also what that took.
+/// Waits for starts that were accepted and says what became of each as it comes; of those that were
+/// stopped for it since the event `stopped_after`, also what that took.
 pub(crate) async fn bring_up(
     output: &mut Output,
     daemon: &Daemon,
@@ -95,28 +98,32 @@ pub(crate) async fn bring_up(
     stopped_after: Option<i64>,
     tally: &mut Tally,
 ) -> Outcome {
-    for accepted in accepted {
-        if !patience.waits() {
-            under_way(output, &accepted)?;
-            continue;
-        }
-        let already = !accepted.changed && is_up(accepted.server.state);
-        let result = if already {
-            Ok(accepted.server.clone())
-        } else {
-            let request = Request::of(&accepted);
-            let model = &accepted.server.model;
-            until(output, daemon, model, Goal::Ready, Some(&request), deadline).await
-        };
+    if !patience.waits() {
+        return accepted.iter().try_for_each(|accepted| under_way(output, accepted));
+    }
+    let is_done = |accepted: &Accepted| !accepted.changed && is_up(accepted.server.state);
+    let (done, begun): (Vec<_>, Vec<_>) = accepted.into_iter().partition(is_done);
+    done.iter().try_for_each(|accepted| up(output, &accepted.server, false, true))?;
+    let wanted: Vec<Wanted> = begun
+        .iter()
+        .map(|accepted| Wanted {
+            model: accepted.server.model.clone(),
+            goal: Goal::Ready,
+            request: Some(Request::of(accepted)),
+        })
+        .collect();
+    until_all(output, daemon, &wanted, deadline, async |output, place, result| {
+        let Some(accepted) = begun.get(place) else { return Ok(()) };
         if let Some(after) = stopped_after.filter(|_| output.for_people()) {
             let model = &accepted.server.model;
             told_stop(output, model, stop_since(daemon, model, after).await.as_ref())?;
         }
-        if let Some(server) = tally.take(output, result)? {
-            up(output, &server, accepted.changed, already)?;
+        match tally.take_at(output, place + 1, result)? {
+            Some(server) => up(output, &server, accepted.changed, false),
+            None => Ok(()),
         }
-    }
-    Ok(())
+    })
+    .await
 }
 
 /// Why a model's server last stopped, since this event. What cannot be had is left out: what became
@@ -173,10 +180,14 @@ pub(super) fn up(output: &mut Output, server: &Server, changed: bool, already: b
         return output.names(changed.then_some(&server.model));
     }
     output.line(if already { ready_already_line(server) } else { ready_line(server) })?;
-    for warning in &server.warnings {
-        output.warning(&format!("{}: {}", server.model, warning.message));
-    }
-    if let Some(hint) = port_hint(server) {
+    let is_warning = |remark: &&Warning| remark.level == Level::Warning;
+    output.remarks(Some(&server.model), server.warnings.iter().filter(is_warning));
+    if already && !server.pending.is_empty() {
+        let (name, keys) = (&server.model, listed(&server.pending));
+        let were = if server.pending.len() == 1 { "was" } else { "were" };
+        output.note(format!("{name}: {keys} {were} changed after it started"));
+        output.hint(&Hint::run("apply them", ["llamactl", "restart", name]));
+    } else if let Some(hint) = port_hint(server) {
         output.hint(&hint);
     }
     Ok(())
@@ -188,7 +199,7 @@ mod tests {
     use crate::commands::scene;
     use crate::output::screen::{NOW_MS, assert_screen};
     use crate::waiting::failed;
-    use llamactl_protocol::{Failure, Hint, Kind};
+    use llamactl_protocol::{Failure, Kind};
     use serde_json::json;
 
     #[test]
@@ -197,6 +208,7 @@ mod tests {
         assert_screen("start", |output| {
             up(output, &server, true, false)?;
             up(output, &server, false, true)?;
+            up(output, &scene::remarkable(), false, true)?;
             up(output, &scene::remarkable(), true, false)?;
             up(output, &scene::without_port(), true, false)
         });

@@ -7,7 +7,7 @@ use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use crate::pages;
-use crate::waiting::{Goal, Request, until};
+use crate::waiting::{Deadline, Goal, Request, Wanted, until_all};
 use clap::Args;
 use llamactl_protocol::Failure;
 use llamactl_protocol::cause::{Cause, CauseCode};
@@ -16,7 +16,7 @@ use llamactl_protocol::server::{Accepted, Server, ServerStop, State};
 use llamactl_protocol::warning::WarningCode;
 use serde::Serialize;
 
-/// Stop models' servers and wait until they have ended
+/// Stop servers and wait until they are stopped
 ///
 /// Requests at work are given a moment to end (drain-timeout); how many were cut is said, and so is
 /// a server that had to be killed. Stopping one that is stopped is done already. With -q the names of those that were running are
@@ -27,7 +27,7 @@ use serde::Serialize;
     "llamactl stop qwen3",
     "llamactl stop --all -q > was; xargs llamactl start < was",
     "llamactl stop qwen3 --no-wait";
-    "0 stopped  3 no such model  6 daemon unreachable  7 timed out  8 it does not end  130 interrupted"
+    "0 stopped, 3 no such model, 6 daemon unreachable, 7 timed out, 8 it does not end, 130 interrupted"
 ))]
 pub(crate) struct Stop {
     /// Models, by name or alias
@@ -46,7 +46,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outco
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let names = if args.all { running(&daemon).await? } else { args.names };
     if names.is_empty() {
-        output.aside("no server runs");
+        output.note("no server is running");
     }
     let mut tally = Tally::default();
     let mut accepted = Vec::new();
@@ -57,30 +57,48 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Stop) -> Outco
     let is_unrecorded = |accepted: &&Accepted| !accepted.durable;
     let unrecorded: Vec<String> =
         accepted.iter().filter(is_unrecorded).map(|it| it.server.model.clone()).collect();
-    for accepted in accepted {
-        if !args.patience.waits() {
-            down(output, &accepted, &accepted.server, "stopping")?;
-            continue;
-        }
-        let request = Request::of(&accepted);
-        let model = &accepted.server.model;
-        let result = if accepted.server.state.is_settled_down() {
-            Ok(accepted.server.clone())
-        } else {
-            until(output, &daemon, model, Goal::Stopped, Some(&request), deadline).await
-        };
-        if let Some(server) = tally.take(output, result)? {
-            down(output, &accepted, &server, "stopped")?;
-        }
-    }
-    if !unrecorded.is_empty() {
+    bring_down(output, &daemon, accepted, &args.patience, deadline, &mut tally).await?;
+    if !unrecorded.is_empty() && !output.json {
         // Why, the daemon knows.
         let report = daemon.call(&DaemonStatus {}).await.ok();
         let codes = report.iter().flat_map(|report| &report.warnings).map(|it| &it.code);
         let is_full = codes.into_iter().any(|code| *code == WarningCode::DiskFull);
-        unrecorded.iter().for_each(|model| output.warning(&not_recorded(model, is_full)));
+        unrecorded.iter().for_each(|model| output.warning(not_recorded(model, is_full)));
     }
     tally.end()
+}
+
+/// Waits for stops that were accepted and says what became of each as it comes.
+async fn bring_down(
+    output: &mut Output,
+    daemon: &Daemon,
+    accepted: Vec<Accepted>,
+    patience: &Patience,
+    deadline: Deadline,
+    tally: &mut Tally,
+) -> Outcome {
+    if !patience.waits() {
+        return accepted.iter().try_for_each(|it| down(output, it, &it.server, "stopping"));
+    }
+    let is_done = |accepted: &Accepted| accepted.server.state.is_settled_down();
+    let (done, begun): (Vec<_>, Vec<_>) = accepted.into_iter().partition(is_done);
+    done.iter().try_for_each(|it| down(output, it, &it.server, "stopped"))?;
+    let wanted: Vec<Wanted> = begun
+        .iter()
+        .map(|accepted| Wanted {
+            model: accepted.server.model.clone(),
+            goal: Goal::Stopped,
+            request: Some(Request::of(accepted)),
+        })
+        .collect();
+    until_all(output, daemon, &wanted, deadline, async |output, place, result| {
+        let Some(accepted) = begun.get(place) else { return Ok(()) };
+        match tally.take_at(output, place + 1, result)? {
+            Some(server) => down(output, accepted, &server, "stopped"),
+            None => Ok(()),
+        }
+    })
+    .await
 }
 
 /// That a stop would be undone.
@@ -91,7 +109,7 @@ fn not_recorded(model: &str, disk_is_full: bool) -> String {
 
 /// The models whose servers run or are about to.
 pub(crate) async fn running(daemon: &Daemon) -> Result<Vec<String>, Failure> {
-    let servers = pages::servers(daemon, false).await?;
+    let servers = pages::servers(daemon, false).await?.servers;
     Ok(servers
         .into_iter()
         .filter(|server| !server.state.is_settled_down())
@@ -114,7 +132,7 @@ fn down(output: &mut Output, accepted: &Accepted, server: &Server, word: &str) -
     } else if output.quiet {
         output.names(accepted.changed.then_some(&server.model))
     } else if !accepted.changed && accepted.server.state.is_settled_down() {
-        output.line(format!("{} is stopped already", server.model))
+        output.line(format!("{} is stopped", server.model))
     } else {
         let how = server.cause.as_ref().filter(|_| server.state == State::Stopped).and_then(how);
         output.line(stopped_line(&server.model, word, how))

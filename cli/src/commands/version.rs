@@ -9,7 +9,7 @@ use llamactl_protocol::PROTOCOL;
 use llamactl_protocol::daemon::Hello;
 use serde_json::json;
 
-/// Show the versions of llamactl and of the daemon
+/// Show the versions of llamactl and its daemon
 ///
 /// Starts no daemon.
 #[derive(Args, Debug)]

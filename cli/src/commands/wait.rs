@@ -7,7 +7,7 @@ use crate::exit::{Outcome, Tally};
 use crate::output::Output;
 use crate::output::time::parse_duration;
 use crate::view::ready_line;
-use crate::waiting::{Deadline, Goal, until};
+use crate::waiting::{Deadline, Goal, Wanted, until_all};
 use clap::Args;
 use llamactl_protocol::server::Server;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use std::time::Duration;
     "llamactl wait qwen3 gemma --for ready --timeout 5m",
     "llamactl wait qwen3 --for idle && llamactl restart qwen3",
     "llamactl wait qwen3 --timeout 0 || echo not ready";
-    "0 it is so  3 no such model  6 daemon unreachable  7 timed out  8 it cannot become so  130 interrupted"
+    "0 it is so, 3 no such model, 6 daemon unreachable, 7 timed out, 8 it cannot become so, 130 interrupted"
 ))]
 pub(crate) struct Wait {
     /// Models, by name or alias
@@ -42,12 +42,16 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Wait) -> Outco
     let deadline = Deadline::after(args.timeout);
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let mut tally = Tally::default();
-    for name in &args.names {
-        let result = until(output, &daemon, name, args.goal, None, deadline).await;
-        if let Some(server) = tally.take(output, result)? {
-            reached(output, args.goal, &server)?;
+    let goal = args.goal;
+    let wanted = args.names.into_iter().map(|model| Wanted { model, goal, request: None });
+    let wanted: Vec<Wanted> = wanted.collect();
+    until_all(output, &daemon, &wanted, deadline, async |output, place, result| {
+        match tally.take_at(output, place, result)? {
+            Some(server) => reached(output, goal, &server),
+            None => Ok(()),
         }
-    }
+    })
+    .await?;
     tally.end()
 }
 

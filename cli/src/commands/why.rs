@@ -1,5 +1,6 @@
 //! `llamactl why NAME`
 
+use super::status::remarks;
 use super::status_one::title;
 use crate::args::more;
 use crate::complete::model_names;
@@ -8,26 +9,28 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::facts::Facts;
 use crate::output::sanitize::one_line;
-use crate::output::styled::{BOLD, DIM, Styled, YELLOW};
+use crate::output::styled::{BOLD, DIM, Styled};
 use crate::output::time::{Clock, now_ms};
+use crate::view::{asked_by, silence};
 use clap::Args;
-use llamactl_protocol::Actor;
 use llamactl_protocol::event::Event;
-use llamactl_protocol::server::{ServerWhy, Why as Answer};
+use llamactl_protocol::prose::clause;
+use llamactl_protocol::server::{ServerWhy, State, Why as Answer};
+use llamactl_protocol::warning::{Warning, WarningCode};
 
 /// Events shown of what happened before.
 const EVENTS: usize = 8;
 
-/// Say why a server is as it is, and what to do
+/// Explain why a server is in its state, and what to do
 ///
 /// The last change in plain words, the log lines that say so, whether and when it is started
-/// again, who asked, and what happened before.
+/// again, who started it, and what happened before. It also tells of a server that runs.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl why qwen3",
     "llamactl why qwen3 --json | jq -r .summary",
     "llamactl events --model qwen3 --since 1d   # the whole story";
-    "0 done, whatever the state  3 no such model  6 daemon unreachable"
+    "0 done, whatever the state, 3 no such model, 6 daemon unreachable"
 ))]
 pub(crate) struct Why {
     /// A model, by name or alias
@@ -46,64 +49,73 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Why) -> Outcom
         let code = why.server.cause.as_ref().map(|cause| cause.code.as_str());
         return output.names(code);
     }
-    output.lines(lines(&why, &Clock::local(), now_ms()))
+    show(output, &why, &Clock::local(), now_ms())
 }
 
-fn lines(why: &Answer, clock: &Clock, now_ms: i64) -> Vec<Styled> {
-    let mut lines = vec![title(&why.server, clock, now_ms)];
-    lines.push(Styled::from("  ").append(Styled::from(why.summary.as_str()).on_one_line()));
-    lines.extend(why.next.iter().map(|next| Styled::from(format!("  {next}"))));
-    let mut facts = Facts::new();
-    for remark in &why.remarks {
-        facts.add("  note", Styled::new().with(YELLOW, remark.as_str()));
+fn show(output: &mut Output, why: &Answer, clock: &Clock, now_ms: i64) -> Outcome {
+    let server = &why.server;
+    output.line_unflushed(title(server, clock, now_ms))?;
+    // Of these the first line says it all.
+    let is_plain = matches!(server.state, State::Starting | State::Stopping)
+        || (server.state == State::Stopped && server.run.is_none() && server.cause.is_none());
+    if !is_plain {
+        output.prose(2, why.summary.as_str())?;
     }
+    if let Some(next) = &why.next {
+        output.prose(2, next.as_str())?;
+    }
+    let mut facts = Facts::indented(2, 7);
     for line in &why.evidence {
-        facts.add("  it said", Styled::new().with(DIM, line.as_str()));
+        facts.add_more("log", Styled::new().with(DIM, line.as_str()));
     }
-    for hint in &why.hints {
-        facts.add("  to do", hint.to_string());
+    // Silence is what the first lines tell of.
+    let warnings = server.warnings.iter().filter(|it| it.code != WarningCode::NotAnswering);
+    remarks(&mut facts, warnings);
+    for remark in &why.remarks {
+        facts.add("note", remark.as_str());
     }
-    if let Some(by) = &why.by {
-        facts.add("  asked by", asked_by(by));
+    let silent = silence(server).map(Warning::hints).unwrap_or_default();
+    for hint in why.hints.iter().chain(&silent) {
+        facts.add_hint("to do", hint);
     }
-    let facts = facts.lines();
+    if let Some(by) = why.by.as_ref().filter(|_| server.state != State::Stopped) {
+        facts.add("started", format!("by {by}"));
+    }
     if !facts.is_empty() {
-        lines.push(Styled::new());
-        lines.extend(facts);
+        output.line_unflushed("")?;
+        output.facts(facts)?;
     }
     let before = why.events.len().saturating_sub(EVENTS);
     let events = why.events.get(before..).unwrap_or_default();
     if !events.is_empty() {
-        lines.push(Styled::new());
-        lines.extend(events.iter().map(|event| line(event, clock)));
+        output.line_unflushed("")?;
+        let width = events.iter().map(|event| event.kind.as_str().len()).max().unwrap_or(0);
+        let day = |ms| clock.day(ms);
+        let today = events.iter().all(|event| day(event.at_ms) == day(now_ms));
+        for event in events {
+            let at = if today { clock.time(event.at_ms) } else { clock.full(event.at_ms) };
+            story(output, event, &at, width, &server.model)?;
+        }
     }
-    lines
+    output.flush()
 }
 
-/// Who it was, for people.
-fn asked_by(by: &Actor) -> String {
-    match by {
-        Actor::Process => "nobody: it ended by itself".to_owned(),
-        Actor::Policy => "nobody: llamactl's own policy (model set NAME restart=…)".to_owned(),
-        Actor::Boot => "nobody: the daemon, when it started".to_owned(),
-        Actor::Client { .. } | Actor::Signal { .. } => by.to_string(),
-    }
-}
-
-fn line(event: &Event, clock: &Clock) -> Styled {
-    Styled::new()
-        .with(DIM, format!("  {}  ", clock.full(event.at_ms)))
-        .with(BOLD, format!("{:<15}", one_line(event.kind.as_str())))
-        .plain(format!("  {}", one_line(&event.message)))
+/// An event of the server's story: its name, which is above, is left out.
+fn story(output: &mut Output, event: &Event, at: &str, width: usize, model: &str) -> Outcome {
+    let message = event.message.strip_prefix(model).unwrap_or(&event.message);
+    let message = message.strip_prefix(": ").or(message.strip_prefix(' ')).unwrap_or(message);
+    let head = Styled::new()
+        .with(DIM, format!("  {at}  "))
+        .with(BOLD, format!("{:<width$}  ", one_line(event.kind.as_str())));
+    output.entry(head, Styled::from(clause(message)).with(DIM, asked_by(&event.by)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_screen};
+    use crate::output::screen::{NOW_MS, assert_screen, assert_widths};
     use llamactl_protocol::Hint;
-    use llamactl_protocol::server::State;
 
     /// What the daemon says of a server in this state.
     fn why(state: State) -> Answer {
@@ -111,56 +123,46 @@ mod tests {
         let command = |text: &str, verb: &str| Hint::run(text, ["llamactl", verb, name]);
         let (summary, next, hints): (&str, Option<&str>, Vec<Hint>) = match state {
             State::Stopped => (
-                "was stopped as asked 2 hours ago; 2 requests were cut.",
+                "Stopped by anna (llamactl stop qwen3-8b); 2 requests were cut off.",
                 None,
                 vec![command("start it", "start")],
             ),
-            State::Queued => (
-                "waits for its turn to start, as the 2nd in line: other models are being loaded first.",
-                None,
-                vec![],
-            ),
-            State::Starting => ("is being started, for 2 s now.", None, vec![]),
-            State::Loading => ("is loading its model, for 5 s now, 42 % done.", None, vec![]),
-            State::Ready => ("has been ready for 2 hours.", None, vec![]),
+            State::Queued => ("It waits to load: big (62%) is loading.", None, vec![]),
+            State::Starting => ("It is starting, and does not answer yet.", None, vec![]),
+            State::Loading => ("It is loading the model: 42%.", None, vec![]),
+            State::Ready => ("It answers requests.", None, vec![]),
             State::Sleeping => (
-                "unloaded its model 2 hours ago because nobody used it; the next request loads it again.",
+                "It unloaded its model because nobody used it; the next request loads it.",
                 None,
                 vec![],
             ),
-            State::Stopping => ("is being stopped, for 2 s now.", None, vec![]),
+            State::Stopping => ("It was told to stop, and has not ended yet.", None, vec![]),
             State::Backoff => (
-                "failed 5 s ago: The model file is incomplete. It had not been ready yet.",
-                Some("It will be started again in 3 s. It has failed 2 times in a row."),
+                "The model file is incomplete. It never became ready.",
+                Some("It starts again in 3.0s. 2 failures in a row."),
                 vec![
                     Hint::to("download it again"),
-                    command("see all it said", "logs"),
-                    command("try at once", "start"),
+                    command("all it wrote", "logs"),
+                    command("start it now", "start"),
                     command("give up", "stop"),
                 ],
             ),
             State::Failed => (
-                "failed 2 hours ago: The model file is incomplete. It had not been ready yet.",
-                Some("It will not be started again until someone does."),
+                "The model file is incomplete. It never became ready.",
+                Some("It is not started again by itself."),
                 vec![
                     Hint::to("download it again"),
-                    command("see all it said", "logs"),
-                    command("try again", "start"),
+                    command("all it wrote", "logs"),
+                    command("start it", "start"),
                 ],
             ),
             State::Stuck => (
-                "does not end even when killed: the kernel has been holding process 4711 for 2 hours.",
+                "The kernel does not end process 4711: it waits for a disk or a driver.",
                 None,
-                vec![
-                    Hint::run("see what it waits for", ["cat", "/proc/4711/stack"]),
-                    Hint::to(
-                        "such a process waits for a disk, a network file system or a GPU driver: see \
-                         dmesg; it ends when that answers, or at the next boot",
-                    ),
-                ],
+                vec![Hint::run("see what it waits for", ["cat", "/proc/4711/stack"])],
             ),
             State::Adopting => (
-                "was left running by an earlier daemon; this one is looking whether it answers.",
+                "It was left running by an earlier daemon; this one looks whether it answers.",
                 None,
                 vec![],
             ),
@@ -168,7 +170,7 @@ mod tests {
         let server = scene::server(name, state);
         let failed = matches!(state, State::Failed | State::Backoff);
         Answer {
-            summary: format!("{name} {summary}"),
+            summary: summary.to_owned(),
             at_ms: server.since_ms,
             by: server.desired.as_ref().map(|desired| desired.by.clone()),
             evidence: server.cause.as_ref().map(|cause| cause.evidence.clone()).unwrap_or_default(),
@@ -181,34 +183,34 @@ mod tests {
         }
     }
 
-    fn assert_answer(name: &str, why: &Answer) {
-        assert_screen(name, |output| output.lines(lines(why, &Clock::utc(), NOW_MS)));
-    }
-
     #[test]
     fn each_state() {
         for state in scene::STATES {
-            assert_answer(&format!("why-{}", state.as_str()), &why(state));
+            let why = why(state);
+            assert_screen(&format!("why-{}", state.as_str()), |output| {
+                show(output, &why, &Clock::utc(), NOW_MS)
+            });
         }
     }
 
     #[test]
     fn the_answer_comes_first_and_the_story_last() {
         let mut why = why(State::Ready);
-        why.by = Some(Actor::Policy);
-        why.remarks = vec!["On the CPU, although a GPU was asked for.".into()];
+        why.server = scene::remarkable();
+        why.remarks = vec!["adopted by this daemon 5m ago".into()];
         // More than are shown.
         why.events = scene::events();
         why.events.iter_mut().for_each(|event| event.at_ms -= 7 * 86_400_000);
         why.events.extend(scene::events());
-        assert_answer("why", &why);
+        assert_widths("why", |output| show(output, &why, &Clock::utc(), NOW_MS));
     }
 
     #[test]
-    fn whoever_asked_is_named() {
-        let signal = Actor::Signal { signal: "SIGTERM".into() };
-        let actors =
-            [scene::anna("llamactl stop a"), signal, Actor::Boot, Actor::Policy, Actor::Process];
-        assert_screen("why-by", |output| output.lines(actors.iter().map(asked_by)));
+    fn one_that_does_not_answer() {
+        let mut why = why(State::Ready);
+        why.server = scene::silent();
+        why.summary =
+            "It was ready for 5m. It is stopped and started again in 1m48s (hang-timeout).".into();
+        assert_screen("why-not-answering", |output| show(output, &why, &Clock::utc(), NOW_MS));
     }
 }

@@ -1,20 +1,56 @@
 //! Named facts under each other, for screens about one thing.
 
-use super::styled::{BOLD, DIM, Style, Styled};
+use super::look::Look;
+use super::styled::{BOLD, DIM, Style, Styled, paint_if};
+use super::width::{cut_end, width};
+use llamactl_protocol::Hint;
 
 /// A block of `name  value` lines with the values aligned. Facts without a value are left out.
-#[derive(Default)]
-pub(crate) struct Facts(Vec<(String, Styled)>);
+pub(crate) struct Facts {
+    rows: Vec<Fact>,
+    names: Names,
+}
+
+/// Where names stand.
+enum Names {
+    /// To the right, against their values.
+    Right,
+    /// Behind so many spaces, in a column at least so wide.
+    Left(usize, usize),
+}
+
+struct Fact {
+    name: String,
+    value: Styled,
+    /// Behind the value, and never broken.
+    command: Option<String>,
+    /// What does not fit is cut and not wrapped: a log line is one line.
+    is_log: bool,
+    /// It belongs to the fact before, where that has the same name: that is not said again.
+    goes_on: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Facts { rows: vec![], names: Names::Right }
+    }
+}
 
 impl Facts {
-    /// No facts yet.
+    /// No facts yet; their names will stand against their values.
     pub(crate) fn new() -> Self {
         Facts::default()
     }
 
+    /// No facts yet; their names will stand behind so many spaces, in a column at least so wide.
+    pub(crate) fn indented(spaces: usize, width: usize) -> Self {
+        Facts { rows: vec![], names: Names::Left(spaces, width) }
+    }
+
     /// Adds a fact.
     pub(crate) fn add(&mut self, name: impl Into<String>, value: impl Into<Styled>) {
-        self.0.push((name.into(), value.into().on_one_line()));
+        let (name, value) = (name.into(), value.into().on_one_line());
+        self.rows.push(Fact { name, value, command: None, is_log: false, goes_on: false });
     }
 
     /// Adds a fact that may be unknown.
@@ -24,19 +60,84 @@ impl Facts {
         }
     }
 
-    /// The facts as lines, a name that stands above left out.
-    pub(crate) fn lines(self) -> Vec<Styled> {
-        let width = self.0.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        let mut before = String::new();
-        self.0
-            .into_iter()
-            .map(|(name, value)| {
-                let shown = if name == before { "" } else { name.as_str() };
-                let line = Styled::new().with(DIM, format!("{shown:width$}  ")).append(value);
-                before = name;
-                line
-            })
-            .collect()
+    /// Adds a log line.
+    pub(crate) fn add_log(&mut self, name: &str, line: &str) {
+        self.add(name, Styled::new().with(DIM, line));
+        self.rows
+            .iter_mut()
+            .rev()
+            .take(1)
+            .for_each(|fact| (fact.is_log, fact.goes_on) = (true, true));
+    }
+
+    /// Adds one of several facts of the same name.
+    pub(crate) fn add_more(&mut self, name: &str, value: impl Into<Styled>) {
+        self.add(name, value);
+        self.rows.iter_mut().rev().take(1).for_each(|fact| fact.goes_on = true);
+    }
+
+    /// Adds something to do.
+    pub(crate) fn add_hint(&mut self, name: &str, hint: &Hint) {
+        let command = hint.command();
+        let text = match (&command, hint.text.is_empty()) {
+            (Some(_), false) => format!("{}: ", hint.text),
+            _ => hint.text.clone(),
+        };
+        let value = Styled::from(text).on_one_line();
+        self.rows.push(Fact {
+            name: name.to_owned(),
+            value,
+            command,
+            is_log: false,
+            goes_on: true,
+        });
+    }
+
+    /// Adds what belongs beneath the fact before: a command that does something about it.
+    pub(crate) fn add_beneath(&mut self, command: &[String]) {
+        let name = self.rows.last().map(|fact| fact.name.clone()).unwrap_or_default();
+        self.add_hint(&name, &Hint::run("", command));
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The lines for this reader, each ended.
+    pub(crate) fn render(self, look: &Look) -> String {
+        let widest = self.rows.iter().map(|fact| width(&fact.name)).max().unwrap_or(0);
+        let (spaces, column) = match self.names {
+            Names::Right => (0, widest),
+            Names::Left(spaces, least) => (spaces, widest.max(least)),
+        };
+        let indent = spaces + column + 2;
+        let mut before: Option<&str> = None;
+        let mut text = String::new();
+        for fact in &self.rows {
+            let is_said = fact.goes_on && before == Some(&fact.name);
+            let shown = if is_said { "" } else { fact.name.as_str() };
+            before = Some(&fact.name);
+            let space = " ".repeat(column - width(shown));
+            let name = match self.names {
+                Names::Right => format!("{space}{shown}  "),
+                Names::Left(..) => format!("{}{shown}{space}  ", " ".repeat(spaces)),
+            };
+            paint_if(&mut text, look.colour, DIM, &name);
+            match look.columns.filter(|_| fact.is_log && !look.full) {
+                Some(columns) => {
+                    let line = fact.value.plain_text(look);
+                    let room = columns.saturating_sub(indent);
+                    paint_if(&mut text, look.colour, DIM, &cut_end(&line, room, look.ellipsis()));
+                }
+                None => {
+                    let command = fact.command.as_deref();
+                    text.push_str(&fact.value.render_wrapped(look, indent, command));
+                }
+            }
+            text.push('\n');
+        }
+        text
     }
 }
 
@@ -61,14 +162,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_align_and_a_repeated_name_is_said_once() {
+    fn values_align_wrap_and_a_repeated_name_is_said_once() {
+        let look =
+            Look { terminal: true, columns: Some(26), colour: false, unicode: true, full: false };
         let mut facts = Facts::new();
         facts.add("path", "/m/tiny.gguf");
         facts.add_known("title", None::<&str>);
-        facts.add("setting", "port=auto");
-        facts.add("setting", "ctx-size=512");
-        let lines: Vec<String> =
-            facts.lines().iter().map(|line| line.render(false, false)).collect();
-        assert_eq!(lines, ["path     /m/tiny.gguf", "setting  port=auto", "         ctx-size=512"]);
+        facts.add("warning", "its file was replaced");
+        facts.add_beneath(&["llamactl".into(), "restart".into(), "tiny".into(), "--all".into()]);
+        facts.add_log("log", "0.1 I srv a long line of a log");
+        assert_eq!(
+            facts.render(&look),
+            "   path  /m/tiny.gguf\n\
+             warning  its file was\n         \
+                      replaced\n         \
+                      llamactl restart tiny --all\n    \
+                 log  0.1 I srv a long…\n"
+        );
     }
 }

@@ -2,30 +2,35 @@
 //!
 //! ```text
 //!   what was asked for ──▶ Output ──▶ stdout   table, names (-q) or one JSON object per line
-//!   everything else ─────▶ note, warning, failure, progress ──▶ stderr
+//!   everything else ─────▶ error, warning, note, hint, progress ──▶ stderr
 //! ```
 //!
 //! A terminal never gets a control character that came from elsewhere. A reader that closes its
-//! end of the pipe has had enough: that is success.
+//! end of the pipe has had enough: that is success. `-q` silences all but errors, `--json` what is not told as data.
 
 pub(crate) mod facts;
 pub(crate) mod hangup;
+pub(crate) mod look;
 pub(crate) mod sanitize;
 #[cfg(test)]
 pub(crate) mod screen;
+mod stderr;
 pub(crate) mod styled;
 pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod units;
+pub(crate) mod width;
 
 use crate::exit::Quit;
-use llamactl_protocol::warning::Warning;
+use facts::Facts;
+use llamactl_protocol::prose::clause;
+use llamactl_protocol::warning::{Level, Warning};
 use llamactl_protocol::{Failure, Hint};
-use rustix::termios::tcgetwinsize;
+use look::Look;
 use serde::Serialize;
-use std::cell::RefCell;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
-use styled::{DIM, RED, Styled, YELLOW};
+use std::io::{self, BufWriter, Write};
+use stderr::{Label, Stderr};
+use styled::{DIM, Styled};
 use table::Table;
 
 /// When to paint.
@@ -47,6 +52,8 @@ pub(crate) struct Format {
     pub(crate) json: bool,
     /// `-q`: names and nothing else, one per line.
     pub(crate) quiet: bool,
+    /// `--full`: everything, and whole.
+    pub(crate) full: bool,
     /// `--color`: when to paint.
     pub(crate) colour: ColourChoice,
 }
@@ -57,93 +64,53 @@ pub(crate) struct Output {
     pub(crate) json: bool,
     /// Whether only names are wanted (`-q`).
     pub(crate) quiet: bool,
-    /// Whether a person reads stdout.
-    pub(crate) terminal: bool,
-    /// The columns of the terminal on stdout; `None` for a pipe, and where it does not tell.
-    columns: Option<usize>,
-    colour: bool,
+    /// What is known of the reader of stdout.
+    pub(crate) look: Look,
     stdout: BufWriter<Box<dyn Write>>,
     stderr: Stderr,
 }
 
-/// Stderr, and what is known of it.
-struct Stderr {
-    terminal: bool,
-    colour: bool,
-    sink: RefCell<Box<dyn Write>>,
-}
-
-impl Stderr {
-    fn of(choice: ColourChoice) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let sink = RefCell::new(Box::new(io::stderr()) as Box<dyn Write>);
-        Stderr { terminal, colour: paints(choice, terminal), sink }
-    }
-
-    fn line(&self, text: &Styled) {
-        self.text(&(text.render(self.terminal, self.colour) + "\n"));
-    }
-
-    fn text(&self, text: &str) {
-        // Nobody is left to tell when stderr is gone.
-        let _ = self.sink.borrow_mut().write_all(text.as_bytes());
-    }
-}
-
-fn paints(choice: ColourChoice, terminal: bool) -> bool {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    match choice {
-        ColourChoice::Always => true,
-        ColourChoice::Never => false,
-        ColourChoice::Auto => {
-            terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
-        }
-    }
-}
-
-/// Says something on stderr that is not what was asked for.
+/// Says on stderr what is worth knowing.
 pub(crate) fn note(text: impl Into<Styled>) {
-    Stderr::of(ColourChoice::Auto).line(&Styled::from("llamactl: ").append(text.into()));
+    Stderr::usual().say(Label::Note, text.into());
 }
 
 /// Says on stderr what is waited for: at a terminal until it is dropped, elsewhere as a note, if
 /// `always`.
 pub(crate) fn awaited(what: &str, always: bool) -> Awaited {
-    let terminal = io::stderr().is_terminal();
-    if terminal {
-        Stderr::of(ColourChoice::Auto).text(&format!("\r\u{1b}[K{}…", sanitize::one_line(what)));
+    let stderr = Stderr::usual();
+    if stderr.look.terminal {
+        stderr.progress(&[format!("note: {what}")]);
     } else if always {
-        note(what);
+        stderr.say(Label::Note, what.into());
     }
-    Awaited { terminal }
+    Awaited(stderr)
 }
 
 /// A line on a terminal that goes again.
-pub(crate) struct Awaited {
-    terminal: bool,
-}
+pub(crate) struct Awaited(Stderr);
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        if self.terminal {
-            Stderr::of(ColourChoice::Auto).text("\r\u{1b}[K");
-        }
+        self.0.clear();
     }
 }
 
 impl Output {
     /// Stdout, with what was asked for.
     pub(crate) fn new(format: Format) -> Self {
-        let terminal = io::stdout().is_terminal();
         Output {
             json: format.json,
             quiet: format.quiet,
-            terminal,
-            columns: columns().filter(|_| terminal),
-            colour: paints(format.colour, terminal),
+            look: Look::of(io::stdout(), format.colour, format.full),
             stdout: BufWriter::with_capacity(64 * 1024, Box::new(io::stdout())),
-            stderr: Stderr::of(format.colour),
+            stderr: Stderr::of(format),
         }
+    }
+
+    /// Whether a person reads stdout.
+    pub(crate) fn at_terminal(&self) -> bool {
+        self.look.terminal
     }
 
     /// Whether people read this: neither `--json` nor `-q`.
@@ -153,7 +120,7 @@ impl Output {
 
     /// Whether progress can be shown: a person looks at stderr.
     pub(crate) fn shows_progress(&self) -> bool {
-        self.stderr.terminal && self.for_people()
+        self.stderr.look.terminal && self.for_people()
     }
 
     /// Prints a line and flushes.
@@ -164,8 +131,40 @@ impl Output {
 
     /// Prints a line; a stream flushes when it has to wait for the next.
     pub(crate) fn line_unflushed(&mut self, text: impl Into<Styled>) -> Result<(), Quit> {
-        let line = text.into().render(self.terminal, self.colour) + "\n";
-        Ok(self.stdout.write_all(line.as_bytes())?)
+        let line = text.into().render(&self.look) + "\n";
+        Ok(self.write(&line)?)
+    }
+
+    /// Prints a log line: at a terminal cut at its end, so that it is one line.
+    pub(crate) fn log_line(&mut self, text: Styled) -> Result<(), Quit> {
+        let line = text.render_cut(&self.look) + "\n";
+        Ok(self.write(&line)?)
+    }
+
+    /// Prints an entry of a list of what happened: its text wrapped beneath its beginning.
+    pub(crate) fn entry(&mut self, head: Styled, text: Styled) -> Result<(), Quit> {
+        let indent = width::width(&head.plain_text(&self.look));
+        let text = text.on_one_line().render_wrapped(&self.look, indent, None);
+        let head = head.render(&self.look);
+        Ok(self.write(&format!("{head}{text}\n"))?)
+    }
+
+    /// Prints prose: at a terminal wrapped, each line `indent` columns to the right.
+    pub(crate) fn prose(&mut self, indent: usize, text: impl Into<Styled>) -> Result<(), Quit> {
+        let text = text.into().on_one_line().render_wrapped(&self.look, indent, None);
+        Ok(self.write(&format!("{}{text}\n", " ".repeat(indent)))?)
+    }
+
+    /// Prints facts.
+    pub(crate) fn facts(&mut self, facts: Facts) -> Result<(), Quit> {
+        let text = facts.render(&self.look);
+        Ok(self.write(&text)?)
+    }
+
+    /// Below what progress there is: that is taken away first.
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.stderr.clear();
+        self.stdout.write_all(text.as_bytes())
     }
 
     /// Prints lines and flushes behind the last.
@@ -179,13 +178,14 @@ impl Output {
 
     /// Prints a piece of text without a line end and flushes.
     pub(crate) fn piece(&mut self, text: &str) -> Result<(), Quit> {
-        let text = Styled::from(text).render(self.terminal, false);
-        self.stdout.write_all(text.as_bytes())?;
+        let text = self.look.fit(text).into_owned();
+        self.write(&text)?;
         self.flush()
     }
 
     /// Prints bytes made by this program, as they are, and flushes.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Quit> {
+        self.stderr.clear();
         self.stdout.write_all(bytes)?;
         self.flush()
     }
@@ -199,11 +199,11 @@ impl Output {
     /// The same without flushing.
     pub(crate) fn json_unflushed(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Quit> {
         let mut text = serde_json::to_string(value).map_err(io::Error::from)?;
-        if self.terminal {
+        if self.look.terminal {
             text = escape_for_terminal(text);
         }
         text.push('\n');
-        Ok(self.stdout.write_all(text.as_bytes())?)
+        Ok(self.write(&text)?)
     }
 
     /// Prints one JSON object on several lines, for people.
@@ -229,7 +229,7 @@ impl Output {
 
     /// Prints a table; one without rows prints nothing.
     pub(crate) fn table(&mut self, table: &Table) -> Result<(), Quit> {
-        let text = table.render(self.colour, self.columns);
+        let text = table.render(&self.look);
         self.bytes(text.as_bytes())
     }
 
@@ -238,24 +238,37 @@ impl Output {
         Ok(self.stdout.flush()?)
     }
 
-    /// Says something on stderr that is not what was asked for.
+    /// Says on stderr what is worth knowing, and nothing is to be done about.
     pub(crate) fn note(&self, text: impl Into<Styled>) {
-        self.stderr.line(&Styled::from("llamactl: ").append(text.into()));
-    }
-
-    /// Says on stderr what a person should know although all went well.
-    pub(crate) fn warning(&self, text: &str) {
-        if !self.json {
-            self.stderr.line(&Styled::new().with(YELLOW, "warning:").plain(format!(" {text}")));
+        if !self.quiet {
+            self.stderr.say(Label::Note, text.into());
         }
     }
 
-    /// Says on stderr what a person should know of the daemon, each with what to do.
-    pub(crate) fn warnings(&self, warnings: &[Warning]) {
-        for warning in warnings {
-            self.warning(&warning.message);
-            for command in &warning.commands {
-                self.hint(&Hint::run("one way out", command));
+    /// Says on stderr what is not as wanted although all went well.
+    pub(crate) fn warning(&self, text: impl Into<Styled>) {
+        if !self.quiet {
+            self.stderr.say(Label::Warning, text.into());
+        }
+    }
+
+    /// Says on stderr what a person should know of `subject`, or of the daemon, each with what to do.
+    pub(crate) fn remarks<'a>(
+        &self,
+        subject: Option<&str>,
+        remarks: impl IntoIterator<Item = &'a Warning>,
+    ) {
+        for remark in remarks {
+            let text = match subject {
+                Some(subject) => format!("{subject}: {}", remark.message),
+                None => remark.message.clone(),
+            };
+            match remark.level {
+                Level::Warning => self.warning(text),
+                Level::Note => self.note(text),
+            }
+            if let Some(hint) = remark.hints().first() {
+                self.hint(hint);
             }
         }
     }
@@ -263,7 +276,7 @@ impl Output {
     /// Says on stderr what to do next.
     pub(crate) fn hint(&self, hint: &Hint) {
         if self.for_people() {
-            self.stderr.line(&Styled::new().with(DIM, "hint:").plain(format!(" {hint}")));
+            self.stderr.hint(hint);
         }
     }
 
@@ -277,14 +290,14 @@ impl Output {
     /// Writes a dimmed piece of text to a terminal on stderr; elsewhere nothing.
     pub(crate) fn aside_piece(&self, text: &str) {
         if self.shows_progress() {
-            self.stderr.text(&Styled::new().with(DIM, text).render(true, self.stderr.colour));
+            self.stderr.text(&Styled::new().with(DIM, text).render(&self.stderr.look));
         }
     }
 
-    /// Rewrites the progress line on stderr; an empty text removes it.
-    pub(crate) fn progress(&self, text: &str) {
+    /// Draws progress on stderr anew, a line for each; none takes it away.
+    pub(crate) fn progress(&self, lines: &[String]) {
         if self.shows_progress() {
-            self.stderr.text(&format!("\r\u{1b}[K{}", sanitize::one_line(text)));
+            self.stderr.progress(lines);
         }
     }
 
@@ -292,41 +305,30 @@ impl Output {
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.json {
             let mut line = serde_json::json!({ "error": failure }).to_string();
-            if self.stderr.terminal {
+            if self.stderr.look.terminal {
                 // JSON lets the eight-bit control characters and the bidi marks through.
                 line = sanitize::one_line(&line);
             }
             self.stderr.text(&format!("{line}\n"));
             return;
         }
-        for line in describe(failure) {
-            self.stderr.line(&line);
+        self.stderr.say(Label::Error, clause(&failure.message).into());
+        for line in evidence(failure) {
+            self.stderr.say(Label::Log, line.into());
+        }
+        for hint in failure.hints.0.iter().take(HINTS).filter(|_| !self.quiet) {
+            self.stderr.hint(hint);
         }
     }
 }
 
-/// What the terminal on stdout says of its width.
-fn columns() -> Option<usize> {
-    tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&w| w > 0)
-}
+/// So many hints are told of a failure.
+const HINTS: usize = 2;
 
-/// A failure as lines for people: what and why, what to do, the evidence.
-fn describe(failure: &Failure) -> Vec<Styled> {
-    let mut lines =
-        vec![Styled::new().with(RED, "llamactl:").plain(format!(" {}", failure.message))];
-    for hint in failure.hints.lines() {
-        lines.push(Styled::new().with(YELLOW, "hint:").plain(format!(" {hint}")));
-    }
-    for line in evidence(failure) {
-        lines.push(Styled::new().with(DIM, format!("  {line}")));
-    }
-    lines
-}
-
+/// The log lines that say so.
 fn evidence(failure: &Failure) -> Vec<&str> {
     let details = failure.details.as_ref();
-    // What says so; or, where too many servers run, which.
-    ["/evidence", "/cause/evidence", "/running"]
+    ["/evidence", "/cause/evidence"]
         .iter()
         .filter_map(|pointer| details?.pointer(pointer)?.as_array())
         .flatten()

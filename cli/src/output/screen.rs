@@ -9,9 +9,12 @@
 //! depends on nothing but the code. What a terminal mixes is kept mixed: stderr stands between the
 //! lines of stdout where a person would see it.
 
-use super::{Output, Stderr};
+use super::Output;
+use super::look::Look;
+use super::stderr::Stderr;
+use super::width::width;
 use crate::exit::{Outcome, conclude};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, BufWriter, Write};
 use std::rc::Rc;
 
@@ -23,7 +26,7 @@ pub(crate) const NOW_MS: i64 = 1_769_860_800_000;
 
 /// Fails unless `show` prints what the snapshot `name` says it prints.
 pub(crate) fn assert_screen(name: &str, show: impl Fn(&mut Output) -> Outcome) {
-    let terminal = at_terminal(&show);
+    let terminal = seen(&show, &TERMINAL);
     let piped = in_pipe(&show);
     let text = if terminal == piped {
         piped
@@ -32,6 +35,42 @@ pub(crate) fn assert_screen(name: &str, show: impl Fn(&mut Output) -> Outcome) {
     };
     assert_text(name, &text);
 }
+
+/// The same at terminals of other widths too, at one that shows nothing but ASCII, and with `--full`.
+/// No line is wider than its terminal, but for one that is a single command: that is to be pasted.
+pub(crate) fn assert_widths(name: &str, show: impl Fn(&mut Output) -> Outcome) {
+    let mut text = String::new();
+    for columns in [60, COLUMNS, 120, 200] {
+        let shown = seen(&show, &Look { columns: Some(columns), ..TERMINAL });
+        for line in shown.lines().filter(|line| !is_command(line)) {
+            assert!(width(line) <= columns, "{name}: wider than {columns}: {line}");
+        }
+        text.push_str(&format!("== at a terminal of {columns} columns\n{shown}\n"));
+    }
+    let shown = seen(&show, &Look { unicode: false, ..TERMINAL });
+    for line in shown.lines().filter(|line| !is_command(line)) {
+        assert!(width(line) <= COLUMNS, "{name}: wider without UTF-8: {line}");
+    }
+    text.push_str(&format!("== without UTF-8\n{shown}\n"));
+    let shown = seen(&show, &Look { full: true, ..TERMINAL });
+    text.push_str(&format!("== with --full\n{shown}\n== in a pipe\n{}", in_pipe(&show)));
+    assert_text(name, &text);
+}
+
+/// Whether the line holds nothing but a command.
+fn is_command(line: &str) -> bool {
+    let line = line.trim_start();
+    let line = line.rsplit_once(": ").map_or(line, |(_, command)| command);
+    ["llamactl ", "curl ", "sudo ", "kill "].iter().any(|program| line.starts_with(program))
+}
+
+/// A terminal of the usual width.
+const TERMINAL: Look =
+    Look { terminal: true, columns: Some(COLUMNS), colour: false, unicode: true, full: false };
+
+/// A pipe.
+pub(crate) const PIPE: Look =
+    Look { terminal: false, columns: None, colour: false, unicode: true, full: false };
 
 /// Fails unless the snapshot `name` says `text`.
 pub(crate) fn assert_text(name: &str, text: &str) {
@@ -43,16 +82,16 @@ pub(crate) fn assert_text(name: &str, text: &str) {
 }
 
 /// What is seen where both streams are the terminal.
-fn at_terminal(show: &impl Fn(&mut Output) -> Outcome) -> String {
+fn seen(show: &impl Fn(&mut Output) -> Outcome, look: &Look) -> String {
     let both = Kept::default();
-    let status = print(show, Some(COLUMNS), &both, &both);
+    let status = print(show, look, &both, &both);
     both.text() + &ended(status)
 }
 
 /// What a pipe gets, and behind it what stderr got where that is none either.
 fn in_pipe(show: &impl Fn(&mut Output) -> Outcome) -> String {
     let (stdout, stderr) = (Kept::default(), Kept::default());
-    let status = print(show, None, &stdout, &stderr);
+    let status = print(show, &PIPE, &stdout, &stderr);
     let said = stderr.text();
     let heading = if said.is_empty() || stdout.text().is_empty() { "" } else { "-- stderr\n" };
     stdout.text() + heading + &said + &ended(status)
@@ -62,22 +101,14 @@ fn ended(status: u8) -> String {
     if status == 0 { String::new() } else { format!("-- exit {status}\n") }
 }
 
-fn print(
-    show: &impl Fn(&mut Output) -> Outcome,
-    columns: Option<usize>,
-    stdout: &Kept,
-    stderr: &Kept,
-) -> u8 {
-    let terminal = columns.is_some();
+fn print(show: &impl Fn(&mut Output) -> Outcome, look: &Look, stdout: &Kept, stderr: &Kept) -> u8 {
     let sink = RefCell::new(Box::new(stderr.clone()) as Box<dyn Write>);
     let mut output = Output {
         json: false,
         quiet: false,
-        terminal,
-        columns,
-        colour: false,
+        look: *look,
         stdout: BufWriter::new(Box::new(stdout.clone())),
-        stderr: Stderr { terminal, colour: false, sink },
+        stderr: Stderr { look: *look, sink, block: Cell::new(0) },
     };
     let outcome = show(&mut output);
     conclude(&mut output, outcome)

@@ -3,7 +3,8 @@
 //! Colour is added after text from elsewhere was made safe, so the two cannot be confused: what
 //! is printed to a terminal holds no escape sequence but ours.
 
-use super::sanitize::sanitize;
+use super::look::Look;
+use super::width::{head, width};
 pub(crate) use clap::builder::styling::Style;
 use clap::builder::styling::{AnsiColor, Color};
 use std::fmt::Write as _;
@@ -14,7 +15,9 @@ const fn colour(colour: AnsiColor) -> Style {
 
 /// Good: ready, done.
 pub(crate) const GREEN: Style = colour(AnsiColor::Green);
-/// On its way, or worth a look.
+/// On its way.
+pub(crate) const CYAN: Style = colour(AnsiColor::Cyan);
+/// Worth a look.
 pub(crate) const YELLOW: Style = colour(AnsiColor::Yellow);
 /// Failed, and what says why.
 pub(crate) const RED: Style = colour(AnsiColor::Red);
@@ -69,18 +72,104 @@ impl Styled {
         self
     }
 
-    /// The text: made safe for a `terminal`, painted with `colour`.
-    pub(crate) fn render(&self, terminal: bool, colour: bool) -> String {
+    /// The text as this reader can be given it.
+    pub(crate) fn render(&self, look: &Look) -> String {
         let mut line = String::new();
         for (style, piece) in &self.0 {
-            let piece = if terminal { sanitize(piece) } else { piece.into() };
-            if colour {
-                paint(&mut line, *style, &piece);
-            } else {
-                line.push_str(&piece);
-            }
+            paint_if(&mut line, look.colour, *style, &look.fit(piece));
         }
         line
+    }
+
+    /// The text in one line that is no wider than the reader's, its end cut.
+    pub(crate) fn render_cut(&self, look: &Look) -> String {
+        let columns = look.columns.filter(|_| !look.full).unwrap_or(usize::MAX);
+        let plain = self.plain_text(look);
+        if width(&plain) <= columns {
+            return self.render(look);
+        }
+        let mut left = columns.saturating_sub(width(look.ellipsis()));
+        let mut line = String::new();
+        for (style, piece) in &self.0 {
+            let piece = look.fit(piece);
+            let piece = head(&piece, left);
+            left -= width(piece);
+            paint_if(&mut line, look.colour, *style, piece);
+        }
+        line + look.ellipsis()
+    }
+
+    /// The text without paint.
+    pub(crate) fn plain_text(&self, look: &Look) -> String {
+        self.0.iter().map(|(_, piece)| look.fit(piece)).collect()
+    }
+
+    /// The text in lines that are no wider than prose is, each but the first `indent` columns to
+    /// the right, where the first begins too; for a pipe one line. A `command` behind it is never
+    /// broken, so that it can be pasted: what is too wide for the rest of a line has its own.
+    pub(crate) fn render_wrapped(
+        &self,
+        look: &Look,
+        indent: usize,
+        command: Option<&str>,
+    ) -> String {
+        let mut text =
+            Wrapped { at: indent, indent, end: look.prose_columns(), text: String::new() };
+        for (style, piece) in &self.0 {
+            for word in look.fit(piece).split_inclusive(' ') {
+                text.word(word, |text, part| paint_if(text, look.colour, *style, part));
+            }
+        }
+        if let Some(command) = command {
+            let command = look.fit_line(command);
+            if text.is_too_wide(&command) && !text.text.is_empty() {
+                text.break_line();
+            }
+            paint_if(&mut text.text, look.colour, BOLD, &command);
+        }
+        text.text
+    }
+}
+
+/// Words that are put into lines.
+struct Wrapped {
+    text: String,
+    at: usize,
+    indent: usize,
+    end: Option<usize>,
+}
+
+impl Wrapped {
+    fn is_too_wide(&self, word: &str) -> bool {
+        self.end.is_some_and(|end| self.at + width(word.trim_end()) > end)
+    }
+
+    fn break_line(&mut self) {
+        self.text.truncate(self.text.trim_end_matches(' ').len());
+        self.text.push('\n');
+        self.text.push_str(&" ".repeat(self.indent));
+        self.at = self.indent;
+    }
+
+    /// Adds a word, with the space behind it; one that is wider than a whole line is cut up.
+    fn word(&mut self, mut word: &str, mut put: impl FnMut(&mut String, &str)) {
+        if self.is_too_wide(word) && self.at > self.indent {
+            self.break_line();
+        }
+        while self.is_too_wide(word)
+            && let Some(end) = self.end
+            && end > self.indent
+        {
+            let first = head(word, end - self.indent);
+            if first.is_empty() {
+                break;
+            }
+            put(&mut self.text, first);
+            word = &word[first.len()..];
+            self.break_line();
+        }
+        put(&mut self.text, word);
+        self.at += width(word);
     }
 }
 
@@ -96,6 +185,15 @@ impl From<String> for Styled {
     }
 }
 
+/// Appends `piece`, between the codes of `style` where it is to be painted.
+pub(crate) fn paint_if(text: &mut String, colour: bool, style: Style, piece: &str) {
+    if colour {
+        paint(text, style, piece);
+    } else {
+        text.push_str(piece);
+    }
+}
+
 /// Appends `piece` between the codes of `style`.
 pub(crate) fn paint(text: &mut String, style: Style, piece: &str) {
     // Writing into a String cannot fail.
@@ -106,11 +204,30 @@ pub(crate) fn paint(text: &mut String, style: Style, piece: &str) {
 mod tests {
     use super::*;
 
+    fn look(terminal: bool, columns: usize, colour: bool) -> Look {
+        Look { terminal, columns: Some(columns), colour, unicode: true, full: false }
+    }
+
     #[test]
     fn only_our_own_colour_reaches_a_terminal() {
         let line = Styled::new().with(RED, "bad \u{1b}[2Jname").plain("!");
-        assert_eq!(line.render(true, true), "\u{1b}[31mbad name\u{1b}[0m!");
-        assert_eq!(line.render(true, false), "bad name!");
-        assert_eq!(line.render(false, false), "bad \u{1b}[2Jname!");
+        assert_eq!(line.render(&look(true, 80, true)), "\u{1b}[31mbad name\u{1b}[0m!");
+        assert_eq!(line.render(&look(true, 80, false)), "bad name!");
+        assert_eq!(line.render(&look(false, 80, false)), "bad \u{1b}[2Jname!");
+    }
+
+    #[test]
+    fn prose_is_wrapped_beneath_its_beginning_and_a_command_is_not() {
+        let line = Styled::from("no answer for a while; ").plain("it restarts");
+        let told = |columns, command| line.render_wrapped(&look(true, columns, false), 4, command);
+        assert_eq!(told(80, None), "no answer for a while; it restarts");
+        assert_eq!(told(20, None), "no answer for a\n    while; it\n    restarts");
+        assert_eq!(
+            told(20, Some("a-command with words")).lines().last(),
+            Some("    a-command with words")
+        );
+        let word = Styled::from("x ".to_owned() + &"y".repeat(10));
+        let word = word.render_wrapped(&look(true, 12, false), 4, None);
+        assert_eq!(word, "x\n    yyyyyyyy\n    yy");
     }
 }

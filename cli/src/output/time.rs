@@ -88,6 +88,17 @@ impl Clock {
         self.format(at_ms, "%Y-%m-%d %H:%M:%S")
     }
 
+    /// `12:00:05` where that is of the day of `now_ms`, else with the date.
+    pub(crate) fn of_day(&self, at_ms: i64, now_ms: i64) -> String {
+        let day = |ms| self.format(ms, "%Y-%m-%d");
+        if day(at_ms) == day(now_ms) { self.time(at_ms) } else { self.full(at_ms) }
+    }
+
+    /// `Saturday 2026-11-28`
+    pub(crate) fn day(&self, at_ms: i64) -> String {
+        self.format(at_ms, "%A %Y-%m-%d")
+    }
+
     /// `12:00:05`
     pub(crate) fn time(&self, at_ms: i64) -> String {
         self.format(at_ms, "%H:%M:%S")

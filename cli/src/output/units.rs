@@ -1,5 +1,6 @@
 //! Quantities as people read them. Unknown is `-`, never 0.
 
+pub(crate) use llamactl_protocol::prose::{between, duration, ordinal};
 use llamactl_protocol::series::{Series, SeriesKind, Unit};
 
 /// What stands for a value nobody knows.
@@ -8,6 +9,15 @@ pub(crate) const UNKNOWN: &str = "-";
 /// `4.7 GiB`, from bytes.
 pub(crate) fn bytes(bytes: u64) -> String {
     bytes_f64(bytes as f64)
+}
+
+/// `18.2 of 24.0 GiB`: a part of a whole, in the unit of the whole.
+pub(crate) fn bytes_of(part: u64, whole: u64) -> String {
+    let text = bytes(whole);
+    let Some((_, unit)) = text.split_once(' ') else { return text };
+    let exponent = ["B", "KiB", "MiB", "GiB", "TiB"].iter().position(|it| *it == unit).unwrap_or(0);
+    let scale = 1024f64.powi(i32::try_from(exponent).unwrap_or(0));
+    format!("{} of {text}", short(part as f64 / scale))
 }
 
 fn bytes_f64(bytes: f64) -> String {
@@ -39,40 +49,14 @@ pub(crate) fn count(count: u64) -> String {
     format!("{}T", short(value))
 }
 
-/// `12 ms`, `0.4 s`, `42 s`, `3m 20s`, `2h 5m`, `3d 4h`, from milliseconds.
-pub(crate) fn duration(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        _ if ms < 100 => format!("{ms} ms"),
-        0..10 => format!("{:.1} s", ms as f64 / 1000.0),
-        10..60 => format!("{seconds} s"),
-        60..3600 => format!("{minutes}m {}s", seconds % 60),
-        3600..86_400 => format!("{hours}h {}m", minutes % 60),
-        _ => format!("{days}d {}h", hours % 24),
-    }
-}
-
-/// The time between two moments, in Unix milliseconds; a clock that went back gives 0.
-pub(crate) fn between(from_ms: i64, to_ms: i64) -> String {
-    duration(u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0))
-}
-
-/// `1st`, `2nd`, `11th`.
-pub(crate) fn ordinal(number: u32) -> String {
-    let ending = match (number % 10, number % 100) {
-        (_, 11..=13) => "th",
-        (1, _) => "st",
-        (2, _) => "nd",
-        (3, _) => "rd",
-        _ => "th",
-    };
-    format!("{number}{ending}")
-}
-
-/// `12 %`, from 0..1.
+/// `12%`, from 0..1.
 pub(crate) fn percent(ratio: f64) -> String {
-    format!("{:.0} %", ratio * 100.0)
+    format!("{:.0}%", ratio * 100.0)
+}
+
+/// `67 °C`
+pub(crate) fn celsius(degrees: f64) -> String {
+    format!("{degrees:.0} °C")
 }
 
 /// A speed: one decimal below 100.
@@ -90,7 +74,7 @@ pub(crate) fn of_series(series: &Series, value: f64) -> String {
         Unit::Seconds if grows => percent(value),
         Unit::Seconds => between(0, format!("{:.0}", value * 1000.0).parse().unwrap_or(0)),
         Unit::Ratio => percent(value),
-        Unit::Celsius => format!("{value:.0} °C"),
+        Unit::Celsius => celsius(value),
         // Joules in a second.
         Unit::Watts | Unit::Joules => format!("{value:.0} W"),
         Unit::Hertz => format!("{:.0} MHz", value / 1e6),
@@ -148,39 +132,17 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_two_parts_at_most() {
-        for (ms, text) in [
-            (0, "0 ms"),
-            (99, "99 ms"),
-            (412, "0.4 s"),
-            (42_000, "42 s"),
-            (200_000, "3m 20s"),
-            (7_500_000, "2h 5m"),
-            (273_600_000, "3d 4h"),
-        ] {
-            assert_eq!(duration(ms), text);
-        }
-        assert_eq!(between(10, 5), "0 ms");
-    }
-
-    #[test]
-    fn places_in_line() {
-        let said = [1, 2, 3, 4, 11, 12, 13, 21, 112].map(ordinal);
-        assert_eq!(said, ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th"]);
-    }
-
-    #[test]
     fn a_value_is_shown_in_the_unit_of_its_series() {
         for (name, value, text) in [
             ("host.memory_size_bytes", 1_073_741_824.0, "1.0 GiB"),
             ("host.disk_read_bytes", 2048.0, "2.0 KiB/s"),
             ("server.tokens_generated", 138.4, "138/s"),
-            ("server.cpu_seconds", 1.5, "150 %"),
-            ("host.cpu_busy_ratio", 0.127, "13 %"),
+            ("server.cpu_seconds", 1.5, "150%"),
+            ("host.cpu_busy_ratio", 0.127, "13%"),
             ("gpu.temperature_celsius", 61.0, "61 °C"),
             ("gpu.power_watts", 74.6, "75 W"),
             ("gpu.core_clock_hertz", 1.98e9, "1980 MHz"),
-            ("host.uptime_seconds", 7500.0, "2h 5m"),
+            ("host.uptime_seconds", 7500.0, "2h5m"),
             ("host.load1", 0.25, "0.25"),
             ("host.cpus", 2.0, "2"),
         ] {

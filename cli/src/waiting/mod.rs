@@ -1,15 +1,16 @@
-//! Waiting for servers: follow a server's state until it is what was wanted or cannot be.
+//! Waiting for servers: follow the states of all of them until each is what was wanted or cannot be.
 //!
 //! ```text
-//!   request accepted ─▶ server.follow: the state now, then each change ─▶ verdict
+//!   requests accepted ─▶ server.follow of each: the state now, then each change ─▶ verdict ─▶ told
 //!                                  │      idle: metrics.follow, the first sample asked since
-//!                                  ╰─▶ one line of progress on a terminal
+//!                                  ╰─▶ a line of progress for each that is still on its way
 //! ```
 //!
-//! The stream begins with the state now, so nothing between the answer and the first item is
-//! lost, and several servers can be waited for one after the other. Ctrl-C and a deadline end the
+//! A stream begins with the state now, so nothing between the answer and the first item is lost; and
+//! so it does with the next daemon, so a wait outlasts the daemon. Ctrl-C and a deadline end the
 //! waiting, never what is waited for.
 
+mod progress;
 mod verdict;
 
 #[cfg(test)]
@@ -17,22 +18,25 @@ pub(crate) use verdict::failed;
 pub(crate) use verdict::{Goal, Request, Verdict, is_idle, verdict};
 
 use crate::connection::Daemon;
-use crate::exit::Quit;
+use crate::exit::{Outcome, Quit};
 use crate::follow::{conclude, gone};
 use crate::output::Output;
 use crate::output::time::now_ms;
 use crate::output::units;
+use crate::resume::{Feed, News};
 use crate::view::state_text_at;
-use llamactl_protocol::client::Follow;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use llamactl_protocol::metrics::{Measured, MetricsFollow, Sample};
 use llamactl_protocol::server::{Server, ServerFollow, State};
 use llamactl_protocol::stream::Item;
-use llamactl_protocol::{Failure, Hint, Kind, Subscription};
+use llamactl_protocol::{Failure, Hint, Kind};
+use progress::Progress;
 use serde_json::json;
+use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::signal::ctrl_c;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -55,106 +59,221 @@ impl Deadline {
     }
 }
 
-/// Waits until the model's server is as wanted.
+/// A server that is waited for.
+pub(crate) struct Wanted {
+    /// The model, by any of its names.
+    pub(crate) model: String,
+    /// What is to become of it.
+    pub(crate) goal: Goal,
+    /// The request whose outcome is waited for.
+    pub(crate) request: Option<Request>,
+}
+
+/// So many servers are followed at once; a daemon bounds the connections of a user.
+const AT_ONCE: usize = 12;
+
+/// Waits until each of these is as wanted or cannot be, and hands that over with its place in the
+/// list, in the order in which it happens.
+///
+/// # Errors
+/// Those of `each`; of what ends the waiting for all, like Ctrl-C, each is told too.
+pub(crate) async fn until_all(
+    output: &mut Output,
+    daemon: &Daemon,
+    wanted: &[Wanted],
+    deadline: Deadline,
+    mut each: impl AsyncFnMut(&mut Output, usize, Result<Server, Quit>) -> Outcome,
+) -> Outcome {
+    let result = wait(output, daemon, wanted, deadline, &mut each).await;
+    output.progress(&[]);
+    result
+}
+
+/// Waits until one is as wanted.
 ///
 /// # Errors
 /// Why it will not be; [`Kind::TimedOut`] and [`Kind::Interrupted`] when the waiting ended first.
 pub(crate) async fn until(
-    output: &Output,
+    output: &mut Output,
     daemon: &Daemon,
-    model: &str,
-    goal: Goal,
-    request: Option<&Request>,
+    wanted: Wanted,
     deadline: Deadline,
 ) -> Result<Server, Quit> {
-    let result = wait(output, daemon, model, goal, request, deadline).await;
-    output.progress("");
-    result
+    let mut result = None;
+    until_all(output, daemon, &[wanted], deadline, async |_, _, became| {
+        result = Some(became);
+        Ok(())
+    })
+    .await?;
+    result.unwrap_or_else(|| Err(gone().into()))
+}
+
+/// What is known of one that is waited for.
+struct Waiting<'a> {
+    wanted: &'a Wanted,
+    latest: Option<Server>,
+    is_over: bool,
 }
 
 async fn wait(
-    output: &Output,
+    output: &mut Output,
     daemon: &Daemon,
-    model: &str,
-    goal: Goal,
-    request: Option<&Request>,
+    wanted: &[Wanted],
     deadline: Deadline,
-) -> Result<Server, Quit> {
-    let began = Instant::now();
+    each: &mut impl AsyncFnMut(&mut Output, usize, Result<Server, Quit>) -> Outcome,
+) -> Outcome {
     let mut interrupt = pin!(ctrl_c());
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let params = ServerFollow { model: Some(model.into()) };
     // Who only asks is told what is known; who waits, what is so from now on.
     let asked_ms = if deadline.given == Some(Duration::ZERO) { 0 } else { now_ms() };
-    let open = async {
-        let states = daemon.follow(&params).await?;
-        let samples = match goal {
-            Goal::Idle => Some(daemon.follow(&MetricsFollow::default()).await?),
-            _ => None,
-        };
-        Ok::<_, Failure>((states, samples))
+    let waiting = |wanted| Waiting { wanted, latest: None, is_over: false };
+    let mut all: Vec<Waiting<'_>> = wanted.iter().map(waiting).collect();
+    let mut to_open: VecDeque<usize> = (0..all.len()).collect();
+    let mut states = FuturesUnordered::new();
+    let mut samples = match wanted.iter().any(|wanted| wanted.goal == Goal::Idle) {
+        true => Some(Feed::open(daemon, MetricsFollow::default()).await?),
+        false => None,
     };
-    let (mut states, mut samples) = tokio::select! {
-        opened = open => opened?,
-        _ = &mut interrupt => return Err(abandoned(model, None, goal, Kind::Interrupted, deadline)),
-    };
-    let mut latest: Option<Server> = None;
     let mut sample: Option<Sample> = None;
+    let mut progress = Progress::new();
+    let mut first_told = None;
     loop {
-        let known = latest.is_some() && (samples.is_none() || sample.is_some());
-        let news = tokio::select! {
+        while states.len() < AT_ONCE
+            && let Some(place) = to_open.pop_front()
+            && let Some(one) = all.get_mut(place)
+        {
+            let params = ServerFollow { model: Some(one.wanted.model.as_str().into()) };
+            let opened = tokio::select! {
+                opened = Feed::open(daemon, params) => opened,
+                _ = &mut interrupt => {
+                    return give_up(output, &mut all, Kind::Interrupted, deadline, each).await;
+                }
+            };
+            match opened {
+                Ok(feed) => states.push(next_of(place, feed)),
+                Err(failure) => {
+                    one.is_over = true;
+                    each(output, place, Err(failure.into())).await?;
+                }
+            }
+        }
+        if all.iter().all(|one| one.is_over) {
+            return Ok(());
+        }
+        let unopened = to_open.front().copied().unwrap_or(all.len());
+        let mut opened = all.iter().take(unopened).filter(|one| !one.is_over);
+        let known =
+            opened.all(|one| one.latest.is_some()) && (samples.is_none() || sample.is_some());
+        let mut changed = None;
+        tokio::select! {
             biased;
-            item = states.next() => News::State(Box::new(item?)),
-            item = next_of(samples.as_mut()) => News::Sample(item?),
+            Some((place, feed, news)) = states.next(), if !states.is_empty() => {
+                let Some(one) = all.get_mut(place) else { continue };
+                let result = match news {
+                    Ok(News::Item(_, item)) => data_of(item),
+                    // All of them lose the same daemon: it is said once.
+                    Ok(other) => {
+                        if *first_told.get_or_insert(place) == place {
+                            other.told(output);
+                        }
+                        Ok(None)
+                    }
+                    Err(failure) => Err(failure.into()),
+                };
+                match result {
+                    Ok(data) => one.latest = data.or(one.latest.take()),
+                    Err(quit) => {
+                        one.is_over = true;
+                        first_told = first_told.filter(|told| *told != place);
+                        each(output, place, Err(quit)).await?;
+                        continue;
+                    }
+                }
+                changed = Some((place, feed));
+            }
+            news = next_sample(samples.as_mut()) => {
+                if let News::Item(_, item) = news? {
+                    sample = data_of(item)?.and_then(Measured::into_sample).or(sample);
+                }
+            }
             _ = &mut interrupt => {
-                return Err(abandoned(model, latest.as_ref(), goal, Kind::Interrupted, deadline));
+                return give_up(output, &mut all, Kind::Interrupted, deadline, each).await;
             }
             // Even with no time left the state now is looked at.
             () = sleep_until(deadline.at), if known => {
-                return Err(abandoned(model, latest.as_ref(), goal, Kind::TimedOut, deadline));
+                return give_up(output, &mut all, Kind::TimedOut, deadline, each).await;
             }
-            _ = ticks.tick(), if output.shows_progress() => {
-                if let Some(server) = &latest {
-                    output.progress(&progress(server, goal, began.elapsed()));
-                }
+            _ = ticks.tick(), if output.for_people() => {
+                let on_their_way = all.iter().filter(|one| !one.is_over);
+                let shown = on_their_way.filter_map(|one| Some((one.latest.as_ref()?, one.wanted.goal)));
+                progress.tell(output, &shown.collect::<Vec<_>>(), now_ms());
                 continue;
             }
-        };
-        match news {
-            News::State(item) => latest = data_of(*item)?.or(latest),
-            News::Sample(item) => {
-                sample = data_of(item)?.and_then(Measured::into_sample).or(sample);
-            }
         }
-        let Some(server) = &latest else { continue };
-        match verdict(goal, server, request) {
-            Verdict::Lost(failure) => return Err(Quit::Failure(failure)),
-            Verdict::Pending => {}
-            // Asleep, nothing is at work, and asking would wake nobody.
-            Verdict::Reached if goal == Goal::Idle && server.state != State::Sleeping => {
-                let idle = sample.as_ref().and_then(|sample| is_idle(server, sample, asked_ms));
-                if idle == Some(true) {
-                    return Ok(server.clone());
-                }
-            }
-            Verdict::Reached => return Ok(server.clone()),
+        for (place, one) in all.iter_mut().enumerate().filter(|(_, one)| !one.is_over) {
+            let Some(result) = judged(one, sample.as_ref(), asked_ms) else { continue };
+            one.is_over = true;
+            first_told = first_told.filter(|told| *told != place);
+            each(output, place, result).await?;
+        }
+        if let Some((place, feed)) = changed
+            && all.get(place).is_some_and(|one| !one.is_over)
+        {
+            states.push(next_of(place, feed));
         }
     }
 }
 
-/// Something that came while waiting.
-enum News {
-    State(Box<Option<Item<Server>>>),
-    Sample(Option<Item<Measured>>),
+/// What has become of one, if that is decided.
+fn judged(
+    one: &Waiting<'_>,
+    sample: Option<&Sample>,
+    asked_ms: i64,
+) -> Option<Result<Server, Quit>> {
+    let (server, goal) = (one.latest.as_ref()?, one.wanted.goal);
+    match verdict(goal, server, one.wanted.request.as_ref()) {
+        Verdict::Lost(failure) => Some(Err(Quit::Failure(failure))),
+        Verdict::Pending => None,
+        // Asleep, nothing is at work, and asking would wake nobody.
+        Verdict::Reached if goal == Goal::Idle && server.state != State::Sleeping => {
+            let idle = sample.and_then(|sample| is_idle(server, sample, asked_ms));
+            (idle == Some(true)).then(|| Ok(server.clone()))
+        }
+        Verdict::Reached => Some(Ok(server.clone())),
+    }
+}
+
+/// Tells of each that is still waited for that the waiting ended.
+async fn give_up(
+    output: &mut Output,
+    all: &mut [Waiting<'_>],
+    kind: Kind,
+    deadline: Deadline,
+    each: &mut impl AsyncFnMut(&mut Output, usize, Result<Server, Quit>) -> Outcome,
+) -> Outcome {
+    output.progress(&[]);
+    for (place, one) in all.iter().enumerate().filter(|(_, one)| !one.is_over) {
+        let Wanted { model, goal, .. } = one.wanted;
+        let quit = abandoned(model, one.latest.as_ref(), *goal, kind, deadline);
+        each(output, place, Err(quit)).await?;
+    }
+    Ok(())
+}
+
+/// What comes next of one, with the stream it comes from.
+async fn next_of(
+    place: usize,
+    mut feed: Feed<ServerFollow>,
+) -> (usize, Feed<ServerFollow>, Result<News<Server>, Failure>) {
+    let news = feed.next().await;
+    (place, feed, news)
 }
 
 /// The next item of a stream that may not have been asked for.
-async fn next_of<S: Subscription>(
-    stream: Option<&mut Follow<S, UnixStream>>,
-) -> Result<Option<Item<S::Item>>, Failure> {
-    match stream {
-        Some(stream) => stream.next().await,
+async fn next_sample(samples: Option<&mut Feed<MetricsFollow>>) -> Result<News<Measured>, Failure> {
+    match samples {
+        Some(samples) => samples.next().await,
         None => pending().await,
     }
 }
@@ -163,15 +282,14 @@ async fn next_of<S: Subscription>(
 ///
 /// # Errors
 /// That nothing more will come.
-fn data_of<T>(item: Option<Item<T>>) -> Result<Option<T>, Quit> {
+fn data_of<T>(item: Item<T>) -> Result<Option<T>, Quit> {
     match item {
-        Some(Item::Snapshot { data, .. } | Item::Change { data, .. }) => Ok(Some(data)),
-        Some(Item::Missed { .. }) => Ok(None),
-        Some(Item::End { data, .. }) => {
+        Item::Snapshot { data, .. } | Item::Change { data, .. } => Ok(Some(data)),
+        Item::Missed { .. } => Ok(None),
+        Item::End { data, .. } => {
             conclude(data)?;
             Err(gone().into())
         }
-        None => Err(gone().into()),
     }
 }
 
@@ -186,7 +304,7 @@ fn abandoned(
     let name = latest.map_or(model, |server| server.model.as_str());
     let state = latest.map_or_else(|| "on its way".to_owned(), doing);
     let mut further = vec!["llamactl", "wait", name];
-    if kind == Kind::TimedOut && goal != Goal::Ready {
+    if goal != Goal::Ready {
         further.extend(["--for", goal.as_str()]);
     }
     let further = Hint::run("wait on", further);
@@ -216,15 +334,6 @@ fn doing(server: &Server) -> String {
     state_text_at(server, now_ms())
 }
 
-fn progress(server: &Server, goal: Goal, waited: Duration) -> String {
-    let stage = server.stage.as_deref().map(|stage| format!(", {stage}")).unwrap_or_default();
-    let yet = match (goal, server.state) {
-        (Goal::Idle, State::Ready) => ", not known to be idle",
-        _ => "",
-    };
-    format!("{}: {}{stage}{yet}, {} s", server.model, doing(server), waited.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,21 +341,6 @@ mod tests {
     use crate::exit::Tally;
     use crate::output::screen::assert_screen;
     use crate::view::tests::server;
-    use llamactl_protocol::server::{Queue, QueueReason};
-
-    #[test]
-    fn progress_says_how_far() {
-        let mut server = server("m", State::Loading);
-        server.stage = Some("text_model".into());
-        server.progress_ratio = Some(0.42);
-        assert_eq!(
-            progress(&server, Goal::Ready, Duration::from_millis(3200)),
-            "m: loading 42 %, text_model, 3 s"
-        );
-        let mut server = super::tests::server("m", State::Queued);
-        server.queue = Some(Queue { reason: QueueReason::Loads, position: 2 });
-        assert_eq!(progress(&server, Goal::Ready, Duration::from_secs(1)), "m: queued 2nd, 1 s");
-    }
 
     #[test]
     fn a_wait_that_ended_says_that_the_load_did_not() {
@@ -258,7 +352,7 @@ mod tests {
         };
         assert_eq!(
             told(Kind::TimedOut, Some(Duration::from_secs(5))),
-            ("m is not ready after 5.0 s: it is loading, and goes on".to_owned(), 7)
+            ("m is not ready after 5.0s: it is loading, and goes on".to_owned(), 7)
         );
         assert_eq!(
             told(Kind::TimedOut, Some(Duration::ZERO)),

@@ -5,6 +5,7 @@ use crate::output::units;
 use crate::view::sample_of;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::metrics::Sample;
+use llamactl_protocol::prose::clause;
 use llamactl_protocol::server::{Accepted, Server, State};
 use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
@@ -124,7 +125,7 @@ pub(crate) fn failed(server: &Server, now_ms: i64) -> Failure {
         _ => "failed".to_owned(),
     };
     let message = match &server.cause {
-        Some(Cause { message, .. }) => format!("{name} {how}: {message}"),
+        Some(Cause { message, .. }) => format!("{name} {how}: {}", clause(message)),
         None => format!("{name} {how}"),
     };
     let hints = server.cause.as_ref().map(|cause| cause.hints.clone());
@@ -215,10 +216,7 @@ mod tests {
         let mut server = with(State::Backoff, "new", DesiredState::Running);
         server.restart_at_ms = Some(5_000);
         let failure = failed(&server, 2_000);
-        assert_eq!(
-            failure.message,
-            "m failed and will be tried again in 3.0 s: started by request"
-        );
+        assert_eq!(failure.message, "m failed and will be tried again in 3.0s: started by request");
     }
 
     #[test]

@@ -40,8 +40,8 @@ async fn listed(app: &App, after: String, limit: u32) -> Result<ModelSamplePage,
             let file = files.remove(&run.id);
             let says = server.in_force.and_then(|it| it.build);
             RunSample {
-                runtime: file.as_ref().map(|file| file.path.to_string()),
-                build: says.or(file.and_then(|file| file.version)),
+                runtime: file.as_ref().map(|file| file.build.path.to_string()),
+                build: says.or(file.and_then(|file| file.build.version)),
                 started_at_ms: run.started_at_ms,
                 load_ms: run.load_ms,
                 id: run.id,

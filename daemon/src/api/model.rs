@@ -10,10 +10,10 @@ use llamactl_protocol::model::{
     Added, Changed, Model, ModelAdd, ModelAlias, ModelCopy, ModelDetail, ModelList, ModelPage,
     ModelRemove, ModelRename, ModelShow, Removed,
 };
-use llamactl_protocol::options::{Group, Settings, secret};
+use llamactl_protocol::options::{Group, POLICY, Settings, secret};
 
 pub(super) async fn add(app: &App, caller: Caller, add: ModelAdd) -> Result<Added, Failure> {
-    let Outcome { now, changed, notes } = app.models.add(add, caller.actor).await?;
+    let Outcome { now, changed, notes, .. } = app.models.add(add, caller.actor).await?;
     Ok(Added { model: shown(now), added: changed, notes })
 }
 
@@ -83,17 +83,18 @@ pub(super) async fn remove(
 
 /// Tells the caller what became of a change, and whether a running server must be restarted for it.
 pub(super) async fn answer(app: &App, outcome: Outcome<Model>) -> Result<Changed, Failure> {
-    let Outcome { now: model, changed, notes } = outcome;
+    let Outcome { now: model, changed, changes, notes } = outcome;
     // The change is made: not knowing this must not make it look refused.
     let takes_effect_on_restart = is_behind(app, &model).await.unwrap_or(false);
-    Ok(Changed { model: shown(model), changed, takes_effect_on_restart, notes })
+    Ok(Changed { model: shown(model), changed, changes, takes_effect_on_restart, notes })
 }
 
 async fn is_behind(app: &App, model: &Model) -> Result<bool, Failure> {
     // One that nobody looks after does not run.
     let Some(server) = app.supervisor.known(model.id) else { return Ok(false) };
     let served = running::served(app, &[server]).await?;
-    Ok(served.get(&model.id).is_some_and(|served| !served.changed.is_empty()))
+    let waits = |key: &String| !POLICY.contains(&key.as_str());
+    Ok(served.get(&model.id).is_some_and(|served| served.changed.iter().any(waits)))
 }
 
 /// A model as everybody may see it.

@@ -9,8 +9,8 @@ use llamactl_protocol::model::{
     Changed, Difference, ModelDiff, ModelHistory, ModelRollback, Revision, RevisionDiff,
     RevisionPage,
 };
-use llamactl_protocol::options::{layers, secret};
-use serde_json::{Value, json};
+use llamactl_protocol::options::secret;
+use serde_json::json;
 
 pub(super) async fn history(
     app: &App,
@@ -59,14 +59,6 @@ fn differences(before: &Revision, after: &Revision) -> Vec<Difference> {
     let of_facts = facts(before).into_iter().zip(facts(after)).filter(|(a, b)| a != b).map(
         |((key, from), (_, to))| Difference { key: key.to_owned(), from: Some(from), to: Some(to) },
     );
-    let masked = |value: Option<&Value>| {
-        value.map(|value| if secret::is_secret(value) { secret::shown() } else { value.clone() })
-    };
-    let of_settings =
-        layers::differences(&before.settings, &after.settings).into_iter().map(|key| Difference {
-            from: masked(before.settings.get(&key)),
-            to: masked(after.settings.get(&key)),
-            key,
-        });
+    let of_settings = Difference::between(&before.settings, &after.settings);
     of_facts.chain(of_settings).collect()
 }

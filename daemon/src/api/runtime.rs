@@ -17,7 +17,7 @@ pub(super) async fn add(
     caller: Caller,
     add: RuntimeAdd,
 ) -> Result<RuntimeAdded, Failure> {
-    let Outcome { now, changed, notes } = app.models.add_runtime(add, caller.actor).await?;
+    let Outcome { now, changed, notes, .. } = app.models.add_runtime(add, caller.actor).await?;
     let runtime = runtime::entry(&app.registry, &now.name).await?;
     Ok(RuntimeAdded { runtime, added: changed, notes })
 }
@@ -65,7 +65,7 @@ pub(super) async fn set(
     caller: Caller,
     set: RuntimeSet,
 ) -> Result<RuntimeChanged, Failure> {
-    let Outcome { now, changed, notes } = app.models.change_runtime(set, caller.actor).await?;
+    let Outcome { now, changed, notes, .. } = app.models.change_runtime(set, caller.actor).await?;
     let runtime = runtime::entry(&app.registry, &now.name).await?;
     Ok(RuntimeChanged { runtime, changed, notes })
 }

@@ -20,10 +20,11 @@ use tokio::sync::watch;
 
 pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<ServerPage, Failure> {
     let limit = page::limit(list.limit, 200);
+    let (after, first) = (list.after.clone(), list.after.is_none());
     let servers = if list.all {
-        app.supervisor.page(list.after.map(Into::into).unwrap_or_default(), limit + 1).await?
+        app.supervisor.page(after.map(Into::into).unwrap_or_default(), limit + 1).await?
     } else {
-        let after = list.after.unwrap_or_default();
+        let after = after.unwrap_or_default();
         let mut servers = app.supervisor.active();
         servers.retain(|server| server.state != State::Stopped && *server.model > *after);
         servers.sort_by(|a, b| a.model.cmp(&b.model));
@@ -32,7 +33,8 @@ pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<Serve
     let (mut items, more) = page::cut(servers, limit);
     let next = items.last().filter(|_| more).map(|server| server.model.clone());
     running::complete(app, &mut items).await;
-    Ok(ServerPage { items, next, warnings: warnings(app) })
+    let sample = app.metrics.last().filter(|_| first).map(|sample| (*sample).clone());
+    Ok(ServerPage { items, next, warnings: warnings(app), sample })
 }
 
 pub(super) async fn show(app: &App, _: Caller, show: ServerShow) -> Result<Server, Failure> {
@@ -45,7 +47,9 @@ pub(super) async fn show(app: &App, _: Caller, show: ServerShow) -> Result<Serve
 pub(super) async fn why(app: &App, caller: Caller, why: ServerWhy) -> Result<Why, Failure> {
     let server = show(app, caller, ServerShow { model: why.model }).await?;
     let events = app.registry.history_of_model(server.model_id, HISTORY).await?;
-    Ok(explain(server, events, now_ms()))
+    let mut others = app.supervisor.active();
+    others.retain(|other| other.model_id != server.model_id);
+    Ok(explain(server, &others, events, now_ms()))
 }
 
 /// How many events are looked back for the reason: five failures with what goes with each, and

@@ -166,6 +166,12 @@ impl Metrics {
         Ok(holders::of(&sample, &lists, holders::name))
     }
 
+    /// The latest sample, if one was taken yet: nobody waits for it.
+    #[must_use]
+    pub fn last(&self) -> Option<Arc<Sample>> {
+        self.latest.borrow().clone()
+    }
+
     /// The latest sample, and a receiver of each that comes after it: none is missed or doubled
     /// between the two. A receiver more than 64 samples behind gets `Lagged` with the number it
     /// lost, then the rest; it is closed when sampling stops.

@@ -4,7 +4,7 @@ use super::retry::Attempts;
 use super::secrets::NewSecrets;
 use super::{Layers, Models, Outcome};
 use llamactl_protocol::defaults::Defaults;
-use llamactl_protocol::model::{Model, SettingsChange};
+use llamactl_protocol::model::{Difference, Model, SettingsChange};
 use llamactl_protocol::options::{Settings, rules};
 use llamactl_protocol::{Actor, Failure, Kind};
 
@@ -45,7 +45,10 @@ impl Models {
             match secrets.settle(changed, |_| true).await {
                 Err(error) if attempts.another(&error).await => {}
                 Err(error) => return Err(error.into()),
-                Ok((now, changed)) => return Ok(Outcome { now, changed, notes: checked.notes }),
+                Ok((now, changed)) => {
+                    let changes = Difference::between(&before.settings, &now.settings);
+                    return Ok(Outcome { now, changed, changes, notes: checked.notes });
+                }
             }
         }
     }

@@ -41,6 +41,7 @@ pub use secrets::{key_of, remove_unused};
 pub use validate::needs_no_build;
 
 use crate::store::registry::Registry;
+use llamactl_protocol::model::Difference;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -70,6 +71,8 @@ pub struct Outcome<T> {
     pub now: T,
     /// `false` when it was like this already.
     pub changed: bool,
+    /// What is different.
+    pub changes: Vec<Difference>,
     /// What the caller should know.
     pub notes: Vec<String>,
 }

@@ -36,7 +36,7 @@ impl Models {
         let settings = secrets.put_away(checked.set.clone(), &Settings::new()).await?;
         let added = self.registry.add_model(NewModel { name, file, settings }, by).await;
         match secrets.settle(added, |_| true).await {
-            Ok(now) => Ok(Outcome { now, changed: true, notes }),
+            Ok(now) => Ok(Outcome { now, changed: true, changes: vec![], notes }),
             Err(StoreError::NameTaken { name, by }) => {
                 let now = self.registry.model(&name).await?;
                 if now.name != name || !same_file(now.path.clone(), path).await {
@@ -50,7 +50,7 @@ impl Models {
                     )
                 };
                 let notes = (!is_same).then(left).into_iter().collect();
-                Ok(Outcome { now, changed: false, notes })
+                Ok(Outcome { now, changed: false, changes: vec![], notes })
             }
             Err(error) => Err(error.into()),
         }
@@ -113,7 +113,10 @@ impl Models {
             match secrets.settle(changed, |_| true).await {
                 Err(error) if attempts.another(&error).await => {}
                 Err(error) => return Err(error.into()),
-                Ok((now, changed)) => return Ok(Outcome { now, changed, notes: checked.notes }),
+                Ok((now, changed)) => {
+                    let changes = before.differences(&now);
+                    return Ok(Outcome { now, changed, changes, notes: checked.notes });
+                }
             }
         }
     }
@@ -168,7 +171,7 @@ impl Models {
     pub async fn rename(&self, rename: ModelRename, by: Actor) -> Result<Outcome<Model>, Failure> {
         let to = name::check(rename.to.0)?;
         let (now, changed) = self.registry.rename_model(&rename.model, to, by).await?;
-        Ok(Outcome { now, changed, notes: vec![] })
+        Ok(Outcome { now, changed, changes: vec![], notes: vec![] })
     }
 
     /// Adds and removes aliases, all or none.
@@ -191,7 +194,7 @@ impl Models {
         }
         let (now, changed) =
             self.registry.change_aliases(&alias.model, add, alias.remove.into(), by).await?;
-        Ok(Outcome { now, changed, notes: vec![] })
+        Ok(Outcome { now, changed, changes: vec![], notes: vec![] })
     }
 
     /// Makes a second profile, settings included: of the same file, or of another.

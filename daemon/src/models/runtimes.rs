@@ -42,7 +42,7 @@ impl Models {
             self.registry.use_runtime(Some(now.name.clone()), by).await?;
             notes.push(format!("{} is the default now: no other llama-server was found", now.name));
         }
-        Ok(Outcome { now, changed, notes })
+        Ok(Outcome { now, changed, changes: vec![], notes })
     }
 
     /// Whether none was chosen and none is found without being told.
@@ -121,7 +121,7 @@ impl Models {
             match secrets.settle(changed, |_| true).await {
                 Err(error) if attempts.another(&error).await => {}
                 Err(error) => return Err(error.into()),
-                Ok((now, changed)) => return Ok(Outcome { now, changed, notes }),
+                Ok((now, changed)) => return Ok(Outcome { now, changed, changes: vec![], notes }),
             }
         }
     }

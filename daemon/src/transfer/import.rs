@@ -15,7 +15,7 @@ use crate::store::registry::{
 use llamactl_protocol::exchange::{
     ImportFormat, ImportItem, ImportSource, Imported, ItemAction, ItemKind, ModelImport,
 };
-use llamactl_protocol::model::{Model, ModelFile};
+use llamactl_protocol::model::{Difference, Model, ModelFile};
 use llamactl_protocol::options::{Build, Settings, rules, secret};
 use llamactl_protocol::{Actor, Failure, Kind, WirePath, name};
 use serde_json::{Value, json};
@@ -229,7 +229,7 @@ impl Planner<'_> {
         let defaults = self.defaults(spec, &mut builds).await?;
         if let Some(validated) = &defaults {
             let before = &there.defaults.settings;
-            let changes = plan::differences(before, &validated.after);
+            let changes = Difference::between(before, &validated.after);
             let notes = validated.notes.clone();
             items.insert(0, plan::item(ItemKind::Defaults, "defaults", true, changes, notes));
             import.defaults = Some(validated.after.clone()).filter(|after| after != before);
@@ -456,7 +456,8 @@ impl Planner<'_> {
                 facts.insert("default".to_owned(), Value::Bool(runtime.is_default));
                 facts
             };
-            let changes = plan::differences(&before.map(facts).unwrap_or_default(), &facts(&after));
+            let changes =
+                Difference::between(&before.map(facts).unwrap_or_default(), &facts(&after));
             let is_there = before.is_some();
             let item = plan::item(ItemKind::Runtime, &after.name, is_there, changes, notes);
             planned.push((item, after));

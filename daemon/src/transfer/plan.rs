@@ -6,7 +6,7 @@ use super::position::placed;
 use super::spec::{ImportSpec, ModelSpec};
 use llamactl_protocol::exchange::{ImportItem, Imported, ItemAction, ItemKind};
 use llamactl_protocol::model::{Difference, Model};
-use llamactl_protocol::options::{Settings, layers, secret};
+use llamactl_protocol::options::Settings;
 use llamactl_protocol::{Failure, Kind, WirePath, name};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -209,7 +209,7 @@ pub(super) fn model_item(before: Option<&Model>, after: &Desired) -> ImportItem 
     differ("aliases", aliases, json!(sorted(&after.aliases)));
     let nothing = Settings::new();
     let there = before.map_or(&nothing, |model| &model.settings);
-    changes.extend(differences(there, &after.settings));
+    changes.extend(Difference::between(there, &after.settings));
     item(ItemKind::Model, &after.name, before.is_some(), changes, after.notes.clone())
 }
 
@@ -233,17 +233,6 @@ pub(super) fn item(
         (true, false) => ItemAction::Change,
     };
     ImportItem { kind, name: name.to_owned(), action, changes, notes }
-}
-
-/// What differs between settings, secrets not shown.
-pub(super) fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
-    let masked = |value: Option<&Value>| {
-        value.map(|value| if secret::is_secret(value) { secret::shown() } else { value.clone() })
-    };
-    let keys = layers::differences(before, after);
-    keys.into_iter()
-        .map(|key| Difference { from: masked(before.get(&key)), to: masked(after.get(&key)), key })
-        .collect()
 }
 
 /// The answer: counts, and as many items as it has room for, those that do something first.

@@ -12,15 +12,17 @@
 
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::event::{Event, EventKind, Subject};
+use llamactl_protocol::prose::{between, clause, listed, sentence};
 use llamactl_protocol::server::{HEALTHY, QueueReason, Server, State, Why};
+use llamactl_protocol::warning::{Level, WarningCode};
 use llamactl_protocol::{Actor, Hint};
 use serde_json::Value;
 
-/// Why `server` is as it is. `events` are its last ones, oldest first, with the daemon's among
-/// them; `now_ms` is the time of the question.
+/// Why `server` is as it is. `others` are the servers beside it, `events` its last ones, oldest
+/// first, with the daemon's among them; `now_ms` is the time of the question.
 #[must_use]
-pub fn explain(server: Server, events: Vec<Event>, now_ms: i64) -> Why {
-    let scene = Scene { server: &server, events: &events, now_ms };
+pub fn explain(server: Server, others: &[Server], events: Vec<Event>, now_ms: i64) -> Why {
+    let scene = Scene { server: &server, others, events: &events, now_ms };
     let last = scene.last_change();
     let cause = scene.cause();
     Why {
@@ -48,6 +50,7 @@ pub fn cause_of(event: &Event) -> Option<Cause> {
 /// What is known when the question is asked.
 struct Scene<'a> {
     server: &'a Server,
+    others: &'a [Server],
     events: &'a [Event],
     now_ms: i64,
 }
@@ -75,130 +78,134 @@ impl Scene<'_> {
         self.server.is_to_run()
     }
 
-    fn ago(&self, at_ms: i64) -> String {
-        match self.now_ms.saturating_sub(at_ms) {
-            ..1_000 => "just now".to_owned(),
-            ms => format!("{} ago", span(ms)),
-        }
-    }
-
-    fn lasted(&self) -> String {
-        span(self.now_ms.saturating_sub(self.server.since_ms))
-    }
-
+    /// What is to be said of it beside its name, its state and since when.
     fn summary(&self) -> String {
-        let (server, name) = (self.server, &self.server.model);
+        let server = self.server;
         match server.state {
             State::Stopped => self.stopped(),
-            State::Queued => match server.queue {
-                Some(queue) => {
-                    let waits = match queue.reason {
-                        QueueReason::Loads => "other models are being loaded first",
-                        QueueReason::Memory => "others hold the memory it needs",
-                        QueueReason::Recovery => {
-                            "the daemon still looks for servers that run already"
-                        }
-                    };
-                    let place = ordinal(queue.position);
-                    format!("{name} waits for its turn to start, as the {place} in line: {waits}.")
+            State::Queued => self.queued(),
+            State::Starting => "It is starting, and does not answer yet.".to_owned(),
+            State::Loading => match server.progress_ratio {
+                Some(ratio) if ratio < 0.995 => {
+                    format!("It is loading the model: {:.0}%.", ratio * 100.0)
                 }
-                None => format!("{name} waits for its turn to start."),
+                Some(_) => "It has loaded the model and is preparing the context.".to_owned(),
+                None => "It is loading the model.".to_owned(),
             },
-            State::Starting => {
-                format!("{name} is being started, for {} now.", self.lasted())
+            State::Ready => self.ready(),
+            State::Sleeping => {
+                "It unloaded its model because nobody used it; the next request loads it."
+                    .to_owned()
             }
-            State::Loading => {
-                let far = match server.progress_ratio {
-                    Some(ratio) => format!(", {:.0} % done", ratio * 100.0),
-                    None => String::new(),
-                };
-                format!("{name} is loading its model, for {} now{far}.", self.lasted())
-            }
-            State::Ready => {
-                format!("{name} has been ready for {}{}.", self.lasted(), self.returned())
-            }
-            State::Sleeping => format!(
-                "{name} unloaded its model {} because nobody used it; the next request loads it again.",
-                self.ago(server.since_ms)
-            ),
-            State::Stopping => format!("{name} is being stopped, for {} now.", self.lasted()),
+            State::Stopping => "It was told to stop, and has not ended yet.".to_owned(),
             State::Backoff | State::Failed => {
-                let failed = match &server.cause {
-                    Some(cause) => {
-                        format!(
-                            "{name} failed {}: {}",
-                            self.ago(cause.at_ms),
-                            sentence(&cause.message)
-                        )
-                    }
-                    None => format!("{name} failed {}.", self.ago(server.since_ms)),
-                };
-                match self.life() {
-                    Some(life) => format!("{failed} {life}"),
-                    None => failed,
-                }
+                let cause = server.cause.as_ref().map(|cause| sentence(&clause(&cause.message)));
+                let said = [cause, self.life()].into_iter().flatten().collect::<Vec<_>>();
+                if said.is_empty() { "It failed.".to_owned() } else { said.join(" ") }
             }
             State::Stuck => {
                 let pid = server.run.as_ref().and_then(|run| run.pid);
-                let process =
-                    pid.map_or_else(|| "its process".to_owned(), |pid| format!("process {pid}"));
-                format!(
-                    "{name} does not end even when killed: the kernel has been holding {process} for {}.",
-                    self.lasted()
-                )
+                let process = pid.map_or("its process".to_owned(), |pid| format!("process {pid}"));
+                format!("The kernel does not end {process}: it waits for a disk or a driver.")
             }
-            State::Adopting => format!(
-                "{name} was left running by an earlier daemon; this one is looking whether it answers."
-            ),
+            State::Adopting => {
+                "It was left running by an earlier daemon; this one looks whether it answers."
+                    .to_owned()
+            }
+        }
+    }
+
+    fn queued(&self) -> String {
+        let loading = |server: &&Server| matches!(server.state, State::Starting | State::Loading);
+        let loading: Vec<String> = self
+            .others
+            .iter()
+            .filter(loading)
+            .map(|server| match server.progress_ratio {
+                Some(ratio) => format!("{} ({:.0}%)", server.model, ratio * 100.0),
+                None => server.model.clone(),
+            })
+            .collect();
+        match (self.server.queue.map(|queue| queue.reason), loading.as_slice()) {
+            (Some(QueueReason::Loads), [one]) => format!("It waits to load: {one} is loading."),
+            (Some(QueueReason::Loads), [_, _, ..]) => {
+                format!("It waits to load: {} are loading.", listed(&loading))
+            }
+            (Some(QueueReason::Loads), []) | (None, _) => {
+                "It waits to load: other models are loading.".to_owned()
+            }
+            (Some(QueueReason::Memory), _) => "It waits for memory that others hold.".to_owned(),
+            (Some(QueueReason::Recovery), _) => {
+                "It waits until the daemon has found the servers that run already.".to_owned()
+            }
         }
     }
 
     fn stopped(&self) -> String {
-        let (server, name) = (self.server, &self.server.model);
+        let server = self.server;
         if server.run.is_none() && self.last_change().is_none() {
-            return format!("{name} was never started.");
+            return "It was never started.".to_owned();
         }
-        let ended = server.run.as_ref().and_then(|run| run.ended_at_ms).unwrap_or(server.since_ms);
         match &server.cause {
             Some(cause) if cause.code == CauseCode::Requested => {
-                // `stopped as asked: it ended when asked (who)`: who is told apart.
-                let message = unpunctuated(cause.message.split(" (").next().unwrap_or_default());
+                // `stopped as asked: it ended when asked (who)`: who is told here.
+                let message = clause(cause.message.split(" (").next().unwrap_or_default());
                 let how = message.split_once(": ").map_or("", |(_, how)| how);
                 let how = how.strip_prefix("it ended when asked").map_or(how, |more| {
                     // No more than was to be expected; what was cut is told.
                     more.strip_prefix("; ").unwrap_or_default()
                 });
                 let how = if how.is_empty() { String::new() } else { format!("; {how}") };
-                format!("{name} was stopped as asked {}{how}.", self.ago(cause.at_ms))
+                match self.by() {
+                    Some(by) => format!("Stopped by {by}{how}."),
+                    None => format!("Stopped on request{how}."),
+                }
             }
-            Some(cause) => format!(
-                "{name} is stopped. Its last run ended {}: {}",
-                self.ago(cause.at_ms),
-                sentence(&cause.message)
-            ),
-            None => format!("{name} has been stopped since {}.", self.ago(ended)),
+            Some(cause) => format!("Its last run ended: {}", clause(&cause.message) + "."),
+            None => "It is not running.".to_owned(),
         }
     }
 
-    /// How a server that is ready came to be so, where that was not simply a start.
-    fn returned(&self) -> String {
-        let restarts = self.server.restarts;
-        if restarts == 0 {
-            return String::new();
+    fn ready(&self) -> String {
+        let server = self.server;
+        let silent = server.warnings.iter().find(|it| it.code == WarningCode::NotAnswering);
+        if let Some(silent) = silent {
+            let was = silent.since_ms.map(|since| between(server.since_ms, since));
+            let was = was.map(|was| format!("It was ready for {was}. ")).unwrap_or_default();
+            let next = match silent.until_ms {
+                Some(at_ms) => {
+                    let left = between(self.now_ms, at_ms);
+                    format!("It is stopped and started again in {left} (hang-timeout).")
+                }
+                None => "It is not restarted for that: hang-timeout is off.".to_owned(),
+            };
+            return was + &next;
         }
-        let times = if restarts == 1 { "once".to_owned() } else { format!("{restarts} times") };
-        let why = self
+        let worst = server.warnings.iter().find(|warning| warning.level == Level::Warning);
+        match (self.returned(), worst) {
+            (Some(returned), _) => returned,
+            (None, Some(worst)) => sentence(&worst.message),
+            (None, None) => "It answers requests.".to_owned(),
+        }
+    }
+
+    /// How often a server that is ready was restarted by itself, if it was.
+    fn returned(&self) -> Option<String> {
+        let times = match self.server.restarts {
+            0 => return None,
+            1 => "once".to_owned(),
+            2 => "twice".to_owned(),
+            n => format!("{n} times"),
+        };
+        let last = self
             .last_of(&EventKind::ServerFailed)
             .or_else(|| self.last_of(&EventKind::ServerBackoff))
             .and_then(cause_of)
             .map(|cause| {
-                format!(
-                    ", last because it failed {}: {}",
-                    self.ago(cause.at_ms),
-                    unpunctuated(&cause.message)
-                )
+                let ago = between(cause.at_ms, self.now_ms);
+                format!(", last {ago} ago: {}", clause(&cause.message))
             });
-        format!("; it was restarted {times} since it was asked for{}", why.unwrap_or_default())
+        Some(format!("It was restarted {times} by itself{}.", last.unwrap_or_default()))
     }
 
     /// How long the run lasted that failed.
@@ -206,8 +213,8 @@ impl Scene<'_> {
         let run = self.server.run.as_ref()?;
         let ended = run.ended_at_ms?;
         Some(match run.ready_at_ms {
-            Some(ready) => format!("It had been ready for {}.", span(ended.saturating_sub(ready))),
-            None => "It had not been ready yet.".to_owned(),
+            Some(ready) => format!("It was ready for {}.", between(ready, ended)),
+            None => "It never became ready.".to_owned(),
         })
     }
 
@@ -223,24 +230,21 @@ impl Scene<'_> {
     }
 
     fn next(&self) -> Option<String> {
-        let failures = self.failures();
-        let so_far = match failures {
+        let so_far = match self.failures() {
             0 | 1 => String::new(),
-            n => format!(" It has failed {n} times in a row."),
+            n => format!(" {n} failures in a row."),
         };
         match self.server.state {
             State::Backoff => Some(match self.server.restart_at_ms {
                 Some(at_ms) if at_ms > self.now_ms => {
-                    format!("It will be started again in {}.{so_far}", span(at_ms - self.now_ms))
+                    format!("It starts again in {}.{so_far}", between(self.now_ms, at_ms))
                 }
-                _ => format!("It will be started again at once.{so_far}"),
+                _ => format!("It starts again at once.{so_far}"),
             }),
-            State::Failed => {
-                Some(format!("It will not be started again until someone does.{so_far}"))
-            }
+            State::Failed => Some(format!("It is not started again by itself.{so_far}")),
             State::Stopped if self.wants_to_run() => Some(
-                "It was wanted to run before the machine or the daemon was stopped; it stays stopped \
-                 until someone starts it."
+                "It was to run when the machine or the daemon was stopped; it stays stopped until \
+                 someone starts it."
                     .to_owned(),
             ),
             _ => None,
@@ -291,12 +295,12 @@ impl Scene<'_> {
         let llamactl = |text: &str, verb: &str| Hint::run(text, ["llamactl", verb, name]);
         match server.state {
             State::Failed => {
-                hints.push(llamactl("see all it said", "logs"));
-                hints.push(llamactl("try again", "start"));
+                hints.push(llamactl("all it wrote", "logs"));
+                hints.push(llamactl("start it", "start"));
             }
             State::Backoff => {
-                hints.push(llamactl("see all it said", "logs"));
-                hints.push(llamactl("try at once", "start"));
+                hints.push(llamactl("all it wrote", "logs"));
+                hints.push(llamactl("start it now", "start"));
                 hints.push(llamactl("give up", "stop"));
             }
             State::Stopped => hints.push(llamactl("start it", "start")),
@@ -310,7 +314,7 @@ impl Scene<'_> {
                 ));
             }
             State::Ready | State::Sleeping if !server.pending.is_empty() => {
-                hints.push(llamactl("bring the changed settings into force", "restart"));
+                hints.push(llamactl("apply the changed settings", "restart"));
             }
             _ => {}
         }
@@ -320,16 +324,14 @@ impl Scene<'_> {
     fn remarks(&self) -> Vec<String> {
         let server = self.server;
         let mut remarks = Vec::new();
-        remarks.extend(server.warnings.iter().map(|warning| sentence(&warning.message)));
         if !server.pending.is_empty() {
-            remarks.push(format!(
-                "Changed since it was started, and not in force yet: {}.",
-                server.pending.join(", ")
-            ));
+            let keys: Vec<&str> = server.pending.iter().map(String::as_str).collect();
+            let were = if keys.len() == 1 { "was" } else { "were" };
+            remarks.push(format!("{} {were} changed after it started", listed(&keys)));
         }
         if !server.overrides.is_empty() {
             let keys: Vec<&str> = server.overrides.keys().map(String::as_str).collect();
-            remarks.push(format!("Set for this run alone: {}.", keys.join(", ")));
+            remarks.push(format!("for this run only: {}", keys.join(", ")));
         }
         let this_run = server.run.as_ref().map(|run| run.id.as_str());
         if !self.has_failed()
@@ -337,10 +339,8 @@ impl Scene<'_> {
             && this_run.is_some()
             && event.run_id.as_deref() == this_run
         {
-            remarks.push(format!(
-                "The daemon was replaced meanwhile: this one took the running server over {}.",
-                self.ago(event.at_ms)
-            ));
+            remarks
+                .push(format!("adopted by this daemon {} ago", between(event.at_ms, self.now_ms)));
         }
         if server.state == State::Stopped || self.has_failed() {
             remarks.extend(self.changed_since());
@@ -354,45 +354,9 @@ impl Scene<'_> {
         let set =
             self.last_of(&EventKind::ModelSet).filter(|event| event.at_ms > run.started_at_ms)?;
         Some(format!(
-            "Its settings were changed {}, after that run had begun.",
-            self.ago(set.at_ms)
+            "its settings were changed {} ago, after that run began",
+            between(set.at_ms, self.now_ms)
         ))
-    }
-}
-
-/// A time span in one unit, as people say it.
-fn span(ms: i64) -> String {
-    let seconds = ms.max(0) / 1000;
-    match seconds {
-        0 => format!("{} ms", ms.max(0)),
-        1..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} minutes", seconds / 60),
-        7_200..172_800 => format!("{} hours", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
-fn ordinal(number: u32) -> String {
-    let ending = match (number % 10, number % 100) {
-        (_, 11..=13) => "th",
-        (1, _) => "st",
-        (2, _) => "nd",
-        (3, _) => "rd",
-        _ => "th",
-    };
-    format!("{number}{ending}")
-}
-
-fn unpunctuated(text: &str) -> &str {
-    text.trim_end().trim_end_matches('.')
-}
-
-/// The text with a stop at its end.
-fn sentence(text: &str) -> String {
-    let text = text.trim_end();
-    match text.chars().last() {
-        Some('.' | '!' | '?' | '…') => text.to_owned(),
-        _ => format!("{text}."),
     }
 }
 

@@ -27,7 +27,7 @@ mod value;
 pub use build::{Build, BuildOption};
 pub use catalogue::{POLICY, catalogue};
 pub use nearest::nearest;
-pub use value::{assignment, text, text_of};
+pub use value::{assignment, change, text, text_of};
 
 use crate::Hint;
 use crate::bounds::excerpt;

@@ -238,15 +238,34 @@ pub fn assignment(key: &str, value: &Value) -> String {
     format!("{key}={}", text_of(key, value))
 }
 
+/// A change of a setting in words: `ctx-size 4096 → 8192`, `temp=0.7`, `port auto → default`.
+#[must_use]
+pub fn change(key: &str, before: Option<&Value>, after: Option<&Value>) -> String {
+    // A pasted grammar would fill the page.
+    let short = |value: &Value| {
+        let text = text_of(key, value).replace('\n', " ");
+        let short: String = text.chars().take(60).collect();
+        if short.len() < text.len() { format!("{short}…") } else { short }
+    };
+    match (before.map(short), after.map(short)) {
+        (Some(before), Some(after)) => format!("{key} {before} → {after}"),
+        (None, Some(after)) => format!("{key}={after}"),
+        (Some(before), None) => format!("{key} {before} → default"),
+        (None, None) => key.to_owned(),
+    }
+}
+
 /// The value of a setting as it is typed behind `key=`.
 #[must_use]
 pub fn text_of(key: &str, value: &Value) -> String {
     let words = value.as_array().filter(|_| key == rules::EXTRA_ARGS);
     let words: Option<Vec<&str>> =
         words.and_then(|words| words.iter().map(Value::as_str).collect());
-    match words.and_then(|words| shlex::try_join(words).ok()) {
-        Some(line) => line,
-        None => text(value),
+    match (words.and_then(|words| shlex::try_join(words).ok()), value) {
+        (Some(line), _) => line,
+        (None, Value::Bool(true)) => "on".to_owned(),
+        (None, Value::Bool(false)) => "off".to_owned(),
+        (None, value) => text(value),
     }
 }
 

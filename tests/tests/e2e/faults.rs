@@ -467,7 +467,7 @@ fn a_model_file_that_is_deleted_while_it_runs_is_said_to_be_missing() {
     let said = Endpoint::of(&ready).chat("Who are you?", 8);
     assert!(said["choices"][0]["message"]["content"].is_string(), "it goes on: {said}");
     assert_eq!(file_state(&home), "missing");
-    assert!(home.cli(["model", "show", "m"]).ok().stdout().contains("file missing"));
+    assert!(home.cli(["model", "show", "m"]).ok().stdout().contains("the file is gone"));
     assert_eq!(server(&home, "m")["run"]["id"], ready["run"]["id"]);
     home.cli(["restart", "m"]).code(8);
     let failed = server(&home, "m");
@@ -486,7 +486,12 @@ fn a_model_file_that_is_replaced_while_it_runs_is_said_to_be_changed() {
     let said = Endpoint::of(&ready).chat("Who are you?", 8);
     assert!(said["choices"][0]["message"]["content"].is_string(), "it goes on: {said}");
     assert_eq!(file_state(&home), "changed");
-    assert!(home.cli(["model", "show", "m"]).ok().stdout().contains("file changed"));
+    assert!(
+        home.cli(["model", "show", "m"])
+            .ok()
+            .stdout()
+            .contains("the file changed after it was added")
+    );
     assert_eq!(server(&home, "m")["run"]["id"], ready["run"]["id"]);
 }
 

@@ -522,8 +522,8 @@ fn a_table_for_people_and_what_to_do_next() {
     let _daemon = home.daemon();
     let output = home.cli(["model", "scan", "models", "--no-caches"]).ok();
     let lines = output.lines();
-    assert!(lines[0].starts_with("NAME  SOURCE     ARCH"), "{lines:?}");
-    assert!(lines[1].contains("  new     /"), "{lines:?}");
+    assert!(lines[0].starts_with("NAME  STATUS  SOURCE     ARCH"), "{lines:?}");
+    assert!(lines[1].contains("  new     directory  "), "{lines:?}");
     let said = output.stderr();
     assert!(said.contains("page.gguf: not a GGUF file but a web page"), "{said}");
     assert!(said.contains("1 model: 1 new; 1 skipped ("), "{said}");
@@ -622,10 +622,13 @@ fn missing_and_changed_files_are_marked_and_looked_over() {
         ["present", "missing", "changed", "changed"].map(|word| json!(word))
     );
     let table = home.cli(["model", "list"]).ok().stdout();
-    assert!(table.contains("stopped, file missing"), "{table}");
-    assert!(table.contains("stopped, file changed"), "{table}");
+    assert!(table.contains("the file is gone: llamactl model verify gone"), "{table}");
+    assert!(
+        table.contains("the file changed after it was added: llamactl model verify other"),
+        "{table}"
+    );
     let shown = home.cli(["model", "show", "gone"]).ok().stdout();
-    assert!(shown.contains("file missing: llamactl model verify gone"), "{shown}");
+    assert!(shown.contains("the file is gone: llamactl model verify gone"), "{shown}");
 
     assert_eq!(home.cli(["model", "verify", "sound"]).ok().lines(), ["sound is sound"]);
     let verified = home.cli(["model", "verify", "other", "--json"]).ok().json();

@@ -231,15 +231,18 @@ fn a_running_server_keeps_its_settings_until_it_is_restarted() {
     home.cli(["model", "set", "tiny", "ctx-size=512"]).ok();
     home.cli(["start", "tiny"]).ok();
     let said = home.cli(["model", "set", "tiny", "ctx-size=1024"]).ok();
-    assert!(said.stdout().contains("takes effect on restart"), "{}", said.stdout());
-    let ps = home.cli(["ps"]).ok().stdout();
-    assert!(ps.contains("ctx-size: on restart"), "{ps}");
+    assert_eq!(said.stdout(), "tiny: ctx-size 512 → 1024 (revision 3)\n");
+    assert!(said.stderr().contains("apply it: llamactl restart tiny"), "{}", said.stderr());
+    let status = home.cli(["status", "tiny"]).ok().stdout();
+    assert!(status.contains("pending  ctx-size 512 → 1024\n"), "{status}");
+    let overview = home.cli(["status"]).ok().stdout();
+    assert!(overview.contains("1 server waits for a restart: tiny"), "{overview}");
     let shown = home.cli(["model", "show", "tiny"]).ok().stdout();
-    assert!(shown.contains("ctx-size=1024 (takes effect on restart)"), "{shown}");
+    assert!(shown.contains("ctx-size=1024"), "{shown}");
     assert_eq!(resolved(&home, "ctx-size")["pending"], true);
 
     let said = home.cli(["model", "set", "tiny", "temp=0.25", "--restart"]).ok();
-    assert!(!said.stdout().contains("takes effect on restart"), "{}", said.stdout());
+    assert!(!said.stderr().contains("apply it"), "{}", said.stderr());
     let server = home.call("server.show", json!({ "model": "tiny" }));
     assert_eq!((&server["state"], &server["pending"]), (&json!("ready"), &json!([])));
     assert_eq!(resolved(&home, "temp")["in_force"], 0.25);
@@ -254,7 +257,7 @@ fn what_is_not_set_can_be_taken_back_and_what_nobody_knows_cannot() {
     let (home, _daemon) = Home::with_tiny();
     let first = home.cli(["model", "diff", "tiny"]).ok();
     assert_eq!(first.stdout(), "");
-    assert!(first.stderr().contains("first revision"), "{}", first.stderr());
+    assert!(first.stderr().contains("was not changed since it was added"), "{}", first.stderr());
     home.cli(["model", "unset", "tiny", "ctx-size"]).ok();
     let unknown = home.cli(["--json", "model", "unset", "tiny", "ctx-sise"]).code(5).failure();
     assert_eq!(unknown["kind"], "unknown_option", "{unknown}");
@@ -271,7 +274,9 @@ fn settings_of_one_run_end_with_it() {
     assert_eq!(server["pending"], json!([]));
     assert_eq!(resolved(&home, "temp")["source"], "run");
     assert_eq!(settings_of(&home), json!({ "ctx-size": 512 }), "the model is as it was");
-    assert!(home.cli(["ps"]).ok().stdout().contains("this run alone"));
+    assert!(
+        home.cli(["status", "tiny"]).ok().stdout().contains("for this run only: ctx-size=1024")
+    );
 
     // It runs already: with these it is done, with others it is refused, and says what to do.
     home.cli(["start", "tiny"]).ok();
@@ -293,7 +298,7 @@ fn each_change_is_a_revision_that_can_be_compared_and_undone() {
     home.cli(["model", "unset", "tiny", "ctx-size"]).ok();
     let history = home.cli(["model", "history", "tiny", "--json"]).ok().json_lines();
     let what: Vec<&str> = history.iter().map(|it| it["what"].as_str().unwrap()).collect();
-    assert_eq!(what[..3], ["ctx-size unset", "temp=0.9", "ctx-size=512, temp=0.5"]);
+    assert_eq!(what[..3], ["ctx-size 512 → default", "temp 0.5 → 0.9", "ctx-size=512, temp=0.5"]);
     assert!(what[3].starts_with("added from"), "{what:?}");
     // The command that asked, without the values it gave.
     assert_eq!(history[0]["by"]["command"], "llamactl model unset tiny ctx-size", "{history:?}");

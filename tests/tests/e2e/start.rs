@@ -40,7 +40,7 @@ fn start_means_ready() {
     assert!(shown["run"]["load_ms"].is_u64() && shown["run"]["ready_at_ms"].is_i64(), "{shown}");
 
     let again = home.cli(["start", "tiny"]).ok();
-    assert!(again.stdout().contains("already"), "{}", again.stdout());
+    assert!(again.stdout().starts_with("tiny is ready at "), "{}", again.stdout());
     assert_eq!(server(&home, "tiny")["run"]["id"], shown["run"]["id"]);
 
     home.cli(["stop", "tiny"]).ok();
@@ -57,7 +57,9 @@ fn without_a_port_it_listens_on_a_socket_of_its_own_only() {
     let endpoint = server(&home, "tiny")["endpoint"].clone();
     let socket = endpoint["socket"].as_str().unwrap();
     assert_eq!(endpoint["url"], Value::Null);
-    assert!(output.contains(&format!("curl --unix-socket {socket}")), "{output}");
+    assert!(output.starts_with(&format!("tiny ready at unix:{socket} (")), "{output}");
+    let status = home.cli(["status", "tiny"]).ok().stdout();
+    assert!(status.contains(&format!("curl --unix-socket {socket}")), "{status}");
     assert!(socket.starts_with(home.state_dir().to_str().unwrap()), "{socket}");
 }
 

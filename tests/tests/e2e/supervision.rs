@@ -87,7 +87,7 @@ fn one_that_was_to_use_a_gpu_and_does_not_is_said_to_be_on_the_cpu() {
     let warnings = shown["warnings"].as_array().unwrap();
     assert_eq!(warnings[0]["code"], "on_cpu", "{shown}");
     assert!(kinds(&home, "tiny").contains(&"server.on_cpu".to_owned()));
-    assert!(home.cli(["ps"]).ok().stdout().contains("on the CPU, although"));
+    assert!(home.cli(["ps"]).ok().stdout().contains("it runs on the CPU although"));
     assert!(home.cli(["why", "tiny"]).ok().stdout().contains("CPU"));
 }
 

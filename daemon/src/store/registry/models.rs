@@ -6,7 +6,7 @@ use super::library::FileStamp;
 use super::{Registry, Result, StoreError, events, library, names, revisions};
 use crate::clock::now_ms;
 use llamactl_protocol::event::EventKind;
-use llamactl_protocol::model::{Model, ModelFile};
+use llamactl_protocol::model::{Difference, Model, ModelFile};
 use llamactl_protocol::options::{self, Settings};
 use llamactl_protocol::{Actor, WirePath};
 use rusqlite::{Connection, Row, params};
@@ -558,21 +558,12 @@ pub(super) fn finish_change(
     Ok(model)
 }
 
-/// What was set and what was taken back, in a line without secrets.
+/// What was set and what was reset, in a line without secrets.
 pub(super) fn describe_change(before: &Settings, after: &Settings) -> String {
-    let typed = |key: &str, value| {
-        let text = options::assignment(key, value);
-        // A pasted grammar would fill the page.
-        let short: String = text.chars().take(60).collect();
-        if short.len() < text.len() { format!("{short}…") } else { short }
-    };
-    let set = after
+    let parts: Vec<String> = Difference::between(before, after)
         .iter()
-        .filter(|(key, value)| before.get(*key) != Some(value))
-        .map(|(key, value)| typed(key, value));
-    let unset =
-        before.keys().filter(|key| !after.contains_key(*key)).map(|key| format!("{key} unset"));
-    let parts: Vec<String> = set.chain(unset).collect();
+        .map(|it| options::change(&it.key, it.from.as_ref(), it.to.as_ref()))
+        .collect();
     let more = parts.len().saturating_sub(DESCRIBED);
     let shown = parts.get(..parts.len() - more).unwrap_or_default().join(", ");
     if more == 0 { shown } else { format!("{shown} and {more} more") }

@@ -66,10 +66,8 @@ pub fn of_run(run: &RunFacts) -> Verdict {
 #[must_use]
 pub fn on_cpu(run: &RunFacts) -> &'static str {
     match run.build_has_devices {
-        Some(false) => {
-            "on the CPU, although a GPU was asked for: this llama-server build finds none"
-        }
-        _ => "on the CPU, although a GPU was asked for: it holds no GPU memory",
+        Some(false) => "it runs on the CPU although a GPU was asked for: this build finds no GPU",
+        _ => "it runs on the CPU although a GPU was asked for: it holds no GPU memory",
     }
 }
 

@@ -5,6 +5,7 @@ use super::super::hang::{Hung, Look};
 use super::super::machine::{self, Phase, RunId};
 use super::Turn;
 use super::action::{Action, Moment, Record};
+use super::run::Silence;
 use crate::llama::Seen;
 use llamactl_protocol::Actor;
 use llamactl_protocol::cause::{Cause, CauseCode};
@@ -28,12 +29,13 @@ impl Turn<'_> {
         let silent = run.hang.silent_since().map(|since| at.saturating_sub(since));
         let silent = silent.filter(|silent| *silent >= SILENCE);
         // Said once, when it begins: how long is left does not change by looking.
-        let changes = run.silent_until_ms.is_some() != silent.is_some();
+        let changes = run.silence.is_some() != silent.is_some();
         if changes {
-            run.silent_until_ms = silent.map(|silent| {
-                let left_ms = limit.map(|limit| limit.saturating_sub(silent).as_millis());
-                let left_ms = left_ms.and_then(|left| i64::try_from(left).ok());
-                left_ms.map(|left| self.context.now_ms.saturating_add(left))
+            let now_ms = self.context.now_ms;
+            let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+            run.silence = silent.map(|silent| Silence {
+                since_ms: now_ms.saturating_sub(ms(silent)),
+                until_ms: limit.map(|it| now_ms.saturating_add(ms(it.saturating_sub(silent)))),
             });
         }
         let first_answer = look.working == Some(true) && !run.has_answered;

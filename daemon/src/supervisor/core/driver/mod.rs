@@ -37,7 +37,7 @@ pub use begin::{Beginning, LastRun, Written};
 pub use end::of_verdict;
 pub use event::{Checked, Event, Explanation, Failed, Prepared, RequestId};
 pub use fail::{curable, goes_on_unwritten};
-pub use run::RunFacts;
+pub use run::{RunFacts, Silence};
 pub use snapshot::snapshot;
 
 use super::limits::Limits;

@@ -52,8 +52,8 @@ pub struct RunFacts {
     pub gpu_memory_bytes: Option<u64>,
     /// Whether it moves.
     pub hang: HangWatch,
-    /// It has not answered for a while, though it is ready: when it is ended for that, if it is.
-    pub silent_until_ms: Option<Option<i64>>,
+    /// It has not answered for a while, though it is ready.
+    pub silence: Option<Silence>,
     /// That it computes on the processor was told.
     pub told_on_cpu: bool,
     /// Who wanted it to end.
@@ -88,10 +88,19 @@ impl RunFacts {
             has_answered: false,
             gpu_memory_bytes: None,
             hang: HangWatch::default(),
-            silent_until_ms: None,
+            silence: None,
             told_on_cpu: false,
             stopped_by: None,
             fault: None,
         }
     }
+}
+
+/// A server that does not answer, in Unix milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// Since when.
+    pub since_ms: i64,
+    /// When it is ended for that, if it is.
+    pub until_ms: Option<i64>,
 }

@@ -43,8 +43,8 @@ pub fn snapshot(state: &State) -> Server {
 fn warnings(name: &str, run: &RunFacts, phase: &Phase, port: Option<u16>) -> Vec<Warning> {
     let is_ready = matches!(phase, Phase::Ready { .. });
     let mut warnings = Vec::new();
-    if let Some(until_ms) = run.silent_until_ms.filter(|_| is_ready) {
-        warnings.push(warning::not_answering(name, until_ms));
+    if let Some(silence) = run.silence.filter(|_| is_ready) {
+        warnings.push(warning::not_answering(name, silence));
     }
     if is_ready && device::of_run(run).on_cpu == Some(true) {
         warnings.push(warning::on_cpu(name, device::on_cpu(run)));

@@ -59,19 +59,22 @@ impl Caller {
 /// What is known of the peer of one connection.
 pub(super) struct Identity {
     pub(super) peer: Peer,
+    /// What its user is called where nobody is asked for a name.
+    number: String,
     user: OnceCell<String>,
     command: Mutex<Option<String>>,
 }
 
 impl Identity {
     pub(super) fn new(peer: Peer) -> Self {
-        Identity { peer, user: OnceCell::new(), command: Mutex::default() }
+        let number = format!("uid {}", peer.uid);
+        Identity { peer, number, user: OnceCell::new(), command: Mutex::default() }
     }
 
     /// The caller of a method. `needed` is what that method asks for.
     pub(super) async fn caller(self: &Arc<Self>, method: &'static str, needed: Access) -> Caller {
         let user = match needed {
-            Access::Observe => self.number(),
+            Access::Observe => self.number.clone(),
             Access::Operate | Access::Admin => self.user().await,
         };
         let told = lock(&self.command).clone();
@@ -86,13 +89,9 @@ impl Identity {
         let uid = self.peer.uid;
         let named = self.user.get_or_init(|| async {
             let name = timeout(NAME_DEADLINE, spawn_blocking(move || user_name(uid))).await;
-            name.ok().and_then(Result::ok).flatten().unwrap_or_else(|| self.number())
+            name.ok().and_then(Result::ok).flatten().unwrap_or_else(|| self.number.clone())
         });
         named.await.clone()
-    }
-
-    fn number(&self) -> String {
-        format!("uid {}", self.peer.uid)
     }
 }
 

@@ -217,7 +217,7 @@ impl Reader {
             }
         };
         let after = self.last_change.clone().filter(|change| !change.is_cancelled());
-        let done = message.any_call(|method| self.routes.changes_state(method)).then(|| {
+        let done = message.any_call(|method| self.routes.traits(method).changes_state).then(|| {
             let done = CancellationToken::new();
             self.last_change = Some(done.clone());
             done.drop_guard()

@@ -5,7 +5,7 @@ use super::budget::Room;
 use super::counters::Counters;
 use super::frame::LineRoom;
 use super::message::{Entry, Message};
-use super::service::{Incoming, Reply, Routes};
+use super::service::{Incoming, Reply, Routes, Traits};
 use super::session::Session;
 use crate::os::memory::thread_time;
 use futures_util::FutureExt as _;
@@ -49,7 +49,10 @@ pub(super) async fn dispatch(session: Arc<Session>, routes: Arc<Routes>, work: W
     let signals = &session.signals;
     // Nobody will read what a look finds; a change is finished all the same.
     let pointless = if done.is_some() { &signals.abort } else { &signals.gone };
-    let answer = pointless.run_until_cancelled(async {
+    if pointless.is_cancelled() {
+        return;
+    }
+    let answer = async {
         if let Some(after) = after {
             after.cancelled().await;
         }
@@ -59,8 +62,13 @@ pub(super) async fn dispatch(session: Arc<Session>, routes: Arc<Routes>, work: W
             None => session.looks.acquire().await.ok(),
         };
         answer(&session, &routes, message).await
-    });
-    let answer = answer.await.flatten();
+    };
+    let answer = tokio::select! {
+        // What answers at once waits for nothing, nor for its end.
+        biased;
+        answer = answer => answer,
+        () = pointless.cancelled() => None,
+    };
     session.touch();
     if let Some(Answer { json, room, streams }) = answer
         && session.outbox.answer(json, slot, room, alone).is_ok()
@@ -86,21 +94,28 @@ async fn answer(session: &Arc<Session>, routes: &Routes, message: Message) -> Op
 }
 
 async fn answer_one(session: &Arc<Session>, routes: &Routes, entry: Entry) -> Option<Answer> {
-    let (mut length, is_look) = match &entry {
-        Entry::Call(call) => (routes.answer_of(&call.method), !routes.changes_state(&call.method)),
-        Entry::Bad { .. } => (Length::Small, true),
-    };
+    let Traits { answer: mut length, changes_state } = traits(routes, &entry);
+    let is_look = !changes_state;
+    let in_turn = is_look && length != Length::Small;
     loop {
         let room = session.budget.answer(length).await.ok()?;
         // A change is not made twice, so its answer is as long as it comes out.
         let max_bytes = if is_look { room.bytes() - 1 } else { session.limits.message_bytes };
-        let (reply, _, too_long) = answer_entry(session, routes, &entry, max_bytes).await?;
+        let answered = answer_entry(session, routes, &entry, max_bytes, in_turn);
+        let (reply, _, too_long) = answered.await?;
         if !too_long || !is_look || length == Length::Whole {
             let Reply { json, stream } = reply;
             return Some(Answer { json, room, streams: stream.into_iter().collect() });
         }
         // What only looks can look again, with room for more.
         length = Length::Whole;
+    }
+}
+
+fn traits(routes: &Routes, entry: &Entry) -> Traits {
+    match entry {
+        Entry::Call(call) => routes.traits(&call.method),
+        Entry::Bad { .. } => Traits::default(),
     }
 }
 
@@ -117,7 +132,9 @@ async fn answer_batch(
     let (mut json, mut streams) = (String::new(), Vec::new());
     for entry in entries {
         left = left.saturating_sub(1);
-        let answered = answer_entry(session, routes, &entry, max_bytes).await;
+        let Traits { answer, changes_state } = traits(routes, &entry);
+        let in_turn = !changes_state && answer != Length::Small;
+        let answered = answer_entry(session, routes, &entry, max_bytes, in_turn).await;
         let Some((reply, id, _)) = answered else { continue };
         let kept_free = left.saturating_mul(REFUSAL_BYTES).saturating_add(json.len() + 2);
         json.push(if json.is_empty() { '[' } else { ',' });
@@ -142,6 +159,7 @@ async fn answer_entry(
     routes: &Routes,
     entry: &Entry,
     max_bytes: usize,
+    in_turn: bool,
 ) -> Option<(Reply, Id<'static>, bool)> {
     let call = match entry {
         Entry::Call(call) => call,
@@ -153,9 +171,9 @@ async fn answer_entry(
     let incoming = Incoming { session: Arc::clone(session), call: Arc::clone(call), max_bytes };
     let called = measured(method, &session.counters, routes.call(method, incoming));
     let called = async {
-        match routes.answer_of(method) == Length::Small || routes.changes_state(method) {
-            true => called.await,
-            false => session.budget.in_turn(called).await,
+        match in_turn {
+            true => session.budget.in_turn(called).await,
+            false => called.await,
         }
     };
     let called = AssertUnwindSafe(called).catch_unwind().await;

@@ -55,6 +55,21 @@ struct Route {
     callback: Callback,
 }
 
+/// What is to be known of a method before it is called; of one that is not there, what a refusal needs.
+#[derive(Clone, Copy)]
+pub(super) struct Traits {
+    /// How long its answer can become.
+    pub(super) answer: Answer,
+    /// Calling it changes state, so that its order among other calls matters.
+    pub(super) changes_state: bool,
+}
+
+impl Default for Traits {
+    fn default() -> Self {
+        Traits { answer: Answer::Small, changes_state: false }
+    }
+}
+
 type Callback = Box<dyn Fn(Incoming) -> BoxFuture<'static, Result<Reply, Failure>> + Send + Sync>;
 
 /// Makes a callback over a context.
@@ -277,14 +292,12 @@ async fn beside_the_runtime<T: Send + 'static>(
 }
 
 impl Routes {
-    /// Whether calling `name` changes state, so that its order among other calls matters.
-    pub(super) fn changes_state(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|route| route.access > Access::Observe)
-    }
-
-    /// How long the answer of `name` can become.
-    pub(super) fn answer_of(&self, name: &str) -> Answer {
-        self.0.get(name).map_or(Answer::Small, |route| route.answer)
+    /// What is to be known of a method before it is called.
+    pub(super) fn traits(&self, name: &str) -> Traits {
+        self.0.get(name).map_or_else(Traits::default, |route| Traits {
+            answer: route.answer,
+            changes_state: route.access > Access::Observe,
+        })
     }
 
     /// Calls a method. What it replies is never longer than the call has room for.

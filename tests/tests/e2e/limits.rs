@@ -122,11 +122,21 @@ fn a_daemon_without_descriptors_goes_on() {
 #[test]
 fn little_memory_is_enough_whatever_clients_do() {
     need!("memory cgroup", "bash");
-    let home = Home::with_fake_llama_server();
     let group = Cgroup::memory().unwrap();
     group.limit_memory(64 << 20);
-    let enter = format!("echo $$ > {}", group.processes().display());
-    let daemon = home.daemon_by(daemon_after(&home, &enter));
+    outlives_a_flood(&format!("echo $$ > {}", group.processes().display()));
+}
+
+/// The same where the kernel gives no more, and says so: stacks and what is kept for heaps count too.
+#[test]
+fn a_small_address_space_is_enough_whatever_clients_do() {
+    need!("bash");
+    outlives_a_flood("ulimit -v 262144");
+}
+
+fn outlives_a_flood(before: &str) {
+    let home = Home::with_fake_llama_server();
+    let daemon = home.daemon_by(daemon_after(&home, before));
     home.fake_model("m", &json!({}));
     let list: Vec<Value> = (0..19_000).map(|number| json!(number)).collect();
     let names: Vec<String> = (0..1000).map(|number| format!("{number:0100}")).collect();
@@ -156,7 +166,6 @@ fn little_memory_is_enough_whatever_clients_do() {
     home.cli(["start", "m"]).ok();
     home.cli(["stop", "m"]).ok();
     drop(daemon);
-    drop(group);
 }
 
 /// 71: where a control group has a limit, that is the memory there is.

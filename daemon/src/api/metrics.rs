@@ -40,10 +40,11 @@ pub(super) async fn query(
     let from_ms = query.from_ms.unwrap_or(until_ms.saturating_sub(3_600_000));
     let step_ms = history::step_ms(query.step_ms, until_ms.saturating_sub(from_ms));
     let from = From::Wall(query.after.unwrap_or(from_ms).max(from_ms));
-    let question = Question { wanted, from, until_ms, step_ms, most_numbers: MOST_NUMBERS };
+    let (stat, most_numbers) = (query.stat, MOST_NUMBERS);
+    let question = Question { wanted, from, until_ms, step_ms, stat, most_numbers };
     let answer = app.metrics.history().ask(question).await.map_err(unread)?;
     let mut labels = AllLabels::new(app);
-    Ok(labels.columns(&answer, 0..answer.count(), query.stat).await)
+    Ok(labels.columns(&answer, 0..answer.count()).await)
 }
 
 pub(super) async fn follow(
@@ -148,16 +149,11 @@ impl AllLabels {
     }
 
     /// An answer's steps in a range, as columns.
-    pub(super) async fn columns(
-        &mut self,
-        answer: &Answer,
-        range: Range<usize>,
-        stat: Stat,
-    ) -> MetricsColumns {
+    pub(super) async fn columns(&mut self, answer: &Answer, range: Range<usize>) -> MetricsColumns {
         let (start_ms, step_ms) = answer.grid();
         let begin = i64::try_from(range.start).unwrap_or(0).saturating_mul(step_ms);
         let mut series = Vec::new();
-        for (column, values) in answer.columns(range.clone(), stat) {
+        for (column, values) in answer.columns(range.clone()) {
             let labels = self.of(&column).await;
             let Series { name, unit, kind, .. } = column.series;
             let (unit, kind) = (*unit, *kind);

@@ -112,10 +112,10 @@ impl Following {
             self.cursor = self.cursor.max(self.history.key_at(end_ms) - 1);
         }
         let cursor = Some(self.cursor.to_string());
-        let rows = answer.columns(first..over, Stat::Mean);
+        let rows = answer.columns(first..over);
         let columns: Vec<Column> = rows.iter().map(|(column, _)| column.clone()).collect();
         if self.told.as_ref() != Some(&columns) {
-            let mut data = self.labels.columns(answer, first..over, Stat::Mean).await;
+            let mut data = self.labels.columns(answer, first..over).await;
             (data.next, data.cursor) = (None, cursor.clone());
             self.queue.push_back(Emission::Snapshot { cursor, data: Measured::Columns(data) });
             self.told = Some(columns);
@@ -153,6 +153,7 @@ impl Source for Following {
                     from: From::Behind(self.cursor),
                     until_ms: over_ms,
                     step_ms: self.step_ms,
+                    stat: Stat::Mean,
                     most_numbers: MOST_NUMBERS,
                 };
                 let answer = match self.history.ask(question).await {

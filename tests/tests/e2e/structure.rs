@@ -452,6 +452,9 @@ fn each_crate_names_only_what_it_may_know() {
 
 /// The tests that link the daemon: the kit knows llamactl from outside.
 const LINKING: &[&str] = &[
+    // They measure history and the wire by themselves, beside their floors.
+    "tests/src/bin/figures/history.rs",
+    "tests/src/bin/figures/stream.rs",
     // It gives mutated files to the readers themselves.
     "tests/src/bin/fuzz.rs",
     // It plays histories with the daemon's own driver and ledger.

@@ -13,7 +13,7 @@ use super::rollup::read_row;
 use super::steps::{HOUR_MS, Key, MINUTE_MS, Steps};
 use crate::store::DatabaseError;
 use crate::store::metrics::{Blocks, BootRow, Rows};
-use llamactl_protocol::metrics::Tier;
+use llamactl_protocol::metrics::{Stat, Tier};
 use llamactl_protocol::series::{SERIES, Scope, Series};
 use std::sync::Arc;
 
@@ -66,6 +66,8 @@ pub struct Question {
     pub until_ms: i64,
     /// How long a step is.
     pub step_ms: i64,
+    /// Which number of a step.
+    pub stat: Stat,
     /// No more numbers than these; the rest is another page.
     pub most_numbers: usize,
 }
@@ -210,7 +212,7 @@ pub(super) fn answer(
     let count_here = count.min(most);
     let until_ms = start_ms
         .saturating_add(step_ms.saturating_mul(i64::try_from(count_here).unwrap_or(i64::MAX)));
-    let mut steps = Steps::new(start_ms, step_ms, count_here);
+    let mut steps = Steps::new(start_ms, step_ms, count_here, question.stat);
     let mut reading = Reading { memory, question, steps: &mut steps, start_ms, until_ms, behind };
     let raw_from = match tier {
         Tier::Raw => 0,

@@ -16,8 +16,8 @@
 mod ask;
 mod book;
 mod codec;
-#[cfg(test)]
-mod figures;
+#[doc(hidden)]
+pub mod figures;
 mod key;
 mod record;
 mod retention;
@@ -36,7 +36,7 @@ use crate::store::{DatabaseError, metrics as store};
 use ask::Memory;
 use book::{Book, Ids};
 use llamactl_protocol::UnixMs;
-use llamactl_protocol::metrics::{Sample, Stat};
+use llamactl_protocol::metrics::Sample;
 use llamactl_protocol::series::Series;
 use record::{Batch, Moment, Recorder, series_at};
 use std::collections::VecDeque;
@@ -502,25 +502,18 @@ impl Answer {
     /// Whether a step has any sample.
     #[must_use]
     pub fn has_sample(&self, step: usize) -> bool {
-        let has = |column: &steps::Column| column.cells.get(step).is_some_and(|it| it.samples > 0);
-        self.steps.columns.iter().any(has)
+        self.steps.has_sample(step)
     }
 
     /// The columns of the steps in a range, in the order of the catalogue, each with the instance that it
     /// is of.
     #[must_use]
-    pub fn columns(
-        &self,
-        range: std::ops::Range<usize>,
-        stat: Stat,
-    ) -> Vec<(Column, Vec<Option<f64>>)> {
+    pub fn columns(&self, range: std::ops::Range<usize>) -> Vec<(Column, Vec<Option<f64>>)> {
         let mut columns: Vec<&steps::Column> = self.steps.columns.iter().collect();
         columns.sort_by(|a, b| a.key.cmp(&b.key));
         let of = |column: &&steps::Column| {
             let series = series_at(column.key.0)?;
-            let number =
-                |step| column.cells.get(step).and_then(|it| steps::number(series, stat, it));
-            let values = range.clone().map(number).collect();
+            let values = range.clone().map(|step| column.number(series, step)).collect();
             Some((Column { series, instance: Arc::clone(&column.key.1) }, values))
         };
         columns.iter().filter_map(of).collect()

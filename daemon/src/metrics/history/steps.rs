@@ -1,10 +1,14 @@
-//! What was measured as steps of equal length: one summary for each series and step.
+//! What was measured as steps of equal length: one number for each series and step.
 //!
 //! ```text
-//!   value, or row of a minute or an hour ─▶ the step its beginning lies in ─▶ Summary ─▶ one number
+//!   value, or row of a minute or an hour ─▶ Summary ─▶ the step its beginning lies in: what is asked for of it
 //! ```
+//!
+//! Of a day by minutes there are a hundred thousand steps, so a step keeps no more than its one number is made
+//! of.
 
 use super::codec::Times;
+use super::record::series_at;
 use super::rollup::{Rolled, Summary};
 use llamactl_protocol::metrics::Stat;
 use llamactl_protocol::series::{Series, SeriesKind};
@@ -14,7 +18,7 @@ use std::sync::Arc;
 /// What was measured: a series, by its place in the catalogue, and an instance of it.
 pub(super) type Key = (usize, Arc<str>);
 
-/// Summaries by series and step.
+/// Numbers by series and step.
 #[derive(Debug)]
 pub(super) struct Steps {
     /// When the first begins.
@@ -22,6 +26,7 @@ pub(super) struct Steps {
     /// How long each is.
     pub(super) step_ms: i64,
     pub(super) count: usize,
+    stat: Stat,
     /// What was asked for, in the order in which it was met.
     pub(super) columns: Vec<Column>,
     places: HashMap<Key, usize>,
@@ -30,23 +35,98 @@ pub(super) struct Steps {
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) key: Key,
+    take: Take,
     /// Empty until there is a row.
-    pub(super) cells: Vec<Summary>,
+    cells: Vec<Cell>,
+}
+
+/// What becomes of the values of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Take {
+    /// They are added up, and divided by how many they are.
+    Mean,
+    /// They are added up, and divided by the time they cover.
+    Rate,
+    Sum,
+    Least,
+    Most,
+    Last,
+    Count,
+    /// There is no such number of it.
+    Nothing,
+}
+
+impl Take {
+    fn of(stat: Stat, kind: SeriesKind) -> Take {
+        match (stat, kind) {
+            (Stat::Mean, SeriesKind::Gauge) => Take::Mean,
+            (Stat::Mean, SeriesKind::Counter) => Take::Rate,
+            (Stat::Min, SeriesKind::Gauge) => Take::Least,
+            (Stat::Max, _) => Take::Most,
+            (Stat::Sum, SeriesKind::Counter) => Take::Sum,
+            (Stat::Last, _) => Take::Last,
+            (Stat::Count, _) => Take::Count,
+            (Stat::Sum, SeriesKind::Gauge) | (Stat::Min, SeriesKind::Counter) => Take::Nothing,
+        }
+    }
+}
+
+/// What the number of a step is made of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    value: f64,
+    /// How many values, or how much time they cover.
+    weight: u64,
+}
+
+impl Cell {
+    fn take(&mut self, take: Take, later: &Summary) {
+        let samples = u64::from(later.samples);
+        match take {
+            Take::Mean | Take::Sum => self.value += later.sum,
+            Take::Rate => {
+                self.value += later.sum;
+                self.weight += later.covered_ms;
+                return;
+            }
+            Take::Least if self.weight == 0 => self.value = later.least,
+            Take::Least => self.value = self.value.min(later.least),
+            Take::Most if self.weight == 0 => self.value = later.most,
+            Take::Most => self.value = self.value.max(later.most),
+            Take::Last => self.value = later.last,
+            Take::Count | Take::Nothing => {}
+        }
+        self.weight += samples;
+    }
+
+    #[allow(clippy::cast_precision_loss)] // Nobody counts so far.
+    fn number(&self, take: Take) -> Option<f64> {
+        let weight = self.weight as f64;
+        match take {
+            Take::Count => Some(weight),
+            _ if self.weight == 0 => None,
+            Take::Mean => Some(self.value / weight),
+            Take::Rate => Some(self.value * 1000.0 / weight),
+            Take::Sum | Take::Least | Take::Most | Take::Last => Some(self.value),
+            Take::Nothing => None,
+        }
+    }
 }
 
 impl Steps {
     /// `count` empty steps.
-    pub(super) fn new(start_ms: i64, step_ms: i64, count: usize) -> Steps {
+    pub(super) fn new(start_ms: i64, step_ms: i64, count: usize, stat: Stat) -> Steps {
         let (columns, places) = (Vec::new(), HashMap::new());
-        Steps { start_ms, step_ms: step_ms.max(1), count, columns, places }
+        Steps { start_ms, step_ms: step_ms.max(1), count, stat, columns, places }
     }
 
-    /// Where a series' summaries are.
+    /// Where a series' numbers are.
     pub(super) fn place(&mut self, key: &Key) -> usize {
         if let Some(place) = self.places.get(key) {
             return *place;
         }
-        self.columns.push(Column { key: key.clone(), cells: Vec::new() });
+        let take = series_at(key.0).map_or(Take::Nothing, |it| Take::of(self.stat, it.kind));
+        self.columns.push(Column { key: key.clone(), take, cells: Vec::new() });
         self.places.insert(key.clone(), self.columns.len() - 1);
         self.columns.len() - 1
     }
@@ -57,12 +137,20 @@ impl Steps {
         usize::try_from(step).ok().filter(|step| *step < self.count)
     }
 
-    fn cell(&mut self, place: usize, step: usize) -> Option<&mut Summary> {
-        let column = self.columns.get_mut(place)?;
+    /// Whether a step has any sample.
+    pub(super) fn has_sample(&self, step: usize) -> bool {
+        let has = |column: &Column| column.cells.get(step).is_some_and(|it| it.weight > 0);
+        self.columns.iter().any(has)
+    }
+
+    fn take(&mut self, place: usize, step: usize, later: &Summary) {
+        let Some(column) = self.columns.get_mut(place) else { return };
         if column.cells.is_empty() {
-            column.cells.resize(self.count, Summary::default());
+            column.cells.resize(self.count, Cell::default());
         }
-        column.cells.get_mut(step)
+        if let Some(cell) = column.cells.get_mut(step) {
+            cell.take(column.take, later);
+        }
     }
 
     /// Takes in the values of a series. `wall_ms` is when the first row was, and `is_in` which rows are
@@ -77,49 +165,34 @@ impl Steps {
         is_in: impl Fn(u32) -> bool,
     ) {
         for (row, (offset_ms, value)) in times.offsets_ms.iter().zip(values).enumerate() {
-            if !is_in(*offset_ms) {
+            if value.is_nan() || !is_in(*offset_ms) {
                 continue;
             }
-            let step = self.step(wall_ms + i64::from(*offset_ms));
-            let Some(cell) = step.and_then(|step| self.cell(place, step)) else { continue };
+            let Some(step) = self.step(wall_ms + i64::from(*offset_ms)) else { continue };
+            let mut one = Summary::default();
             match series.kind {
-                SeriesKind::Gauge => cell.add_gauge(*value, times.covers_ms(row)),
-                SeriesKind::Counter if !value.is_nan() => {
-                    cell.add_growth(*value, times.covers_ms(row), series.read_every_ms());
+                SeriesKind::Gauge => one.add_gauge(*value, times.covers_ms(row)),
+                SeriesKind::Counter => {
+                    one.add_growth(*value, times.covers_ms(row), series.read_every_ms());
                 }
-                SeriesKind::Counter => {}
             }
+            self.take(place, step, &one);
         }
     }
 
     /// Takes in a row of a minute or an hour.
     pub(super) fn add_rolled(&mut self, place: usize, step: usize, rolled: &Rolled) {
-        if let Some(cell) = self.cell(place, step) {
-            cell.merge(&rolled.summary);
-        }
+        self.take(place, step, &rolled.summary);
     }
 }
 
-/// The number that is asked for of a step; `None` where there is no sample, or it is not kept.
-pub(super) fn number(series: &Series, stat: Stat, step: &Summary) -> Option<f64> {
-    if stat == Stat::Count {
-        return Some(f64::from(step.samples));
+impl Column {
+    /// The number of a step; `None` where there is no sample, or it is not kept.
+    pub(super) fn number(&self, series: &Series, step: usize) -> Option<f64> {
+        let number = self.cells.get(step)?.number(self.take)?;
+        let number = if self.take == Take::Count { number } else { series.from_kept(number) };
+        Some(number).filter(|it| it.is_finite())
     }
-    if step.samples == 0 {
-        return None;
-    }
-    let value = match (series.kind, stat) {
-        (SeriesKind::Gauge, Stat::Mean) => step.mean(),
-        (SeriesKind::Counter, Stat::Mean) => step.rate(),
-        (SeriesKind::Gauge, Stat::Min) => step.least,
-        (_, Stat::Max) => step.most,
-        (SeriesKind::Counter, Stat::Sum) => step.sum,
-        (_, Stat::Last) => step.last,
-        (SeriesKind::Gauge, Stat::Sum) | (SeriesKind::Counter, Stat::Min) | (_, Stat::Count) => {
-            f64::NAN
-        }
-    };
-    Some(series.from_kept(value)).filter(|value| value.is_finite())
 }
 
 /// How fine what is kept is.
@@ -154,7 +227,7 @@ pub(super) fn step_ms(asked: Option<u64>, span_ms: i64, most: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llamactl_protocol::series::of_name;
+    use llamactl_protocol::series::{SERIES, of_name};
 
     #[test]
     fn steps_are_whole_seconds_minutes_or_hours() {
@@ -173,19 +246,34 @@ mod tests {
         let memory = of_name("host.memory_available_bytes").unwrap();
         let times =
             Times { offsets_ms: (0..4).map(|it| it * 1000).collect(), first_covers_ms: 1000 };
-        let mut steps = Steps::new(10_000, 2000, 3);
-        let (grown, free) = ((0, "1".into()), (1, "".into()));
-        let (grown, free) = (steps.place(&grown), steps.place(&free));
-        steps.add_values(grown, tokens, 10_500, &times, &[0.0, 8.0, 0.0, 4.0], |_| true);
-        steps.add_values(free, memory, 10_500, &times, &[5.0, f64::NAN, 7.0, 9.0], |at| at < 3000);
-        let row = |place: usize, series, stat| -> Vec<Option<f64>> {
-            steps.columns[place].cells.iter().map(|step| number(series, stat, step)).collect()
+        let place = |name| SERIES.iter().position(|series| series.name == name).unwrap();
+        let row = |series: &Series, values: [f64; 4], until: u32, stat| -> Vec<Option<f64>> {
+            let mut steps = Steps::new(10_000, 2000, 3, stat);
+            let column = steps.place(&(place(series.name), "1".into()));
+            steps.add_values(column, series, 10_500, &times, &values, |at| at < until);
+            (0..3).map(|step| steps.columns[column].number(series, step)).collect()
         };
-        assert_eq!(row(grown, tokens, Stat::Mean), [Some(4.0), Some(2.0), None]);
-        assert_eq!(row(grown, tokens, Stat::Sum), [Some(8.0), Some(4.0), None]);
-        assert_eq!(row(grown, tokens, Stat::Max), [Some(4.0), Some(2.0), None]);
-        assert_eq!(row(free, memory, Stat::Mean), [Some(5.0), Some(7.0), None]);
-        assert_eq!(row(free, memory, Stat::Count), [Some(1.0), Some(1.0), Some(0.0)]);
-        assert_eq!(row(free, memory, Stat::Sum), [None, None, None]);
+        let tokens_row = |stat| row(tokens, [0.0, 8.0, 0.0, 4.0], 9000, stat);
+        let memory_row = |stat| row(memory, [5.0, f64::NAN, 7.0, 9.0], 3000, stat);
+        assert_eq!(tokens_row(Stat::Mean), [Some(4.0), Some(2.0), None]);
+        assert_eq!(tokens_row(Stat::Sum), [Some(8.0), Some(4.0), None]);
+        assert_eq!(tokens_row(Stat::Max), [Some(4.0), Some(2.0), None]);
+        assert_eq!(memory_row(Stat::Mean), [Some(5.0), Some(7.0), None]);
+        assert_eq!(memory_row(Stat::Count), [Some(1.0), Some(1.0), Some(0.0)]);
+        assert_eq!(memory_row(Stat::Sum), [None, None, None]);
+        assert_eq!(memory_row(Stat::Min), [Some(5.0), Some(7.0), None]);
+        assert_eq!(memory_row(Stat::Last), [Some(5.0), Some(7.0), None]);
+        assert_eq!(
+            row(memory, [5.0, 2.0, 7.0, 9.0], 9000, Stat::Min),
+            [Some(2.0), Some(7.0), None]
+        );
+        assert_eq!(
+            row(memory, [5.0, 2.0, 7.0, 9.0], 9000, Stat::Max),
+            [Some(5.0), Some(9.0), None]
+        );
+        assert_eq!(
+            row(memory, [5.0, 2.0, 7.0, 9.0], 9000, Stat::Last),
+            [Some(2.0), Some(9.0), None]
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::rollup::{Rolled, Summary, read_row};
 use super::steps::{HOUR_MS, MINUTE_MS};
 use super::*;
 use crate::store::metrics::{Blocks, MetricsStore, Rows};
-use llamactl_protocol::metrics::Tier;
+use llamactl_protocol::metrics::{Stat, Tier};
 use llamactl_protocol::series::SERIES;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -278,14 +278,14 @@ fn tokens() -> usize {
     SERIES.iter().position(|series| series.name == "server.tokens_generated").unwrap()
 }
 
-async fn ask(history: &History, from: From, until_ms: i64, step_ms: i64) -> Answer {
+async fn ask(history: &History, from: From, until_ms: i64, step_ms: i64, stat: Stat) -> Answer {
     let wanted = Wanted { series: vec![tokens()], ..Wanted::default() };
-    let question = Question { wanted, from, until_ms, step_ms, most_numbers: 60_000 };
+    let question = Question { wanted, from, until_ms, step_ms, stat, most_numbers: 60_000 };
     history.ask(question).await.unwrap()
 }
 
 fn sums(answer: &Answer) -> Vec<Option<f64>> {
-    let columns = answer.columns(0..answer.count(), Stat::Sum);
+    let columns = answer.columns(0..answer.count());
     columns.first().map(|(_, values)| values.clone()).unwrap_or_default()
 }
 
@@ -299,7 +299,7 @@ async fn an_answer_is_the_same_from_memory_from_seconds_minutes_and_hours() {
     let from = From::Wall(0);
     let last = machine.tokens[0] as f64;
     for (step_ms, tier) in [(7000, Tier::Raw), (60_000, Tier::Minute), (3_600_000, Tier::Hour)] {
-        let answer = ask(machine.history(), from, until_ms, step_ms).await;
+        let answer = ask(machine.history(), from, until_ms, step_ms, Stat::Sum).await;
         assert_eq!(answer.tier, tier);
         let sum: f64 = sums(&answer).iter().flatten().sum();
         // The run began before: its first reading is of nothing.
@@ -308,7 +308,8 @@ async fn an_answer_is_the_same_from_memory_from_seconds_minutes_and_hours() {
     }
     // A page is cut, and the next one goes on.
     let wanted = Wanted { series: vec![tokens()], ..Wanted::default() };
-    let mut question = Question { wanted, from, until_ms, step_ms: 60_000, most_numbers: 50 };
+    let mut question =
+        Question { wanted, from, until_ms, step_ms: 60_000, stat: Stat::Sum, most_numbers: 50 };
     let mut paged = Vec::new();
     loop {
         let page = machine.history().ask(question.clone()).await.unwrap();
@@ -317,7 +318,7 @@ async fn an_answer_is_the_same_from_memory_from_seconds_minutes_and_hours() {
         let Some(next) = page.next_ms else { break };
         question.from = From::Wall(next);
     }
-    assert_eq!(paged, sums(&ask(machine.history(), from, until_ms, 60_000).await));
+    assert_eq!(paged, sums(&ask(machine.history(), from, until_ms, 60_000, Stat::Sum).await));
     tokio::task::spawn_blocking(move || machine.stop()).await.unwrap();
 }
 
@@ -329,8 +330,9 @@ async fn a_follower_sees_each_row_once_through_a_restart_and_a_set_clock() {
     let mut cursor = key(1, 0);
     let mut follow = async |machine: &Machine| {
         let until_ms = machine.ms.cast_signed() + machine.offset_ms + 1000;
-        let answer = ask(machine.history(), From::Behind(cursor), until_ms, 1000).await;
-        let rows = answer.columns(0..answer.count(), Stat::Count);
+        let answer =
+            ask(machine.history(), From::Behind(cursor), until_ms, 1000, Stat::Count).await;
+        let rows = answer.columns(0..answer.count());
         let samples: f64 = rows.iter().flat_map(|(_, values)| values.iter().flatten()).sum();
         cursor = answer.last_key.unwrap();
         seen.push(samples);

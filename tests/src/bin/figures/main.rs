@@ -12,12 +12,14 @@
 // Statistics are shown to three digits; nothing is computed from them.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod history;
 mod latency;
 mod logs;
 mod processor;
 mod registry;
 mod rescan;
 mod soak;
+mod stream;
 mod supervision;
 mod wall;
 
@@ -27,9 +29,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The parts that can be asked for by name; without a name it is all of them.
-const PARTS: [(&str, fn()); 7] = [
+const PARTS: [(&str, fn()); 9] = [
     ("daemon", daemon),
     ("logs", logs),
+    ("stream", stream),
+    ("history", history::print),
     ("respawn", supervision::respawn),
     ("readiness", supervision::readiness),
     ("adoption", supervision::adoption),
@@ -112,6 +116,17 @@ fn logs() {
     for (followers, microseconds) in costs {
         println!("  {followers:>2} at once                   {microseconds:8.2} us");
     }
+}
+
+/// How fast a stream is.
+fn stream() {
+    let stream::Figures { floor, stream, line_bytes } = stream::measure();
+    println!(
+        "\n{} messages of {line_bytes} bytes to one reader, beside a program that writes each",
+        stream::MESSAGES
+    );
+    println!("  a write each                 {floor:8.0} a second");
+    println!("  a stream                     {stream:8.0} a second  {:.2} x", stream / floor);
 }
 
 fn sizes() {

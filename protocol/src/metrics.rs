@@ -260,6 +260,10 @@ pub struct ProcessSample {
     /// Memory of its own that was written to swap.
     #[serde(default)]
     pub memory_swapped_bytes: Option<u64>,
+    /// Of a server: resident memory of its own beyond what it had when it became ready, above all its prompt
+    /// cache; `null` where this daemon did not see that.
+    #[serde(default)]
+    pub memory_grown_bytes: Option<u64>,
 }
 
 /// What a llama-server says of itself. Asked at most every two seconds: asking more often breaks
@@ -311,6 +315,34 @@ pub struct LlamaSample {
     /// Tokens that its slots hold, those of the last answers included: what is kept of them.
     #[serde(default)]
     pub context_used_tokens: Option<u64>,
+    /// The most tokens that one request had since it started.
+    #[serde(default)]
+    pub context_largest_tokens: Option<u64>,
+    /// Batches it decoded since it started; moves while requests are at work.
+    #[serde(default)]
+    pub decodes_total: Option<u64>,
+    /// The same since the last time it was asked.
+    #[serde(default)]
+    pub decodes_per_second: Option<f64>,
+    /// Tokens that were drafted for it since it started; `null` where nothing is drafted.
+    #[serde(default)]
+    pub draft_tokens_total: Option<u64>,
+    /// The same since the last time it was asked.
+    #[serde(default)]
+    pub draft_tokens_per_second: Option<f64>,
+    /// Those of them that it accepted.
+    #[serde(default)]
+    pub draft_tokens_accepted_total: Option<u64>,
+    /// The same since the last time it was asked.
+    #[serde(default)]
+    pub draft_tokens_accepted_per_second: Option<f64>,
+    /// Memory that prompts take which it keeps for later; `null` where its log does not tell, as below
+    /// `verbosity` 4: see `memory_grown_bytes` of its processes.
+    #[serde(default)]
+    pub prompt_cache_bytes: Option<u64>,
+    /// The most that it takes for these (`cache-ram`); `null` where there is no limit.
+    #[serde(default)]
+    pub prompt_cache_limit_bytes: Option<u64>,
 }
 
 /// The latest sample.

@@ -19,6 +19,10 @@ pub(super) struct Counters {
     pub(super) requests_deferred: Option<u64>,
     /// Batches decoded: moves while a request is at work.
     pub(super) decoded: Option<u64>,
+    pub(super) largest_context: Option<u64>,
+    /// 0 where nothing is drafted, too.
+    pub(super) drafted: Option<u64>,
+    pub(super) drafts_accepted: Option<u64>,
 }
 
 /// Reads the Prometheus text of `/metrics`. Lines it does not know are passed over.
@@ -38,6 +42,9 @@ pub(super) fn parse_metrics(text: &str) -> Counters {
             "llamacpp:requests_processing" => counters.requests_processing = value(),
             "llamacpp:requests_deferred" => counters.requests_deferred = value(),
             "llamacpp:n_decode_total" => counters.decoded = value(),
+            "llamacpp:n_tokens_max" => counters.largest_context = value(),
+            "llamacpp:spec_decode_num_draft_tokens_total" => counters.drafted = value(),
+            "llamacpp:spec_decode_num_accepted_tokens_total" => counters.drafts_accepted = value(),
             _ => {}
         }
     }
@@ -140,7 +147,26 @@ pub(super) fn sample(
         generation_busy_ratio: share(|it| it.generation_ms),
         context_size_tokens: sum(|slot| slot.n_ctx),
         context_used_tokens: sum(|slot| slot.n_prompt_tokens),
+        context_largest_tokens: total(|it| it.largest_context),
+        decodes_total: total(|it| it.decoded),
+        decodes_per_second: rate_of(|it| it.decoded),
+        draft_tokens_total: total(drafted),
+        draft_tokens_per_second: rate_of(drafted),
+        draft_tokens_accepted_total: total(drafts_accepted),
+        draft_tokens_accepted_per_second: rate_of(drafts_accepted),
+        // Its log tells.
+        prompt_cache_bytes: None,
+        prompt_cache_limit_bytes: None,
     }
+}
+
+/// A server without drafts counts none: what it would draft is not known.
+fn drafted(counters: &Counters) -> Option<u64> {
+    counters.drafted.filter(|drafted| *drafted > 0)
+}
+
+fn drafts_accepted(counters: &Counters) -> Option<u64> {
+    drafted(counters).and(counters.drafts_accepted)
 }
 
 /// Everything read at one moment.
@@ -231,7 +257,9 @@ mod tests {
                     llamacpp:requests_processing 1\nllamacpp:requests_deferred nan\n\
                     llamacpp:n_decode_total 9\nllamacpp:prompt_tokens_cached_total 4\n\
                     llamacpp:prompt_seconds_total 1.2345\n\
-                    llamacpp:tokens_predicted_seconds_total 0.5\n";
+                    llamacpp:tokens_predicted_seconds_total 0.5\nllamacpp:n_tokens_max 77\n\
+                    llamacpp:spec_decode_num_draft_tokens_total 40\n\
+                    llamacpp:spec_decode_num_accepted_tokens_total 30\n";
         assert_eq!(
             parse_metrics(text),
             Counters {
@@ -243,8 +271,31 @@ mod tests {
                 requests_processing: Some(1),
                 requests_deferred: None,
                 decoded: Some(9),
+                largest_context: Some(77),
+                drafted: Some(40),
+                drafts_accepted: Some(30),
             }
         );
+    }
+
+    #[test]
+    fn a_server_that_drafts_nothing_accepts_no_known_share() {
+        let reading = |drafted, accepted| Reading {
+            counters: Some(Counters {
+                drafted: Some(drafted),
+                drafts_accepted: Some(accepted),
+                ..Counters::default()
+            }),
+            slots: None,
+        };
+        let none = sample(0, Some((&reading(0, 0), 2.0)), &reading(0, 0));
+        assert_eq!((none.draft_tokens_total, none.draft_tokens_accepted_total), (None, None));
+        let some = sample(0, Some((&reading(40, 0), 2.0)), &reading(50, 6));
+        assert_eq!(
+            (some.draft_tokens_total, some.draft_tokens_accepted_total),
+            (Some(50), Some(6))
+        );
+        assert_eq!(some.draft_tokens_accepted_per_second, Some(3.0));
     }
 
     #[test]

@@ -86,6 +86,20 @@ pub fn is_listening_line(text: &str) -> bool {
     by_the_server && schemes.iter().any(|scheme| address.starts_with(scheme))
 }
 
+/// How large llama-server's prompt cache is, by the line it writes when it puts a prompt away:
+/// `… - cache state: 3 prompts, 0.229 MiB (limits: 8192.000 MiB, …`.
+#[must_use]
+pub fn prompt_cache_bytes(line: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(line).ok()?;
+    let (_, state) = text.split_once("- cache state: ")?;
+    let (prompts, size) = state.split_once(" prompts, ")?;
+    prompts.parse::<u64>().ok()?;
+    let mebibytes: f64 = size.split_once(" MiB")?.0.parse().ok()?;
+    // More than a machine can have is no size.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    (0.0..1e9).contains(&mebibytes).then_some((mebibytes * 1_048_576.0) as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,11 +170,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_size_of_the_prompt_cache_is_read() {
+        let line = "0.19.201.114 I srv        update:  - cache state: 3 prompts, 0.250 MiB \
+                    (limits: 8192.000 MiB, 8192 tokens, 95 est)";
+        assert_eq!(prompt_cache_bytes(line.as_bytes()), Some(262_144));
+        for other in ["- cache state: 3 prompts, many MiB", "- cache state: -1 prompts, 1 MiB", ""]
+        {
+            assert_eq!(prompt_cache_bytes(other.as_bytes()), None, "{other}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_can_be_read(rest: String) {
             let _ = parse(&format!("{MARK}{rest}"));
             let _ = is_listening_line(&rest);
+            let _ = prompt_cache_bytes(format!("- cache state: {rest}").as_bytes());
         }
     }
 }

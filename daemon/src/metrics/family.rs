@@ -31,6 +31,8 @@ pub(super) struct FamilyReader {
     ended: Counted,
     activity: Arc<Activity>,
     state: Option<State>,
+    /// What they had of their own when it became ready.
+    ready_with_bytes: Option<u64>,
     look_at: Option<Instant>,
 }
 
@@ -43,6 +45,7 @@ impl FamilyReader {
             ended: Counted::default(),
             activity: Arc::clone(&server.activity),
             state: None,
+            ready_with_bytes: None,
             look_at: None,
         }
     }
@@ -61,13 +64,13 @@ impl FamilyReader {
     ) -> ProcessSample {
         let leader = self.leader.sample(now, buffer);
         let Some(stat) = self.leader.stat() else { return leader };
-        let is_other_state = self.state.replace(state) != Some(state);
+        let before = self.state.replace(state);
+        let is_other_state = before != Some(state);
         if is_other_state || self.look_at.is_none_or(|at| now >= at) {
             // A group that it does not lead is not its own.
             let group = stat.group.cast_unsigned();
             self.look(is_other_state && leader.pid == Some(group));
-            let comes_up = matches!(state, State::Starting | State::Loading);
-            self.look_at = now.checked_add(LOOK_EVERY).filter(|_| !comes_up);
+            self.look_at = now.checked_add(LOOK_EVERY).filter(|_| !comes_up(state));
         }
         let Self { others, ended, look_at, .. } = self;
         let mut samples = Vec::with_capacity(others.len());
@@ -89,7 +92,14 @@ impl FamilyReader {
         });
         self.activity.has_others(samples.iter().filter_map(|other| other.pid));
         self.activity.sampled(ticks, letter);
-        together(leader, &samples, self.ended)
+        let all = together(leader, &samples, self.ended);
+        let own = all.memory_anonymous_bytes;
+        // One that was found ready may have grown before.
+        if is_other_state && state == State::Ready && before.is_some_and(comes_up) {
+            self.ready_with_bytes = own;
+        }
+        let grown = own.zip(self.ready_with_bytes).map(|(own, with)| own.saturating_sub(with));
+        ProcessSample { memory_grown_bytes: grown, ..all }
     }
 
     fn look(&mut self, at_its_group: bool) {
@@ -104,6 +114,10 @@ impl FamilyReader {
             }
         }
     }
+}
+
+fn comes_up(state: State) -> bool {
+    matches!(state, State::Starting | State::Loading)
 }
 
 /// What a process counts since it began.
@@ -252,5 +266,8 @@ mod tests {
         }
         assert!(after.cpu_ms >= sample.cpu_ms, "{after:?}, before {sample:?}");
         assert_eq!(after.pids, [victim.pid()]);
+        assert_eq!(after.memory_grown_bytes, None);
+        let ready = family.sample(now, State::Ready, &mut Vec::new());
+        assert_eq!(ready.memory_grown_bytes, Some(0));
     }
 }

@@ -125,6 +125,7 @@ impl ProcessReader {
             disk_written_bytes: traffic.storage_written_bytes,
             major_faults: stat.major_faults,
             memory_swapped_bytes: memory.swapped_bytes,
+            memory_grown_bytes: None,
         })
     }
 }

@@ -162,15 +162,38 @@ pub(super) fn may_sleep(argv: &[WirePath]) -> bool {
 /// Whether the server writes a line for each request: at the default verbosity, 3, and above.
 #[must_use]
 pub(super) fn logs_requests(argv: &[WirePath]) -> bool {
-    let is_one_of = |argument: &WirePath, names: &[&[u8]]| names.contains(&argument.as_bytes());
-    let silent = argv.iter().any(|argument| is_one_of(argument, &[b"--log-disable"]));
-    let mut verbosity = argv.windows(2).filter_map(|pair| match pair {
-        [flag, level] if is_one_of(flag, &[b"--verbosity", b"--log-verbosity", b"-lv"]) => {
-            std::str::from_utf8(level.as_bytes()).ok()?.parse::<i64>().ok()
+    verbosity(argv).is_some_and(|level| level >= 3)
+}
+
+/// Whether the server writes down how large its prompt cache is.
+#[must_use]
+pub(super) fn logs_its_cache(argv: &[WirePath]) -> bool {
+    verbosity(argv).is_some_and(|level| level >= 4)
+}
+
+/// How much a server writes into its log; `None` where it has none.
+fn verbosity(argv: &[WirePath]) -> Option<i64> {
+    let is_silent = argv.iter().any(|argument| argument.as_bytes() == b"--log-disable");
+    let set = number_of(argv, &[b"--verbosity", b"--log-verbosity", b"-lv"]);
+    (!is_silent).then(|| set.unwrap_or(3))
+}
+
+/// The most host memory that a server takes for prompts it keeps; `None` where it has no limit.
+#[must_use]
+pub(super) fn prompt_cache_limit_bytes(argv: &[WirePath]) -> Option<u64> {
+    let mebibytes = number_of(argv, &[b"--cache-ram", b"-cram"]).unwrap_or(8192);
+    u64::try_from(mebibytes).ok()?.checked_mul(1 << 20)
+}
+
+/// The number behind the last of these flags.
+fn number_of(argv: &[WirePath], flags: &[&[u8]]) -> Option<i64> {
+    let mut pairs = argv.windows(2).rev();
+    pairs.find_map(|pair| match pair {
+        [flag, value] if flags.contains(&flag.as_bytes()) => {
+            std::str::from_utf8(value.as_bytes()).ok()?.parse().ok()
         }
         _ => None,
-    });
-    !silent && verbosity.next_back().is_none_or(|level| level >= 3)
+    })
 }
 
 /// Whether a server with this command line asks clients for a key.
@@ -234,6 +257,26 @@ mod tests {
                 options: crate::runtime::options_in(&help),
                 devices: vec![],
             },
+        }
+    }
+
+    #[test]
+    fn what_a_log_and_a_prompt_cache_are_to_hold_is_read_from_the_arguments() {
+        let argv = |line: &str| line.split(' ').map(WirePath::from).collect::<Vec<_>>();
+        for (line, requests, cache, limit_mib) in [
+            ("x -m a.gguf", true, false, Some(8192)),
+            ("x --verbosity 4 --cache-ram 64", true, true, Some(64)),
+            ("x -lv 2 -cram -1", false, false, None),
+            ("x -lv 5 -lv 1 --cache-ram 7 --cache-ram 0", false, false, Some(0)),
+            ("x --log-disable --verbosity 5", false, false, Some(8192)),
+        ] {
+            let argv = argv(line);
+            assert_eq!((logs_requests(&argv), logs_its_cache(&argv)), (requests, cache), "{line}");
+            assert_eq!(
+                prompt_cache_limit_bytes(&argv),
+                limit_mib.map(|mib: u64| mib << 20),
+                "{line}"
+            );
         }
     }
 

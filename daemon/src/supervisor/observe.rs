@@ -28,6 +28,7 @@ use llamactl_protocol::server::InForce;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -63,6 +64,9 @@ pub(super) struct Observers {
     _tasks: JoinSet<()>,
 }
 
+/// In the place of a size that no log has told of.
+const UNTOLD: u64 = u64::MAX;
+
 /// The logs of one stream of one run keep at most this much.
 pub const LOG_KEEP_BYTES: u64 = 32 << 20;
 /// How much more may be written before the head is freed again.
@@ -74,6 +78,8 @@ pub(super) struct Manners {
     /// It may unload its model by itself.
     may_sleep: bool,
     logs_requests: bool,
+    logs_its_cache: bool,
+    prompt_cache_limit_bytes: Option<u64>,
 }
 
 impl Manners {
@@ -81,6 +87,8 @@ impl Manners {
         Manners {
             may_sleep: command_line::may_sleep(argv),
             logs_requests: command_line::logs_requests(argv),
+            logs_its_cache: command_line::logs_its_cache(argv),
+            prompt_cache_limit_bytes: command_line::prompt_cache_limit_bytes(argv),
         }
     }
 
@@ -107,12 +115,14 @@ impl Observers {
         let hurry = Arc::new(Notify::new());
         let activity = Arc::new(Activity::default());
         let client = Arc::new(client);
+        let prompt_cache = Arc::new(AtomicU64::new(UNTOLD));
         let mut tasks = JoinSet::new();
         let poller = Poller {
             poll: Poll::new(Arc::clone(&client), manners.may_sleep),
             client,
             pid,
-            rest: manners.rest(),
+            manners,
+            prompt_cache: Arc::clone(&prompt_cache),
             attention: attentive.clone(),
             hurry: Arc::clone(&hurry),
             activity: Arc::clone(&activity),
@@ -131,6 +141,7 @@ impl Observers {
                 hurry: Arc::clone(&hurry),
                 activity: Arc::clone(&activity),
                 moved: None,
+                prompt_cache: manners.logs_its_cache.then(|| Arc::clone(&prompt_cache)),
             };
             tasks.spawn(reader.read(watcher.clone(), run_ended.clone()));
         }
@@ -181,8 +192,9 @@ struct Poller {
     poll: Poll,
     client: Arc<Client>,
     pid: i32,
-    /// How long it is left alone while it is quiet.
-    rest: Duration,
+    manners: Manners,
+    /// How large its prompt cache is, as its log told last.
+    prompt_cache: Arc<AtomicU64>,
     attention: watch::Receiver<Attention>,
     hurry: Arc<Notify>,
     activity: Arc<Activity>,
@@ -228,7 +240,8 @@ impl Poller {
             {
                 return;
             }
-            let rest = (now == Attention::Ready && self.poll.is_quiet()).then_some(self.rest);
+            let is_quiet = now == Attention::Ready && self.poll.is_quiet();
+            let rest = is_quiet.then(|| self.manners.rest());
             tokio::select! {
                 () = pause(wait, rest, &self.activity) => {}
                 () = self.hurry.notified() => {}
@@ -241,7 +254,12 @@ impl Poller {
     async fn look(&mut self) -> Observation {
         let worked = self.activity.has_worked();
         let looked = self.poll.look(worked).await;
-        self.llama.send_replace(looked.sample);
+        let prompt_cache = self.prompt_cache.load(Ordering::Relaxed);
+        self.llama.send_replace(looked.sample.map(|sample| LlamaSample {
+            prompt_cache_bytes: Some(prompt_cache).filter(|bytes| *bytes != UNTOLD),
+            prompt_cache_limit_bytes: self.manners.prompt_cache_limit_bytes,
+            ..sample
+        }));
         let ticks = cpu_ticks(self.pid, &self.activity);
         // Behind the look, so that what it costs is not taken for work.
         self.activity.looked(ticks);
@@ -307,6 +325,8 @@ struct LogReader {
     activity: Arc<Activity>,
     /// When output was last told of as a sign that the load moves.
     moved: Option<Instant>,
+    /// Where it is told how large the prompt cache is, where the log says so.
+    prompt_cache: Option<Arc<AtomicU64>>,
 }
 
 impl LogReader {
@@ -337,9 +357,11 @@ impl LogReader {
         let mut pace = NOTE_PACE;
         loop {
             // What llama-server says in its log matters until it is ready; from then on only how
-            // much it is. Its progress lines tell of sleep, later too.
-            let reads =
-                self.stream == Stream::Stdout || *self.attention.borrow() == Attention::Starting;
+            // much it is, unless it tells of its prompt cache. Its progress lines tell of sleep, later
+            // too.
+            let reads = self.stream == Stream::Stdout
+                || self.prompt_cache.is_some()
+                || *self.attention.borrow() == Attention::Starting;
             let grown = match reads {
                 true => self.read_on(&mut tail).await,
                 false => {
@@ -404,7 +426,8 @@ impl LogReader {
                 chunk = tail.next() => chunk?,
                 // The sender lives as long as the run.
                 _ = attention.wait_for(|now| *now != Attention::Starting),
-                    if self.stream == Stream::Stderr => return Ok(Some(tail.offset())),
+                    if self.stream == Stream::Stderr && self.prompt_cache.is_none() =>
+                        return Ok(Some(tail.offset())),
             };
             match chunk {
                 Some(Chunk::Lines(lines)) => {
@@ -431,6 +454,11 @@ impl LogReader {
     }
 
     async fn look_at(&self, raw: &[u8]) {
+        if let Some(told) = &self.prompt_cache
+            && let Some(bytes) = progress::prompt_cache_bytes(raw)
+        {
+            told.store(bytes, Ordering::Relaxed);
+        }
         let told = match self.stream {
             Stream::Stderr => None,
             Stream::Stdout => progress::parse(&String::from_utf8_lossy(raw)),

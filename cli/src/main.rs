@@ -16,6 +16,8 @@ mod connection;
 mod editing;
 mod exit;
 mod follow;
+#[cfg(test)]
+mod man;
 mod output;
 mod pages;
 mod private_file;

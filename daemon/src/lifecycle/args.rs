@@ -107,3 +107,21 @@ impl Args {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// `packaging/build` names a directory for it; otherwise it is only looked at.
+    #[test]
+    fn the_daemon_has_a_manual_page() {
+        let mut page = Vec::new();
+        let man = clap_mangen::Man::new(Args::command()).section("8");
+        man.render(&mut page).unwrap();
+        assert!(String::from_utf8_lossy(&page).contains("Exit status: 0 stopped as asked"));
+        if let Some(dir) = std::env::var_os("LLAMACTL_MAN_DIR") {
+            std::fs::write(PathBuf::from(dir).join("llamactld.8"), page).unwrap();
+        }
+    }
+}

@@ -30,6 +30,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod old_files;
+mod packages;
 mod pages;
 mod pipes;
 mod private;

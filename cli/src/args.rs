@@ -10,7 +10,7 @@ use crate::commands::{
     model_key, model_list, model_remove, model_rename, model_rollback, model_scan, model_set,
     model_show, model_unset, model_verify, ps, restart, rpc, run, runtime_add, runtime_list,
     runtime_refresh, runtime_remove, runtime_set, runtime_show, runtime_unset, runtime_use, start,
-    status, stop, version, wait, why,
+    status, stop, top, version, wait, why,
 };
 use crate::connection::{Reach, Silence, Told};
 use crate::output::{ColourChoice, Format};
@@ -47,7 +47,7 @@ Models      model add scan list show verify copy rename alias remove
 Settings    model set unset edit args key history diff rollback
             defaults set unset show     for all models; help settings [KEY]
 Builds      runtime add list show use set unset refresh remove
-Machine     metrics gpus
+Machine     metrics gpus top
 Daemon      daemon start stop restart status logs
             daemon install uninstall backup restore check-config
             version rpc completions
@@ -176,6 +176,7 @@ pub(crate) enum Command {
     Ps(ps::Ps),
     Status(status::Status),
     Logs(logs::Logs),
+    Top(top::TopArgs),
     Run(run::Run),
     /// Manage models and their settings
     #[command(subcommand)]

@@ -20,12 +20,16 @@ mod follow;
 mod man;
 mod output;
 mod pages;
+#[cfg(test)]
+mod picture;
+mod plot;
 mod private_file;
 mod resume;
 mod secret_input;
 mod settings;
 mod source;
 mod systemd;
+mod top;
 mod view;
 mod waiting;
 

@@ -86,6 +86,16 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// The daemon that is there now. Nothing starts one, and nobody is told of waiting.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub(crate) async fn daemon(&self) -> Result<Daemon, Failure> {
+        self.reach.daemon(Autostart::Never).await
+    }
+}
+
 /// What comes of a stream that outlasts its daemon.
 pub(crate) enum News<T> {
     /// An item: as it came, and read.
@@ -174,7 +184,7 @@ impl<S: Resumable> Feed<S> {
                 self.stream = None;
             }
             let attempt = async {
-                let daemon = self.origin.reach.daemon(Autostart::Never).await?;
+                let daemon = self.origin.daemon().await?;
                 daemon.follow(&self.params).await
             };
             match attempt.await {

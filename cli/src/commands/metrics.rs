@@ -46,6 +46,7 @@ use std::time::Duration;
         "llamactl metrics server.tokens_generated --since 1d --step 1h --stat sum",
         "llamactl metrics 'gpu.*' --since 2026-01-31 --csv > gpu.csv",
         "llamactl metrics -f --since 10m --interval 10s",
+        "llamactl metrics host.cpu_busy_ratio gpu --since 6h --plot",
         "llamactl metrics --prometheus > llamactl.tmp && mv llamactl.tmp llamactl.prom",
         "llamactl metrics series";
         "0 done, 3 no such model, 5 no such series, 6 daemon unreachable, 130 interrupted"
@@ -85,6 +86,9 @@ pub(crate) struct Metrics {
     /// Past steps as CSV; what is not known is empty
     #[arg(long, conflicts_with_all = ["follow", "json"])]
     pub(super) csv: bool,
+    /// Draw past steps as lines; where nothing was measured there is none
+    #[arg(long, conflicts_with_all = ["json", "csv", "prometheus"])]
+    pub(super) plot: bool,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -102,14 +106,22 @@ enum What {
 }
 
 /// Prints the series there are, the latest sample, or each as it is taken.
-pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Outcome {
+pub(crate) async fn run(output: &mut Output, reach: &Reach, mut args: Metrics) -> Outcome {
     if let Some(What::Series) = args.what {
         return list(output);
     }
     let wanted = Wanted::new(&args)?;
+    if args.plot {
+        if args.follow {
+            return Err(no_live_plot().into());
+        }
+        if args.series.is_empty() {
+            args.series = PLOTTED.map(str::to_owned).into();
+        }
+    }
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let is_past = args.since.or(args.until).is_some() || args.step.or(args.interval).is_some();
-    if is_past || args.stat.is_some() || args.csv {
+    if is_past || args.stat.is_some() || args.csv || args.plot {
         return metrics_history::run(output, daemon, args).await;
     }
     if args.follow {
@@ -137,6 +149,20 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Metrics) -> Ou
         return output.names(readings.iter().map(full_name));
     }
     output.table(&table(&readings, output.at_terminal()))
+}
+
+/// What is drawn where nothing is named.
+const PLOTTED: [&str; 5] = [
+    "host.cpu_busy_ratio",
+    "host.memory_available_bytes",
+    "gpu.busy_ratio",
+    "gpu.memory_used_bytes",
+    "server.tokens_generated",
+];
+
+fn no_live_plot() -> Failure {
+    Failure::new(Kind::Usage, "--plot draws what was measured, and does not follow")
+        .hint(Hint::run("lines that move", ["llamactl", "top"]))
 }
 
 fn stat(word: String) -> Stat {

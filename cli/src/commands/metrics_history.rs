@@ -13,11 +13,11 @@ use crate::output::Output;
 use crate::output::styled::{BOLD, DIM, Styled};
 use crate::output::time::{Clock, now_ms};
 use crate::output::units::{self, UNKNOWN};
+use crate::plot;
 use crate::resume::Feed;
 use llamactl_protocol::metrics::{
     Measured, MetricsColumn, MetricsColumns, MetricsFollow, MetricsQuery, Stat,
 };
-use llamactl_protocol::series::of_name;
 use llamactl_protocol::stream::Item;
 use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::{Map, Value, json};
@@ -71,6 +71,9 @@ pub(super) async fn run(output: &mut Output, daemon: Daemon, args: Metrics) -> O
             if args.follow && is_last {
                 columns.cut_unfinished();
             }
+            if args.plot {
+                return plotted(output, &columns, stat);
+            }
             screen.columns(output, &columns, args.csv)?;
             if is_last {
                 if !args.follow {
@@ -82,6 +85,14 @@ pub(super) async fn run(output: &mut Output, daemon: Daemon, args: Metrics) -> O
             }
         }
     }
+}
+
+fn plotted(output: &mut Output, columns: &MetricsColumns, stat: Stat) -> Outcome {
+    if columns.series.is_empty() {
+        output.note("nothing was measured of that in this time");
+        return Ok(());
+    }
+    output.lines(plot::panels(columns, stat, &Clock::local(), &output.look))
 }
 
 fn following(query: &MetricsQuery, step_ms: Option<u64>, from_ms: Option<i64>) -> MetricsFollow {
@@ -277,15 +288,10 @@ impl Screen {
 
     /// A value: with its unit for a person, as a bare number for a program.
     fn cell(&self, column: &MetricsColumn, value: Option<f64>) -> String {
-        match (value, of_name(&column.name), self.stat) {
-            (None, ..) => UNKNOWN.to_owned(),
-            (Some(value), Some(series), Stat::Sum) if self.humane => {
-                units::of_amount(series.unit, value)
-            }
-            (Some(value), Some(series), stat) if self.humane && stat != Stat::Count => {
-                units::of_series(series, value)
-            }
-            (Some(value), ..) => value.to_string(),
+        match value {
+            None => UNKNOWN.to_owned(),
+            Some(value) if self.humane => plot::text(column, self.stat, value),
+            Some(value) => value.to_string(),
         }
     }
 }
@@ -308,7 +314,7 @@ mod tests {
     use super::*;
     use crate::output::screen::{NOW_MS, assert_screen};
     use llamactl_protocol::metrics::Labels;
-    use llamactl_protocol::series::SeriesKind;
+    use llamactl_protocol::series::{SeriesKind, of_name};
 
     fn column(name: &str, model: Option<&str>, values: &[Option<f64>]) -> MetricsColumn {
         let series = of_name(name).unwrap();

@@ -57,6 +57,7 @@ pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod status_one;
 pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod why;
@@ -77,6 +78,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) ->
         Command::Ps(args) => ps::run(output, reach, args).await,
         Command::Status(args) => status::run(output, reach, args).await,
         Command::Logs(args) => logs::run(output, reach, args).await,
+        Command::Top(_) => top::run(output, reach).await,
         Command::Run(args) => run::run(output, reach, args).await,
         Command::Model(ModelCommand::Add(args)) => model_add::run(output, reach, args).await,
         Command::Model(ModelCommand::Scan(args)) => model_scan::run(output, reach, args).await,

@@ -52,7 +52,8 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Why) -> Outcom
     show(output, &why, &Clock::local(), now_ms())
 }
 
-fn show(output: &mut Output, why: &Answer, clock: &Clock, now_ms: i64) -> Outcome {
+/// Tells all of it.
+pub(crate) fn show(output: &mut Output, why: &Answer, clock: &Clock, now_ms: i64) -> Outcome {
     let server = &why.server;
     output.line_unflushed(title(server, clock, now_ms))?;
     // Of these the first line says it all.

@@ -100,6 +100,11 @@ fn set(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Whether whoever reads this, at a terminal or behind a pipe, has an encoding for all of Unicode.
+pub(crate) fn locale_is_utf8() -> bool {
+    is_utf8(set)
+}
+
 /// Whether the locale has an encoding for all of Unicode.
 fn is_utf8(set: impl Fn(&str) -> Option<String>) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| set(name));

@@ -8,6 +8,7 @@
 //! A terminal never gets a control character that came from elsewhere. A reader that closes its
 //! end of the pipe has had enough: that is success. `-q` silences all but errors, `--json` what is not told as data.
 
+pub(crate) mod cells;
 pub(crate) mod facts;
 pub(crate) mod hangup;
 pub(crate) mod look;
@@ -21,14 +22,17 @@ pub(crate) mod time;
 pub(crate) mod units;
 pub(crate) mod width;
 
-use crate::exit::Quit;
+use crate::exit::{Outcome, Quit};
 use facts::Facts;
 use llamactl_protocol::prose::clause;
 use llamactl_protocol::warning::{Level, Warning};
 use llamactl_protocol::{Failure, Hint};
 use look::Look;
 use serde::Serialize;
+use std::cell::{Cell, RefCell};
 use std::io::{self, BufWriter, Write};
+use std::rc::Rc;
+pub(crate) use stderr::silence_asides;
 use stderr::{Label, Stderr};
 use styled::{DIM, Styled};
 use table::Table;
@@ -96,7 +100,43 @@ impl Drop for Awaited {
     }
 }
 
+/// What was written, for whoever holds a clone.
+#[derive(Clone, Default)]
+struct Kept(Rc<RefCell<Vec<u8>>>);
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.borrow()).into_owned()
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Output {
+    /// What is printed for this reader on stdout, as text.
+    pub(crate) fn text(look: Look, show: impl FnOnce(&mut Output) -> Outcome) -> String {
+        let kept = Kept::default();
+        let sink = RefCell::new(Box::new(io::sink()) as Box<dyn Write>);
+        let mut output = Output {
+            json: false,
+            quiet: false,
+            look,
+            stdout: BufWriter::new(Box::new(kept.clone())),
+            stderr: Stderr { look, sink, block: Cell::new(0) },
+        };
+        // Nothing that is written to memory fails.
+        let _ = show(&mut output).and_then(|()| output.flush());
+        kept.text()
+    }
+
     /// Stdout, with what was asked for.
     pub(crate) fn new(format: Format) -> Self {
         Output {

@@ -9,14 +9,13 @@
 //! depends on nothing but the code. What a terminal mixes is kept mixed: stderr stands between the
 //! lines of stdout where a person would see it.
 
-use super::Output;
 use super::look::Look;
 use super::stderr::Stderr;
 use super::width::width;
+use super::{Kept, Output};
 use crate::exit::{Outcome, conclude};
 use std::cell::{Cell, RefCell};
-use std::io::{self, BufWriter, Write};
-use std::rc::Rc;
+use std::io::{BufWriter, Write};
 
 /// The columns of the terminal.
 pub(crate) const COLUMNS: usize = 80;
@@ -112,24 +111,4 @@ fn print(show: &impl Fn(&mut Output) -> Outcome, look: &Look, stdout: &Kept, std
     };
     let outcome = show(&mut output);
     conclude(&mut output, outcome)
-}
-
-/// What was written, for whoever holds a clone.
-#[derive(Clone, Default)]
-struct Kept(Rc<RefCell<Vec<u8>>>);
-
-impl Kept {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.borrow()).into_owned()
-    }
-}
-
-impl Write for Kept {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -14,6 +14,7 @@ use super::{ColourChoice, Format};
 use llamactl_protocol::Hint;
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a line is.
 #[derive(Clone, Copy)]
@@ -35,6 +36,14 @@ impl Label {
     }
 }
 
+/// A screen has the terminal: what is said beside it would be in its way.
+static ASIDES_ARE_SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Says nothing beside a screen that has the whole terminal.
+pub(crate) fn silence_asides(silent: bool) {
+    ASIDES_ARE_SILENT.store(silent, Ordering::SeqCst);
+}
+
 /// Stderr, and what is known of it.
 pub(super) struct Stderr {
     pub(super) look: Look,
@@ -53,9 +62,13 @@ impl Stderr {
         }
     }
 
-    /// The same where nobody said how output is wanted.
+    /// The same where nobody said how output is wanted; silent beside a screen.
     pub(super) fn usual() -> Self {
-        Stderr::of(Format { colour: ColourChoice::Auto, ..Format::default() })
+        let usual = Stderr::of(Format { colour: ColourChoice::Auto, ..Format::default() });
+        match ASIDES_ARE_SILENT.load(Ordering::SeqCst) {
+            true => Stderr { sink: RefCell::new(Box::new(io::sink())), ..usual },
+            false => usual,
+        }
     }
 
     /// A line behind its label, wrapped beneath its beginning.

@@ -34,7 +34,7 @@ pub(crate) const CYCLE: [Style; 4] = [
 pub(crate) const BOLD: Style = Style::new().bold();
 
 /// Text in pieces, each with a style.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Styled(Vec<(Style, String)>);
 
 impl Styled {
@@ -68,6 +68,21 @@ impl Styled {
     pub(crate) fn on_one_line(mut self) -> Self {
         for (_, piece) in &mut self.0 {
             *piece = piece.replace(['\n', '\r'], " ");
+        }
+        self
+    }
+
+    /// The pieces, each with its style.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (Style, &str)> {
+        self.0.iter().map(|(style, text)| (*style, text.as_str()))
+    }
+
+    /// Adds to the last piece where that has the same style.
+    #[must_use]
+    pub(crate) fn joined(mut self, style: Style, text: &str) -> Self {
+        match self.0.last_mut() {
+            Some((last, piece)) if *last == style => piece.push_str(text),
+            _ => self.0.push((style, text.to_owned())),
         }
         self
     }

@@ -9,7 +9,7 @@
 //! ```
 
 use super::look::Look;
-use super::styled::{BOLD, DIM, Style, Styled, paint_if};
+use super::styled::{BOLD, DIM, Style, Styled};
 use super::units::UNKNOWN;
 use super::width::{cut_end, cut_middle, cut_path, width};
 
@@ -171,12 +171,22 @@ impl Table {
         if self.rows.is_empty() {
             return String::new();
         }
+        self.grid(look).text(look)
+    }
+
+    /// The lines for this reader, the heading first, without what is said of items.
+    pub(crate) fn lines(&self, look: &Look) -> Vec<Styled> {
+        let grid = self.grid(look);
+        (0..=self.rows.len()).map(|line| grid.line(line, look)).collect()
+    }
+
+    fn grid(&self, look: &Look) -> Grid {
         let mut grid = Grid::of(self, look);
         if let Some(columns) = look.columns.filter(|_| look.terminal && !look.full) {
             grid.leave_out_what_is_not_known();
             grid.fit(columns);
         }
-        grid.text(look)
+        grid
     }
 }
 
@@ -274,27 +284,31 @@ impl Grid {
         }
     }
 
+    /// A line of cells; the first is the heading.
+    fn line(&self, line: usize, look: &Look) -> Styled {
+        let (mut styled, mut gap) = (Styled::new(), 0);
+        for shown in &self.shown {
+            let Some(cell) = shown.cells.get(line) else { continue };
+            let cut = shown.cut(&cell.text, look.ellipsis());
+            let space = shown.gets.saturating_sub(width(&cut));
+            let (before, behind) = match shown.column.align {
+                Align::Left => (0, space),
+                Align::Right => (space, 0),
+            };
+            gap += before;
+            if !cut.is_empty() {
+                styled = styled.plain(" ".repeat(gap)).with(cell.style, cut);
+                gap = 0;
+            }
+            gap += behind + GAP;
+        }
+        styled
+    }
+
     fn text(&self, look: &Look) -> String {
         let mut text = String::new();
         for line in 0..=self.remarks.len() {
-            let mut gap = 0;
-            for shown in &self.shown {
-                let Some(cell) = shown.cells.get(line) else { continue };
-                let cut = shown.cut(&cell.text, look.ellipsis());
-                let space = shown.gets.saturating_sub(width(&cut));
-                let (before, behind) = match shown.column.align {
-                    Align::Left => (0, space),
-                    Align::Right => (space, 0),
-                };
-                if !cut.is_empty() {
-                    text.push_str(&" ".repeat(gap + before));
-                    paint_if(&mut text, look.colour, cell.style, &cut);
-                    gap = 0;
-                } else {
-                    gap += before;
-                }
-                gap += behind + GAP;
-            }
+            text.push_str(&self.line(line, look).render(look));
             text.push('\n');
             let remark = line.checked_sub(1).and_then(|row| self.remarks.get(row)?.as_deref());
             if let Some(remark) = remark {

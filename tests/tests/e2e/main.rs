@@ -49,6 +49,7 @@ mod socket;
 mod start;
 mod structure;
 mod supervision;
+mod top;
 mod unanswered;
 mod unified;
 mod variables;

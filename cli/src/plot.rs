@@ -92,9 +92,17 @@ impl Scale {
         let last = known().last()?;
         let (least, most) =
             known().fold((last, last), |(least, most), value| (least.min(value), most.max(value)));
-        let bounds @ (low, high) =
-            bounds(least, most, stat != Stat::Count && column.unit == Unit::Bytes);
-        let labels = [high, low + (high - low) / 2.0, low].map(|at| text(column, stat, at));
+        let is_binary = stat != Stat::Count && column.unit == Unit::Bytes;
+        let labels = |(low, high): (f64, f64)| {
+            [high, low + (high - low) / 2.0, low].map(|at| text(column, stat, at))
+        };
+        let mut bounds = bounds(least, most, is_binary);
+        // Where people's units cannot tell them apart, the whole is told.
+        let [high, middle, low] = labels(bounds);
+        if least > 0.0 && (high == middle || middle == low) {
+            bounds = (0.0, round_up(most, is_binary));
+        }
+        let labels = labels(bounds);
         Some(Scale { least, most, last, bounds, labels })
     }
 }
@@ -335,6 +343,16 @@ pub(crate) mod tests {
         assert!((0..80).any(|x| drawn(x, 0)), "the spike is drawn to the top");
         assert!((46..57).all(|x| (0..6).all(|y| !drawn(x, y))), "{buffer:?}");
         assert!((0..44).all(|x| drawn(x, 5)));
+    }
+
+    #[test]
+    fn a_line_that_hardly_moves_is_drawn_between_bounds_that_differ() {
+        let still = vec![Some(0.997), Some(1.0), Some(0.999)];
+        let still = columns(&[("host.cpu_busy_ratio", Labels::default(), still)], 1000);
+        let scale = Scale::of(&still.series[0], Stat::Mean).unwrap();
+        assert_eq!(scale.bounds, (0.0, 1.0));
+        let [high, middle, low] = &scale.labels;
+        assert!(high != middle && middle != low, "{high} {middle} {low}");
     }
 
     #[test]

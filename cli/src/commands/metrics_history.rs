@@ -10,6 +10,7 @@ use crate::connection::Daemon;
 use crate::exit::Outcome;
 use crate::follow;
 use crate::output::Output;
+use crate::output::look::{Look, locale_is_utf8};
 use crate::output::styled::{BOLD, DIM, Styled};
 use crate::output::time::{Clock, now_ms};
 use crate::output::units::{self, UNKNOWN};
@@ -92,7 +93,9 @@ fn plotted(output: &mut Output, columns: &MetricsColumns, stat: Stat) -> Outcome
         output.note("nothing was measured of that in this time");
         return Ok(());
     }
-    output.lines(plot::panels(columns, stat, &Clock::local(), &output.look))
+    // A picture is of no use where its signs cannot be shown, in a pipe neither.
+    let look = Look { unicode: locale_is_utf8(), ..output.look };
+    output.lines(plot::panels(columns, stat, &Clock::local(), &look))
 }
 
 fn following(query: &MetricsQuery, step_ms: Option<u64>, from_ms: Option<i64>) -> MetricsFollow {

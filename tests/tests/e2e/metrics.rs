@@ -169,6 +169,13 @@ fn what_was_measured_can_be_asked_for_and_the_last_second_is_in_it() {
     let last = known.last().unwrap()["at_ms"].as_i64().unwrap();
     assert!(now - last < 3000, "{now} {last}");
 
+    // The same as a drawing; what it cannot do it says.
+    let plot = home.llamactl(asked).args(["--plot"]).env("LC_ALL", "C").run().ok().stdout();
+    assert!(plot.starts_with(&format!("{name}  least ")) && plot.contains('*'), "{plot}");
+    assert!(plot.is_ascii() && plot.lines().all(|line| line.len() <= 80), "{plot}");
+    let refused = home.llamactl(asked).args(["--plot", "-f"]).run().code(2).stderr();
+    assert!(refused.contains("llamactl top"), "{refused}");
+
     let csv = home.llamactl(asked).args(["--csv"]).run().ok().stdout();
     assert!(csv.starts_with(&format!("time,{name}\n")) && csv.contains("Z,"), "{csv}");
     let table = home.cli(asked).ok().stdout();

@@ -218,7 +218,7 @@ fn both(top: &Top, look: &Look, rows: usize) -> Vec<Styled> {
 /// The table of servers, its heading first.
 fn servers(top: &Top, look: &Look) -> Vec<Styled> {
     let columns = look.columns.unwrap_or(0);
-    let bars = if columns < 100 { 6 } else { 12 };
+    let bars = if columns < 110 { 6 } else { 12 };
     // A long name of one must not cost all of them their numbers.
     let name_columns = (columns * 3 / 10).max(16);
     let gpus = top.sample.as_ref().and_then(|sample| sample.gpus.as_deref());

@@ -16,6 +16,7 @@ mod connection;
 mod editing;
 mod exit;
 mod follow;
+mod foreign;
 #[cfg(test)]
 mod man;
 mod output;
@@ -34,8 +35,9 @@ mod view;
 mod waiting;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 use exit::conclude;
-use llamactl_protocol::{Failure, Hint, Kind};
+use llamactl_protocol::{Failure, Kind};
 use output::{Format, Output};
 use std::process::ExitCode;
 
@@ -66,17 +68,15 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    if std::env::args_os().any(|argument| argument == "--json") {
-        let text = error.render().to_string();
-        // Up to the blank line: what is missing stands on lines of its own.
-        let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
-        let message = lines.collect::<Vec<_>>().join(" ");
-        let message = message.trim_start_matches("error: ");
-        let failure = Failure::new(Kind::Usage, message)
-            .hint(Hint::run("see the commands", ["llamactl", "help"]));
-        Output::new(Format { json: true, ..Format::default() }).failure(&failure);
-    } else {
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let is = |long: &str, short: &str| words.iter().any(|word| word == long || word == short);
+    let json = is("--json", "--json");
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
         let _ = error.print();
+    } else {
+        let format = Format { json, quiet: is("--quiet", "-q"), ..Format::default() };
+        Output::new(format).failure(&foreign::failure(error, &words));
     }
     ExitCode::from(Kind::Usage.exit_status())
 }

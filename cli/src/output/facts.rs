@@ -23,7 +23,7 @@ struct Fact {
     name: String,
     value: Styled,
     /// Behind the value, and never broken.
-    command: Option<String>,
+    command: Option<Hint>,
     /// What does not fit is cut and not wrapped: a log line is one line.
     is_log: bool,
     /// It belongs to the fact before, where that has the same name: that is not said again.
@@ -78,11 +78,11 @@ impl Facts {
 
     /// Adds something to do.
     pub(crate) fn add_hint(&mut self, name: &str, hint: &Hint) {
-        let command = hint.command();
-        let text = match (&command, hint.text.is_empty()) {
-            (Some(_), false) => format!("{}: ", hint.text),
-            _ => hint.text.clone(),
+        let text = match hint.argv.is_empty() || hint.text.is_empty() {
+            true => hint.text.clone(),
+            false => format!("{}: ", hint.text),
         };
+        let command = Some(hint.clone());
         let value = Styled::from(text).on_one_line();
         self.rows.push(Fact {
             name: name.to_owned(),
@@ -97,6 +97,11 @@ impl Facts {
     pub(crate) fn add_beneath(&mut self, command: &[String]) {
         let name = self.rows.last().map(|fact| fact.name.clone()).unwrap_or_default();
         self.add_hint(&name, &Hint::run("", command));
+    }
+
+    /// What there is to do.
+    pub(crate) fn hints(&self) -> impl Iterator<Item = &Hint> {
+        self.rows.iter().filter_map(|fact| fact.command.as_ref())
     }
 
     /// Whether there is none.
@@ -131,8 +136,8 @@ impl Facts {
                     paint_if(&mut text, look.colour, DIM, &cut_end(&line, room, look.ellipsis()));
                 }
                 None => {
-                    let command = fact.command.as_deref();
-                    text.push_str(&fact.value.render_wrapped(look, indent, command));
+                    let command = fact.command.as_ref().and_then(Hint::command);
+                    text.push_str(&fact.value.render_wrapped(look, indent, command.as_deref()));
                 }
             }
             text.push('\n');

@@ -22,7 +22,9 @@ pub(crate) mod time;
 pub(crate) mod units;
 pub(crate) mod width;
 
+use crate::args::Cli;
 use crate::exit::{Outcome, Quit};
+use clap::Parser as _;
 use facts::Facts;
 use llamactl_protocol::prose::clause;
 use llamactl_protocol::warning::{Level, Warning};
@@ -197,6 +199,7 @@ impl Output {
 
     /// Prints facts.
     pub(crate) fn facts(&mut self, facts: Facts) -> Result<(), Quit> {
+        facts.hints().for_each(check);
         let text = facts.render(&self.look);
         Ok(self.write(&text)?)
     }
@@ -315,6 +318,7 @@ impl Output {
 
     /// Says on stderr what to do next.
     pub(crate) fn hint(&self, hint: &Hint) {
+        check(hint);
         if self.for_people() {
             self.stderr.hint(hint);
         }
@@ -343,6 +347,7 @@ impl Output {
 
     /// Says on stderr why something was not done: for people, or as one line of JSON.
     pub(crate) fn failure(&self, failure: &Failure) {
+        failure.hints.0.iter().for_each(check);
         if self.json {
             let mut line = serde_json::json!({ "error": failure }).to_string();
             if self.stderr.look.terminal {
@@ -364,6 +369,16 @@ impl Output {
 
 /// So many hints are told of a failure.
 const HINTS: usize = 2;
+
+/// In a debug build: each command of ours that a hint names is one. So every test that shows a hint,
+/// of whatever part, tries it.
+fn check(hint: &Hint) {
+    let is_ours = hint.argv.first().is_some_and(|program| program == "llamactl");
+    if cfg!(debug_assertions) && is_ours {
+        let parsed = Cli::try_parse_from(&hint.argv);
+        debug_assert!(parsed.is_ok(), "{hint}: {:?}", parsed.err());
+    }
+}
 
 /// The log lines that say so.
 fn evidence(failure: &Failure) -> Vec<&str> {

@@ -122,13 +122,45 @@ impl Invocation {
     /// When it has not ended in time; it is killed then.
     #[must_use = "say how it should have ended: .ok() or .code(n)"]
     pub fn run_at_terminal(self, columns: u16) -> Output {
-        let (screen, end) = terminal::open(columns);
+        self.talk_at_terminal(columns, &[])
+    }
+
+    /// The same, with somebody at the keys: each time the first text of a pair has appeared since the
+    /// last, the second is typed.
+    ///
+    /// # Panics
+    /// When it has not ended in time; it is killed then.
+    #[must_use = "say how it should have ended: .ok() or .code(n)"]
+    pub fn talk_at_terminal(self, columns: u16, dialogue: &[(&str, &str)]) -> Output {
+        let (mut screen, end) = terminal::open(columns);
         let mut command = self.command();
-        command.env("TERM", "xterm-256color");
+        command.env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8");
         command.stdin(end.try_clone().unwrap()).stdout(end.try_clone().unwrap()).stderr(end);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{self:?}: {error}"));
         drop(command); // or its copies of the terminal's end would keep the screen open
-        let reader = thread::spawn(move || read_all(screen));
+        let mut keys = screen.try_clone().unwrap();
+        let lines = dialogue.iter().map(|(heard, typed)| (heard.to_string(), typed.to_string()));
+        let mut lines = lines.collect::<Vec<_>>().into_iter().peekable();
+        let reader = thread::spawn(move || {
+            let (mut shown, mut seen, mut piece) = (Vec::new(), 0, [0; 4096]);
+            // A terminal whose last program has ended gives an error instead of an end.
+            while let Ok(length) = screen.read(&mut piece) {
+                shown.extend_from_slice(&piece[..length]);
+                while let Some((heard, typed)) = lines.peek() {
+                    let news = String::from_utf8_lossy(&shown[seen..]).into_owned();
+                    if length == 0 || !news.contains(heard.as_str()) {
+                        break;
+                    }
+                    keys.write_all(typed.as_bytes()).unwrap();
+                    seen = shown.len();
+                    lines.next();
+                }
+                if length == 0 {
+                    break;
+                }
+            }
+            shown
+        });
         let (status, killed) = wait_until(&mut child, Instant::now() + self.deadline);
         let shown = reader.join().unwrap();
         Output { name: self.name(), status, stdout: shown, stderr: Vec::new() }.unless(killed)

@@ -40,6 +40,7 @@ pub(crate) mod model_show;
 pub(crate) mod model_unset;
 pub(crate) mod model_verify;
 pub(crate) mod ps;
+mod ps_follow;
 pub(crate) mod restart;
 pub(crate) mod rpc;
 pub(crate) mod run;

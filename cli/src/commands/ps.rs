@@ -1,5 +1,6 @@
 //! `llamactl ps`
 
+use super::ps_follow;
 use crate::args::more;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
@@ -21,24 +22,33 @@ use llamactl_protocol::server::{Server, State};
 /// List servers: state, endpoint, memory, speed
 ///
 /// Shows the servers that run, are about to, or failed, the worst first; --all also models that are
-/// stopped. FOR is how long a server has been in its state, MEM the memory of its own.
+/// stopped. FOR is how long a server has been in its state, MEM the memory of its own. With -f it
+/// goes on, also past a restart of the daemon.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl ps",
     "llamactl ps --all",
+    "llamactl ps -f",
     "llamactl ps --json | jq -r 'select(.state == \"ready\") | .endpoint.url // empty'";
-    "0 done, 6 daemon unreachable"
+    "0 done, 6 daemon unreachable, 130 interrupted"
 ))]
 pub(crate) struct Ps {
     /// Also models whose servers are stopped
     #[arg(long, short)]
     all: bool,
+    /// Go on with changes as they come: the table is drawn anew; in a pipe a line for each
+    #[arg(long, short)]
+    follow: bool,
 }
 
 /// Prints the servers, for people with what was measured of them.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Ps) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let mut list = pages::servers(&daemon, args.all).await?;
+    if args.follow {
+        output.remarks(None, &list.warnings);
+        return ps_follow::run(output, daemon, list.servers, args.all).await;
+    }
     if output.json {
         return output.json_lines(&list.servers);
     }

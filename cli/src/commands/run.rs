@@ -12,11 +12,13 @@ use llama_http::Target;
 use llamactl_protocol::model::ModelKey;
 use llamactl_protocol::server::{Endpoint, Server, ServerShow, ServerStart, State};
 use llamactl_protocol::{Failure, Hint, Kind, WirePath};
+use rustyline::error::ReadlineError;
+use rustyline::history::MemHistory;
+use rustyline::{Behavior, Config, Editor};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Read as _};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Stdin};
 use tokio::signal::ctrl_c;
 use tokio::time::sleep;
 
@@ -33,14 +35,14 @@ const LOADING_PAUSES: [Duration; 5] = [
 
 /// Ask a model, or chat with it
 ///
-/// Starts the model's server if it is stopped, and leaves it running. The prompt is the
-/// arguments, then standard input when that is no terminal. At a terminal without a prompt it is
-/// a chat: /bye or Ctrl-D ends it, Ctrl-C stops the current answer. The answer goes to stdout,
-/// timings to stderr.
+/// Starts the model's server if it is stopped, and leaves it running. The prompt is the arguments;
+/// standard input is read where one of them is -, and where there is none. At a terminal without a
+/// prompt it is a chat, with editing and history: /bye or Ctrl-D ends it, Ctrl-C stops the current
+/// answer. The answer goes to stdout, timings to stderr.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl run qwen3 \"Why is the sky blue?\"",
-    "cat report.txt | llamactl run qwen3 summarize --max-tokens 200",
+    "llamactl run qwen3 \"Summarize this:\" - --max-tokens 200 < report.txt",
     "llamactl run qwen3 --system \"Answer in one word.\"";
     "0 answered, 2 no prompt, 3 no such model, 6 daemon unreachable, 8 the server failed or refused, 130 interrupted"
 ))]
@@ -100,18 +102,20 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Run) -> Outcom
     }
 }
 
-/// The prompt: the arguments, then standard input when it is no terminal.
+/// The prompt: the arguments, then standard input where one of them is `-`, or where there is none.
 fn prompt(words: &[String]) -> Result<String, Failure> {
+    let (asked, words): (Vec<&str>, Vec<&str>) =
+        words.iter().map(String::as_str).partition(|word| *word == "-");
     let mut piped = Vec::new();
-    if !io::stdin().is_terminal() {
+    if !asked.is_empty() || words.is_empty() {
         io::stdin().lock().take(MAX_PROMPT_BYTES + 1).read_to_end(&mut piped).map_err(|error| {
             Failure::new(Kind::IoFailed, format!("standard input cannot be read: {error}"))
         })?;
     }
-    join(words, piped)
+    join(&words, piped)
 }
 
-fn join(words: &[String], piped: Vec<u8>) -> Result<String, Failure> {
+fn join(words: &[&str], piped: Vec<u8>) -> Result<String, Failure> {
     let too_long = |length: usize| u64::try_from(length).is_ok_and(|n| n > MAX_PROMPT_BYTES);
     if too_long(piped.len()) {
         return Err(Failure::new(Kind::InvalidValue, "the prompt is longer than 8 MiB"));
@@ -189,13 +193,23 @@ impl Conversation<'_> {
     async fn chat(&mut self) -> Outcome {
         self.upstream = Some(self.ready().await?);
         self.output.aside("Ask away. /bye or Ctrl-D ends, Ctrl-C stops an answer.");
-        let mut lines = BufReader::new(tokio::io::stdin());
+        let mut questions = Questions::of_terminal()?;
         loop {
-            self.output.aside_piece(">>> ");
-            let Some(line) = self.question(&mut lines).await? else { return Ok(()) };
+            let line = match questions.next().await? {
+                Typed::Line(line) => line,
+                Typed::Interrupt => {
+                    self.output.note("/bye or Ctrl-D ends the chat");
+                    continue;
+                }
+                Typed::End => return Ok(()),
+            };
             match line.trim() {
                 "" => continue,
                 "/bye" => return Ok(()),
+                word if word.starts_with('/') && !word.contains(char::is_whitespace) => {
+                    self.output.note(format!("there is no {word} here; /bye ends the chat"));
+                    continue;
+                }
                 _ => {}
             }
             let before = self.messages.len();
@@ -208,26 +222,6 @@ impl Conversation<'_> {
                     self.output.failure(&failure);
                 }
                 Err(quit) => return Err(quit),
-            }
-        }
-    }
-
-    /// A line from the terminal; `None` at the end.
-    async fn question(&self, lines: &mut BufReader<Stdin>) -> Result<Option<String>, Failure> {
-        let mut line = Vec::new();
-        let read = async { lines.take(MAX_PROMPT_BYTES).read_until(b'\n', &mut line).await };
-        let mut read = std::pin::pin!(read);
-        let length = loop {
-            tokio::select! {
-                length = &mut read => break length,
-                _ = ctrl_c() => self.output.aside_piece("\n(/bye or Ctrl-D ends)\n>>> "),
-            }
-        };
-        match length {
-            Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned())),
-            Err(error) => {
-                Err(Failure::new(Kind::IoFailed, format!("the terminal cannot be read: {error}")))
             }
         }
     }
@@ -276,6 +270,53 @@ impl Conversation<'_> {
         let wanted = Wanted { model: accepted.server.model, goal: Goal::Ready, request };
         until(self.output, self.daemon, wanted, Deadline::after(None)).await
     }
+}
+
+/// What a person typed.
+enum Typed {
+    Line(String),
+    /// Ctrl-C.
+    Interrupt,
+    /// Ctrl-D.
+    End,
+}
+
+/// Questions from the terminal, with editing and a history of this chat.
+struct Questions(Option<Editor<(), MemHistory>>);
+
+impl Questions {
+    fn of_terminal() -> Result<Self, Failure> {
+        // The prompt must not get into a file that takes the answers.
+        let behavior = match io::stdout().is_terminal() {
+            true => Behavior::Stdio,
+            false => Behavior::PreferTerm,
+        };
+        let config = Config::builder().auto_add_history(true).behavior(behavior).build();
+        let history = MemHistory::with_config(&config);
+        let editor = Editor::with_history(config, history);
+        Ok(Questions(Some(editor.map_err(unreadable)?)))
+    }
+
+    /// The next line. It is read on a thread: the keys are waited for there.
+    async fn next(&mut self) -> Result<Typed, Failure> {
+        let Some(mut editor) = self.0.take() else { return Ok(Typed::End) };
+        let read = tokio::task::spawn_blocking(move || {
+            let line = editor.readline(">>> ");
+            (editor, line)
+        });
+        let (editor, line) = read.await.map_err(unreadable)?;
+        self.0 = Some(editor);
+        match line {
+            Ok(line) => Ok(Typed::Line(line)),
+            Err(ReadlineError::Interrupted) => Ok(Typed::Interrupt),
+            Err(ReadlineError::Eof) => Ok(Typed::End),
+            Err(error) => Err(unreadable(error)),
+        }
+    }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::IoFailed, format!("the terminal cannot be read: {error}"))
 }
 
 /// Says behind an answer how it went.
@@ -343,8 +384,7 @@ mod tests {
     use crate::output::screen::assert_screen;
 
     fn joined(words: &[&str], piped: &[u8]) -> Result<String, Kind> {
-        let words: Vec<String> = words.iter().map(|&word| word.into()).collect();
-        join(&words, piped.to_vec()).map_err(|failure| failure.kind)
+        join(words, piped.to_vec()).map_err(|failure| failure.kind)
     }
 
     #[test]

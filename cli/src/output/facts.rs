@@ -168,8 +168,14 @@ mod tests {
 
     #[test]
     fn values_align_wrap_and_a_repeated_name_is_said_once() {
-        let look =
-            Look { terminal: true, columns: Some(26), colour: false, unicode: true, full: false };
+        let look = Look {
+            terminal: true,
+            columns: Some(26),
+            rows: None,
+            colour: false,
+            unicode: true,
+            full: false,
+        };
         let mut facts = Facts::new();
         facts.add("path", "/m/tiny.gguf");
         facts.add_known("title", None::<&str>);

@@ -20,6 +20,8 @@ pub(crate) struct Look {
     pub(crate) terminal: bool,
     /// The columns of the terminal; `None` for a pipe.
     pub(crate) columns: Option<usize>,
+    /// Its rows, where it tells.
+    pub(crate) rows: Option<usize>,
     /// Whether to paint.
     pub(crate) colour: bool,
     /// Whether the terminal shows more than ASCII.
@@ -32,11 +34,14 @@ impl Look {
     /// What is known of this stream.
     pub(crate) fn of(stream: impl AsFd + IsTerminal, choice: ColourChoice, full: bool) -> Look {
         let terminal = stream.is_terminal();
+        let size = if terminal { tcgetwinsize(&stream).ok() } else { None };
+        let positive = |number: usize| Some(number).filter(|&number| number > 0);
         let columns = terminal.then(|| {
-            let told = set("COLUMNS").and_then(|text| text.parse().ok()).filter(|&it| it > 0);
-            let seen = || tcgetwinsize(&stream).ok().map(|size| usize::from(size.ws_col));
-            told.or_else(seen).filter(|&columns| columns > 0).unwrap_or(USUAL_COLUMNS)
+            let told = set("COLUMNS").and_then(|text| text.parse().ok()).and_then(positive);
+            let seen = || size.and_then(|size| positive(size.ws_col.into()));
+            told.or_else(seen).unwrap_or(USUAL_COLUMNS)
         });
+        let rows = size.and_then(|size| positive(size.ws_row.into()));
         let colour = match choice {
             ColourChoice::Always => true,
             ColourChoice::Never => false,
@@ -44,7 +49,7 @@ impl Look {
                 terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|it| it != "dumb")
             }
         };
-        Look { terminal, columns, colour, unicode: !terminal || is_utf8(set), full }
+        Look { terminal, columns, rows, colour, unicode: !terminal || is_utf8(set), full }
     }
 
     /// The width that prose is wrapped at.
@@ -133,8 +138,14 @@ mod tests {
 
     #[test]
     fn a_terminal_without_utf8_gets_signs_that_it_can_show() {
-        let plain =
-            Look { terminal: true, columns: Some(80), colour: false, unicode: false, full: false };
+        let plain = Look {
+            terminal: true,
+            columns: Some(80),
+            rows: None,
+            colour: false,
+            unicode: false,
+            full: false,
+        };
         assert_eq!(plain.fit("● a → b… └ 日本"), "* a -> b... \\- 日本");
         assert_eq!(Look { unicode: true, ..plain }.fit("● a\u{1b}[2J"), "● a");
     }

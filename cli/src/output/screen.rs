@@ -64,12 +64,18 @@ fn is_command(line: &str) -> bool {
 }
 
 /// A terminal of the usual width.
-const TERMINAL: Look =
-    Look { terminal: true, columns: Some(COLUMNS), colour: false, unicode: true, full: false };
+const TERMINAL: Look = Look {
+    terminal: true,
+    columns: Some(COLUMNS),
+    rows: None,
+    colour: false,
+    unicode: true,
+    full: false,
+};
 
 /// A pipe.
 pub(crate) const PIPE: Look =
-    Look { terminal: false, columns: None, colour: false, unicode: true, full: false };
+    Look { terminal: false, columns: None, rows: None, colour: false, unicode: true, full: false };
 
 /// Fails unless the snapshot `name` says `text`.
 pub(crate) fn assert_text(name: &str, text: &str) {

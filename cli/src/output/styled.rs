@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn look(terminal: bool, columns: usize, colour: bool) -> Look {
-        Look { terminal, columns: Some(columns), colour, unicode: true, full: false }
+        Look { terminal, columns: Some(columns), rows: None, colour, unicode: true, full: false }
     }
 
     #[test]

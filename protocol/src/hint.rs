@@ -52,6 +52,7 @@ impl fmt::Display for Hint {
     /// `what for: command`, or what to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.command() {
+            Some(command) if self.text.ends_with('?') => write!(f, "{} {command}", self.text),
             Some(command) => write!(f, "{}: {command}", self.text),
             None => f.write_str(&self.text),
         }

@@ -347,6 +347,7 @@ impl Output {
 
     /// Says on stderr why something was not done: for people, or as one line of JSON.
     pub(crate) fn failure(&self, failure: &Failure) {
+        let failure = &put_right(failure.clone());
         failure.hints.0.iter().for_each(check);
         if self.json {
             let mut line = serde_json::json!({ "error": failure }).to_string();
@@ -369,6 +370,20 @@ impl Output {
 
 /// So many hints are told of a failure.
 const HINTS: usize = 2;
+
+/// The same with the whole command for a name that was mistyped.
+fn put_right(mut failure: Failure) -> Failure {
+    let of = |key: &str| Some(failure.details.as_ref()?.get(key)?.as_str()?.to_owned());
+    if let (Some(given), Some(meant)) = (of("model"), of("meant"))
+        && let Some(first) = failure.hints.0.first_mut()
+        && first.argv.is_empty()
+    {
+        let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        let words = words.map(|word| if word == given { meant.clone() } else { word });
+        first.argv = ["llamactl".to_owned()].into_iter().chain(words).collect();
+    }
+    failure
+}
 
 /// In a debug build: each command of ours that a hint names is one. So every test that shows a hint,
 /// of whatever part, tries it.

@@ -83,6 +83,7 @@ impl Stderr {
         const HINT: &str = "hint: ";
         let command = hint.command();
         let text = match command {
+            Some(_) if hint.text.ends_with('?') => format!("{} ", hint.text),
             Some(_) => format!("{}: ", hint.text),
             None => hint.text.clone(),
         };

@@ -39,7 +39,7 @@ fn while_it_drains_a_server_is_asked_for_its_slots_as_rarely_as_ever() {
     let during = looks() - before;
     assert!(during <= MOST_LOOKS, "asked {during} times: {stopped}");
     let cut: Value = home.call("server.show", json!({ "model": "m" }));
-    assert!(cut["cause"]["message"].as_str().unwrap().contains("one request was cut"), "{cut}");
+    assert!(cut["cause"]["message"].as_str().unwrap().contains("1 request was cut off"), "{cut}");
     // It ended with its server.
     let _ = client.join().unwrap();
 }

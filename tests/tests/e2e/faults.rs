@@ -163,7 +163,7 @@ fn a_busy_one_is_stopped(streams: bool) {
     let stopped = server(&home, "m");
     assert_eq!(stopped["state"], "stopped");
     let said = stopped["cause"]["message"].as_str().unwrap();
-    assert!(said.contains("one request was cut"), "{said}");
+    assert!(said.contains("1 request was cut off"), "{said}");
     // It ended with its server, however.
     let _ = client.join().unwrap();
 }

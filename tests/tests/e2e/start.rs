@@ -280,3 +280,52 @@ fn a_daemon_that_is_told_to_keeps_the_servers() {
     home.cli(["daemon", "stop"]).ok();
     assert!(home.llama_servers().is_empty());
 }
+
+#[test]
+fn a_start_and_a_wait_outlast_the_daemon_and_a_name_that_is_mistyped_is_put_right() {
+    let home = Home::with_fake_llama_server();
+    let mut daemon = home.daemon();
+    home.fake_model("slow", &json!({ "load_ms": 3000 }));
+    let start = home.llamactl(["start", "slow"]).spawn();
+    home.follow("server.follow", json!({ "model": "slow" })).until_state("loading");
+    let wait = home.llamactl(["wait", "slow"]).spawn();
+    let follow = home.llamactl(["ps", "-f"]).spawn();
+    home.cli(["daemon", "restart"]).ok();
+    daemon.kill();
+    daemon.start_again();
+    let [started, waited] = [start, wait].map(|command| command.finish().ok());
+    assert!(started.stdout().starts_with("slow ready at "), "{}", started.stdout());
+    assert!(waited.stdout().starts_with("slow ready at "), "{}", waited.stdout());
+    follow.signal(Signal::INT);
+    let followed = follow.finish().code(130).stdout();
+    assert!(followed.contains("  slow  "), "{followed}");
+
+    let mistyped = home.cli(["status", "Slow"]).code(3);
+    assert_eq!(
+        mistyped.stderr(),
+        "error: there is no model Slow (names are case-sensitive)\n\
+         hint: did you mean slow? llamactl status slow\n\
+         hint: see which there are: llamactl model list\n"
+    );
+}
+
+#[test]
+fn a_chat_has_editing_and_history() {
+    let (home, _daemon) = home_with(&[TestModel::Tiny]);
+    home.cli(["start", "tiny"]).ok();
+    let chat = home.llamactl(["run", "tiny", "--max-tokens", "3"]).talk_at_terminal(
+        80,
+        &[
+            ("Ctrl-C stops", ""),
+            (">>> ", "hellx\u{7f}o\r"),
+            (" tokens at ", ""),
+            (">>> ", "\u{1b}[A\r"),
+            (" tokens at ", ""),
+            (">>> ", "/foo\r"),
+            ("there is no /foo here", ""),
+            (">>> ", "\u{4}"),
+        ],
+    );
+    let shown = chat.ok().stdout();
+    assert_eq!(shown.lines().filter(|line| line.contains(" tokens at ")).count(), 2, "{shown}");
+}

@@ -28,6 +28,14 @@ pub enum StoreError {
     /// There is no such model (any more).
     #[error("there is no model {0}")]
     ModelNotFound(String),
+    /// There is no such model, and one whose name is nearly the same.
+    #[error("there is no model {given}")]
+    ModelMistyped {
+        /// The name that was asked for.
+        given: String,
+        /// What was probably meant.
+        meant: String,
+    },
     /// A model, the defaults or a runtime has changed since the caller looked.
     #[error("the last revision of {of} is {found}, not {expected}")]
     RevisionConflict {
@@ -146,8 +154,17 @@ impl From<StoreError> for Failure {
         let message = error.to_string();
         match error {
             StoreError::NameTaken { .. } => Failure::new(Kind::NameTaken, message),
-            StoreError::ModelNotFound(_) => Failure::new(Kind::ModelNotFound, message)
-                .hint(Hint::run("see which there are", ["llamactl", "model", "list"])),
+            StoreError::ModelNotFound(name) => Failure::new(Kind::ModelNotFound, message)
+                .hint(Hint::run("see which there are", ["llamactl", "model", "list"]))
+                .details(json!({ "model": name })),
+            StoreError::ModelMistyped { given, meant } => {
+                let same = given.to_lowercase() == meant.to_lowercase();
+                let why = if same { " (names are case-sensitive)" } else { "" };
+                Failure::new(Kind::ModelNotFound, message + why)
+                    .hint(format!("did you mean {meant}?"))
+                    .hint(Hint::run("see which there are", ["llamactl", "model", "list"]))
+                    .details(json!({ "model": given, "meant": meant }))
+            }
             StoreError::RuntimeNotFound(_) => Failure::new(Kind::RuntimeNotFound, message)
                 .hint(Hint::run("see which there are", ["llamactl", "runtime", "list"])),
             StoreError::RuntimeInUse { models, .. } => Failure::new(Kind::RuntimeInUse, message)

@@ -2,6 +2,7 @@
 
 use super::bounds::check_aliases;
 use super::{Result, StoreError};
+use llamactl_protocol::options::nearest;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 /// The model a person means by `reference`: a name, an alias, or an id in digits (a name of
@@ -25,7 +26,32 @@ pub(super) fn resolve(connection: &Connection, reference: &str) -> Result<i64> {
             return Ok(id);
         }
     }
-    Err(StoreError::ModelNotFound(reference.to_owned()))
+    Err(match meant(connection, reference)? {
+        Some(meant) => StoreError::ModelMistyped { given: reference.to_owned(), meant },
+        None => StoreError::ModelNotFound(reference.to_owned()),
+    })
+}
+
+/// So many names are looked at for the one that was meant: a comparison costs as much as two names
+/// are long.
+const LIKE: u32 = 500;
+
+/// The name that was probably meant, if one is near.
+fn meant(connection: &Connection, reference: &str) -> Result<Option<String>> {
+    let length = reference.chars().count();
+    let names = connection
+        .prepare_cached(
+            "SELECT name FROM model_names WHERE length(name) BETWEEN ?1 AND ?2
+             ORDER BY name COLLATE NOCASE = ?3 DESC LIMIT ?4",
+        )?
+        .query_map(params![length.saturating_sub(2), length + 2, reference, LIKE], |row| {
+            row.get(0)
+        })?
+        .collect::<Result<Vec<String>, _>>()?;
+    // Another case is nearer than another letter.
+    let same = names.iter().find(|name| name.to_lowercase() == reference.to_lowercase());
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    Ok(same.cloned().or_else(|| nearest(reference, &known).map(str::to_owned)))
 }
 
 /// Gives `name` to a model, as its name or as an alias.

@@ -253,11 +253,15 @@ impl Turn<'_> {
             // The earlier daemon was cut off between making it and writing that down.
             self.push(Action::Write(Record::Process(id.clone())));
         }
-        let cause =
-            Cause::new(CauseCode::Adopted, "found running and taken over", self.context.now_ms);
+        let cause = Cause::new(
+            CauseCode::Adopted,
+            "left running by an earlier daemon, and adopted",
+            self.context.now_ms,
+        );
         self.state.cause = Some(Arc::new(cause));
         self.step(machine::Event::Adopt { run: id, was_ready });
-        let message = format!("{} was found running and taken over", self.state.model.name);
+        let message =
+            format!("{}: left running by an earlier daemon, and adopted", self.state.model.name);
         self.tell(EventKind::ServerAdopted, Actor::Boot, message, None, None);
     }
 

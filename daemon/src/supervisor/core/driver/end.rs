@@ -174,8 +174,8 @@ fn stopped(stage: StopStage, cut: Option<u32>) -> String {
     };
     let cut = match cut {
         None | Some(0) => String::new(),
-        Some(1) => "; one request was cut".to_owned(),
-        Some(count) => format!("; {count} requests were cut"),
+        Some(1) => "; 1 request was cut off".to_owned(),
+        Some(count) => format!("; {count} requests were cut off"),
     };
     format!("stopped as asked: {how}{cut}")
 }

@@ -11,6 +11,7 @@ use llamactl_protocol::Actor;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::hint::Hint;
+use llamactl_protocol::prose;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,7 +214,7 @@ impl Turn<'_> {
         let is_new = run.ready_at_ms == Some(self.context.now_ms);
         if let (true, Some(load_ms)) = (is_new, run.load_ms) {
             let (id, name) = (run.id.clone(), &self.state.model.name);
-            let message = format!("{name} is ready after {load_ms} ms");
+            let message = format!("{name}: ready after {}", prose::duration(load_ms));
             let by = self.state.by.clone();
             let event = self.event(EventKind::ServerReady, by, message, None, None);
             let at_ms = self.context.now_ms;

@@ -47,8 +47,8 @@ impl Turn<'_> {
         let streak = self.state.life.streak;
         let name = &self.state.model.name;
         let message = match streak.restarts {
-            0 => format!("{name} is being started"),
-            restarts => format!("{name} is being started again ({restarts})"),
+            0 => format!("{name}: started"),
+            restarts => format!("{name}: started again ({restarts})"),
         };
         let by = self.state.by.clone();
         let event = self.event(EventKind::ServerStarting, by.clone(), message, None, None);

@@ -370,26 +370,24 @@ impl Turn<'_> {
             (after, from) if after.state() == from => return,
             (Phase::Stopping { .. }, _) if self.state.life.phase.fault().is_none() => {
                 let by = self.state.by.clone();
-                (EventKind::ServerStopping, by, format!("{name} is being stopped"))
+                (EventKind::ServerStopping, by, format!("{name}: stopping"))
             }
             (Phase::Stuck { .. }, _) => (
                 EventKind::ServerStuck,
                 Actor::Policy,
-                format!("{name} does not end even when killed: a driver or a disk holds it"),
+                format!("{name}: the kernel does not end it: it waits for a disk or a driver"),
             ),
             (Phase::Ready { asleep: true, .. }, Shown::Ready) => (
                 EventKind::ServerSleeping,
                 Actor::Process,
-                format!("{name} has unloaded its model for now"),
+                format!("{name}: unloaded its model because nobody used it"),
             ),
-            (Phase::Ready { asleep: false, .. }, Shown::Sleeping) => (
-                EventKind::ServerWoken,
-                Actor::Process,
-                format!("{name} has loaded its model again"),
-            ),
+            (Phase::Ready { asleep: false, .. }, Shown::Sleeping) => {
+                (EventKind::ServerWoken, Actor::Process, format!("{name}: loaded its model again"))
+            }
             (Phase::Stopped, Shown::Queued | Shown::Backoff) => {
                 let by = self.state.by.clone();
-                (EventKind::ServerStopped, by, format!("{name} is not started any more"))
+                (EventKind::ServerStopped, by, format!("{name}: not started any more"))
             }
             _ => return,
         };

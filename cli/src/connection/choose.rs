@@ -12,6 +12,7 @@ use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where a daemon may be.
@@ -130,7 +131,10 @@ fn reason(path: &Path, error: &io::Error) -> String {
             format!("the path has {length} bytes; a socket's may have {MAX_SOCKET_PATH_BYTES}")
         }
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "there is no socket".to_owned(),
-        io::ErrorKind::ConnectionRefused => "there is a socket, but nobody listens".to_owned(),
+        io::ErrorKind::ConnectionRefused => match path.metadata() {
+            Ok(facts) if !facts.file_type().is_socket() => "it is no socket".to_owned(),
+            _ => "there is a socket, but nobody listens".to_owned(),
+        },
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),
     }
@@ -184,6 +188,13 @@ mod tests {
 
     fn places(named: Option<&str>) -> Places {
         Places { named: named.map(Into::into), user: "/u".into(), system: "/s".into() }
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_socket_is_called_none() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(reason(Path::new("/etc/passwd"), &refused), "it is no socket");
+        assert!(reason(Path::new("/nowhere/x"), &refused).contains("nobody listens"));
     }
 
     /// The choice where `/n`, `/u` and `/s` answer as given, and the paths tried.

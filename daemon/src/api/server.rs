@@ -45,11 +45,24 @@ pub(super) async fn show(app: &App, _: Caller, show: ServerShow) -> Result<Serve
 }
 
 pub(super) async fn why(app: &App, caller: Caller, why: ServerWhy) -> Result<Why, Failure> {
+    let model = app.registry.model(&why.model).await?;
     let server = show(app, caller, ServerShow { model: why.model }).await?;
     let events = app.registry.history_of_model(server.model_id, HISTORY).await?;
     let mut others = app.supervisor.active();
     others.retain(|other| other.model_id != server.model_id);
-    Ok(explain(server, &others, events, now_ms()))
+    let mut told = explain(server, &others, events, now_ms());
+    // What llama-server says of a file that was written over is seldom that.
+    if matches!(told.server.state, State::Failed | State::Backoff) {
+        let mut looked_at = [model];
+        app.model_files.look_at(&mut looked_at).await?;
+        let [model] = &looked_at;
+        if model.file_state == Some(FileState::Changed) {
+            told.remarks.insert(0, "Its file was changed after it was added.".to_owned());
+            let verify = ["llamactl", "model", "verify", &model.name];
+            told.hints.insert(0, Hint::run("see what is wrong with the file", verify));
+        }
+    }
+    Ok(told)
 }
 
 /// How many events are looked back for the reason: five failures with what goes with each, and

@@ -40,7 +40,7 @@ impl Library {
         let look = move || wanted.iter().map(Look::state).collect::<Vec<_>>();
         let states = self.patiently(look).await.unwrap_or_default();
         for (model, state) in models.iter_mut().zip(states) {
-            model.file_state = Some(state);
+            model.file_state = state;
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ pub fn changed_since(files: &[RunFile]) -> Vec<FileChange> {
             Ok(now) if file.stamp.is_unchanged(&now) => continue,
             Ok(now) if file.stamp.inode == now.inode => Became::Changed,
             Ok(_) => Became::Replaced,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Became::Gone,
+            Err(error) if is_missing(&error) => Became::Gone,
             // Nobody may look at it: it may be there.
             Err(_) => continue,
         };
@@ -116,16 +116,26 @@ struct Look {
 }
 
 impl Look {
-    fn state(&self) -> FileState {
+    /// `None` where nobody may look.
+    fn state(&self) -> Option<FileState> {
         let mut state = FileState::Present;
         for (index, part) in self.parts.iter().enumerate() {
-            let Ok(now) = group::stamp(part.as_path()) else { return FileState::Missing };
+            let now = match group::stamp(part.as_path()) {
+                Ok(now) => now,
+                Err(error) if is_missing(&error) => return Some(FileState::Missing),
+                Err(_) => return None,
+            };
             if self.seen.get(index).is_some_and(|then| !then.is_unchanged(&now)) {
                 state = FileState::Changed;
             }
         }
-        state
+        Some(state)
     }
+}
+
+/// Whether there is nothing, rather than something that may not be looked at.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
@@ -139,11 +149,12 @@ mod tests {
         let path = dir.path().join("m.gguf");
         fs::write(&path, "1").unwrap();
         let mut look = Look { parts: vec![WirePath(path.clone())], seen: vec![] };
-        assert_eq!(look.state(), FileState::Present, "nobody knows what it was");
+        let present = Some(FileState::Present);
+        assert_eq!(look.state(), present, "nobody knows what it was");
         look.seen = vec![group::stamp(&path).unwrap()];
-        assert_eq!(look.state(), FileState::Present);
+        assert_eq!(look.state(), present);
         look.seen[0].device += 1;
-        assert_eq!(look.state(), FileState::Present, "device numbers change at a boot");
+        assert_eq!(look.state(), present, "device numbers change at a boot");
         let run = |key: &str| RunFile {
             key: key.to_owned(),
             path: WirePath(path.clone()),
@@ -153,14 +164,17 @@ mod tests {
         let became = || changed_since(&files).into_iter().map(|it| (it.key, it.became));
         assert_eq!(became().count(), 0);
         fs::write(&path, "12").unwrap();
-        assert_eq!(look.state(), FileState::Changed);
+        assert_eq!(look.state(), Some(FileState::Changed));
         let both = |became| [("path".to_owned(), became), ("mmproj".to_owned(), became)];
         assert_eq!(became().collect::<Vec<_>>(), both(Became::Changed));
         fs::write(dir.path().join("new"), "1").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
         assert_eq!(became().collect::<Vec<_>>(), both(Became::Replaced));
         fs::remove_file(&path).unwrap();
-        assert_eq!(look.state(), FileState::Missing);
+        assert_eq!(look.state(), Some(FileState::Missing));
         assert_eq!(became().collect::<Vec<_>>(), both(Became::Gone));
+        // What may not be looked at may be there.
+        look.parts = vec![WirePath(dir.path().join("x".repeat(400)))];
+        assert_eq!(look.state(), None);
     }
 }

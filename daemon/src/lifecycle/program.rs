@@ -14,7 +14,7 @@ use super::own_log;
 use crate::api::app::Trial;
 use crate::os::descriptors::close_on_exec_from;
 use crate::os::signals::ignore_hang_up;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _};
@@ -84,7 +84,10 @@ impl Program {
         arguments.push("--check-config".into());
         let checked = self.ask(&arguments).map_err(broken)?;
         if !checked.status.success() {
-            return Err(refused(Kind::InvalidValue, checked.said()));
+            let failure = refused(Kind::InvalidValue, checked.said());
+            let mend = "the daemon goes on as it was; correct that, and see that nothing is left";
+            let check = ["llamactl", "daemon", "check-config"];
+            return Err(Failure { hints: Hint::run(mend, check).into(), ..failure });
         }
         let state = self.ask(&["--check-state".into(), state_dir.into()]).map_err(broken)?;
         match serde_json::from_str::<StateReport>(state.text.trim()) {

@@ -45,7 +45,7 @@ pub enum Exit {
 
 /// What is known besides the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Context {
+pub struct Context<'a> {
     /// We have asked it to stop.
     pub asked_to_stop: bool,
     /// The kernel's count of out-of-memory kills of this process's group rose; `None`: not known.
@@ -54,6 +54,8 @@ pub struct Context {
     pub was_ready: bool,
     /// Another program listens where it was to.
     pub address_taken: bool,
+    /// The files that go with the model, each with what it means that it cannot be used.
+    pub files: &'a [(CauseCode, String)],
 }
 
 /// The kind of cause.
@@ -115,7 +117,7 @@ pub struct Verdict {
 
 /// Says why a server ended. `tail` is the end of what it wrote, in order; 200 lines are plenty.
 #[must_use]
-pub fn classify(exit: Exit, tail: &[String], context: Context) -> Verdict {
+pub fn classify(exit: Exit, tail: &[String], context: Context<'_>) -> Verdict {
     let lines: Vec<Line> = tail.iter().map(|raw| Line::parse_text(raw)).collect();
     if context.asked_to_stop {
         let message = "It was asked to stop.";
@@ -194,7 +196,7 @@ static PATTERNS: LazyLock<Vec<(&'static Rule, Regex)>> = LazyLock::new(|| {
     RULES.iter().filter_map(|rule| Some((rule, Regex::new(rule.pattern).ok()?))).collect()
 });
 
-fn by_rule(lines: &[Line], exit: Exit, context: Context) -> Option<Verdict> {
+fn by_rule(lines: &[Line], exit: Exit, context: Context<'_>) -> Option<Verdict> {
     let could_not_run = matches!(exit, Exit::Code(126 | 127));
     let counts = |class| match class {
         Class::Spawn => could_not_run && !context.was_ready,
@@ -206,6 +208,7 @@ fn by_rule(lines: &[Line], exit: Exit, context: Context) -> Option<Verdict> {
         let (at, line) =
             lines.iter().enumerate().rev().find(|(_, line)| pattern.is_match(&line.text))?;
         let captures = pattern.captures(&line.text)?;
+        let rule = of_its_file(rule, &captures, context);
         let hint = (!rule.hint.is_empty()).then(|| fill(rule.hint, &captures));
         Some(verdict(
             (rule.code.clone(), rule.class, retry(rule, context)),
@@ -216,9 +219,21 @@ fn by_rule(lines: &[Line], exit: Exit, context: Context) -> Option<Verdict> {
     })
 }
 
+/// A file that cannot be opened may be one that goes with the model: the line that says so comes last, and
+/// an end can outrun it.
+fn of_its_file<'r>(rule: &'r Rule, captures: &Captures<'_>, context: Context<'_>) -> &'r Rule {
+    if !matches!(rule.code, CauseCode::ModelNotFound | CauseCode::FilePermission) {
+        return rule;
+    }
+    let path = captures.get(1).map_or("", |path| path.as_str());
+    let of_file = context.files.iter().find(|(_, file)| file == path);
+    let theirs = of_file.and_then(|(code, _)| RULES.iter().find(|rule| rule.code == *code));
+    theirs.unwrap_or(rule)
+}
+
 /// A check that fails while it loads fails at every load; one that fails later may have met a rare
 /// request.
-fn retry(rule: &Rule, context: Context) -> Retry {
+fn retry(rule: &Rule, context: Context<'_>) -> Retry {
     let is_of_the_program = matches!(rule.code, CauseCode::Assert | CauseCode::CppException);
     if is_of_the_program && !context.was_ready { Retry::No } else { rule.retry }
 }
@@ -313,7 +328,7 @@ fn shortened(text: &str, max_chars: usize) -> String {
 }
 
 /// Says why by how it exited; `told` is the line of its log that tells most.
-fn by_exit(exit: Exit, context: Context, told: Option<&str>) -> Verdict {
+fn by_exit(exit: Exit, context: Context<'_>, told: Option<&str>) -> Verdict {
     let (name, message, hint): (_, String, Option<&str>) = match exit {
         Exit::Code(0) => (
             (CauseCode::Exited, Class::Killed, Retry::Limited),
@@ -365,7 +380,7 @@ fn quoting(sentence: &str, line: &str) -> String {
     format!("{sentence}: {}.", shortened(line, FILLED_MAX_CHARS).trim_end_matches('.'))
 }
 
-fn by_signal(signal: i32, context: Context, told: Option<&str>) -> Verdict {
+fn by_signal(signal: i32, context: Context<'_>, told: Option<&str>) -> Verdict {
     let (name, message, hint): (_, String, Option<&str>) = match signal {
         libc::SIGKILL if context.oom_kill_counted == Some(true) => (
             // While it loads, it would need as much again; later, something else may have grown.

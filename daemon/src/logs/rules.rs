@@ -43,8 +43,16 @@ pub static RULES: &[Rule] = &[
         (Spawn, No),
         r"error while loading shared libraries: ([^\s:]+)",
         "llama-server cannot load the shared library {1}.",
-        "Reinstall this llama.cpp build. If {1} is elsewhere, start the daemon with LD_LIBRARY_PATH set to \
-         its directory: servers get the daemon's.",
+        "Reinstall this llama.cpp build, or say where {1} is: llamactl runtime set RUNTIME \
+         env.LD_LIBRARY_PATH=DIR (of the llama-server that was found by itself: llamactl runtime add PATH \
+         env.LD_LIBRARY_PATH=DIR).",
+    ),
+    rule(
+        CauseCode::MissingLibrary,
+        (Spawn, No),
+        r"symbol lookup error: (\S+): (undefined symbol: .*)",
+        "llama-server and its library {1} are not of one build: {2}.",
+        "Reinstall this llama.cpp build; llamactl runtime show RUNTIME says where else it looks for libraries.",
     ),
     // A runtime may be a script that runs the real program; these are its shell's words.
     rule(
@@ -72,7 +80,7 @@ pub static RULES: &[Rule] = &[
     rule(
         CauseCode::BuildUnfit,
         (Crash, No),
-        r"(version `GLIBC[\w.]*' not found|(?:CUDA|ROCm|HIP|MUSA) error: (?:no kernel image is available|the provided PTX was compiled with an unsupported toolchain|invalid device function).*|rocBLAS error: Cannot read \S*TensileLibrary.*|no backends are loaded.*)",
+        r"(version `GLIBC[\w.]*' not found|(?:CUDA|ROCm|HIP|MUSA) error: (?:no kernel image is available|the provided PTX was compiled with an unsupported toolchain|invalid device function|CUDA driver version is insufficient|system has unsupported display driver|forward compatibility was attempted).*|rocBLAS error: Cannot read \S*TensileLibrary.*|no backends are loaded.*)",
         "This llama.cpp build is made for another system or GPU: {1}.",
         "Use a build made for this one: llamactl runtime add PATH, then llamactl model set NAME \
          runtime=RUNTIME.",
@@ -217,7 +225,8 @@ pub static RULES: &[Rule] = &[
         (Model, No),
         r"this GGUF file is version (\d+) but this software only supports",
         "The file has GGUF version {1}, which this llama.cpp build cannot read.",
-        "Use a newer llama.cpp build.",
+        "Use a newer llama.cpp build: llamactl runtime add PATH, then llamactl model set NAME \
+         runtime=RUNTIME.",
     ),
     // Each of these is followed by "failed to read …", which alone means a file that was cut.
     rule(
@@ -230,7 +239,7 @@ pub static RULES: &[Rule] = &[
     rule(
         CauseCode::ModelDamaged,
         (Model, No),
-        r"(duplicate (?:key|tensor name) .*|key \d+ is empty.*)",
+        r"(duplicate (?:key|tensor name) .*|key \d+ is empty.*|key '[^']*' has invalid GGUF type .*|tensor name \d+ is too long.*|tensor '[^']*' (?:has invalid number of dimensions|has offset \d+, expected|of type .* not a multiple of block size|dimension \d+ has invalid).*|alignment \d+ is not a power of 2.*)",
         "The model file was made wrong: {1}.",
         "The download is whole and getting it again does not help: take the model from somebody else, \
          or convert it again.",
@@ -254,14 +263,16 @@ pub static RULES: &[Rule] = &[
         (Model, No),
         r"unknown model architecture: '([^']+)'",
         "This llama.cpp build does not support the model architecture {1}.",
-        "Use a newer llama.cpp build.",
+        "Use a newer llama.cpp build: llamactl runtime add PATH, then llamactl model set NAME \
+         runtime=RUNTIME.",
     ),
     rule(
         CauseCode::UnsupportedTokenizer,
         (Model, No),
         r"unknown (?:pre-tokenizer type|tokenizer): '([^']+)'",
         "This llama.cpp build does not support the model's tokenizer {1}.",
-        "Use a newer llama.cpp build.",
+        "Use a newer llama.cpp build: llamactl runtime add PATH, then llamactl model set NAME \
+         runtime=RUNTIME.",
     ),
     rule(
         CauseCode::ModelInvalid,
@@ -315,7 +326,14 @@ pub static RULES: &[Rule] = &[
     rule(
         CauseCode::ContextInit,
         (Model, No),
-        r"failed to create_context with model '(.+)'|failed to initialize the context: (.*)",
+        r"failed to initialize the context: (.*)",
+        "The context for the model could not be created: {1}.",
+        "Correct the setting that it speaks of, or try a smaller ctx-size.",
+    ),
+    rule(
+        CauseCode::ContextInit,
+        (Model, No),
+        r"failed to create.context with model '(.+)'",
         "The context for the model could not be created.",
         "The lines before say more; try a smaller ctx-size.",
     ),
@@ -354,6 +372,13 @@ pub static RULES: &[Rule] = &[
         "llama-server stopped at a failed check: {2} ({1}).",
         "A setting may be impossible, or llama.cpp has a defect: look at the settings changed last, \
          then try another build.",
+    ),
+    rule(
+        CauseCode::CppException,
+        (Crash, Limited),
+        r"what\(\):\s+(.+)",
+        "llama-server ended with an uncaught C++ exception: {1}.",
+        "Look at the settings changed last, then try another build.",
     ),
     rule(
         CauseCode::CppException,

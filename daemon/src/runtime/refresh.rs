@@ -5,7 +5,7 @@ use super::resolve::{Place, known, look_anew};
 use super::verdict::refusals;
 use crate::store::registry::{NewRuntime, Registry, RuntimeRecord};
 use llamactl_protocol::runtime::{RefusedSetting, RuntimeRefreshed};
-use llamactl_protocol::{Actor, Failure, WirePath};
+use llamactl_protocol::{Actor, Failure, Kind, WirePath};
 
 /// Looks at a runtime anew, or at all: what changed, and which models could not be started with it
 /// any more.
@@ -50,13 +50,24 @@ async fn refresh_one(
     by: &Actor,
 ) -> Result<RuntimeRefreshed, Failure> {
     let found = place.locate().await?;
-    let before = match known(registry, &found).await? {
+    let known = known(registry, &found).await?;
+    let known_id = known.as_ref().map(|(id, _)| *id);
+    let before = match known {
         Some((_, build)) => Some(build),
         None => registry.last_runtime_at(WirePath(found.path.clone())).await?,
     };
     let library_dirs = found.library_dirs.clone();
     let looked = look_anew(registry, found, by).await;
-    let (id, after) = looked.map_err(|problem| place.lacking(problem))?;
+    let (id, after) = match looked {
+        Ok(looked) => looked,
+        Err(problem) => {
+            // The file is the same and runs no more: what it needs is gone. Whoever asks next sees it too.
+            if let Some(id) = known_id.filter(|_| problem.kind == Kind::RuntimeRefused) {
+                registry.forget_answers(id).await?;
+            }
+            return Err(place.lacking(problem));
+        }
+    };
     let lacking = |of: Option<&NewRuntime>, than: Option<&NewRuntime>| -> Vec<String> {
         let keys = |build: Option<&NewRuntime>| {
             let options = build.map(|build| build.options.as_slice()).unwrap_or_default();

@@ -469,7 +469,11 @@ fn a_model_file_that_is_deleted_while_it_runs_is_said_to_be_missing() {
     assert_eq!(file_state(&home), "missing");
     assert!(home.cli(["model", "show", "m"]).ok().stdout().contains("the file is gone"));
     assert_eq!(server(&home, "m")["run"]["id"], ready["run"]["id"]);
-    home.cli(["restart", "m"]).code(8);
+    // It is not given up for one that could not start.
+    home.cli(["restart", "m"]).code(3);
+    assert_eq!(server(&home, "m")["run"]["id"], ready["run"]["id"]);
+    home.cli(["stop", "m"]).ok();
+    home.cli(["start", "m"]).code(8);
     let failed = server(&home, "m");
     assert_eq!(failed["state"], "failed");
     assert!(failed["cause"]["message"].as_str().unwrap().contains("m.gguf"), "{failed}");

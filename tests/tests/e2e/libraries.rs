@@ -233,6 +233,19 @@ fn a_runtime_says_where_libraries_are() {
     // A model has none, and is told who has.
     let refused = home.cli(["--json", "model", "set", "tiny", &there]).code(5).failure();
     assert!(refused["hint"].as_str().unwrap().contains("runtime set"), "{refused}");
+    // One that finds a library no more is told so, and shown so.
+    fs::rename(&lib, lib.with_file_name("moved")).unwrap();
+    fs::create_dir(&lib).unwrap();
+    let lacking = home.cli(["--json", "runtime", "refresh", "b1"]).code(5).failure();
+    let cure = json!([["llamactl", "runtime", "set", "b1", "env.LD_LIBRARY_PATH=DIR"]]);
+    assert_eq!(lacking["commands"], cure, "{lacking}");
+    let list = home.cli(["--json", "runtime", "list"]).ok().json_lines();
+    assert!(list[1]["problem"]["message"].as_str().unwrap().contains("libmtmd.so"), "{list:?}");
+    // Before there is a process, or by what it said.
+    let failed = home.cli(["--json", "start", "tiny"]).failure().to_string();
+    for says in ["libmtmd.so", "env.LD_LIBRARY_PATH=DIR"] {
+        assert!(failed.contains(says), "{failed}");
+    }
 }
 
 #[test]

@@ -35,6 +35,8 @@ fn a_model_that_is_not_whole_says_so_and_what_to_do() {
     assert!(told["next"].as_str().unwrap().starts_with("It is not started again"), "{told}");
     assert!(!told["hints"].as_array().unwrap().is_empty(), "{told}");
     assert_eq!(told["evidence"], told["server"]["cause"]["evidence"]);
+    assert_eq!(told["remarks"][0], "Its file was changed after it was added.", "{told}");
+    assert!(told["hints"].to_string().contains("\"verify\""), "{told}");
     assert_eq!(kinds(&told).first(), Some(&"model.added"));
     assert_eq!(kinds(&told).last(), Some(&"server.failed"));
 

@@ -1,6 +1,5 @@
 use super::*;
 use proptest::prelude::*;
-use std::collections::HashSet;
 
 const FAILED: Exit = Exit::Code(1);
 const ABORTED: Exit = Exit::Signal(libc::SIGABRT);
@@ -58,6 +57,26 @@ const SEEN: &[(&str, Exit, &str)] = &[
         "build_unfit",
     ),
     ("ROCm error: invalid device function", ABORTED, "build_unfit"),
+    (
+        "/o/llama-server: symbol lookup error: /o/libllama.so: undefined symbol: ggml_x",
+        Exit::Code(127),
+        "missing_library",
+    ),
+    (
+        "  what():  vk::PhysicalDevice::createDevice: ErrorFeatureNotPresent",
+        ABORTED,
+        "cpp_exception",
+    ),
+    (
+        "llama_init_from_model: failed to initialize the context: the type q4_0 is not supported",
+        FAILED,
+        "context_init",
+    ),
+    (
+        "common_init_from_params: failed to create context with model '/m/x.gguf'",
+        FAILED,
+        "context_init",
+    ),
     ("context type MTP requested but model doesn't contain MTP layers", FAILED, "no_draft_layers"),
     (
         "the draft model 'd.gguf' is not compatible with the target model 'm.gguf'",
@@ -206,13 +225,13 @@ fn every_line_seen_has_its_code_also_with_prefix_colour_and_glued() {
 }
 
 #[test]
-fn every_rule_compiles_is_seen_and_has_a_name_of_its_own() {
+fn every_rule_compiles_and_is_seen() {
     assert_eq!(PATTERNS.len(), RULES.len());
-    let names: HashSet<_> = RULES.iter().map(|rule| rule.code.as_str()).collect();
-    assert_eq!(names.len(), RULES.len());
-    let seen: HashSet<_> = SEEN.iter().map(|(_, _, code)| *code).collect();
-    assert_eq!(names.difference(&seen).collect::<Vec<_>>(), Vec::<&&str>::new());
     for (rule, pattern) in PATTERNS.iter() {
+        let is_it = |(line, _, code): &(&str, Exit, &str)| {
+            *code == rule.code.as_str() && pattern.is_match(line)
+        };
+        assert!(SEEN.iter().any(is_it), "{}: {}", rule.code, rule.pattern);
         for number in 1..=2 {
             let place = format!("{{{number}}}");
             let used = rule.message.contains(&place) || rule.hint.contains(&place);
@@ -435,4 +454,82 @@ proptest! {
         let verdict = classify(Exit::Code(code), &lines, context);
         prop_assert!(verdict.evidence.len() <= 3);
     }
+}
+
+#[test]
+fn a_file_that_goes_with_the_model_is_told_by_its_own_name() {
+    // Without the line that follows: llama-server's end outran it.
+    let tail = |path: &str| {
+        let words = "gguf_init_from_file: failed to open GGUF file";
+        vec![format!("0.00.010.000 E {words} '{path}' (No such file or directory)")]
+    };
+    let files = [
+        (CauseCode::DraftFailed, "/m/draft.gguf".to_owned()),
+        (CauseCode::MmprojFailed, "/m/p.gguf".to_owned()),
+        (CauseCode::LoraNotFound, "/m/l.gguf".to_owned()),
+    ];
+    let context = Context { files: &files, ..Context::default() };
+    let told = |path: &str| classify(Exit::Code(1), &tail(path), context);
+    for (code, path) in &files {
+        let verdict = told(path);
+        assert_eq!((&verdict.code, verdict.retry), (code, Retry::No));
+        assert!(verdict.message.contains(path.as_str()), "{}", verdict.message);
+    }
+    assert_eq!(told("/m/m.gguf").code, CauseCode::ModelNotFound);
+}
+
+/// What ends it, and not what merely follows: each but the last line of what such a build writes.
+#[test]
+fn the_line_before_the_one_that_follows_is_told() {
+    let read = "0.00.010.000 E gguf_init_from_reader: failed to read tensor info";
+    let context =
+        "0.00.020.000 E common_init_from_params: failed to create context with model '/m'";
+    for (code, first, second, says) in [
+        (
+            CauseCode::ModelDamaged,
+            "E gguf_init_from_reader: tensor 'a' has offset 128, expected 64",
+            read,
+            "has offset 128, expected 64",
+        ),
+        (
+            CauseCode::ModelDamaged,
+            "E gguf_init_from_reader: tensor 'a' of type 12 (q4_K) has 33 elements per row, not a \
+             multiple of block size (256)",
+            read,
+            "not a multiple of block size",
+        ),
+        (
+            CauseCode::ModelDamaged,
+            "E gguf_init_from_reader: tensor name 70 is too long: 70 >= 64",
+            read,
+            "is too long",
+        ),
+        (
+            CauseCode::ContextInit,
+            "E llama_init_from_model: failed to initialize the context: the type q4_0 is not supported",
+            context,
+            "created: the type q4_0 is not supported.",
+        ),
+        (
+            CauseCode::CppException,
+            "terminate called after throwing an instance of 'vk::FeatureNotPresentError'",
+            "  what():  vk::PhysicalDevice::createDevice: ErrorFeatureNotPresent",
+            "exception: vk::PhysicalDevice::createDevice: ErrorFeatureNotPresent.",
+        ),
+        (
+            CauseCode::BuildUnfit,
+            "E CUDA error: CUDA driver version is insufficient for CUDA runtime version",
+            "E   current device: 0, in function f at x.cu:1",
+            "CUDA driver version is insufficient",
+        ),
+    ] {
+        let tail = [first.to_owned(), second.to_owned()];
+        let verdict = classify(Exit::Code(1), &tail, Context::default());
+        assert_eq!((verdict.code, verdict.retry), (code, Retry::No), "{first}");
+        assert!(verdict.message.contains(says), "{}", verdict.message);
+    }
+    let tail =
+        ["/o/llama-server: symbol lookup error: /o/libllama.so: undefined symbol: x".to_owned()];
+    let verdict = classify(Exit::Code(127), &tail, Context::default());
+    assert!(verdict.message.contains("are not of one build: undefined symbol: x"), "{verdict:?}");
 }

@@ -157,6 +157,18 @@ impl Registry {
         .await
     }
 
+    /// Forgets what a build says of itself, because it says it no more; runs still know it.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn forget_answers(&self, id: i64) -> Result<()> {
+        self.write(move |tx| {
+            tx.execute("UPDATE runtimes SET options = NULL WHERE id = ?1", [id])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// A build by its id; `None` for an id that never was.
     ///
     /// # Errors

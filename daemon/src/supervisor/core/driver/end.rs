@@ -9,6 +9,7 @@ use crate::logs::classify::{self, Class, Exit, Retry, Verdict, classify};
 use llamactl_protocol::Actor;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::hint::Hint;
+use llamactl_protocol::options::Settings;
 use llamactl_protocol::server::State as Shown;
 use serde_json::Value;
 use std::sync::Arc;
@@ -65,11 +66,13 @@ impl Turn<'_> {
 
     fn verdict(&self, explanation: &Explanation, stage: Option<StopStage>) -> Verdict {
         let killed = explanation.exit == Exit::Signal(KILL) && stage.is_none();
+        let files = companions(&self.effective());
         let context = classify::Context {
             asked_to_stop: stage.is_some(),
             oom_kill_counted: explanation.oom_kill_counted.filter(|_| killed),
             was_ready: self.state.run.as_ref().is_some_and(|run| run.ready_at_ms.is_some()),
             address_taken: explanation.address_taken,
+            files: &files,
         };
         classify(explanation.exit, &explanation.tail, context)
     }
@@ -132,6 +135,30 @@ impl Turn<'_> {
             Retry::Yes | Retry::Limited => Curable::Yes,
         }
     }
+}
+
+/// The files that go with a model, each with what it means that it cannot be used.
+fn companions(settings: &Settings) -> Vec<(CauseCode, String)> {
+    let named = [
+        ("spec-draft-model", CauseCode::DraftFailed),
+        ("mmproj", CauseCode::MmprojFailed),
+        ("lora", CauseCode::LoraNotFound),
+        ("lora-scaled", CauseCode::LoraNotFound),
+    ];
+    let mut files = Vec::new();
+    for (key, code) in named {
+        let values = match settings.get(key) {
+            Some(Value::Array(values)) => values.as_slice(),
+            Some(value) => std::slice::from_ref(value),
+            None => &[],
+        };
+        for value in values.iter().filter_map(Value::as_str) {
+            // One with a scale has it behind a colon.
+            let path = value.rsplit_once(':').filter(|_| key == "lora-scaled");
+            files.push((code.clone(), path.map_or(value, |(path, _)| path).to_owned()));
+        }
+    }
+    files
 }
 
 /// An end that is no failure by itself: an exit with 0, or at a signal that asks for one.

@@ -50,7 +50,7 @@ pub(crate) async fn run(output: &mut Output, args: Uninstall) -> Outcome {
     };
     let has_unit = systemd::unit_file(manager).is_some();
     if has_unit && systemd::is_booted() {
-        if manager == Manager::System && systemd::listens().await {
+        if manager == Manager::System && systemd::has_socket_unit() {
             systemctl(manager, &["disable", "--now", SOCKET_UNIT]).await?;
         }
         systemctl(manager, &["disable", "--now", UNIT]).await?;
@@ -74,7 +74,8 @@ pub(crate) async fn run(output: &mut Output, args: Uninstall) -> Outcome {
     if !removed.is_empty() && systemd::is_booted() {
         systemctl(manager, &["daemon-reload"]).await?;
     }
-    if manager == Manager::System
+    if has_unit
+        && manager == Manager::System
         && let Some(dir) = Path::new(place::SYSTEM_SOCKET).parent()
     {
         // What tmpfiles.d made would go with the next boot. Until then whoever may not enter it would be
@@ -100,7 +101,7 @@ fn tell(output: &mut Output, had_unit: bool, done: &Uninstalled) -> Outcome {
         return Ok(());
     }
     if !had_unit {
-        return output.line("there is no unit");
+        return output.line("no unit is installed");
     }
     output.line("the daemon and its servers are stopped, and its unit is disabled")?;
     for path in &done.removed {

@@ -11,7 +11,9 @@ mod jobs;
 mod starter;
 
 pub(crate) use jobs::is_restarted;
-pub(crate) use starter::{Starter, listens, own_unit_dir, serves, starter, unit_file};
+pub(crate) use starter::{
+    Starter, has_socket_unit, listens, own_unit_dir, serves, starter, unit_file,
+};
 
 use std::ffi::OsStr;
 use std::io;

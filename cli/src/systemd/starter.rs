@@ -37,10 +37,14 @@ pub(crate) enum Starter {
     SystemUnit,
 }
 
+/// Whether there is a unit by which systemd may listen for the machine's daemon.
+pub(crate) fn has_socket_unit() -> bool {
+    SYSTEM_UNITS.iter().any(|dir| Path::new(dir).join(SOCKET_UNIT).is_file())
+}
+
 /// Whether systemd listens for the machine's daemon, and starts it when somebody asks.
 pub(crate) async fn listens() -> bool {
-    let is_there = SYSTEM_UNITS.iter().any(|dir| Path::new(dir).join(SOCKET_UNIT).is_file());
-    is_there
+    has_socket_unit()
         && is_booted()
         && is_the_machines()
         && Manager::System.systemctl(["is-active", SOCKET_UNIT], LIMIT).await.is_ok()

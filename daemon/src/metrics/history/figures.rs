@@ -10,7 +10,7 @@ use super::steps::MINUTE_MS;
 use super::*;
 use crate::store::metrics::{Blocks, MetricsStore, Rows};
 use llamactl_protocol::metrics::{
-    Gpu, Host, LlamaSample, MetricsColumn, ProcessSample, ServerSample, Stat,
+    Host, LlamaSample, MetricsColumn, ProcessSample, ServerSample, Stat,
 };
 use llamactl_protocol::series::SERIES;
 use llamactl_protocol::server::State;
@@ -126,28 +126,24 @@ fn measured(second: u64, chance: &mut u64) -> Sample {
         network_transmit_bytes: Some(second * 900 + random(90)),
         ..Host::default()
     };
-    let gpu = Gpu {
-        uuid: "GPU-1".to_owned(),
-        index: 0,
-        name: None,
-        busy_ratio: Some(random(100) as f64 / 100.0),
-        memory_busy_ratio: Some(random(100) as f64 / 100.0),
-        memory_total_bytes: None,
-        memory_used_bytes: Some(13 << 30),
-        temperature_celsius: Some((50 + random(20)) as f64),
-        power_watts: Some(100.0 + random(200_000) as f64 / 1000.0),
-        power_limit_watts: None,
-        fan_ratio: None,
-        core_clock_hertz: Some(1_500_000_000 + random(30) * 15_000_000),
-        memory_clock_hertz: None,
-    };
+    let gpus = serde_json::json!([{
+        "uuid": "GPU-1",
+        "index": 0,
+        "busy_ratio": random(100) as f64 / 100.0,
+        "memory_busy_ratio": random(100) as f64 / 100.0,
+        "memory_used_bytes": 13u64 << 30,
+        "temperature_celsius": 50 + random(20),
+        "power_watts": 100.0 + random(200_000) as f64 / 1000.0,
+        "core_clock_hertz": 1_500_000_000 + random(30) * 15_000_000,
+    }]);
+    let gpus = serde_json::from_value(gpus).ok();
     let daemon = ProcessSample {
         cpu_ms: Some(second / 2 * 10),
         memory_anonymous_bytes: Some((3 << 20) + random(5) * 4096),
         memory_file_bytes: Some(9 << 20),
         ..ProcessSample::default()
     };
-    Sample { seq: second, at_ms: 0, host, gpus: Some(vec![gpu]), servers, daemon }
+    Sample { seq: second, at_ms: 0, host, gpus, servers, daemon }
 }
 
 /// Writes a day of a machine's seconds into databases below `dir`, and asks for it.
@@ -236,7 +232,11 @@ fn fill(store: &mut MetricsStore) -> Result<u64, DatabaseError> {
             })
         })?;
     }
-    store.write(true, Rows::used_bytes)
+    store.write(true, used_bytes)
+}
+
+fn used_bytes(rows: &Rows<'_>) -> Result<u64, DatabaseError> {
+    rows.used_bytes()
 }
 
 /// A day by minutes, of all series.

@@ -146,8 +146,14 @@ mod tests {
     use ratatui::layout::Rect;
     use std::path::Path;
 
-    const LOOK: Look =
-        Look { terminal: true, columns: Some(100), colour: true, unicode: true, full: false };
+    const LOOK: Look = Look {
+        terminal: true,
+        columns: Some(100),
+        colour: true,
+        unicode: true,
+        full: false,
+        rows: None,
+    };
 
     /// The picture that the README shows, or how it is drawn now where `UPDATE_DOCS` says so.
     fn same(name: &str, drawn: &str) {

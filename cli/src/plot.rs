@@ -268,7 +268,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn of_model(model: &str) -> Labels {
-        Labels { model: Some(model.to_owned()), model_id: Some(1), gpu: None }
+        Labels { model: Some(model.to_owned()), model_id: Some(1), ..Labels::default() }
     }
 
     /// A wave with a gap, a spike of one step, and a value that stands alone.
@@ -285,7 +285,14 @@ pub(crate) mod tests {
     }
 
     fn look(columns: usize, unicode: bool) -> Look {
-        Look { terminal: true, columns: Some(columns), colour: false, unicode, full: false }
+        Look {
+            terminal: true,
+            columns: Some(columns),
+            colour: false,
+            unicode,
+            full: false,
+            rows: None,
+        }
     }
 
     fn shown(lines: &[Styled]) -> String {

@@ -188,7 +188,7 @@ mod tests {
     use ratatui::layout::Rect;
 
     fn look(colour: bool) -> Look {
-        Look { terminal: true, columns: Some(20), colour, unicode: true, full: false }
+        Look { terminal: true, columns: Some(20), colour, unicode: true, full: false, rows: None }
     }
 
     fn plain(lines: &[Styled]) -> Vec<String> {

@@ -92,7 +92,7 @@ fn frame(note: Option<LogNote>, lines: &[(Option<LogLevel>, &str)]) -> LogFrame 
 }
 
 fn look(unicode: bool) -> Look {
-    Look { terminal: true, columns: None, colour: false, unicode, full: false }
+    Look { terminal: true, columns: None, colour: false, unicode, full: false, rows: None }
 }
 
 fn screen(top: &mut Top, columns: u16, rows: u16, unicode: bool) -> String {

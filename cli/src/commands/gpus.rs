@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::output::table::{Cell, Column, Table, known};
 use crate::output::units;
 use clap::Args;
-use llamactl_protocol::metrics::{Gpu, GpuList, GpuUse};
+use llamactl_protocol::metrics::{Gpu, GpuList, GpuProcess, GpuUse};
 
 /// List GPUs, their load, and who holds their memory
 #[derive(Args, Debug)]
@@ -47,10 +47,12 @@ fn table(gpus: &[GpuUse]) -> Table {
         Column::number("TEMP", 1),
         Column::number("POWER", 2),
         Column::number("FAN", 3),
-        Column::text("UUID", 4),
-    ]);
-    for GpuUse { gpu, .. } in gpus {
-        table.row([
+        Column::text("DRIVER", 4),
+        Column::text("UUID", 5),
+    ])
+    .with_remarks("PROCESSES");
+    for GpuUse { gpu, processes } in gpus {
+        let cells = [
             Cell::from(gpu.index.to_string()),
             known(gpu.name.as_ref()),
             known(gpu.busy_ratio.map(units::percent)),
@@ -58,10 +60,26 @@ fn table(gpus: &[GpuUse]) -> Table {
             known(gpu.temperature_celsius.map(units::celsius)),
             known(power(gpu)),
             known(gpu.fan_ratio.map(units::percent)),
+            known(gpu.driver.as_ref()),
             Cell::from(&gpu.uuid),
-        ]);
+        ];
+        table.row_with(cells, holders(processes.as_deref().unwrap_or_default()));
     }
     table
+}
+
+/// `gemma3 7.9 GiB, python3 (pid 812) 4.9 GiB`: whose memory it is; `None` where nobody holds any.
+fn holders(processes: &[GpuProcess]) -> Option<String> {
+    let holder = |process: &GpuProcess| {
+        let who = match (&process.model, &process.name) {
+            (Some(model), _) => model.clone(),
+            (None, Some(name)) => format!("{name} (pid {})", process.pid),
+            (None, None) => format!("pid {}", process.pid),
+        };
+        let held = process.memory_bytes.map(|held| format!(" {}", units::bytes(held)));
+        Some(who + &held.unwrap_or_default())
+    };
+    crate::output::facts::listed(processes.iter().map(holder))
 }
 
 /// `18.2 of 24.0 GiB`
@@ -98,6 +116,20 @@ mod tests {
         let mut silent = Gpu { uuid: "GPU-2".into(), index: 1, name: None, ..scene::gpu() };
         (silent.busy_ratio, silent.power_watts, silent.power_limit_watts) = (None, None, None);
         let gpus = [scene::gpu(), silent].map(|gpu| GpuUse { gpu, processes: None });
+        let process = |pid, name: Option<&str>, model: Option<&str>, memory_bytes| GpuProcess {
+            pid,
+            name: name.map(str::to_owned),
+            model: model.map(str::to_owned),
+            model_id: model.map(|_| 1),
+            memory_bytes,
+        };
+        let [mut first, second] = gpus;
+        first.processes = Some(vec![
+            process(4711, Some("llama-server"), Some("gemma3"), Some(7 << 30)),
+            process(812, Some("python3"), None, Some(4 << 30)),
+            process(813, None, None, None),
+        ]);
+        let gpus = [first, second];
         assert_screen("gpus", |output| show(output, Some(&gpus)));
     }
 

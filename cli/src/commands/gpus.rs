@@ -30,7 +30,7 @@ fn show(output: &mut Output, gpus: Option<&[GpuUse]>) -> Outcome {
         return output.json_lines(gpus.unwrap_or_default());
     }
     match gpus {
-        None => output.note("no GPU found: there is no way to ask on this machine (no NVML)"),
+        None => output.note("no GPU found: NVML is not installed"),
         Some([]) => output.note("no GPU found: the driver reports none"),
         Some(gpus) if output.quiet => return output.names(gpus.iter().map(|it| &it.gpu.uuid)),
         Some(gpus) => return output.table(&table(gpus)),

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks for the processes of a server that is up.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// A server that runs for less may become ready between two samples.
+const NEW_MS: u64 = 5000;
 
 /// The processes of a server.
 #[derive(Debug)]
@@ -94,8 +96,10 @@ impl FamilyReader {
         self.activity.sampled(ticks, letter);
         let all = together(leader, &samples, self.ended);
         let own = all.memory_anonymous_bytes;
-        // One that was found ready may have grown before.
-        if is_other_state && state == State::Ready && before.is_some_and(comes_up) {
+        // One that was found ready may have grown before, unless it has only just begun.
+        let is_new = |uptime_ms| uptime_ms < NEW_MS;
+        let saw_it = before.map_or_else(|| all.uptime_ms.is_some_and(is_new), comes_up);
+        if is_other_state && state == State::Ready && saw_it {
             self.ready_with_bytes = own;
         }
         let grown = own.zip(self.ready_with_bytes).map(|(own, with)| own.saturating_sub(with));

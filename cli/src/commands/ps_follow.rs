@@ -47,15 +47,15 @@ pub(super) async fn run(
             match &mut samples {
                 Some(samples) => tokio::select! {
                     biased;
-                    change = changes.next() => change.map(Came::Change),
+                    change = changes.next() => change.map(|news| Came::Change(Box::new(news))),
                     sample = samples.next() => sample.map(Came::Sample),
                 },
-                None => changes.next().await.map(Came::Change),
+                None => changes.next().await.map(|news| Came::Change(Box::new(news))),
             }
         };
         match unless_halted(output, next, &mut halt).await?? {
             Came::Change(news) => {
-                if matches!(news, News::Resumed { .. }) {
+                if matches!(*news, News::Resumed { .. }) {
                     // What the new daemon does not tell of does not run any more.
                     screen.begin_with(vec![]);
                 }
@@ -88,7 +88,7 @@ pub(super) async fn run(
 
 /// Something that came.
 enum Came {
-    Change(News<Server>),
+    Change(Box<News<Server>>),
     Sample(News<Measured>),
 }
 

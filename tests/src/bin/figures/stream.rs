@@ -1,6 +1,7 @@
 //! One stream to one reader, through all of the wire, beside a program that writes the same lines one by one.
 
-use llamactl_protocol::event::{Event, EventFollow};
+use llamactl_protocol::Actor;
+use llamactl_protocol::event::{Event, EventFollow, EventKind};
 use llamactld::rpc::{Authority, Caller, Emission, Limits, Server, Service, Source};
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -89,12 +90,17 @@ struct Same(Event);
 
 impl Same {
     fn new() -> Same {
-        let event = json!({
-            "seq": 123_456, "at_ms": 1_700_000_000_000_i64, "kind": "server.ready",
-            "model_id": 7, "model": "qwen3-8b", "run_id": "0198c0de-0000-7000-8000-000000000000",
-            "by": "process", "message": "it is ready after 3.2 s", "details": null,
-        });
-        Same(serde_json::from_value(event).unwrap())
+        Same(Event {
+            seq: 123_456,
+            at_ms: 1_700_000_000_000,
+            kind: EventKind::ServerReady,
+            model_id: Some(7),
+            model: Some("qwen3-8b".to_owned()),
+            run_id: Some("0198c0de-0000-7000-8000-000000000000".to_owned()),
+            by: Actor::Process,
+            message: "it is ready after 3.2 s".to_owned(),
+            details: None,
+        })
     }
 }
 

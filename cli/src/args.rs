@@ -374,6 +374,51 @@ mod tests {
         }
     }
 
+    /// The commands of ours in a line as a shell reads it.
+    fn commands_in(line: &str) -> Vec<Vec<String>> {
+        let ends = |word: &str| matches!(word, "|" | ";" | "&&" | "||" | ">" | "<" | "\\");
+        let line = line.replace(';', " ; ").replace("$(", " $( ").replace(')', " ) ");
+        let words = shlex::split(&line).unwrap_or_default();
+        words
+            .split(|word| ends(word) || word == "$(" || word == ")")
+            .filter_map(|words| {
+                let from = words.iter().position(|word| word == "llamactl")?;
+                let by_xargs = words.iter().any(|word| word == "xargs");
+                let rest = words.get(from..)?.iter().cloned();
+                Some(rest.chain(by_xargs.then(|| "NAME".to_owned())).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_command_in_the_readme_is_one() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        let (mut shell, mut console, mut seen) = (false, false, 0);
+        for line in readme.lines() {
+            if let Some(language) = line.strip_prefix("```") {
+                shell = language == "sh";
+                console = language == "console";
+                continue;
+            }
+            let typed =
+                if shell { Some(line) } else { line.strip_prefix("$ ").filter(|_| console) };
+            let Some(typed) = typed.filter(|line| !line.trim_start().starts_with('#')) else {
+                continue;
+            };
+            for command in commands_in(typed) {
+                let parsed = Cli::try_parse_from(&command);
+                let is_help = |error: &clap::Error| !error.use_stderr();
+                assert!(
+                    parsed.is_ok() || parsed.as_ref().is_err_and(is_help),
+                    "{line}: {command:?}"
+                );
+                seen += 1;
+            }
+        }
+        assert!(seen > 40, "{seen}");
+    }
+
     #[test]
     fn global_options_stand_before_or_behind_the_command() {
         for line in [["llamactl", "--json", "ps"], ["llamactl", "ps", "--json"]] {

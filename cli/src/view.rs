@@ -279,15 +279,6 @@ pub(crate) fn asked_by(by: &Actor) -> String {
     }
 }
 
-/// A path as a person at a terminal writes it: below the home directory with `~`.
-pub(crate) fn tidy(path: &str) -> String {
-    let home = std::env::var("HOME").unwrap_or_default();
-    match path.strip_prefix(home.as_str()) {
-        Some(rest) if rest.starts_with('/') && home.len() > 1 => format!("~{rest}"),
-        _ => path.to_owned(),
-    }
-}
-
 /// A setting as it is typed; what is longer than a line is cut.
 pub(crate) fn assignment(key: &str, value: &Value) -> String {
     format!("{key}={}", setting_value(key, value))

@@ -147,12 +147,11 @@ impl Invocation {
             while let Ok(length) = screen.read(&mut piece) {
                 shown.extend_from_slice(&piece[..length]);
                 while let Some((heard, typed)) = lines.peek() {
-                    let news = String::from_utf8_lossy(&shown[seen..]).into_owned();
-                    if length == 0 || !news.contains(heard.as_str()) {
-                        break;
-                    }
+                    let news = &shown[seen..];
+                    let at = news.windows(heard.len()).position(|it| it == heard.as_bytes());
+                    let Some(at) = at.filter(|_| length > 0) else { break };
                     keys.write_all(typed.as_bytes()).unwrap();
-                    seen = shown.len();
+                    seen += at + heard.len();
                     lines.next();
                 }
                 if length == 0 {

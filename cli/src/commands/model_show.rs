@@ -5,23 +5,25 @@ use crate::complete::{model_names, setting_groups};
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::output::facts::{Facts, heading, listed, painted};
-use crate::output::styled::{DIM, RED, Styled, YELLOW};
+use crate::output::facts::{self, Facts, heading, painted};
+use crate::output::look::Look;
+use crate::output::styled::YELLOW;
 use crate::output::table::{Cell, Column, Table, known};
-use crate::output::time::Clock;
+use crate::output::time::{Clock, now_ms};
 use crate::output::units;
 use crate::view::{Standing, assignment, endpoint, file_amiss, setting_value, state_text};
 use clap::Args;
+use llamactl_protocol::Hint;
 use llamactl_protocol::model::{Model, ModelDetail, ModelShow, ResolvedSetting, SettingSource};
-
-/// Lines of a chat template shown at a terminal.
-const TEMPLATE_LINES: usize = 6;
+use llamactl_protocol::prose::listed;
+use serde_json::Value;
 
 /// Show a model's file, settings and server
 ///
-/// Its file, its settings, its server. At a terminal only the beginning of the chat template.
+/// Its file, its settings, its server; in a pipe and with --full also the rest of what is known of the
+/// file, and the chat template.
 /// With --resolved only the settings: the value the next start uses, who set it, llama-server's
-/// own default, and what the running server has in force.
+/// own default, and what the running server runs with.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model show qwen3",
@@ -60,64 +62,104 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
         return output.names([&detail.model.name]);
     }
     if only_settings {
-        return output.table(&settings_table(detail.resolved.as_deref().unwrap_or_default()));
+        return settings(output, &detail);
     }
-    show(output, &detail, &Clock::local())
+    show(output, &detail, &Clock::local(), now_ms())
 }
 
-fn show(output: &mut Output, detail: &ModelDetail, clock: &Clock) -> Outcome {
-    output.facts(facts(detail, clock))?;
-    if let Some(template) = &detail.chat_template {
+fn show(output: &mut Output, detail: &ModelDetail, clock: &Clock, now_ms: i64) -> Outcome {
+    // A person gets what he may want to change; everything is in a pipe, and with --full.
+    let full = output.look.full || !output.at_terminal();
+    let mut shown = facts(&output.look, detail, clock, now_ms);
+    if full {
+        more_facts(&mut shown, detail, clock);
+    }
+    output.facts(shown)?;
+    if let Some(template) = detail.chat_template.as_ref().filter(|_| full) {
         output.line_unflushed("")?;
         output.line_unflushed(heading("Chat template"))?;
-        let shown = if output.at_terminal() { TEMPLATE_LINES } else { usize::MAX };
-        output.lines(template.lines().take(shown))?;
-        let hidden = template.lines().count().saturating_sub(shown);
-        if hidden > 0 {
-            output.line_unflushed(format!("… {hidden} more lines: --json shows them"))?;
-        }
+        output.lines(template.lines())?;
     }
     output.flush()
 }
 
-fn facts(detail: &ModelDetail, clock: &Clock) -> Facts {
+fn facts(look: &Look, detail: &ModelDetail, clock: &Clock, now_ms: i64) -> Facts {
     let (model, server) = (&detail.model, &detail.server);
     let mut facts = Facts::new();
-    facts.add("name", model.name.as_str());
-    facts.add_known("aliases", some(model.aliases.join(", ")));
-    file_facts(&mut facts, model);
-    match &detail.resolved {
-        Some(resolved) => resolved.iter().filter_map(setting_line).for_each(|line| {
-            facts.add("settings", line);
-        }),
-        None => model.settings.iter().for_each(|(key, value)| {
-            facts.add("settings", assignment(key, value));
-        }),
+    let aliases = some(listed(&model.aliases)).map(|aliases| match model.aliases.len() {
+        1 => format!(", alias {aliases}"),
+        _ => format!(", aliases {aliases}"),
+    });
+    facts.add("name", format!("{}{}", model.name, aliases.unwrap_or_default()));
+    let size = units::bytes(model.file.size_bytes);
+    facts.add("file", format!("{}, {size}", look.tidy(&model.path.to_string())));
+    if let Some(amiss) = model.file_state.and_then(file_amiss) {
+        let verify = ["llamactl", "model", "verify", &model.name];
+        facts.add_hint("warning", &Hint::run(amiss, verify));
     }
-    facts.add("revision", format!("{}, {}", model.revision, clock.full(model.changed_at_ms)));
-    facts.add("added", clock.full(model.added_at_ms));
-    facts.add("server", painted(Standing::of(server).style(), state_text(server)));
-    facts.add_known("endpoint", endpoint(server));
-    facts.add_known("pending", some(server.pending.join(", ")));
+    facts.add_known("model", about(model));
+    for (name, source) in [
+        ("settings", SettingSource::Model),
+        ("defaults", SettingSource::Defaults),
+        ("this run", SettingSource::Run),
+    ] {
+        facts.add_known(name, some(set(detail, source)));
+    }
+    let at = endpoint(server).filter(|_| !server.state.is_settled_down());
+    let at = at.map(|at| format!(" at {at}")).unwrap_or_default();
+    let state = painted(Standing::of(server).style(), state_text(server));
+    facts.add("server", state.plain(at));
+    if !server.pending.is_empty() {
+        facts.add("pending", painted(YELLOW, listed(&server.pending)));
+        facts.add_beneath(&["llamactl", "restart", &model.name].map(str::to_owned));
+    }
+    let changed = clock.of_day(model.changed_at_ms, now_ms);
+    facts.add("revision", format!("{}, {changed}", model.revision));
     facts
 }
 
-/// `ctx-size=8192 (default for all models)`; `None` for what nobody set.
-fn setting_line(setting: &ResolvedSetting) -> Option<Styled> {
-    let value = setting.value.as_ref()?;
-    let mut line = Styled::from(assignment(&setting.key, value));
-    match setting.source {
-        SettingSource::Run => line = line.with(DIM, " (this run alone)"),
-        SettingSource::Defaults => line = line.with(DIM, " (default for all models)"),
-        SettingSource::Model | SettingSource::LlamaServer => {}
+/// `Qwen3 8B: qwen3, 8.2B parameters, Q4_K_M, context 40960`
+fn about(model: &Model) -> Option<String> {
+    let file = &model.file;
+    let facts = facts::listed([
+        file.architecture.clone(),
+        file.parameters.map(|count| format!("{} parameters", units::count(count))),
+        file.quantization.clone(),
+        file.context_length.map(|tokens| format!("context {tokens}")),
+    ]);
+    match (file.title.clone(), facts) {
+        (Some(title), Some(facts)) => Some(format!("{title}: {facts}")),
+        (title, facts) => title.or(facts),
     }
-    if setting.pending {
-        line = line.with(YELLOW, " (takes effect on restart)");
-    }
-    Some(line)
 }
 
-/// The settings one by one.
+/// The settings that come from there, as they are typed.
+fn set(detail: &ModelDetail, source: SettingSource) -> String {
+    let words: Vec<String> = match &detail.resolved {
+        Some(resolved) => resolved
+            .iter()
+            .filter(|setting| setting.source == source)
+            .filter_map(|setting| Some(assignment(&setting.key, setting.value.as_ref()?)))
+            .collect(),
+        None if source == SettingSource::Model => {
+            detail.model.settings.iter().map(|(key, value)| assignment(key, value)).collect()
+        }
+        None => vec![],
+    };
+    words.join(" ")
+}
+
+/// The settings one by one, and what runs with another value.
+fn settings(output: &mut Output, detail: &ModelDetail) -> Outcome {
+    let resolved = detail.resolved.as_deref().unwrap_or_default();
+    output.table(&settings_table(resolved))?;
+    if resolved.iter().any(|setting| setting.pending) && output.at_terminal() {
+        let restart = ["llamactl", "restart", &detail.model.name];
+        output.hint(&Hint::run("* runs with another value; apply them", restart));
+    }
+    Ok(())
+}
+
 fn settings_table(settings: &[ResolvedSetting]) -> Table {
     let mut table = Table::new([
         Column::name("KEY"),
@@ -125,8 +167,8 @@ fn settings_table(settings: &[ResolvedSetting]) -> Table {
         Column::text("RUNNING", 0),
         Column::word("FROM", 1),
         Column::text("DEFAULT", 2),
-        Column::text("NOTE", 3),
-    ]);
+    ])
+    .with_remarks("NOTE");
     for setting in settings {
         let from = match setting.source {
             SettingSource::Run => "this run",
@@ -134,38 +176,28 @@ fn settings_table(settings: &[ResolvedSetting]) -> Table {
             SettingSource::Defaults => "defaults",
             SettingSource::LlamaServer => "llama-server",
         };
-        let notes = [
-            setting.pending.then(|| "takes effect on restart".to_owned()),
-            setting.inferred.then(|| "only this build knows it".to_owned()),
-        ];
-        table.row([
+        let shown = |value: &Value| setting_value(&setting.key, value);
+        let mark = if setting.pending { " *" } else { "" };
+        let running = setting.in_force.as_ref().map(|value| format!("{}{mark}", shown(value)));
+        let cells = [
             Cell::from(&setting.key),
-            known(setting.value.as_ref().map(|value| setting_value(&setting.key, value))),
+            known(setting.value.as_ref().map(shown)),
+            known(running.or_else(|| some(mark.trim().to_owned()))),
             Cell::from(from),
             known(setting.default.as_ref()),
-            known(setting.in_force.as_ref().map(|value| setting_value(&setting.key, value))),
-            known(listed(notes)),
-        ]);
+        ];
+        table.row_with(cells, setting.inferred.then(|| "only this build knows it".to_owned()));
     }
     table
 }
 
-fn file_facts(facts: &mut Facts, model: &Model) {
-    let file = &model.file;
-    facts.add("path", model.path.to_string());
-    if let Some(amiss) = model.file_state.and_then(file_amiss) {
-        facts.add("file", painted(RED, format!("{amiss}: llamactl model verify {}", model.name)));
-    }
+/// The rest of what is known.
+fn more_facts(facts: &mut Facts, detail: &ModelDetail, clock: &Clock) {
+    let file = &detail.model.file;
     for part in file.parts.iter().filter(|_| file.parts.len() > 1) {
-        facts.add("parts", part.to_string());
+        facts.add_more("parts", part.to_string());
     }
-    facts.add("size", units::bytes(file.size_bytes));
     facts.add_known("projector", file.mmproj.as_ref().map(ToString::to_string));
-    facts.add_known("title", file.title.clone());
-    facts.add_known("architecture", file.architecture.clone());
-    facts.add_known("parameters", file.parameters.map(units::count));
-    facts.add_known("quantization", file.quantization.clone());
-    facts.add_known("trained context", file.context_length.map(|n| format!("{n} tokens")));
     facts.add_known("layers", file.layers.map(|n| n.to_string()));
     facts.add_known("heads", file.heads.map(|n| n.to_string()));
     facts.add_known("kv heads", file.kv_heads.map(|n| n.to_string()));
@@ -173,6 +205,7 @@ fn file_facts(facts: &mut Facts, model: &Model) {
     facts.add_known("experts", file.experts.map(|n| n.to_string()));
     facts.add_known("vocabulary", file.vocabulary.map(|n| n.to_string()));
     facts.add_known("tokenizer", file.tokenizer.clone());
+    facts.add("added", clock.full(detail.model.added_at_ms));
 }
 
 fn some(text: String) -> Option<String> {
@@ -183,10 +216,10 @@ fn some(text: String) -> Option<String> {
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::assert_screen;
+    use crate::output::screen::{NOW_MS, assert_screen, assert_widths};
     use llamactl_protocol::model::FileState;
     use llamactl_protocol::server::State;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn resolved(key: &str, source: SettingSource, value: Option<Value>) -> ResolvedSetting {
         ResolvedSetting {
@@ -222,7 +255,7 @@ mod tests {
         detail.resolved = Some(settings());
         let template: Vec<String> = (1..10).map(|line| format!("{{% line {line} %}}")).collect();
         detail.chat_template = Some(template.join("\n"));
-        assert_screen("model-show", |output| show(output, &detail, &Clock::utc()));
+        assert_widths("model-show", |output| show(output, &detail, &Clock::utc(), NOW_MS));
     }
 
     #[test]
@@ -230,11 +263,13 @@ mod tests {
         let mut detail = scene::detail(scene::server("qwen3-8b", State::Stopped));
         detail.model.file = Default::default();
         detail.model.aliases = vec![];
-        assert_screen("model-show-unknown", |output| show(output, &detail, &Clock::utc()));
+        assert_screen("model-show-unknown", |output| show(output, &detail, &Clock::utc(), NOW_MS));
     }
 
     #[test]
     fn settings_one_by_one() {
-        assert_screen("model-show-resolved", |output| output.table(&settings_table(&settings())));
+        let mut detail = scene::detail(scene::remarkable());
+        detail.resolved = Some(settings());
+        assert_widths("model-show-resolved", |output| super::settings(output, &detail));
     }
 }

@@ -6,21 +6,25 @@ use crate::complete::runtime_names;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::output::facts::{Facts, heading};
+use crate::output::facts::Facts;
+use crate::output::look::Look;
 use crate::output::table::{Cell, Column, Table, known};
 use crate::output::units;
 use crate::view::assignment;
 use clap::Args;
 use llamactl_protocol::Hint;
+use llamactl_protocol::options::BuildOption;
+use llamactl_protocol::prose::{clause, counted, listed};
 use llamactl_protocol::runtime::{Device, RuntimeDetail, RuntimeOption, RuntimeShow};
 
 /// Show a build's version, devices and options
 ///
-/// Options marked with a + are known to the build alone: they can be set all the same. Those
-/// marked with a - the build refuses, and says what to use instead.
+/// With --options its options, all or those with a word in them: those marked with a + are known to the
+/// build alone and can be set all the same, those marked with a - the build refuses.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl runtime show system",
+    "llamactl runtime show cuda --options cache",
     "llamactl runtime show cuda --json | jq -r '.options[] | select(.in_catalogue | not) | .key'";
     "0 done, 3 no such runtime, 6 daemon unreachable"
 ))]
@@ -28,6 +32,9 @@ pub(crate) struct Show {
     /// A runtime
     #[arg(add = runtime_names())]
     name: String,
+    /// All its options, or those with this word in their name or help
+    #[arg(long, value_name = "WORD", num_args = 0..=1, default_missing_value = "")]
+    options: Option<String>,
 }
 
 /// Shows a runtime.
@@ -40,49 +47,72 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
     if output.quiet {
         return output.names([&detail.runtime.name]);
     }
-    show(output, &detail)
+    show(output, &detail, args.options.as_deref())
 }
 
-fn show(output: &mut Output, detail: &RuntimeDetail) -> Outcome {
-    output.facts(facts(detail))?;
-    if !detail.options.is_empty() {
-        output.line_unflushed("")?;
-        output.line_unflushed(heading("Options"))?;
-        output.table(&table(&detail.options))?;
+fn show(output: &mut Output, detail: &RuntimeDetail, options: Option<&str>) -> Outcome {
+    match options {
+        Some(word) => output.table(&table(detail.options.iter().filter(|it| has(it, word))))?,
+        None => output.facts(facts(&output.look, detail))?,
     }
+    output.flush()?;
     if detail.runtime.changed {
         let name = &detail.runtime.name;
-        let hint = "this is what it was; look anew";
-        output.hint(&Hint::run(hint, ["llamactl", "runtime", "refresh", name]));
+        output.note(format!("{name}: the file was replaced; this is what it was"));
+        let refresh = ["llamactl", "runtime", "refresh", name];
+        output.hint(&Hint::run("read it again", refresh));
     }
     output.flush()
 }
 
-fn facts(detail: &RuntimeDetail) -> Facts {
+/// Whether an option's name or help has this word.
+fn has(option: &RuntimeOption, word: &str) -> bool {
+    let BuildOption { key, help, flags, .. } = &option.option;
+    [key, help].into_iter().chain(flags).any(|text| text.contains(word))
+}
+
+fn facts(look: &Look, detail: &RuntimeDetail) -> Facts {
     let runtime = &detail.runtime;
+    let name = runtime.name.as_str();
     let mut facts = Facts::new();
-    let default = if runtime.is_default { " (the default)" } else { "" };
-    facts.add("name", format!("{}{default}", runtime.name));
-    facts.add_known("path", runtime.path.as_ref().map(ToString::to_string));
-    facts.add_known("version", runtime.version.clone());
-    facts.add_known("revision", runtime.revision.map(|revision| revision.to_string()));
-    facts.add(
-        "state",
-        match &runtime.problem {
-            Some(problem) => format!("{}: {problem}", state(runtime)),
-            None => state(runtime).to_owned(),
-        },
-    );
+    let version = runtime.version.as_deref().unwrap_or("of no known version");
+    let default = if runtime.is_default { ", the default" } else { "" };
+    let used = match runtime.models.len() {
+        0 => String::new(),
+        count => format!(", used by {}", counted(count as u64, "model")),
+    };
+    facts.add("build", format!("{name}, llama-server {version}{default}{used}"));
+    if let Some(problem) = &runtime.problem {
+        facts.add("state", format!("{}: {}", state(runtime), clause(&problem.message)));
+        problem.hints.0.iter().for_each(|hint| facts.add_hint("to do", hint));
+    }
+    facts.add_known("path", runtime.path.as_ref().map(|path| look.tidy(&path.to_string())));
     for device in runtime.devices.iter().flatten() {
-        facts.add("devices", device_line(device));
+        facts.add_more("devices", device_line(device));
     }
     if runtime.devices.as_ref().is_some_and(Vec::is_empty) {
         facts.add("devices", "none: it computes on the CPU");
     }
-    for (name, value) in &runtime.environment {
-        facts.add("environment", assignment(name, value));
-    }
+    let variables = runtime.environment.iter();
+    let variables: Vec<String> = variables.map(|(name, value)| assignment(name, value)).collect();
+    facts.add_known("variables", (!variables.is_empty()).then(|| variables.join(" ")));
     facts.add_known("models", (!runtime.models.is_empty()).then(|| runtime.models.join(", ")));
+    if !detail.options.is_empty() {
+        let all = ["llamactl", "runtime", "show", name, "--options"];
+        facts.add_hint("options", &Hint::run(detail.options.len().to_string(), all));
+        let keys = |wanted: fn(&RuntimeOption) -> bool| {
+            let keys = detail.options.iter().filter(|option| wanted(option));
+            listed(&keys.map(|option| option.option.key.as_str()).collect::<Vec<_>>())
+        };
+        let unknown = keys(|option| !option.in_catalogue && !option.option.removed);
+        if !unknown.is_empty() {
+            facts.add_more("options", format!("unknown to llamactl, can be set: {unknown}"));
+        }
+        let removed = keys(|option| option.option.removed);
+        if !removed.is_empty() {
+            facts.add_more("options", format!("removed in this build: {removed}"));
+        }
+    }
     facts
 }
 
@@ -94,7 +124,7 @@ fn device_line(device: &Device) -> String {
     format!("{}: {}{}", device.name, device.description, memory.unwrap_or_default())
 }
 
-fn table(options: &[RuntimeOption]) -> Table {
+fn table<'a>(options: impl Iterator<Item = &'a RuntimeOption>) -> Table {
     let mut table = Table::new([
         Column::text("", 0),
         Column::text("FLAGS", 0),
@@ -129,8 +159,7 @@ fn table(options: &[RuntimeOption]) -> Table {
 mod tests {
     use super::super::runtime_list::tests::runtime;
     use super::*;
-    use crate::output::screen::assert_screen;
-    use llamactl_protocol::options::BuildOption;
+    use crate::output::screen::{assert_screen, assert_widths};
     use llamactl_protocol::{Failure, Kind};
 
     #[test]
@@ -158,7 +187,8 @@ mod tests {
             option("new", false, false),
         ];
         let detail = RuntimeDetail { runtime: cuda, options };
-        assert_screen("runtime-show", |output| show(output, &detail));
+        assert_screen("runtime-show", |output| show(output, &detail, None));
+        assert_widths("runtime-show-options", |output| show(output, &detail, Some("e")));
     }
 
     #[test]
@@ -168,6 +198,6 @@ mod tests {
         gone.problem = Some(Failure::new(Kind::RuntimeNotFound, "there is no file"));
         (gone.version, gone.devices) = (None, Some(vec![]));
         let detail = RuntimeDetail { runtime: gone, options: vec![] };
-        assert_screen("runtime-show-gone", |output| show(output, &detail));
+        assert_screen("runtime-show-gone", |output| show(output, &detail, None));
     }
 }

@@ -6,12 +6,13 @@ use crate::connection::Daemon;
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::facts::{Facts, listed, painted};
+use crate::output::look::Look;
 use crate::output::styled::{BOLD, Styled, YELLOW};
 use crate::output::time::{Clock, now_ms};
 use crate::output::units;
 use crate::view::{
     Standing, assignment, curl, device, endpoint, sample_of, setting_value, since_ms, state_text,
-    tidy, trouble,
+    trouble,
 };
 use llamactl_protocol::Failure;
 use llamactl_protocol::log::{LogFollow, LogLine};
@@ -52,7 +53,8 @@ fn show(
     now_ms: i64,
 ) -> Outcome {
     output.line_unflushed(title(&detail.server, clock, now_ms))?;
-    output.facts(facts(detail, sample, clock, now_ms))?;
+    let shown = facts(&output.look, detail, sample, clock, now_ms);
+    output.facts(shown)?;
     if !log.is_empty() {
         output.line_unflushed("")?;
         log.iter().try_for_each(|line| output.log_line(logs::styled(line, true)))?;
@@ -113,7 +115,13 @@ pub(super) fn title(server: &Server, clock: &Clock, now_ms: i64) -> Styled {
         .plain(when)
 }
 
-fn facts(detail: &ModelDetail, sample: Option<&Sample>, clock: &Clock, now_ms: i64) -> Facts {
+fn facts(
+    look: &Look,
+    detail: &ModelDetail,
+    sample: Option<&Sample>,
+    clock: &Clock,
+    now_ms: i64,
+) -> Facts {
     let (model, server) = (&detail.model, &detail.server);
     let name = server.model.as_str();
     let measured = sample_of(sample, server).map(|sample| (&sample.process, &sample.llama));
@@ -157,7 +165,10 @@ fn facts(detail: &ModelDetail, sample: Option<&Sample>, clock: &Clock, now_ms: i
     }
     facts.add_known("started", started(server, clock, now_ms));
     facts.add_known("process", process_of(server));
-    facts.add("model", format!("{}, revision {}", tidy(&model.path.to_string()), model.revision));
+    facts.add(
+        "model",
+        format!("{}, revision {}", look.tidy(&model.path.to_string()), model.revision),
+    );
     facts
 }
 

@@ -79,7 +79,16 @@ impl Look {
         plain.into()
     }
 
-    /// The same on one line.
+    /// A path: for a person below the home directory with `~`, as he writes it.
+    pub(crate) fn tidy(&self, path: &str) -> String {
+        let home = std::env::var("HOME").unwrap_or_default();
+        match path.strip_prefix(home.as_str()).filter(|_| self.terminal && !self.full) {
+            Some(rest) if rest.starts_with('/') && home.len() > 1 => format!("~{rest}"),
+            _ => path.to_owned(),
+        }
+    }
+
+    /// Text that fits, on one line.
     pub(crate) fn fit_line(&self, text: &str) -> String {
         self.fit(text).replace(['\n', '\r', '\t'], " ")
     }

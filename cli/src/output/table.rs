@@ -218,7 +218,11 @@ impl Grid {
             let cells = table.rows.iter().map(|row| {
                 let cell = row.cells.get(place).cloned();
                 let cell = cell.unwrap_or_else(|| known(row.remark.as_ref()));
-                Cell { text: look.fit_line(&cell.text), ..cell }
+                let text = match column.cut {
+                    Cut::Path => look.fit_line(&look.tidy(&cell.text)),
+                    _ => look.fit_line(&cell.text),
+                };
+                Cell { text, ..cell }
             });
             let heading = if column.heading.is_empty() { Cell::mark("") } else { heading };
             let cells: Vec<Cell> = std::iter::once(heading).chain(cells).collect();

@@ -221,8 +221,10 @@ fn add_list_show_use_and_remove() {
         (&json!(["x", "y"]), &json!(false)),
         "{new}"
     );
-    let table = home.cli(["runtime", "show", "b9000"]).ok().stdout();
-    assert!(table.contains("CUDA0: NVIDIA H100") && table.contains("--brand-new"), "{table}");
+    let shown = home.cli(["runtime", "show", "b9000"]).ok().stdout();
+    assert!(shown.contains("CUDA0: NVIDIA H100") && shown.contains("brand-new"), "{shown}");
+    let options = home.cli(["runtime", "show", "b9000", "--options", "brand"]).ok().stdout();
+    assert!(options.contains("--brand-new") && options.lines().count() == 2, "{options}");
 
     home.cli(["runtime", "use", "b9000"]).ok();
     let status = home.call("daemon.status", json!({}));

@@ -86,7 +86,7 @@ fn an_export_brings_everything_back_into_this_registry_and_into_an_empty_one() {
     home.cli(["defaults", "set", "ctx-size=1024", "threads=1"]).ok();
     let revision = home.call("model.show", json!({ "model": "q" }))["revision"].as_i64().unwrap();
     let shown = home.llamactl(["model", "import", "-"]).stdin(written.as_str()).run().ok().stdout();
-    assert!(shown.contains("~ model qwen3:8b: aliases q -> big,q, mmap unset -> false"), "{shown}");
+    assert!(shown.contains("~ model qwen3:8b: aliases q -> big,q, mmap unset -> off"), "{shown}");
     assert!(shown.contains("seed 5 -> unset, temp 0.1 -> 0.7"), "{shown}");
     assert!(shown.contains("~ defaults: ctx-size 1024 -> 512, threads 1 -> unset"), "{shown}");
     assert_eq!(export(&home), written);

@@ -92,7 +92,7 @@ fn too_few_processes() {
 fn a_daemon_without_descriptors_goes_on() {
     need!("bash");
     let home = Home::with_fake_llama_server();
-    let daemon = home.daemon_by(daemon_after(&home, "ulimit -n 64"));
+    let daemon = home.daemon_by(daemon_after(&home, "ulimit -n 96"));
     home.fake_model("m", &json!({}));
     home.cli(["start", "m"]).ok();
     let mut rpc = home.connect();

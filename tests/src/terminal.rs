@@ -48,7 +48,10 @@ pub fn foreign_controls(shown: &[u8]) -> Vec<String> {
                         break;
                     }
                 }
-                if !sequence.ends_with(['m', 'K', 'G', 'F', 'J', 'h', 'l']) {
+                // Progress is taken away from its first line on; the whole screen is nobody's to clear.
+                let is_ours =
+                    sequence == "ESC[J" || sequence.ends_with(['m', 'K', 'G', 'F', 'h', 'l']);
+                if !is_ours {
                     found.push(sequence);
                 }
             }

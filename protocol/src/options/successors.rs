@@ -79,7 +79,7 @@ pub fn note(settings: &Settings, build: &Build) -> Option<String> {
     let told = for_build(settings, build);
     let named = |from: &Settings, than: &Settings| {
         let only = from.iter().filter(|(key, value)| than.get(*key) != Some(value));
-        let words = only.map(|(key, value)| format!("{key}={}", super::text(value)));
+        let words = only.map(|(key, value)| format!("{key}={}", super::text_of(key, value)));
         words.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
     };
     let (before, after) = (named(settings, &told), named(&told, settings));

@@ -11,7 +11,7 @@ const GROWS: [&str; 6] =
     ["runs", "events", "model_revisions", "default_revisions", "model_settings", "model_names"];
 
 /// Statements that are to read all there is: what they are for, and how they begin.
-const READS_ALL: [(&str, &str); 10] = [
+const READS_ALL: [(&str, &str); 11] = [
     (
         "which secrets are used, at the start and when a model goes",
         "SELECT value FROM model_settings",
@@ -20,6 +20,10 @@ const READS_ALL: [(&str, &str); 10] = [
     ("the same", "SELECT settings FROM default_revisions"),
     ("whether there is any model: one step", "SELECT EXISTS (SELECT 1 FROM model_names)"),
     ("how many models there are", "SELECT count(*) FROM model_names"),
+    (
+        "what a name that there is not may have meant",
+        "SELECT name FROM model_names WHERE length(name)",
+    ),
     ("an export", "SELECT model_id FROM model_names WHERE is_alias = 0 ORDER BY name"),
     ("who uses which runtime", "SELECT own.name, model_settings.key, model_settings.value"),
     ("who uses a runtime that is to go", "SELECT own.name FROM model_settings"),

@@ -5,7 +5,8 @@ use crate::method::method;
 use crate::warning::Warning;
 use crate::{Access, UnixMs, WirePath};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::net::SocketAddr;
@@ -155,13 +156,35 @@ pub struct RegistryReport {
 }
 
 /// What the daemon was configured to do, and by which file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ConfigReport {
     /// The file it was read from; `None` where there is none and the defaults hold.
     pub path: Option<WirePath>,
     /// What the file says, with the defaults in the place of what it does not say.
     #[serde(flatten)]
     pub config: Config,
+}
+
+/// Keys that only a later daemon has are left out: a file that has them is refused, an answer is not.
+impl<'de> Deserialize<'de> for ConfigReport {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut told = serde_json::Map::deserialize(deserializer)?;
+        let path = told.remove("path").map(serde_json::from_value).transpose();
+        told.retain(|key, _| Config::KEYS.contains(&key.as_str()));
+        if let Some(Value::Object(metrics)) = told.get_mut("metrics") {
+            metrics.retain(|key, _| MetricsConfig::KEYS.contains(&key.as_str()));
+        }
+        let config = serde_json::from_value(Value::Object(told)).map_err(D::Error::custom)?;
+        Ok(ConfigReport { path: path.map_err(D::Error::custom)?.flatten(), config })
+    }
+}
+
+impl Config {
+    const KEYS: [&str; 5] = ["max_running", "max_loading", "on_daemon_exit", "strays", "metrics"];
+}
+
+impl MetricsConfig {
+    const KEYS: [&str; 3] = ["history_bytes", "listen", "listen_group"];
 }
 
 /// The daemon's configuration: what `llamactld.toml` may say. A field is a key of the file; one
@@ -190,9 +213,11 @@ pub struct MetricsConfig {
     pub history_bytes: NonZeroU64,
     /// Where Prometheus may read them, by HTTP: an address of this machine alone, or the path of a
     /// socket. `None`: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<MetricsAddress>,
     /// The group whose members may read them at that socket, beside the daemon's user. `None`: in
     /// system mode the group that may connect to the daemon, else nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_group: Option<String>,
 }
 
@@ -413,3 +438,36 @@ method!(DaemonRestore, "daemon.restore", Admin -> PutBack);
 pub struct RpcDiscover {}
 
 method!(RpcDiscover, "rpc.discover", Observe -> Value, Whole);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemars::schema_for;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_later_daemon_says_of_its_configuration_is_read() {
+        let later = json!({
+            "path": "/c.toml", "max_loading": 3, "later": 1,
+            "metrics": { "history_bytes": 5, "listen": "127.0.0.1:9", "later": { "a": 1 } }
+        });
+        let read: ConfigReport = serde_json::from_value(later).unwrap();
+        assert_eq!(read.path.unwrap().to_string(), "/c.toml");
+        assert_eq!(
+            (read.config.max_loading.get(), read.config.metrics.history_bytes.get()),
+            (3, 5)
+        );
+        assert!(read.config.metrics.listen.is_some());
+        serde_json::from_value::<Config>(json!({ "later": 1 })).unwrap_err();
+    }
+
+    #[test]
+    fn the_keys_are_all_there_are() {
+        let is_all = |schema: schemars::Schema, known: &[&str]| {
+            let there = schema.as_value()["properties"].as_object().unwrap();
+            there.len() == known.len() && known.iter().all(|key| there.contains_key(*key))
+        };
+        assert!(is_all(schema_for!(Config), &Config::KEYS));
+        assert!(is_all(schema_for!(MetricsConfig), &MetricsConfig::KEYS));
+    }
+}

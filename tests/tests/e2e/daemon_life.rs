@@ -30,7 +30,7 @@ fn a_configuration_is_read_shown_and_checked() {
     fs::write(&file, "max_running = 3\nstrays = \"stop\"\n").unwrap();
     let checked = home.cli(["daemon", "check-config", "--json"]).ok().json();
     let expected = json!({ "path": file, "max_running": 3, "max_loading": 2,
-        "on_daemon_exit": "keep", "strays": "stop", "metrics": { "history_bytes": 256 << 20, "listen": null, "listen_group": null } });
+        "on_daemon_exit": "keep", "strays": "stop", "metrics": { "history_bytes": 256 << 20 } });
     assert_eq!(checked, expected);
     let _daemon = home.daemon();
     assert_eq!(home.cli(["daemon", "status", "--json"]).ok().json()["config"], expected);

@@ -38,7 +38,7 @@ impl Card {
 /// The library in a home.
 pub struct FakeNvml {
     script: PathBuf,
-    library_dir: PathBuf,
+    lib_dir: PathBuf,
 }
 
 impl FakeNvml {
@@ -46,10 +46,10 @@ impl FakeNvml {
     #[must_use]
     pub fn of(home: &Home, cards: &[Card]) -> FakeNvml {
         let library = artifacts::c_library("fake_nvml");
-        let library_dir = home.path().join("nvml");
-        fs::create_dir_all(&library_dir).unwrap();
-        fs::copy(library, library_dir.join("libnvidia-ml.so.1")).unwrap();
-        let nvml = FakeNvml { script: library_dir.join("script"), library_dir };
+        let lib_dir = home.path().join("nvml");
+        fs::create_dir_all(&lib_dir).unwrap();
+        fs::copy(library, lib_dir.join("libnvidia-ml.so.1")).unwrap();
+        let nvml = FakeNvml { script: lib_dir.join("script"), lib_dir };
         nvml.has(cards);
         nvml
     }
@@ -57,7 +57,7 @@ impl FakeNvml {
     /// A daemon that finds it.
     #[must_use]
     pub fn under(&self, daemon: Invocation) -> Invocation {
-        daemon.env("LD_LIBRARY_PATH", &self.library_dir).env("LC_FAKE_NVML", &self.script)
+        daemon.env("LD_LIBRARY_PATH", &self.lib_dir).env("LC_FAKE_NVML", &self.script)
     }
 
     /// From now on it has these cards, and answers.

@@ -38,21 +38,6 @@ pub(crate) fn hello() -> Hello {
     }
 }
 
-/// Every state a server can be in.
-pub(crate) const STATES: [State; 11] = [
-    State::Stopped,
-    State::Queued,
-    State::Starting,
-    State::Loading,
-    State::Ready,
-    State::Sleeping,
-    State::Stopping,
-    State::Backoff,
-    State::Failed,
-    State::Stuck,
-    State::Adopting,
-];
-
 /// Somebody who types commands.
 pub(crate) fn anna(command: &str) -> Actor {
     Actor::Client { user: "anna".into(), command: Some(command.into()) }

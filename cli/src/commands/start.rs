@@ -9,7 +9,7 @@ use crate::output::Output;
 use crate::output::time::parse_duration;
 use crate::settings;
 use crate::view::{port_hint, ready_already_line, ready_line, state_text};
-use crate::waiting::{Deadline, Goal, Request, Wanted, until_all};
+use crate::waiting::{Deadline, Goal, Wanted, until_all};
 use clap::Args;
 use llamactl_protocol::Hint;
 use llamactl_protocol::cause::Cause;
@@ -104,14 +104,7 @@ pub(crate) async fn bring_up(
     let is_done = |accepted: &Accepted| !accepted.changed && is_up(accepted.server.state);
     let (done, begun): (Vec<_>, Vec<_>) = accepted.into_iter().partition(is_done);
     done.iter().try_for_each(|accepted| up(output, &accepted.server, false, true))?;
-    let wanted: Vec<Wanted> = begun
-        .iter()
-        .map(|accepted| Wanted {
-            model: accepted.server.model.clone(),
-            goal: Goal::Ready,
-            request: Some(Request::of(accepted)),
-        })
-        .collect();
+    let wanted: Vec<Wanted> = begun.iter().map(|it| Wanted::by(it, Goal::Ready)).collect();
     until_all(output, daemon, &wanted, deadline, async |output, place, result| {
         let Some(accepted) = begun.get(place) else { return Ok(()) };
         if let Some(after) = stopped_after.filter(|_| output.for_people()) {

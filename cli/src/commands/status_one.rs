@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn each_state() {
-        for state in scene::STATES {
+        for state in State::ALL {
             let detail = scene::detail(scene::server("qwen3-8b", state));
             assert_screen(&format!("status-name-{}", state.as_str()), |output| {
                 show(output, &detail, None, &[], &Clock::utc(), NOW_MS)

@@ -7,7 +7,7 @@ use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use crate::pages;
-use crate::waiting::{Deadline, Goal, Request, Wanted, until_all};
+use crate::waiting::{Deadline, Goal, Wanted, until_all};
 use clap::Args;
 use llamactl_protocol::Failure;
 use llamactl_protocol::cause::{Cause, CauseCode};
@@ -83,14 +83,7 @@ async fn bring_down(
     let is_done = |accepted: &Accepted| accepted.server.state.is_settled_down();
     let (done, begun): (Vec<_>, Vec<_>) = accepted.into_iter().partition(is_done);
     done.iter().try_for_each(|it| down(output, it, &it.server, "stopped"))?;
-    let wanted: Vec<Wanted> = begun
-        .iter()
-        .map(|accepted| Wanted {
-            model: accepted.server.model.clone(),
-            goal: Goal::Stopped,
-            request: Some(Request::of(accepted)),
-        })
-        .collect();
+    let wanted: Vec<Wanted> = begun.iter().map(|it| Wanted::by(it, Goal::Stopped)).collect();
     until_all(output, daemon, &wanted, deadline, async |output, place, result| {
         let Some(accepted) = begun.get(place) else { return Ok(()) };
         match tally.take_at(output, place + 1, result)? {

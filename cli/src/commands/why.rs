@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn each_state() {
-        for state in scene::STATES {
+        for state in State::ALL {
             let why = why(state);
             assert_screen(&format!("why-{}", state.as_str()), |output| {
                 show(output, &why, &Clock::utc(), NOW_MS)

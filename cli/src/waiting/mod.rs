@@ -28,7 +28,7 @@ use crate::view::state_text_at;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use llamactl_protocol::metrics::{Measured, MetricsFollow, Sample};
-use llamactl_protocol::server::{Server, ServerFollow, State};
+use llamactl_protocol::server::{Accepted, Server, ServerFollow, State};
 use llamactl_protocol::stream::Item;
 use llamactl_protocol::{Failure, Hint, Kind};
 use progress::Progress;
@@ -67,6 +67,14 @@ pub(crate) struct Wanted {
     pub(crate) goal: Goal,
     /// The request whose outcome is waited for.
     pub(crate) request: Option<Request>,
+}
+
+impl Wanted {
+    /// What a request that the daemon took on was for.
+    pub(crate) fn by(accepted: &Accepted, goal: Goal) -> Self {
+        let model = accepted.server.model.clone();
+        Wanted { model, goal, request: Some(Request::of(accepted)) }
+    }
 }
 
 /// So many servers are followed at once; a daemon bounds the connections of a user.

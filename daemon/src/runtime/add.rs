@@ -42,10 +42,10 @@ pub async fn add(
     }
     let environment = variables(environment)?;
     let named = path.clone();
-    let library_dirs = library_path::named_in(&environment)?;
+    let lib_dirs = library_path::named_in(&environment)?;
     // What was known of the file was found out without them.
-    let is_known = library_dirs.is_empty();
-    let found = tokio::task::spawn_blocking(move || inspect(named.as_path(), &library_dirs)).await;
+    let is_known = lib_dirs.is_empty();
+    let found = tokio::task::spawn_blocking(move || inspect(named.as_path(), &lib_dirs)).await;
     let found = found.map_err(|error| broken(&error))??;
     if is_known {
         look(registry, found.clone(), by).await?;

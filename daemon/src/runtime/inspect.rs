@@ -41,7 +41,7 @@ pub struct Found {
     /// When it was written.
     pub mtime_ns: i64,
     /// Where its libraries are looked for beside its own directory, links resolved.
-    pub library_dirs: Vec<PathBuf>,
+    pub lib_dirs: Vec<PathBuf>,
 }
 
 /// The facts of an executable that may be run: nobody but root and the daemon's user can change it, the
@@ -50,7 +50,7 @@ pub struct Found {
 /// # Errors
 /// [`Kind::FileNotFound`], [`Kind::NotAFile`], [`Kind::RuntimeRefused`]: which check failed, and
 /// how to mend it.
-pub fn inspect(named: &Path, library_dirs: &[PathBuf]) -> Result<Found, Failure> {
+pub fn inspect(named: &Path, lib_dirs: &[PathBuf]) -> Result<Found, Failure> {
     let path = named.canonicalize().map_err(|error| unreachable(named, &error))?;
     let shown = path.display();
     let facts = path.metadata().map_err(|error| unreachable(&path, &error))?;
@@ -75,10 +75,9 @@ pub fn inspect(named: &Path, library_dirs: &[PathBuf]) -> Result<Found, Failure>
     if let Some(directory) = path.parent() {
         trust.libraries_in(directory)?;
     }
-    let library_dirs =
-        library_dirs.iter().map(|named| trust.library_dir(named)).collect::<Result<_, _>>()?;
+    let lib_dirs = lib_dirs.iter().map(|named| trust.lib_dir(named)).collect::<Result<_, _>>()?;
     Ok(Found {
-        library_dirs,
+        lib_dirs,
         inode: facts.ino(),
         size_bytes: facts.size(),
         mtime_ns: facts.mtime().saturating_mul(1_000_000_000).saturating_add(facts.mtime_nsec()),
@@ -120,7 +119,7 @@ impl Trust<'_> {
     }
 
     /// A directory that its runtime names, with links resolved.
-    fn library_dir(&mut self, named: &Path) -> Result<PathBuf, Failure> {
+    fn lib_dir(&mut self, named: &Path) -> Result<PathBuf, Failure> {
         let is_there = named.canonicalize().ok().filter(|path| path.is_dir());
         let directory = is_there.ok_or_else(|| self.refused(named, "is no directory"))?;
         self.directory(&directory)?;
@@ -317,7 +316,7 @@ mod tests {
         let named = [link.clone()];
         let cuda = cuda.canonicalize().unwrap();
         let found = inspect(&path, &named).unwrap();
-        assert_eq!(found.library_dirs.first(), Some(&cuda));
+        assert_eq!(found.lib_dirs.first(), Some(&cuda));
         for spoiled in [&library, &cuda, &cuda.parent().unwrap().to_owned()] {
             mode(spoiled, 0o777);
             let refused = inspect(&path, &named).unwrap_err();

@@ -139,7 +139,7 @@ fn ask(found: &Found, subcommand: Option<&str>, flag: &str) -> std::io::Result<A
         .env_clear()
         .envs(devices)
         .env("PATH", "/usr/bin:/bin")
-        .env(LIBRARY_PATH, library_path(&found.path, &found.library_dirs))
+        .env(LIBRARY_PATH, library_path(&found.path, &found.lib_dirs))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(write.try_clone()?)

@@ -56,7 +56,7 @@ async fn refresh_one(
         Some((_, build)) => Some(build),
         None => registry.last_runtime_at(WirePath(found.path.clone())).await?,
     };
-    let library_dirs = found.library_dirs.clone();
+    let lib_dirs = found.lib_dirs.clone();
     let looked = look_anew(registry, found, by).await;
     let (id, after) = match looked {
         Ok(looked) => looked,
@@ -78,7 +78,7 @@ async fn refresh_one(
         keys(of).into_iter().filter(|key| !has.contains(key)).collect()
     };
     let old = before.as_ref();
-    let record = place.record(id, after, library_dirs);
+    let record = place.record(id, after, lib_dirs);
     let new = Some(&record.found);
     Ok(RuntimeRefreshed {
         changed: old != new,

@@ -24,10 +24,10 @@ pub async fn resolve(registry: &Registry, name: Option<&str>) -> Result<RuntimeR
 /// As [`resolve`].
 pub async fn resolve_at(registry: &Registry, place: Place) -> Result<RuntimeRecord, Failure> {
     let found = place.locate().await?;
-    let library_dirs = found.library_dirs.clone();
+    let lib_dirs = found.lib_dirs.clone();
     let looked = look(registry, found, &Actor::Policy).await;
     let (id, found) = looked.map_err(|problem| place.lacking(problem))?;
-    Ok(place.record(id, found, library_dirs))
+    Ok(place.record(id, found, lib_dirs))
 }
 
 /// Looks at a runtime as it would be with other variables, whatever was known of its file.
@@ -150,10 +150,10 @@ impl Place {
         self,
         id: i64,
         found: NewRuntime,
-        library_dirs: Vec<PathBuf>,
+        lib_dirs: Vec<PathBuf>,
     ) -> RuntimeRecord {
         let environment = self.named.map(|named| named.environment).unwrap_or_default();
-        RuntimeRecord { id, name: self.name, environment, library_dirs, found }
+        RuntimeRecord { id, name: self.name, environment, lib_dirs, found }
     }
 }
 

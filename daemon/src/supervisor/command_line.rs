@@ -137,7 +137,7 @@ fn environment(runtime: &RuntimeRecord) -> Settings {
     let own = runtime.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
     environment.extend(own);
     // What the runtime says of it is in it.
-    let libraries = library_path(runtime.found.path.as_path(), &runtime.library_dirs);
+    let libraries = library_path(runtime.found.path.as_path(), &runtime.lib_dirs);
     environment.insert(LIBRARY_PATH.to_owned(), libraries.to_string_lossy().into());
     environment
 }
@@ -245,7 +245,7 @@ mod tests {
             id: 1,
             name: "system".to_owned(),
             environment: Settings::new(),
-            library_dirs: vec![],
+            lib_dirs: vec![],
             found: NewRuntime {
                 path: WirePath::from("/opt/llama/llama-server"),
                 inode: 1,
@@ -341,7 +341,7 @@ mod tests {
         let mut runtime = runtime(&[]);
         runtime.found.subcommand = Some("serve".to_owned());
         runtime.environment.insert(LIBRARY_PATH.to_owned(), json!("/cuda"));
-        runtime.library_dirs = vec!["/cuda-12".into()];
+        runtime.lib_dirs = vec!["/cuda-12".into()];
         let line = build(&model(), &Settings::new(), &runtime, &Target::Socket("/r/s".into()));
         assert_eq!(arguments(&line)[..2], ["serve", "--model"]);
         let libraries = line.environment[LIBRARY_PATH].as_str().unwrap();

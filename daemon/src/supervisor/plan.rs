@@ -92,13 +92,7 @@ impl PlannedRuntime {
             reports_progress,
             has_devices: !devices.is_empty(),
             place,
-            file: Found {
-                path: path.0,
-                inode,
-                size_bytes,
-                mtime_ns,
-                library_dirs: runtime.library_dirs,
-            },
+            file: Found { path: path.0, inode, size_bytes, mtime_ns, lib_dirs: runtime.lib_dirs },
         }
     }
 }

@@ -82,7 +82,7 @@ pub struct RuntimeRecord {
     /// Variables for its servers; texts, or stored secrets.
     pub environment: BTreeMap<String, Value>,
     /// Where its libraries are looked for beside its own directory, by those variables; links resolved.
-    pub library_dirs: Vec<PathBuf>,
+    pub lib_dirs: Vec<PathBuf>,
     /// What was found.
     pub found: NewRuntime,
 }

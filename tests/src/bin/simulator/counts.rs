@@ -4,20 +4,6 @@ use llamactl_protocol::server::State;
 use llamactld::supervisor::core::driver::Event;
 use std::fmt;
 
-const STATES: [State; 11] = [
-    State::Stopped,
-    State::Queued,
-    State::Starting,
-    State::Loading,
-    State::Ready,
-    State::Sleeping,
-    State::Stopping,
-    State::Backoff,
-    State::Failed,
-    State::Stuck,
-    State::Adopting,
-];
-
 const EVENTS: [&str; 5] = ["start", "stop", "restart", "shutdown", "orders"];
 
 /// The place of an event in the table of what was met: what can come at any time.
@@ -53,14 +39,14 @@ pub(crate) struct Counts {
     pub(crate) recovered: [u64; 6],
     /// Machines that were booted.
     pub(crate) boots: u64,
-    met: [[u64; EVENTS.len()]; STATES.len()],
+    met: [[u64; EVENTS.len()]; State::ALL.len()],
 }
 
 impl Counts {
     /// An event met a server in this state.
     pub(crate) fn meet(&mut self, state: State, event: &Event) {
         if let (Some(row), Some(column)) =
-            (STATES.iter().position(|other| *other == state), column(event))
+            (State::ALL.iter().position(|other| *other == state), column(event))
         {
             self.met[row][column] += 1;
         }
@@ -97,7 +83,7 @@ impl fmt::Display for Counts {
         let [kept, ended, died, started, resumed, left] = self.recovered;
         writeln!(f, "  new daemons: {kept} kept, {ended} ended or made anew, {died} died")?;
         write!(f, "               {started} started, {resumed} resumed, {left} left")?;
-        for (state, row) in STATES.iter().zip(self.met) {
+        for (state, row) in State::ALL.iter().zip(self.met) {
             for (event, _) in EVENTS.iter().zip(row).filter(|(_, count)| *count == 0) {
                 write!(f, "\n  never met: {event} while {}", state.as_str())?;
             }

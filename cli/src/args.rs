@@ -2,20 +2,13 @@
 //!
 //! Each command's own arguments stand with the command, in `commands/`.
 
-use crate::commands::{
-    completions, daemon_backup, daemon_check_config, daemon_install, daemon_logs, daemon_restart,
-    daemon_restore, daemon_start, daemon_status, daemon_stop, daemon_uninstall, defaults_set,
-    defaults_show, defaults_unset, events, gpus, help, logs, metrics, model_add, model_alias,
-    model_args, model_copy, model_diff, model_edit, model_export, model_history, model_import,
-    model_key, model_list, model_remove, model_rename, model_rollback, model_scan, model_set,
-    model_show, model_unset, model_verify, ps, restart, rpc, run, runtime_add, runtime_list,
-    runtime_refresh, runtime_remove, runtime_set, runtime_show, runtime_unset, runtime_use, start,
-    status, stop, top, version, wait, why,
-};
-use crate::connection::{Reach, Silence, Told};
+use crate::commands::Command;
+use crate::connection::{Reach, Silence, Told, VERSION};
 use crate::output::{ColourChoice, Format};
+use crate::tree::One as _;
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, FromArgMatches as _, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -149,6 +142,30 @@ pub(crate) struct Global {
     color: ColourChoice,
 }
 
+impl Cli {
+    /// Reads a command line, its program first: by the tree of its command alone, and where that cannot
+    /// read it by the whole tree, which knows what to say.
+    ///
+    /// # Errors
+    /// It is none; or it asks for help or the version, which is the text of the error.
+    pub(crate) fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
+        match Cli::read_by_one(words) {
+            Err(error) if error.kind() != ErrorKind::DisplayVersion => Cli::try_parse_from(words),
+            read => read,
+        }
+    }
+
+    fn read_by_one(words: &[OsString]) -> Result<Cli, clap::Error> {
+        let root = || Global::augment_args(clap::Command::new("llamactl").version(VERSION));
+        let mut names = words.iter().skip(1).map(OsString::as_os_str);
+        let mut tree = Command::one(root(), &mut names).unwrap_or_else(root);
+        let read = tree.try_get_matches_from_mut(words);
+        // The process ends before its memory would be wanted.
+        std::mem::forget(tree);
+        Cli::from_arg_matches(&read?)
+    }
+}
+
 impl Global {
     /// How output is wanted.
     pub(crate) fn format(&self) -> Format {
@@ -163,153 +180,10 @@ impl Global {
     }
 }
 
-/// The commands. What a command takes is built only when it is the one; a shell script that runs
-/// many pays for each.
-#[derive(Subcommand, Debug)]
-#[command(defer = true)]
-pub(crate) enum Command {
-    Start(start::Start),
-    Stop(stop::Stop),
-    Restart(restart::Restart),
-    Wait(wait::Wait),
-    Why(why::Why),
-    Ps(ps::Ps),
-    Status(status::Status),
-    Logs(logs::Logs),
-    Top(top::TopArgs),
-    Run(run::Run),
-    /// Manage models and their settings
-    #[command(subcommand)]
-    Model(ModelCommand),
-    /// Manage settings for all models
-    #[command(subcommand)]
-    Defaults(DefaultsCommand),
-    /// Manage llama-server builds
-    #[command(subcommand)]
-    Runtime(RuntimeCommand),
-    Gpus(gpus::Gpus),
-    Metrics(metrics::Metrics),
-    Events(events::Events),
-    /// Manage the daemon
-    #[command(subcommand)]
-    Daemon(DaemonCommand),
-    Version(version::Version),
-    Rpc(rpc::Rpc),
-    Completions(completions::Completions),
-    Help(help::Help),
-}
-
-/// `llamactl model …`; the line here is for the list, the command's own says the same.
-#[derive(Subcommand, Debug)]
-#[command(defer = true)]
-pub(crate) enum ModelCommand {
-    /// Add models from GGUF files
-    Add(model_add::Add),
-    /// Find GGUF files on this machine and add them
-    Scan(model_scan::Scan),
-    /// Check model files for damage and changes
-    Verify(model_verify::Verify),
-    /// List models
-    #[command(visible_alias = "ls")]
-    List(model_list::List),
-    /// Show a model's file, settings and server
-    Show(model_show::Show),
-    /// Change a model's settings
-    Set(model_set::Set),
-    /// Reset settings to their defaults
-    Unset(model_unset::Unset),
-    /// Edit a model's settings in your editor
-    Edit(model_edit::Edit),
-    /// Show the command line of the next start
-    Args(model_args::CommandLine),
-    /// List the changes made to a model, newest first
-    History(model_history::History),
-    /// Compare two revisions of a model
-    Diff(model_diff::Diff),
-    /// Restore an earlier revision of a model
-    Rollback(model_rollback::Rollback),
-    /// Print a model's API key
-    Key(model_key::Key),
-    /// Rename a model
-    Rename(model_rename::Rename),
-    /// Copy a model's settings to a new name
-    Copy(model_copy::Copy),
-    /// List, add or remove a model's aliases
-    Alias(model_alias::Alias),
-    /// Export models and settings
-    Export(model_export::Export),
-    /// Import models from an export, preset, command line or dashboard
-    Import(model_import::Import),
-    /// Remove models; their files stay
-    #[command(visible_alias = "rm")]
-    Remove(model_remove::Remove),
-}
-
-/// `llamactl defaults …`
-#[derive(Subcommand, Debug)]
-#[command(defer = true)]
-pub(crate) enum DefaultsCommand {
-    /// Change settings for all models
-    Set(defaults_set::Set),
-    /// Reset settings for all models
-    Unset(defaults_unset::Unset),
-    /// Show the settings for all models
-    Show(defaults_show::Show),
-}
-
-/// `llamactl runtime …`
-#[derive(Subcommand, Debug)]
-#[command(defer = true)]
-pub(crate) enum RuntimeCommand {
-    /// Add a llama-server build
-    Add(runtime_add::Add),
-    /// List llama-server builds
-    #[command(visible_alias = "ls")]
-    List(runtime_list::List),
-    /// Show a build's version, devices and options
-    Show(runtime_show::Show),
-    /// Make a build the default
-    Use(runtime_use::Use),
-    /// Set environment variables of a build's servers
-    Set(runtime_set::Set),
-    /// Remove environment variables of a build's servers
-    Unset(runtime_unset::Unset),
-    /// Remove builds; their files stay
-    #[command(visible_alias = "rm")]
-    Remove(runtime_remove::Remove),
-    /// Re-read builds whose files were replaced
-    Refresh(runtime_refresh::Refresh),
-}
-
-/// `llamactl daemon …`
-#[derive(Subcommand, Debug)]
-#[command(defer = true)]
-pub(crate) enum DaemonCommand {
-    /// Start the daemon and wait until it answers
-    Start(daemon_start::Start),
-    /// Stop the daemon and its servers
-    Stop(daemon_stop::Stop),
-    /// Restart or upgrade the daemon; servers keep running
-    Restart(daemon_restart::Restart),
-    /// Show the daemon's state
-    Status(daemon_status::Status),
-    /// Show the daemon's log
-    Logs(daemon_logs::Logs),
-    /// Copy the registry to a file
-    Backup(daemon_backup::Backup),
-    /// Go back to a copy of the registry
-    Restore(daemon_restore::Restore),
-    /// Check the daemon's configuration file
-    CheckConfig(daemon_check_config::CheckConfig),
-    /// Let systemd keep the daemon
-    Install(daemon_install::Install),
-    /// Take the daemon's unit back
-    Uninstall(daemon_uninstall::Uninstall),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::help;
     use crate::output::screen::{COLUMNS, assert_screen, assert_text};
     use clap::CommandFactory as _;
 
@@ -419,6 +293,98 @@ mod tests {
         assert!(seen > 40, "{seen}");
     }
 
+    /// Whether a line is a command; it is read as by the whole tree.
+    fn is_read_alike(read: fn(&[OsString]) -> Result<Cli, clap::Error>, line: &[String]) -> bool {
+        let words: Vec<OsString> = line.iter().map(OsString::from).collect();
+        let told = |error: &clap::Error| error.kind() == ErrorKind::DisplayVersion;
+        // Times are read as of now, and a millisecond may pass between the two.
+        for _ in 0..50 {
+            let (whole, one) = (Cli::try_parse_from(&words), read(&words));
+            match (&whole, &one) {
+                (Ok(whole), Ok(one)) if format!("{whole:?}") == format!("{one:?}") => return true,
+                (Ok(_), Ok(_)) => continue,
+                (Err(whole), Err(one)) if told(whole) || told(one) => {
+                    assert_eq!(whole.to_string(), one.to_string(), "{line:?}");
+                }
+                (Err(_), Err(_)) => {}
+                _ => panic!("{line:?}: {whole:?} {one:?}"),
+            }
+            return false;
+        }
+        panic!("{line:?} is not read alike")
+    }
+
+    /// The ways to give an argument: with each of its names, and a value of each sort where it has one.
+    fn given(argument: &clap::Arg) -> Vec<Vec<String>> {
+        let long = argument.get_long_and_visible_aliases().unwrap_or_default();
+        let long = long.into_iter().chain(argument.get_all_aliases().unwrap_or_default());
+        let short = argument.get_short_and_visible_aliases().unwrap_or_default();
+        let names = long.map(|name| format!("--{name}"));
+        let names: Vec<String> = names.chain(short.iter().map(|name| format!("-{name}"))).collect();
+        if !argument.get_action().takes_values() {
+            return names.into_iter().map(|name| vec![name]).collect();
+        }
+        let possible = argument.get_possible_values();
+        let possible = possible.iter().map(|value| value.get_name().to_owned());
+        let values = possible.chain(["x", "1", "10s", "a=b", "2026-01-01"].map(str::to_owned));
+        let with = |value: String| match names.is_empty() {
+            true => vec![vec![value]],
+            false => names.iter().map(|name| vec![name.clone(), value.clone()]).collect(),
+        };
+        values.flat_map(with).collect()
+    }
+
+    #[test]
+    fn a_command_is_read_by_its_own_tree_as_by_the_whole() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let is_read_alike = |line: &[String]| is_read_alike(Cli::read_by_one, line);
+        let mut read = 0;
+        for (name, command) in all() {
+            let (nouns, verb) = name.rsplit_once(' ').unwrap_or(("", &name));
+            for verb in std::iter::once(verb).chain(command.get_all_aliases()) {
+                let path = words(&format!("llamactl {nouns} {verb}"));
+                // As few places as it needs, of the first sort that does.
+                let places: Vec<_> = command.get_positionals().map(given).collect();
+                let least = (0..=places.len())
+                    .flat_map(|count| (0..5).map(move |sort| (count, sort)))
+                    .map(|(count, sort)| {
+                        let sorts =
+                            |ways: &Vec<Vec<String>>| ways[sort.min(ways.len() - 1)].clone();
+                        [path.clone(), places[..count].iter().flat_map(sorts).collect()].concat()
+                    })
+                    .find(|line| is_read_alike(line));
+                let least = least.unwrap_or_else(|| panic!("{path:?} {places:?}"));
+                for argument in command.get_arguments() {
+                    let mut is_read = false;
+                    for way in given(argument) {
+                        for base in [&least, &path] {
+                            is_read |= is_read_alike(&[&base[..], &way].concat());
+                        }
+                        let first = [&least[..1], &way, &least[1..]].concat();
+                        assert!(!is_read_alike(&first) || argument.is_global_set(), "{first:?}");
+                    }
+                    read += usize::from(is_read);
+                }
+                let more = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                for example in more.lines().flat_map(commands_in) {
+                    assert!(is_read_alike(&example), "{example:?}");
+                }
+            }
+        }
+        assert!(read > 500, "so many arguments were read in one way at least: {read}");
+    }
+
+    #[test]
+    fn what_the_tree_of_one_command_cannot_read_the_whole_does() {
+        let odd = "|--version|-V|--json --version|ps --version|--help|help|-q|x|model|model ls x|\
+                   model help add|--socket ps ps|--socket model list|model --socket list show m|\
+                   --color ps|-- ps|ps -- ps|run m -- ps|ps ps";
+        for line in odd.split('|').map(|line| format!("llamactl {line}")) {
+            let line: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            is_read_alike(Cli::read, &line);
+        }
+    }
+
     #[test]
     fn global_options_stand_before_or_behind_the_command() {
         for line in [["llamactl", "--json", "ps"], ["llamactl", "ps", "--json"]] {
@@ -455,6 +421,6 @@ mod tests {
 
     #[test]
     fn the_list_of_commands() {
-        assert_screen("help", |output| help::run(output, help::Help { command: vec![] }));
+        assert_screen("help", |output| help::print(output, &[]));
     }
 }

@@ -31,21 +31,23 @@ mod settings;
 mod source;
 mod systemd;
 mod top;
+mod tree;
 mod view;
 mod waiting;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
 use exit::conclude;
 use llamactl_protocol::{Failure, Kind};
 use output::{Format, Output};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if let Some(status) = complete::answer_the_shell() {
         return status;
     }
-    let cli = match args::Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match args::Cli::read(&words) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };

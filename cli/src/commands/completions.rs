@@ -2,6 +2,7 @@
 
 use crate::args::more;
 use crate::complete::VARIABLE;
+use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::{Args, ValueEnum};
@@ -35,7 +36,7 @@ enum Shell {
 }
 
 /// Prints a script.
-pub(crate) fn run(output: &mut Output, args: Completions) -> Outcome {
+pub(crate) async fn run(output: &mut Output, _: &Reach, args: Completions) -> Outcome {
     let shell: &dyn EnvCompleter = match args.shell {
         // clap's own for bash knows nothing of the words that bash splits.
         Shell::Bash => return output.bytes(BASH.as_bytes()),

@@ -1,7 +1,7 @@
 //! `llamactl daemon check-config`
 
 use crate::args::more;
-use crate::connection::ask_program;
+use crate::connection::{Reach, ask_program};
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::Args;
@@ -30,7 +30,7 @@ pub(crate) struct CheckConfig {
 }
 
 /// Checks the file.
-pub(crate) async fn run(output: &mut Output, args: CheckConfig) -> Outcome {
+pub(crate) async fn run(output: &mut Output, _: &Reach, args: CheckConfig) -> Outcome {
     let mut arguments = vec![OsString::from("--check-config")];
     if let Some(config) = args.config {
         arguments.extend([OsString::from("--config"), config.into()]);

@@ -23,7 +23,7 @@ use llamactl_protocol::daemon::{ConfigReport, DaemonReport, DaemonStatus, Regist
 pub(crate) struct Status {}
 
 /// Shows the daemon.
-pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+pub(crate) async fn run(output: &mut Output, reach: &Reach, _: Status) -> Outcome {
     let daemon = reach.daemon(Autostart::Never).await?;
     let report = daemon.call(&DaemonStatus {}).await?;
     if output.json {

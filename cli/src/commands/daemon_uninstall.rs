@@ -2,6 +2,7 @@
 
 use super::daemon_install::{may_act, systemctl, user_name};
 use crate::args::more;
+use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::systemd::{self, Manager, SOCKET_UNIT, UNIT, files};
@@ -41,7 +42,7 @@ struct Uninstalled {
 }
 
 /// Takes the unit back.
-pub(crate) async fn run(output: &mut Output, args: Uninstall) -> Outcome {
+pub(crate) async fn run(output: &mut Output, _: &Reach, args: Uninstall) -> Outcome {
     let manager = if args.system { Manager::System } else { Manager::User };
     may_act(manager, "uninstall")?;
     let state_dir = match manager {

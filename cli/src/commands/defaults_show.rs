@@ -18,7 +18,7 @@ use llamactl_protocol::defaults::{Defaults, DefaultsShow};
 pub(crate) struct Show {}
 
 /// Prints the settings for all models, one on a line.
-pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+pub(crate) async fn run(output: &mut Output, reach: &Reach, _: Show) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let defaults = daemon.call(&DefaultsShow {}).await?;
     if output.json {

@@ -19,7 +19,7 @@ use llamactl_protocol::metrics::{Gpu, GpuList, GpuProcess, GpuUse};
 pub(crate) struct Gpus {}
 
 /// Prints the GPUs; that there is none is said on stderr.
-pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+pub(crate) async fn run(output: &mut Output, reach: &Reach, _: Gpus) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let gpus = daemon.call(&GpuList {}).await?.gpus;
     show(output, gpus.as_deref())

@@ -2,6 +2,7 @@
 
 use crate::args::{ABOUT, COMMANDS, Cli, EXITS, OPTIONS, more};
 use crate::complete::help_topics;
+use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::{Args, CommandFactory as _};
@@ -27,30 +28,35 @@ use llamactl_protocol::{Failure, Hint, Kind};
 pub(crate) struct Help {
     /// A command; or settings, and a group or a key of them
     #[arg(value_name = "COMMAND", add = help_topics())]
-    pub(crate) command: Vec<String>,
+    command: Vec<String>,
 }
 
 /// What is no command.
 const TOPICS: [(&str, &str); 2] = [("options", OPTIONS), ("exit-codes", EXITS)];
 
+/// Prints help.
+pub(crate) async fn run(output: &mut Output, _: &Reach, args: Help) -> Outcome {
+    print(output, &args.command)
+}
+
 /// Prints the list of commands, the help of one, or what the settings are.
-pub(crate) fn run(output: &mut Output, args: Help) -> Outcome {
-    if args.command.is_empty() {
+pub(crate) fn print(output: &mut Output, asked: &[String]) -> Outcome {
+    if asked.is_empty() {
         return output.line(format!("{ABOUT}\n{COMMANDS}"));
     }
-    if let [only] = args.command.as_slice()
+    if let [only] = asked
         && let Some((_, text)) = TOPICS.iter().find(|(topic, _)| topic == only)
     {
         return output.line(*text);
     }
-    if let [first, topics @ ..] = args.command.as_slice()
+    if let [first, topics @ ..] = asked
         && first == "settings"
     {
         return settings(output, topics);
     }
     let mut command = Cli::command();
     command.build();
-    for word in &args.command {
+    for word in asked {
         let Some(found) = command.find_subcommand(word) else {
             return Err(Failure::new(Kind::Usage, format!("there is no command {word}"))
                 .hint(Hint::run("see which there are", ["llamactl", "help"]))

@@ -63,98 +63,158 @@ pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod why;
 
-use crate::args::{Command, DaemonCommand, DefaultsCommand, ModelCommand, RuntimeCommand};
-use crate::connection::Reach;
-use crate::exit::Outcome;
-use crate::output::Output;
+use crate::tree::commands;
 
-/// Carries out a command.
-pub(crate) async fn run(output: &mut Output, reach: &Reach, command: Command) -> Outcome {
-    match command {
-        Command::Start(args) => start::run(output, reach, args).await,
-        Command::Stop(args) => stop::run(output, reach, args).await,
-        Command::Restart(args) => restart::run(output, reach, args).await,
-        Command::Wait(args) => wait::run(output, reach, args).await,
-        Command::Why(args) => why::run(output, reach, args).await,
-        Command::Ps(args) => ps::run(output, reach, args).await,
-        Command::Status(args) => status::run(output, reach, args).await,
-        Command::Logs(args) => logs::run(output, reach, args).await,
-        Command::Top(_) => top::run(output, reach).await,
-        Command::Run(args) => run::run(output, reach, args).await,
-        Command::Model(ModelCommand::Add(args)) => model_add::run(output, reach, args).await,
-        Command::Model(ModelCommand::Scan(args)) => model_scan::run(output, reach, args).await,
-        Command::Model(ModelCommand::Verify(args)) => model_verify::run(output, reach, args).await,
-        Command::Model(ModelCommand::List(_)) => model_list::run(output, reach).await,
-        Command::Model(ModelCommand::Show(args)) => model_show::run(output, reach, args).await,
-        Command::Model(ModelCommand::Set(args)) => model_set::run(output, reach, args).await,
-        Command::Model(ModelCommand::Unset(args)) => model_unset::run(output, reach, args).await,
-        Command::Model(ModelCommand::Args(args)) => model_args::run(output, reach, args).await,
-        Command::Model(ModelCommand::History(args)) => {
-            model_history::run(output, reach, args).await
-        }
-        Command::Model(ModelCommand::Diff(args)) => model_diff::run(output, reach, args).await,
-        Command::Model(ModelCommand::Rollback(args)) => {
-            model_rollback::run(output, reach, args).await
-        }
-        Command::Model(ModelCommand::Edit(args)) => model_edit::run(output, reach, args).await,
-        Command::Model(ModelCommand::Export(args)) => model_export::run(output, reach, args).await,
-        Command::Model(ModelCommand::Import(args)) => model_import::run(output, reach, args).await,
-        Command::Model(ModelCommand::Key(args)) => model_key::run(output, reach, args).await,
-        Command::Defaults(DefaultsCommand::Set(args)) => {
-            defaults_set::run(output, reach, args).await
-        }
-        Command::Defaults(DefaultsCommand::Unset(args)) => {
-            defaults_unset::run(output, reach, args).await
-        }
-        Command::Defaults(DefaultsCommand::Show(_)) => defaults_show::run(output, reach).await,
-        Command::Model(ModelCommand::Rename(args)) => model_rename::run(output, reach, args).await,
-        Command::Model(ModelCommand::Copy(args)) => model_copy::run(output, reach, args).await,
-        Command::Model(ModelCommand::Alias(args)) => model_alias::run(output, reach, args).await,
-        Command::Model(ModelCommand::Remove(args)) => model_remove::run(output, reach, args).await,
-        Command::Runtime(RuntimeCommand::Add(args)) => runtime_add::run(output, reach, args).await,
-        Command::Runtime(RuntimeCommand::List(_)) => runtime_list::run(output, reach).await,
-        Command::Runtime(RuntimeCommand::Show(args)) => {
-            runtime_show::run(output, reach, args).await
-        }
-        Command::Runtime(RuntimeCommand::Use(args)) => runtime_use::run(output, reach, args).await,
-        Command::Runtime(RuntimeCommand::Set(args)) => runtime_set::run(output, reach, args).await,
-        Command::Runtime(RuntimeCommand::Unset(args)) => {
-            runtime_unset::run(output, reach, args).await
-        }
-        Command::Runtime(RuntimeCommand::Remove(args)) => {
-            runtime_remove::run(output, reach, args).await
-        }
-        Command::Runtime(RuntimeCommand::Refresh(args)) => {
-            runtime_refresh::run(output, reach, args).await
-        }
-        Command::Gpus(_) => gpus::run(output, reach).await,
-        Command::Metrics(args) => metrics::run(output, reach, args).await,
-        Command::Events(args) => events::run(output, reach, args).await,
-        Command::Daemon(DaemonCommand::Start(args)) => daemon_start::run(output, reach, args).await,
-        Command::Daemon(DaemonCommand::Stop(args)) => daemon_stop::run(output, reach, args).await,
-        Command::Daemon(DaemonCommand::Restart(args)) => {
-            daemon_restart::run(output, reach, args).await
-        }
-        Command::Daemon(DaemonCommand::Status(_)) => daemon_status::run(output, reach).await,
-        Command::Daemon(DaemonCommand::Logs(args)) => daemon_logs::run(output, reach, args).await,
-        Command::Daemon(DaemonCommand::Backup(args)) => {
-            daemon_backup::run(output, reach, args).await
-        }
-        Command::Daemon(DaemonCommand::Restore(args)) => {
-            daemon_restore::run(output, reach, args).await
-        }
-        Command::Daemon(DaemonCommand::CheckConfig(args)) => {
-            daemon_check_config::run(output, args).await
-        }
-        Command::Daemon(DaemonCommand::Install(args)) => {
-            daemon_install::run(output, reach, args).await
-        }
-        Command::Daemon(DaemonCommand::Uninstall(args)) => {
-            daemon_uninstall::run(output, args).await
-        }
-        Command::Version(_) => version::run(output, reach).await,
-        Command::Rpc(args) => rpc::run(output, reach, args).await,
-        Command::Completions(args) => completions::run(output, args),
-        Command::Help(args) => help::run(output, args),
+commands! {
+    /// What llamactl does.
+    Command:
+    "start" Start(start::Start),
+    "stop" Stop(stop::Stop),
+    "restart" Restart(restart::Restart),
+    "wait" Wait(wait::Wait),
+    "why" Why(why::Why),
+    "ps" Ps(ps::Ps),
+    "status" Status(status::Status),
+    "logs" Logs(logs::Logs),
+    "top" Top(top::TopArgs),
+    "run" Run(run::Run),
+    /// Manage models and their settings
+    #[command(subcommand)]
+    "model" Model(model::Model),
+    /// Manage settings for all models
+    #[command(subcommand)]
+    "defaults" Defaults(defaults::Defaults),
+    /// Manage llama-server builds
+    #[command(subcommand)]
+    "runtime" Runtime(runtime::Runtime),
+    "gpus" Gpus(gpus::Gpus),
+    "metrics" Metrics(metrics::Metrics),
+    "events" Events(events::Events),
+    /// Manage the daemon
+    #[command(subcommand)]
+    "daemon" Daemon(daemon::Daemon),
+    "version" Version(version::Version),
+    "rpc" Rpc(rpc::Rpc),
+    "completions" Completions(completions::Completions),
+    "help" Help(help::Help),
+}
+
+/// `llamactl model …`; a line here is for the list, the command's own says the same.
+pub(crate) mod model {
+    use super::*;
+
+    commands! {
+        /// What can be done with `llamactl model`.
+        Model:
+        /// Add models from GGUF files
+        "add" Add(model_add::Add),
+        /// Find GGUF files on this machine and add them
+        "scan" Scan(model_scan::Scan),
+        /// Check model files for damage and changes
+        "verify" Verify(model_verify::Verify),
+        /// List models
+        "list" | "ls" List(model_list::List),
+        /// Show a model's file, settings and server
+        "show" Show(model_show::Show),
+        /// Change a model's settings
+        "set" Set(model_set::Set),
+        /// Reset settings to their defaults
+        "unset" Unset(model_unset::Unset),
+        /// Edit a model's settings in your editor
+        "edit" Edit(model_edit::Edit),
+        /// Show the command line of the next start
+        "args" Args(model_args::CommandLine),
+        /// List the changes made to a model, newest first
+        "history" History(model_history::History),
+        /// Compare two revisions of a model
+        "diff" Diff(model_diff::Diff),
+        /// Restore an earlier revision of a model
+        "rollback" Rollback(model_rollback::Rollback),
+        /// Print a model's API key
+        "key" Key(model_key::Key),
+        /// Rename a model
+        "rename" Rename(model_rename::Rename),
+        /// Copy a model's settings to a new name
+        "copy" Copy(model_copy::Copy),
+        /// List, add or remove a model's aliases
+        "alias" Alias(model_alias::Alias),
+        /// Export models and settings
+        "export" Export(model_export::Export),
+        /// Import models from an export, preset, command line or dashboard
+        "import" Import(model_import::Import),
+        /// Remove models; their files stay
+        "remove" | "rm" Remove(model_remove::Remove),
+    }
+}
+
+/// `llamactl defaults …`; a line here is for the list, the command's own says the same.
+pub(crate) mod defaults {
+    use super::*;
+
+    commands! {
+        /// What can be done with `llamactl defaults`.
+        Defaults:
+        /// Change settings for all models
+        "set" Set(defaults_set::Set),
+        /// Reset settings for all models
+        "unset" Unset(defaults_unset::Unset),
+        /// Show the settings for all models
+        "show" Show(defaults_show::Show),
+    }
+}
+
+/// `llamactl runtime …`; a line here is for the list, the command's own says the same.
+pub(crate) mod runtime {
+    use super::*;
+
+    commands! {
+        /// What can be done with `llamactl runtime`.
+        Runtime:
+        /// Add a llama-server build
+        "add" Add(runtime_add::Add),
+        /// List llama-server builds
+        "list" | "ls" List(runtime_list::List),
+        /// Show a build's version, devices and options
+        "show" Show(runtime_show::Show),
+        /// Make a build the default
+        "use" Use(runtime_use::Use),
+        /// Set environment variables of a build's servers
+        "set" Set(runtime_set::Set),
+        /// Remove environment variables of a build's servers
+        "unset" Unset(runtime_unset::Unset),
+        /// Remove builds; their files stay
+        "remove" | "rm" Remove(runtime_remove::Remove),
+        /// Re-read builds whose files were replaced
+        "refresh" Refresh(runtime_refresh::Refresh),
+    }
+}
+
+/// `llamactl daemon …`; a line here is for the list, the command's own says the same.
+pub(crate) mod daemon {
+    use super::*;
+
+    commands! {
+        /// What can be done with `llamactl daemon`.
+        Daemon:
+        /// Start the daemon and wait until it answers
+        "start" Start(daemon_start::Start),
+        /// Stop the daemon and its servers
+        "stop" Stop(daemon_stop::Stop),
+        /// Restart or upgrade the daemon; servers keep running
+        "restart" Restart(daemon_restart::Restart),
+        /// Show the daemon's state
+        "status" Status(daemon_status::Status),
+        /// Show the daemon's log
+        "logs" Logs(daemon_logs::Logs),
+        /// Copy the registry to a file
+        "backup" Backup(daemon_backup::Backup),
+        /// Go back to a copy of the registry
+        "restore" Restore(daemon_restore::Restore),
+        /// Check the daemon's configuration file
+        "check-config" CheckConfig(daemon_check_config::CheckConfig),
+        /// Let systemd keep the daemon
+        "install" Install(daemon_install::Install),
+        /// Take the daemon's unit back
+        "uninstall" Uninstall(daemon_uninstall::Uninstall),
     }
 }

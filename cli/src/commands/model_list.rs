@@ -25,7 +25,7 @@ use llamactl_protocol::server::Server;
 pub(crate) struct List {}
 
 /// Prints the models, for people with the states of their servers.
-pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+pub(crate) async fn run(output: &mut Output, reach: &Reach, _: List) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     if !output.for_people() {
         let models = pages::models(&daemon).await?;

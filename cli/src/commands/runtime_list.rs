@@ -26,7 +26,7 @@ use llamactl_protocol::runtime::RuntimeEntry;
 pub(crate) struct List {}
 
 /// Prints the runtimes, the default one marked.
-pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+pub(crate) async fn run(output: &mut Output, reach: &Reach, _: List) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let runtimes = pages::runtimes(&daemon).await?;
     if output.json {

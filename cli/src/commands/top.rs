@@ -41,7 +41,7 @@ const PACE_OF_KEYS: Duration = Duration::from_millis(20);
 const LIST_EVERY: u32 = 5;
 
 /// Shows the screen until the person has seen enough.
-pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+pub(crate) async fn run(output: &mut Output, reach: &Reach, _: TopArgs) -> Outcome {
     if output.json || output.quiet || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(no_terminal(output.json || output.quiet).into());
     }

@@ -21,7 +21,7 @@ use serde_json::json;
 pub(crate) struct Version {}
 
 /// Prints this program's version, and the daemon's if one answers.
-pub(crate) async fn run(output: &mut Output, reach: &Reach) -> Outcome {
+pub(crate) async fn run(output: &mut Output, reach: &Reach, _: Version) -> Outcome {
     let daemon = match reach.daemon(Autostart::Never).await {
         Ok(daemon) => {
             // The difference, if any, is in the answer itself.

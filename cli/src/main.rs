@@ -25,6 +25,8 @@ mod pages;
 mod picture;
 mod plot;
 mod private_file;
+#[cfg(test)]
+mod reference;
 mod resume;
 mod secret_input;
 mod settings;

@@ -139,12 +139,12 @@ mod tests {
     use super::*;
     use crate::output::cells::put;
     use crate::output::look::Look;
+    use crate::output::screen::assert_document;
     use crate::output::time::Clock;
     use crate::plot;
     use crate::top::{frame::draw, tests::busy_machine};
     use llamactl_protocol::metrics::{Labels, Stat};
     use ratatui::layout::Rect;
-    use std::path::Path;
 
     const LOOK: Look = Look {
         terminal: true,
@@ -155,25 +155,11 @@ mod tests {
         rows: None,
     };
 
-    /// The picture that the README shows, or how it is drawn now where `UPDATE_DOCS` says so.
-    fn same(name: &str, drawn: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures").join(name);
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, drawn).unwrap();
-        }
-        let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            kept == drawn,
-            "docs/pictures/{name} is not what is drawn now: UPDATE_DOCS=1 tests/run docs"
-        );
-    }
-
     #[test]
     fn docs_pictures_are_what_is_drawn() {
         let area = Rect::new(0, 0, 100, 18);
         let buffer = draw(&mut busy_machine(), &LOOK, &Clock::utc(), area);
-        same("top.svg", &svg(&buffer, "llamactl top"));
+        assert_document("pictures/top.svg", &svg(&buffer, "llamactl top"));
 
         // Answers of some minutes, and a machine that slept.
         let speed = |at: u32| match at {
@@ -197,8 +183,8 @@ mod tests {
         for (row, line) in (0..).zip(&lines) {
             put(&mut buffer, row, line, &LOOK);
         }
-        same(
-            "plot.svg",
+        assert_document(
+            "pictures/plot.svg",
             &svg(
                 &buffer,
                 "llamactl metrics server.tokens_generated gpu.busy_ratio --since 1h --plot",

@@ -32,7 +32,7 @@ use std::pin::pin;
     "llamactl events --model qwen3 --kind server.failed",
     "llamactl events -f --kind server",
     "llamactl events -f --json | jq -c .data";
-    "0 done, 3 no such model, 5 no such kind, 6 daemon unreachable, or stopped with daemon stop\n, 130 interrupted"
+    "0 done, 3 no such model, 5 no such kind, 6 daemon unreachable, or stopped with daemon stop, 130 interrupted"
 ))]
 pub(crate) struct Events {
     /// Go on with new events as they come

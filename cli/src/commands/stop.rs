@@ -25,7 +25,7 @@ use serde::Serialize;
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl stop qwen3",
-    "llamactl stop --all -q > was; xargs llamactl start < was",
+    "llamactl stop --all -q > was; xargs -r llamactl start < was",
     "llamactl stop qwen3 --no-wait";
     "0 stopped, 3 no such model, 6 daemon unreachable, 7 timed out, 8 it does not end, 130 interrupted"
 ))]

@@ -16,6 +16,7 @@ use super::{Kept, Output};
 use crate::exit::{Outcome, conclude};
 use std::cell::{Cell, RefCell};
 use std::io::{BufWriter, Write};
+use std::path::Path;
 
 /// The columns of the terminal.
 pub(crate) const COLUMNS: usize = 80;
@@ -76,6 +77,20 @@ const TERMINAL: Look = Look {
 /// A pipe.
 pub(crate) const PIPE: Look =
     Look { terminal: false, columns: None, rows: None, colour: false, unicode: true, full: false };
+
+/// Fails unless `docs/NAME` says `text`; where `UPDATE_DOCS` asks for it, it does from then on.
+pub(crate) fn assert_document(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == text,
+        "docs/{name} is not what the code says; write it anew with UPDATE_DOCS=1 tests/run docs"
+    );
+}
 
 /// Fails unless the snapshot `name` says `text`.
 pub(crate) fn assert_text(name: &str, text: &str) {

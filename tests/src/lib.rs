@@ -4,6 +4,7 @@
 //!   Home ──▶ a directory of its own, an environment built from nothing
 //!    ├─ Daemon     a real llamactld on it: start, SIGKILL, SIGTERM, start again
 //!    ├─ Invocation a real llamactl: its output, its exit status, its lines as they come, a terminal
+//!    ├─ Tmux       a terminal with a shell, worked from the keyboard
 //!    ├─ Rpc        a raw client of the socket, for what llamactl would never send
 //!    ├─ TestModel  small GGUF files that a real llama-server loads
 //!    ├─ Build      a llama-server that answers questions only when it is let
@@ -45,6 +46,7 @@ pub mod registry;
 pub mod rpc;
 pub mod skip;
 pub mod terminal;
+pub mod tmux;
 pub mod user;
 pub mod wait;
 pub mod wrapper;
@@ -55,6 +57,7 @@ pub use daemon::Daemon;
 pub use home::Home;
 pub use models::TestModel;
 pub use rpc::{Refusal, Rpc, Stream};
+pub use tmux::Tmux;
 pub use wait::eventually;
 
 /// How long anything that should happen soon may take before a test gives up. It is far above

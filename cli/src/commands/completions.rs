@@ -1,20 +1,22 @@
 //! `llamactl completions SHELL`
 
 use crate::args::more;
-use crate::complete::VARIABLE;
 use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::output::Output;
 use clap::{Args, ValueEnum};
-use clap_complete::env::{EnvCompleter, Fish, Zsh};
 
 /// Print a shell's completion script
 ///
-/// The script asks llamactl itself, so models, settings and series complete too.
+/// The script asks llamactl itself, so models, runtimes, settings, their values and series complete
+/// too. No daemon is started for it, and one that does not answer is not waited for. For bash:
+/// source it, or put it where bash-completion looks. For zsh: source it behind compinit, or put it
+/// into a directory of $fpath as _llamactl. For fish: put it into a directory of completions.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl completions bash > ~/.local/share/bash-completion/completions/llamactl",
-    "llamactl completions zsh > ~/.zfunc/_llamactl",
+    "source <(llamactl completions bash)",
+    "source <(llamactl completions zsh)",
     "llamactl completions fish > ~/.config/fish/completions/llamactl.fish";
     "0 done, 2 no such shell"
 ))]
@@ -23,9 +25,6 @@ pub(crate) struct Completions {
     #[arg(value_enum)]
     shell: Shell,
 }
-
-/// The script for bash.
-const BASH: &str = include_str!("completions.bash");
 
 /// Shells there is a script for.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -37,23 +36,10 @@ enum Shell {
 
 /// Prints a script.
 pub(crate) async fn run(output: &mut Output, _: &Reach, args: Completions) -> Outcome {
-    let shell: &dyn EnvCompleter = match args.shell {
-        // clap's own for bash knows nothing of the words that bash splits.
-        Shell::Bash => return output.bytes(BASH.as_bytes()),
-        Shell::Zsh => &Zsh,
-        Shell::Fish => &Fish,
-    };
-    let mut script = Vec::new();
-    shell.write_registration(VARIABLE, "llamactl", "llamactl", "llamactl", &mut script)?;
-    output.bytes(&script)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_script_for_bash_asks_by_the_variable_that_is_answered() {
-        assert!(BASH.contains(&format!("{VARIABLE}=bash")));
-    }
+    // clap's own know nothing of words that bash splits, of `=` that zsh is to go on behind, or of `~`.
+    output.bytes(match args.shell {
+        Shell::Bash => include_bytes!("completions.bash"),
+        Shell::Zsh => include_bytes!("completions.zsh"),
+        Shell::Fish => include_bytes!("completions.fish"),
+    })
 }

@@ -1,6 +1,7 @@
 //! `llamactl daemon backup`
 
 use crate::args::more;
+use crate::complete::files;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 ))]
 pub(crate) struct Backup {
     /// The file to make; the daemon's user writes it
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", add = files())]
     file: PathBuf,
 }
 

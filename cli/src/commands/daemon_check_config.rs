@@ -1,6 +1,7 @@
 //! `llamactl daemon check-config`
 
 use crate::args::more;
+use crate::complete::files;
 use crate::connection::{Reach, ask_program};
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 ))]
 pub(crate) struct CheckConfig {
     /// Check this file instead of the daemon's own
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", add = files())]
     config: Option<PathBuf>,
     /// Check the file of the machine's daemon, /etc/llamactl/llamactld.toml
     #[arg(long, conflicts_with = "config")]

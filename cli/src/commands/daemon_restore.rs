@@ -1,6 +1,7 @@
 //! `llamactl daemon restore`
 
 use crate::args::more;
+use crate::complete::{directories, files};
 use crate::connection::{Autostart, Reach, ask_program};
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -28,13 +29,13 @@ use std::path::PathBuf;
 ))]
 pub(crate) struct Restore {
     /// The copy
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", add = files())]
     file: Option<PathBuf>,
     /// Let the daemon that runs put back what it has open
     #[arg(long, conflicts_with_all = ["file", "state_dir", "system"])]
     running: bool,
     /// The state directory, where it is not the user's own
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", add = directories())]
     state_dir: Option<PathBuf>,
     /// That of the machine's daemon
     #[arg(long, conflicts_with = "state_dir")]

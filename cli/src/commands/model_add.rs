@@ -1,6 +1,7 @@
 //! `llamactl model add PATH…`
 
 use crate::args::more;
+use crate::complete::files_and_assignments;
 use crate::connection::{Autostart, Reach};
 use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
@@ -8,8 +9,6 @@ use crate::output::facts::listed;
 use crate::output::units;
 use crate::settings;
 use clap::Args;
-use clap_complete::engine::ArgValueCompleter;
-use clap_complete::engine::PathCompleter;
 use llamactl_protocol::model::{Added, ModelAdd};
 use llamactl_protocol::{Failure, Kind};
 use std::ffi::OsString;
@@ -31,7 +30,7 @@ pub(crate) struct Add {
     #[arg(
         required = true,
         value_name = "PATH",
-        add = ArgValueCompleter::new(PathCompleter::file())
+        add = files_and_assignments()
     )]
     paths: Vec<OsString>,
     /// The model's name; absent: the file's name without .gguf

@@ -1,13 +1,12 @@
 //! `llamactl model copy NAME NEW`
 
 use crate::args::more;
-use crate::complete::model_names;
+use crate::complete::{files, model_names};
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::settings;
 use clap::Args;
-use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{Added, ModelCopy};
 use std::path::PathBuf;
@@ -28,7 +27,7 @@ pub(crate) struct Copy {
     /// The copy's name
     new: String,
     /// Another GGUF file for the copy
-    #[arg(long, value_name = "FILE", add = ArgValueCompleter::new(PathCompleter::file()))]
+    #[arg(long, value_name = "FILE", add = files())]
     path: Option<PathBuf>,
 }
 

@@ -1,6 +1,7 @@
 //! `llamactl model import FILE`
 
 use crate::args::more;
+use crate::complete::{directories, files};
 use crate::connection::{Autostart, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
@@ -8,7 +9,6 @@ use crate::output::styled::{GREEN, Style, Styled, YELLOW};
 use crate::settings::here;
 use crate::source::Source;
 use clap::{Args, ValueEnum};
-use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 use llamactl_protocol::exchange::{
     ImportFormat, ImportItem, Imported, ItemAction, ItemKind, MapPath, ModelImport,
 };
@@ -38,7 +38,7 @@ pub(crate) struct Import {
     #[arg(
         required_unless_present = "command",
         conflicts_with = "command",
-        add = ArgValueCompleter::new(PathCompleter::any())
+        add = files()
     )]
     file: Option<OsString>,
     /// A command line of llama-server, as one argument
@@ -54,7 +54,7 @@ pub(crate) struct Import {
     #[arg(long, value_name = "OLD=NEW")]
     map_path: Vec<OsString>,
     /// Look through DIR for files that are not where they should be
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", add = directories())]
     find: Vec<PathBuf>,
 }
 

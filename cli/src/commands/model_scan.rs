@@ -1,6 +1,7 @@
 //! `llamactl model scan [DIR…]`
 
 use crate::args::more;
+use crate::complete::directories;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::follow;
@@ -13,7 +14,6 @@ use crate::output::time::Clock;
 use crate::output::units;
 use crate::settings;
 use clap::Args;
-use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 use llamactl_protocol::library::{
     CacheVariables, FoundModel, LibraryForget, LibraryList, LibraryPlaces, ScanFollow, ScanItem,
     Skipped, Summary,
@@ -50,7 +50,7 @@ const SCANNING: [&str; 6] =
 ))]
 pub(crate) struct Scan {
     /// Directories, then settings as key=value; absent: those that are remembered
-    #[arg(value_name = "DIR", add = ArgValueCompleter::new(PathCompleter::dir()))]
+    #[arg(value_name = "DIR", add = directories())]
     directories: Vec<OsString>,
     /// Register what is new
     #[arg(long)]
@@ -72,7 +72,7 @@ pub(crate) struct Scan {
         long,
         value_name = "DIR",
         conflicts_with_all = SCANNING,
-        add = ArgValueCompleter::new(PathCompleter::dir())
+        add = directories()
     )]
     forget: Option<PathBuf>,
     /// List the remembered directories and the caches that are there

@@ -1,6 +1,7 @@
 //! `llamactl runtime add PATH`
 
 use crate::args::more;
+use crate::complete::files;
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 ))]
 pub(crate) struct Add {
     /// The llama-server
-    #[arg(value_hint = clap::ValueHint::ExecutablePath)]
+    #[arg(add = files())]
     path: PathBuf,
     /// What to call it; else after the directory it lies in
     #[arg(long)]

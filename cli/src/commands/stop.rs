@@ -2,7 +2,7 @@
 
 use super::start::Patience;
 use crate::args::more;
-use crate::complete::model_names;
+use crate::complete::running_models;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
@@ -31,7 +31,7 @@ use serde::Serialize;
 ))]
 pub(crate) struct Stop {
     /// Models, by name or alias
-    #[arg(required_unless_present = "all", value_name = "NAME", add = model_names())]
+    #[arg(required_unless_present = "all", value_name = "NAME", add = running_models())]
     names: Vec<String>,
     /// All that run
     #[arg(long, conflicts_with = "names")]

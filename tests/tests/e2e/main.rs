@@ -45,6 +45,7 @@ mod script;
 mod secrets;
 mod serve_first;
 mod settings;
+mod shells;
 mod socket;
 mod start;
 mod structure;

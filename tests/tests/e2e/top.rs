@@ -1,75 +1,7 @@
 //! `llamactl top` in a real terminal: worked from the keyboard, and given back whatever ends it.
 
-use llamactl_tests::{DEADLINE, Home, TestModel, artifacts, eventually, need};
+use llamactl_tests::{Home, TestModel, Tmux, need};
 use std::fs;
-
-/// A terminal with a shell in it.
-struct Tmux<'a>(&'a Home);
-
-impl<'a> Tmux<'a> {
-    /// One of this size.
-    fn new(home: &'a Home, columns: u16, rows: u16) -> Tmux<'a> {
-        let tmux = Tmux(home);
-        let (columns, rows) = (columns.to_string(), rows.to_string());
-        let new = ["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows];
-        tmux.run(new.into_iter().chain(["env", "PS1=$ ", "bash", "--norc", "--noprofile"]));
-        tmux.until(|screen| screen.contains('$'));
-        tmux
-    }
-
-    fn run<'b>(&self, arguments: impl IntoIterator<Item = &'b str>) -> String {
-        let socket = self.0.path().join("tmux").display().to_string();
-        let directory = artifacts::llamactl().parent().unwrap().display().to_string();
-        let path = format!("{directory}:{}", llamactl_tests::skip::PATH);
-        let tmux = self.0.program("/usr/bin/env", ["tmux", "-u", "-S", &socket]).env("PATH", path);
-        tmux.args(arguments).env("LC_ALL", "C.UTF-8").env("TERM", "xterm").run().ok().stdout()
-    }
-
-    /// Presses keys, by their names.
-    fn press(&self, keys: &[&str]) {
-        self.run(["send-keys"].into_iter().chain(keys.iter().copied()));
-    }
-
-    /// Types a line.
-    fn enter(&self, line: &str) {
-        self.run(["send-keys", "-l", line]);
-        self.press(&["Enter"]);
-    }
-
-    fn screen(&self) -> String {
-        self.run(["capture-pane", "-p"])
-    }
-
-    /// Waits until the screen is as it should be, and gives it.
-    fn until(&self, condition: impl Fn(&str) -> bool) -> String {
-        let mut screen = String::new();
-        let mut looks = 0;
-        eventually(DEADLINE, "the screen is as it should be", || {
-            screen = self.screen();
-            looks += 1;
-            // What is there instead is told by the failure.
-            assert!(looks < 4000, "{screen}");
-            condition(&screen)
-        });
-        screen
-    }
-
-    /// Whether a program has the whole screen, and whether there is a cursor.
-    fn is_taken(&self) -> bool {
-        let flags = self.run(["display-message", "-p", "#{alternate_on}#{cursor_flag}"]);
-        match flags.trim() {
-            "10" => true,
-            "01" => false,
-            other => panic!("the terminal is neither taken nor as before: {other}"),
-        }
-    }
-}
-
-impl Drop for Tmux<'_> {
-    fn drop(&mut self) {
-        self.run(["kill-server"]);
-    }
-}
 
 /// Runs `top` in a shell that then says how it ended, and whether the terminal is set as before.
 const TOP: &str = "saved=$(stty -g); sh -c 'echo $$ > pid; exec llamactl top'; \
@@ -85,7 +17,7 @@ fn servers_are_worked_from_the_keyboard_through_a_restart_of_the_daemon() {
     need!("tmux", "bash", "stty");
     let (home, mut daemon) = Home::with_tiny();
     home.cli(["model", "copy", "tiny", "other"]).ok();
-    let tmux = Tmux::new(&home, 80, 24);
+    let tmux = Tmux::bash(&home, 80, 24);
     tmux.enter(TOP);
     let row = |screen: &str, name: &str| {
         screen.lines().find(|line| line.contains(name)).unwrap_or_default().to_owned()
@@ -128,7 +60,7 @@ fn whatever_ends_it_the_terminal_is_given_back() {
     let home = Home::new();
     home.cli(["daemon", "start"]).ok();
     home.cli(["model", "add", &home.model(TestModel::Tiny).display().to_string()]).ok();
-    let tmux = Tmux::new(&home, 80, 24);
+    let tmux = Tmux::bash(&home, 80, 24);
     tmux.enter("export LLAMACTL_TEST_PANIC=1");
     for (end, status) in [
         ("TERM", 143),
@@ -160,7 +92,7 @@ fn whatever_ends_it_the_terminal_is_given_back() {
 fn it_is_suspended_and_goes_on() {
     need!("tmux", "bash");
     let (home, _daemon) = Home::with_tiny();
-    let tmux = Tmux::new(&home, 80, 24);
+    let tmux = Tmux::bash(&home, 80, 24);
     tmux.enter("sh -c 'echo $$ > pid; exec llamactl top'");
     for stop in ["C-z", "TSTP"] {
         tmux.until(|screen| screen.contains("q quit") && screen.contains("tiny"));

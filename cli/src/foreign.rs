@@ -143,7 +143,9 @@ fn meant(verb: &str, rest: &[String]) -> Vec<Hint> {
         "disable" => set("autostart=off"),
         "chat" | "ask" | "exec" => vec![with("it is", &["run"], "NAME")],
         "journal" | "log" | "tail" => vec![with("it is", &["logs"], "NAME")],
-        "top" | "stats" | "monitor" => vec![bare("it is", &["metrics", "-f"])],
+        "stats" | "monitor" => {
+            vec![bare("at a terminal", &["top"]), bare("as lines", &["metrics", "-f"])]
+        }
         "devices" | "nvidia-smi" => vec![bare("it is", &["gpus"])],
         _ => vec![],
     }

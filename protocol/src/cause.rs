@@ -41,6 +41,12 @@ impl Cause {
             at_ms,
         }
     }
+
+    /// The same of this model, which its hints name.
+    #[must_use]
+    pub fn of_model(&self, name: &str) -> Cause {
+        Cause { hints: self.hints.clone().of_model(name), ..self.clone() }
+    }
 }
 
 words! {

@@ -39,6 +39,12 @@ impl Failure {
         self
     }
 
+    /// The same of this model, which its hints name.
+    #[must_use]
+    pub fn of_model(self, name: &str) -> Self {
+        Failure { hints: self.hints.of_model(name), ..self }
+    }
+
     /// The same with evidence.
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {

@@ -128,6 +128,15 @@ impl FromIterator<Hint> for Hints {
 }
 
 impl Hints {
+    /// The same for this model: its name stands where a command has the word `NAME`. Who says what
+    /// is wrong may not know whose it is, and a model can be renamed before it is read.
+    #[must_use]
+    pub fn of_model(mut self, name: &str) -> Hints {
+        let words = self.0.iter_mut().flat_map(|hint| &mut hint.argv);
+        words.filter(|word| *word == "NAME").for_each(|word| name.clone_into(word));
+        self
+    }
+
     /// Each as people read it.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(Hint::to_string)
@@ -168,5 +177,11 @@ mod tests {
     fn a_command_is_shown_as_a_shell_reads_it() {
         let hint = Hint::run("set it", ["llamactl", "model", "set", "a b", "temp=1"]);
         assert_eq!(hint.to_string(), "set it: llamactl model set 'a b' temp=1");
+    }
+
+    #[test]
+    fn a_command_for_a_model_names_it() {
+        let hints = Hints::from(Hint::run("NAME it", ["llamactl", "stop", "NAME", "NAME=1"]));
+        assert_eq!(hints.of_model("a b").0[0].to_string(), "NAME it: llamactl stop 'a b' NAME=1");
     }
 }

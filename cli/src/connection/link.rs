@@ -117,8 +117,8 @@ impl Link {
         let differs = hello.version != VERSION || hello.protocol != PROTOCOL;
         if differs && !self.quiet.get() {
             output::note(format!(
-                "this is llamactl {VERSION}, the daemon is llamactld {}: llamactl daemon restart \
-                 brings them together",
+                "this is llamactl {VERSION}, the daemon is llamactld {}; bring them together: \
+                 llamactl daemon restart",
                 hello.version
             ));
         }

@@ -9,6 +9,7 @@
 //! end of the pipe has had enough: that is success. `-q` silences all but errors, `--json` what is not told as data.
 
 pub(crate) mod cells;
+mod corrected;
 pub(crate) mod facts;
 pub(crate) mod hangup;
 pub(crate) mod look;
@@ -25,6 +26,7 @@ pub(crate) mod width;
 use crate::args::Cli;
 use crate::exit::{Outcome, Quit};
 use clap::Parser as _;
+use corrected::corrected;
 use facts::Facts;
 use llamactl_protocol::prose::clause;
 use llamactl_protocol::warning::{Level, Warning};
@@ -347,7 +349,8 @@ impl Output {
 
     /// Says on stderr why something was not done: for people, or as one line of JSON.
     pub(crate) fn failure(&self, failure: &Failure) {
-        let failure = &put_right(failure.clone());
+        let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        let failure = &corrected(failure.clone(), &words.collect::<Vec<_>>());
         failure.hints.0.iter().for_each(check);
         if self.json {
             let mut line = serde_json::json!({ "error": failure }).to_string();
@@ -370,20 +373,6 @@ impl Output {
 
 /// So many hints are told of a failure.
 const HINTS: usize = 2;
-
-/// The same with the whole command for a name that was mistyped.
-fn put_right(mut failure: Failure) -> Failure {
-    let of = |key: &str| Some(failure.details.as_ref()?.get(key)?.as_str()?.to_owned());
-    if let (Some(given), Some(meant)) = (of("model"), of("meant"))
-        && let Some(first) = failure.hints.0.first_mut()
-        && first.argv.is_empty()
-    {
-        let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-        let words = words.map(|word| if word == given { meant.clone() } else { word });
-        first.argv = ["llamactl".to_owned()].into_iter().chain(words).collect();
-    }
-    failure
-}
 
 /// In a debug build: each command of ours that a hint names is one. So every test that shows a hint,
 /// of whatever part, tries it.

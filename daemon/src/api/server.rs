@@ -126,7 +126,8 @@ async fn overrides(
             .hint("start it without --set, or ask the daemon's owner"));
     }
     let change = SettingsChange { set, ..SettingsChange::default() };
-    let checked = app.models.validate(&change, &model.settings).await?;
+    let checked = app.models.validate(&change, &model.settings).await;
+    let checked = checked.map_err(|failure| failure.of_model(&model.name))?;
     if checked.set.iter().any(|(key, value)| rules::is_secret(key, value)) {
         return Err(Failure::new(Kind::InvalidValue, "a secret cannot be set for one run alone")
             .hint(Hint::run(

@@ -97,11 +97,10 @@ impl Program {
             // It would not understand what it is handed over, nor, as far as can be told, the registry.
             _ if state.status.code() == Some(USED_WRONGLY) => {
                 let why = format!("it is older (llamactld {version}) than the registry here");
-                Err(broken(why).hint(
-                    "to go back: llamactl daemon stop --keep-servers, put the copy registry.db.vN of \
-                     its time in the place of registry.db, registry.db-wal and registry.db-shm, and \
-                     start it",
-                ))
+                let back = "to go back, put the copy registry.db.vN of its time in the place of \
+                            registry.db, registry.db-wal and registry.db-shm, and start it, after";
+                let stop = ["llamactl", "daemon", "stop", "--keep-servers"];
+                Err(broken(why).hint(Hint::run(back, stop)))
             }
             _ => Err(broken(state.said())),
         }
@@ -170,8 +169,10 @@ impl Program {
         let error = own.arg0(&self.path).args(arguments()).exec();
         let why =
             format!("neither {} nor the old program can be executed: {error}", self.path.display());
-        Failure::new(Kind::IoFailed, why)
-            .hint("the servers run on: llamactl daemon start starts a daemon that takes them over")
+        Failure::new(Kind::IoFailed, why).hint(Hint::run(
+            "the servers run on; start a daemon that takes them over",
+            ["llamactl", "daemon", "start"],
+        ))
     }
 }
 

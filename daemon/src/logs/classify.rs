@@ -15,11 +15,12 @@
 //! grammar that cannot be parsed) that it survived long ago. The rules about spawning count only
 //! with the exit codes of a program that could not be run: the loader's and the shell's 126 and 127.
 
+use super::cures::{Cure, Subject};
 use super::line::Line;
-use super::rules::{RULES, Rule};
+use super::rules::{ENDS, RULES, Rule};
+use llamactl_protocol::Hints;
 use llamactl_protocol::cause::CauseCode;
 use llamactl_protocol::log::LogLevel as Level;
-use llamactl_protocol::{Hint, Hints};
 use regex::{Captures, Regex};
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
@@ -56,6 +57,8 @@ pub struct Context<'a> {
     pub address_taken: bool,
     /// The files that go with the model, each with what it means that it cannot be used.
     pub files: &'a [(CauseCode, String)],
+    /// Whose end it is.
+    pub subject: Subject<'a>,
 }
 
 /// The kind of cause.
@@ -121,7 +124,7 @@ pub fn classify(exit: Exit, tail: &[String], context: Context<'_>) -> Verdict {
     let lines: Vec<Line> = tail.iter().map(|raw| Line::parse_text(raw)).collect();
     if context.asked_to_stop {
         let message = "It was asked to stop.";
-        return verdict((CauseCode::Stopped, Class::Stopped, Retry::No), message, None, Vec::new());
+        return verdict((CauseCode::Stopped, Class::Stopped, Retry::No), message, Vec::new());
     }
     if !exit_speaks_for_itself(exit)
         && let Some(found) = by_rule(&lines, exit, context)
@@ -140,44 +143,52 @@ pub fn classify(exit: Exit, tail: &[String], context: Context<'_>) -> Verdict {
 /// Says why a process could not even be started, by the error number of the attempt.
 #[must_use]
 pub fn classify_spawn_error(errno: Option<i32>) -> Verdict {
-    let (code, retry, message, hint) = match errno {
+    let (code, retry, message) = match errno {
         Some(libc::ENOENT) => (
             CauseCode::ExecutableNotFound,
             Retry::No,
             "The llama-server executable does not exist.",
-            Some("Install it again, or choose another runtime."),
         ),
         Some(libc::EACCES | libc::EPERM) => (
             CauseCode::ExecutableNotAllowed,
             Retry::No,
             "The llama-server file may not be executed.",
-            Some("Make it executable, and check the permissions of its directories."),
         ),
         Some(libc::ENOEXEC | libc::EINVAL) => (
             CauseCode::ExecutableWrongFormat,
             Retry::No,
             "The llama-server file is not a program for this machine.",
-            Some("Use a build for this machine's processor."),
         ),
-        Some(libc::EAGAIN | libc::ENOMEM) => (
-            CauseCode::NoResources,
-            Retry::Yes,
-            "The system has no room for another process.",
-            Some("Check the limits of processes and memory."),
-        ),
-        _ => (CauseCode::SpawnFailed, Retry::Limited, "llama-server could not be started.", None),
+        Some(libc::EAGAIN | libc::ENOMEM) => {
+            (CauseCode::NoResources, Retry::Yes, "The system has no room for another process.")
+        }
+        _ => (CauseCode::SpawnFailed, Retry::Limited, "llama-server could not be started."),
     };
-    verdict((code, Class::Spawn, retry), message, hint, Vec::new())
+    of_end((code, Class::Spawn, retry), message, Subject::default())
 }
 
 fn verdict(
     (code, class, retry): (CauseCode, Class, Retry),
     message: impl Into<String>,
-    hint: Option<&str>,
     evidence: Vec<String>,
 ) -> Verdict {
-    let hints = hint.map(Hint::to).into_iter().collect();
-    Verdict { code, class, message: message.into(), hints, evidence, retry }
+    Verdict { code, class, message: message.into(), hints: Hints::default(), evidence, retry }
+}
+
+/// What can be done, for this server.
+fn hints(cures: &[Cure], subject: Subject<'_>, filled: &dyn Fn(&str) -> String) -> Hints {
+    cures.iter().filter_map(|cure| cure.hint(subject, filled)).collect()
+}
+
+/// What is told by how it exited, or by its not having been made.
+fn of_end(
+    name: (CauseCode, Class, Retry),
+    message: impl Into<String>,
+    subject: Subject<'_>,
+) -> Verdict {
+    let cures = ENDS.iter().find(|(code, _)| *code == name.0).map_or(&[][..], |(_, cures)| cures);
+    let hints = hints(cures, subject, &str::to_owned);
+    Verdict { hints, ..verdict(name, message, Vec::new()) }
 }
 
 /// Whether the exit alone tells that the end came from outside or was orderly. What the log holds is
@@ -209,13 +220,13 @@ fn by_rule(lines: &[Line], exit: Exit, context: Context<'_>) -> Option<Verdict> 
             lines.iter().enumerate().rev().find(|(_, line)| pattern.is_match(&line.text))?;
         let captures = pattern.captures(&line.text)?;
         let rule = of_its_file(rule, &captures, context);
-        let hint = (!rule.hint.is_empty()).then(|| fill(rule.hint, &captures));
-        Some(verdict(
-            (rule.code.clone(), rule.class, retry(rule, context)),
-            fill(rule.message, &captures),
-            hint.as_deref(),
-            evidence(lines, Some(at)),
-        ))
+        let name = (rule.code.clone(), rule.class, retry(rule, context));
+        let message = fill(rule.message, &captures);
+        let filled = |text: &str| fill(text, &captures);
+        Some(Verdict {
+            hints: hints(rule.cures, context.subject, &filled),
+            ..verdict(name, message, evidence(lines, Some(at)))
+        })
     })
 }
 
@@ -329,28 +340,24 @@ fn shortened(text: &str, max_chars: usize) -> String {
 
 /// Says why by how it exited; `told` is the line of its log that tells most.
 fn by_exit(exit: Exit, context: Context<'_>, told: Option<&str>) -> Verdict {
-    let (name, message, hint): (_, String, Option<&str>) = match exit {
+    let (name, message): (_, String) = match exit {
         Exit::Code(0) => (
             (CauseCode::Exited, Class::Killed, Retry::Limited),
             "It exited without an error, though nobody had asked llamactl to stop it.".into(),
-            Some("Somebody else may have sent it a signal."),
         ),
         Exit::Code(127) => (
             (CauseCode::MissingLibrary, Class::Spawn, Retry::No),
             "llama-server could not be loaded: a shared library is missing.".into(),
-            Some("Reinstall this llama.cpp build."),
         ),
         Exit::Code(126) => (
             (CauseCode::ExecutableNotAllowed, Class::Spawn, Retry::No),
             "The llama-server file may not be executed.".into(),
-            Some("Make it executable, and check the permissions of its directories."),
         ),
         // llama-server's log is written by a thread of its own, which an early end can outrun: then
         // the line that says so is lost.
         Exit::Code(_) if context.address_taken && !context.was_ready => (
             (CauseCode::BindFailed, Class::Network, Retry::OtherPort),
             "It exited without a word of why, and another program listens on its address.".into(),
-            Some("Set another port, or port=auto; ss -ltnp shows who has this one."),
         ),
         Exit::Code(code) => (
             // What it refuses before it is ready it refuses the next time too, but for what it lost.
@@ -363,16 +370,14 @@ fn by_exit(exit: Exit, context: Context<'_>, told: Option<&str>) -> Verdict {
                 Some(line) => quoting(&format!("It exited with code {code}"), line),
                 None => format!("It exited with code {code} and did not say why."),
             },
-            Some("Its log may tell more with verbosity=4 (llamactl model set NAME verbosity=4)."),
         ),
         Exit::Signal(signal) => return by_signal(signal, context, told),
         Exit::Unknown => (
             (CauseCode::ExitUnknown, Class::Unknown, Retry::Limited),
             "It ended, and the system does not tell how.".into(),
-            None,
         ),
     };
-    verdict(name, message, hint, Vec::new())
+    of_end(name, message, context.subject)
 }
 
 /// A sentence with the line of a log that says more.
@@ -381,7 +386,7 @@ fn quoting(sentence: &str, line: &str) -> String {
 }
 
 fn by_signal(signal: i32, context: Context<'_>, told: Option<&str>) -> Verdict {
-    let (name, message, hint): (_, String, Option<&str>) = match signal {
+    let (name, message): (_, String) = match signal {
         libc::SIGKILL if context.oom_kill_counted == Some(true) => (
             // While it loads, it would need as much again; later, something else may have grown.
             (
@@ -390,7 +395,6 @@ fn by_signal(signal: i32, context: Context<'_>, told: Option<&str>) -> Verdict {
                 if context.was_ready { Retry::Limited } else { Retry::No },
             ),
             "The kernel killed it because memory ran out.".into(),
-            Some("Use a smaller model, ctx-size or cache-ram, or stop another model."),
         ),
         libc::SIGKILL => (
             (CauseCode::Killed, Class::Killed, Retry::Limited),
@@ -402,27 +406,22 @@ fn by_signal(signal: i32, context: Context<'_>, told: Option<&str>) -> Verdict {
                 }
             }
             .into(),
-            Some("Look into the kernel log for an out-of-memory kill."),
         ),
         libc::SIGTERM | libc::SIGINT | libc::SIGHUP => (
             (CauseCode::TerminatedByOther, Class::Killed, Retry::Limited),
             format!("Somebody else terminated it ({}).", signal_name(signal)),
-            None,
         ),
         libc::SIGILL => (
             (CauseCode::IllegalInstruction, Class::Crash, Retry::No),
             "This llama.cpp build uses instructions that this processor lacks.".into(),
-            Some("Use a build made for this processor."),
         ),
         libc::SIGBUS => (
             (CauseCode::ModelFileChanged, Class::Model, Retry::Limited),
             "The model file was truncated or could not be read while it was in use.".into(),
-            Some("Check the model file and the disk."),
         ),
         libc::SIGSEGV => (
             (CauseCode::Segfault, Class::Crash, Retry::Limited),
             "It crashed with a segmentation fault.".into(),
-            Some("If it happens again, try another llama.cpp build."),
         ),
         libc::SIGABRT => (
             (CauseCode::Abort, Class::Crash, Retry::Limited),
@@ -430,15 +429,13 @@ fn by_signal(signal: i32, context: Context<'_>, told: Option<&str>) -> Verdict {
                 Some(line) => quoting("It aborted", line),
                 None => "It aborted and did not say why.".to_owned(),
             },
-            Some("If it happens again, try another llama.cpp build."),
         ),
         other => (
             (CauseCode::KilledBySignal, Class::Crash, Retry::Limited),
             format!("It was ended by a signal ({}).", signal_name(other)),
-            None,
         ),
     };
-    verdict(name, message, hint, Vec::new())
+    of_end(name, message, context.subject)
 }
 
 fn signal_name(signal: i32) -> String {

@@ -15,10 +15,11 @@
 //! - What is above the floor is complete: no line is lost or doubled.
 //! - Whatever a child writes, a reader's memory is bounded.
 //!
-//! `filter`, `line`, `lines`, `split`, `progress`, `classify` and `rules` are functions of values; `file`, `last_lines`,
+//! `filter`, `line`, `lines`, `split`, `progress`, `classify`, `rules` and `cures` are functions of values; `file`, `last_lines`,
 //! `tail`, `watch` and the file half of `index` do the reading and writing.
 
 pub mod classify;
+pub mod cures;
 pub mod file;
 pub mod filter;
 pub mod index;

@@ -99,7 +99,8 @@ impl Models {
             let ModelLayers { record, defaults, runtimes } =
                 self.registry.model_layers(reference).await?;
             let (before, defaults) = (record.model, defaults.settings);
-            let checked = self.validate_over(defaults, &runtimes, change, &before.settings).await?;
+            let checked = self.validate_over(defaults, &runtimes, change, &before.settings).await;
+            let checked = checked.map_err(|failure| failure.of_model(&before.name))?;
             let file = read_given(checked.path).await?;
             if !attempts.may_commit().await {
                 continue;
@@ -112,6 +113,11 @@ impl Models {
                 self.registry.change_model(reference, stored, Some(seen), by.clone()).await;
             match secrets.settle(changed, |_| true).await {
                 Err(error) if attempts.another(&error).await => {}
+                Err(error @ StoreError::RevisionConflict { expected, .. }) => {
+                    let diff = ["llamactl", "model", "diff", &before.name, &expected.to_string()];
+                    let hints = Hint::run("see what changed", diff).into();
+                    return Err(Failure { hints, ..error.into() });
+                }
                 Err(error) => return Err(error.into()),
                 Ok((now, changed)) => {
                     let changes = before.differences(&now);

@@ -22,7 +22,7 @@ use llamactl_protocol::environment::LIBRARY_PATH;
 use llamactl_protocol::model::Model;
 use llamactl_protocol::options::{Settings, layers, rules};
 use llamactl_protocol::server::Endpoint;
-use llamactl_protocol::{Failure, Hint, Kind};
+use llamactl_protocol::{Failure, Hint, Hints, Kind};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::TcpListener;
@@ -145,8 +145,8 @@ impl Plan {
             Target::Address(address) if held.as_ref() != Some(&self.target) => {
                 TcpListener::bind(address).map(drop).map_err(|error| {
                     let message = format!("nothing can listen on {address}: {error}");
-                    Failure::new(Kind::ServerFailed, message)
-                        .hint("set another port, or port=auto; ss -ltnp shows who has it")
+                    let failure = Failure::new(Kind::ServerFailed, message);
+                    Failure { hints: Hints(other_port().into()), ..failure }
                 })
             }
             _ => Ok(()),
@@ -160,36 +160,46 @@ impl Plan {
     /// # Errors
     /// Who is in the way; another port is another way, where one may be taken.
     pub(super) async fn clear_way(&self) -> Result<(), NotMade> {
-        let taken = |message: String, hint: &str| {
+        let taken = |message: String, hints: &[Hint]| {
             let curable = if self.chooses_port() { Curable::Once } else { Curable::No };
             let cause = Cause::new(CauseCode::BindFailed, message, now_ms());
-            NotMade { cause: Box::new(Cause { hints: Hint::to(hint).into(), ..cause }), curable }
+            NotMade { cause: Box::new(Cause { hints: Hints(hints.to_vec()), ..cause }), curable }
         };
         match &self.target {
             Target::Address(address) => match TcpListener::bind(address) {
                 Ok(_) => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(taken(
-                    format!("another program listens on {address}"),
-                    "set another port, or port=auto; ss -ltnp shows who has it",
-                )),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    Err(taken(format!("another program listens on {address}"), &other_port()))
+                }
                 Err(error) => Err(taken(
                     format!("nothing can listen on {address}: {error}"),
-                    "set another host or port",
+                    &[Hint::run(
+                        "take any free port, of this machine alone",
+                        ["llamactl", "model", "set", "NAME", "port=auto", "host=127.0.0.1"],
+                    )],
                 )),
             },
             Target::Socket(path) if UnixStream::connect(path).await.is_ok() => Err(taken(
                 format!("another process answers on the server's socket {}", path.display()),
-                "ss -xlp shows which; stop it",
+                &[Hint::run("see which, and end it", ["ss", "-xlp"])],
             )),
             Target::Socket(path) => match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(taken(
                     format!("the old socket {} cannot be removed: {error}", path.display()),
-                    "remove it",
+                    &[Hint::run("remove it", ["rm".to_owned(), path.display().to_string()])],
                 )),
                 _ => Ok(()),
             },
         }
     }
+}
+
+/// What to do about a port that another program has.
+fn other_port() -> [Hint; 2] {
+    [
+        Hint::run("take any free port", ["llamactl", "model", "set", "NAME", "port=auto"]),
+        Hint::run("or see who has it", ["ss", "-ltnp"]),
+    ]
 }
 
 impl Context {

@@ -133,7 +133,12 @@ impl Build {
                 choices.join(", ")
             ),
         )
-        .details(json!({ "key": setting.key, "value": excerpt(wrong), "allowed": choices }));
+        .details(json!({
+            "key": setting.key,
+            "value": excerpt(wrong),
+            "allowed": choices,
+            "instead": nearest(wrong, &choices),
+        }));
         Err(match nearest(wrong, &choices) {
             Some(near) => failure.hint(format!("did you mean {near}?")),
             None => failure

@@ -42,19 +42,23 @@ pub fn check_variable(name: &str) -> Result<(), Failure> {
         )
         .hint("for example env.CUDA_VISIBLE_DEVICES=1"));
     }
+    let failure = Failure::new(Kind::OptionRefused, format!("env.{name} cannot be set"))
+        .details(json!({ "key": format!("env.{name}") }));
     let instead = if name.starts_with("LLAMA_") {
         "set the option itself".to_owned()
     } else if name.starts_with("LLAMACTL_") {
         "llamactl marks its servers with variables of this name".to_owned()
     } else if let Some(who) = loads_code(name) {
+        let why = format!("{who} would load code into the server by it");
         let instead = if name == LIBRARY_PATH {
-            "a runtime may have it: llamactl runtime set RUNTIME env.LD_LIBRARY_PATH=DIR"
+            let set = ["llamactl", "runtime", "set", "RUNTIME", "env.LD_LIBRARY_PATH=DIR"];
+            return Err(failure.hint(Hint::run(format!("{why}; a runtime may have it"), set)));
         } else if DEVICE_VARIABLES.contains(&name) || SERVER_VARIABLES.contains(&name) {
             "servers get the daemon's: start it with another"
         } else {
             "llamactl finds a build's own libraries by itself"
         };
-        format!("{who} would load code into the server by it; {instead}")
+        format!("{why}; {instead}")
     } else if name == "GGML_NO_BACKTRACE" {
         "llamactl sets it, so that a crash is reported at once".to_owned()
     } else if name == "HF_TOKEN" {
@@ -62,9 +66,7 @@ pub fn check_variable(name: &str) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::new(Kind::OptionRefused, format!("env.{name} cannot be set"))
-        .hint(instead)
-        .details(json!({ "key": format!("env.{name}") })))
+    Err(failure.hint(instead))
 }
 
 /// Checks `extra-args` by themselves: what llamactl owns and what is refused stays out.
@@ -142,7 +144,17 @@ pub fn check(settings: &Settings) -> Result<(), Failure> {
             &["cache-type-v", "flash-attn"],
             format!("cache-type-v={kind} needs flash attention, and flash-attn is off"),
         )
-        .hint("unset flash-attn, or take f16 for cache-type-v"));
+        .hint(Hint::run(
+            "let it have that",
+            [
+                "llamactl",
+                "model",
+                "set",
+                "NAME",
+                "flash-attn=auto",
+                &format!("cache-type-v={kind}"),
+            ],
+        )));
     }
     check_listening(&all)
 }
@@ -162,7 +174,10 @@ fn check_listening(all: &Settings) -> Result<(), Failure> {
             &["host", API_KEY],
             format!("host cannot be {host}: other machines could use the server without a key"),
         )
-        .hint("set a key first: api-key=generate makes one"));
+        .hint(Hint::run(
+            "ask for a key too",
+            ["llamactl", "model", "set", "NAME", "api-key=generate", &format!("host={host}")],
+        )));
     }
     let acts = ACTS.iter().find(|key| all.get(**key).is_some_and(|value| *value != json!(false)));
     if let Some(key) = acts.filter(|_| all.contains_key("port") && !has_key) {
@@ -173,7 +188,8 @@ fn check_listening(all: &Settings) -> Result<(), Failure> {
                  every program and web page here reaches it"
             ),
         )
-        .hint("set a key (api-key=generate), or unset port"));
+        .hint(Hint::run("ask for a key", ["llamactl", "model", "set", "NAME", "api-key=generate"]))
+        .hint(Hint::run("or have no port", ["llamactl", "model", "unset", "NAME", "port"])));
     }
     Ok(())
 }
@@ -192,7 +208,10 @@ pub fn check_default(key: &str, value: &Value) -> Result<(), Failure> {
             Kind::InvalidValue,
             "one port cannot be the default of all models: they would clash",
         )
-        .hint("port=auto gives each a free one that it keeps")
+        .hint(Hint::run(
+            "give each a free one that it keeps",
+            ["llamactl", "defaults", "set", "port=auto"],
+        ))
         .details(json!({ "key": key })));
     }
     Ok(())

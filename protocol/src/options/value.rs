@@ -127,17 +127,22 @@ impl Setting<'_> {
         let shown = text(value);
         // A pasted grammar helps nobody in a message.
         let short = excerpt(&shown);
+        let near = self.nearest_word(&shown);
+        let example = Some(self.example.to_owned()).filter(|example| !example.is_empty());
         let failure = Failure::new(
             Kind::InvalidValue,
             format!("{} cannot be {short:?}: it takes {}", self.key, self.allowed()),
         )
-        .details(json!({ "key": self.key, "value": short, "allowed": self.allowed() }));
-        match self.nearest_word(&shown) {
-            Some(word) => failure.hint(format!("did you mean {word}?")),
-            None if !self.example.is_empty() => {
-                failure.hint(format!("for example {}={}", self.key, self.example))
-            }
-            None => failure,
+        .details(json!({
+            "key": self.key,
+            "value": short,
+            "allowed": self.allowed(),
+            "instead": near.as_ref().or(example.as_ref()),
+        }));
+        match (near, example) {
+            (Some(word), _) => failure.hint(format!("did you mean {word}?")),
+            (None, Some(example)) => failure.hint(format!("for example {}={example}", self.key)),
+            (None, None) => failure,
         }
     }
 

@@ -232,7 +232,7 @@ fn a_runtime_says_where_libraries_are() {
     home.cli(["stop", "tiny"]).ok();
     // A model has none, and is told who has.
     let refused = home.cli(["--json", "model", "set", "tiny", &there]).code(5).failure();
-    assert!(refused["hint"].as_str().unwrap().contains("runtime set"), "{refused}");
+    assert!(refused["commands"][0][1] == "runtime", "{refused}");
     // One that finds a library no more is told so, and shown so.
     fs::rename(&lib, lib.with_file_name("moved")).unwrap();
     fs::create_dir(&lib).unwrap();

@@ -19,6 +19,7 @@ mod faults;
 mod files;
 mod followers;
 mod gpus;
+mod hints;
 mod histories;
 mod hostile;
 mod instance;

@@ -363,7 +363,7 @@ fn variables_reach_the_process_and_a_listener_for_others_needs_a_key() {
     home.cli(["stop", "tiny"]).ok();
 
     let open = home.cli(["--json", "model", "set", "tiny", "host=0.0.0.0", "port=auto"]).code(5);
-    assert!(open.failure()["hint"].as_str().unwrap().contains("api-key=generate"));
+    assert!(open.failure()["commands"][0][4] == "api-key=generate");
     let acts = home.cli(["--json", "model", "set", "tiny", "tools=all", "port=auto"]).code(5);
     assert!(acts.failure().to_string().contains("api-key"));
     let trusted = home.cli(["model", "set", "tiny", "rpc=127.0.0.1:50052"]).ok();

@@ -123,6 +123,7 @@ const PURE: &[&str] = &[
     "daemon/src/library/places.rs",
     "daemon/src/llama/counters.rs",
     "daemon/src/logs/classify.rs",
+    "daemon/src/logs/cures.rs",
     "daemon/src/logs/filter.rs",
     "daemon/src/logs/line.rs",
     "daemon/src/logs/lines.rs",

@@ -1,4 +1,5 @@
 use super::*;
+use llamactl_protocol::options::Settings;
 use proptest::prelude::*;
 
 const FAILED: Exit = Exit::Code(1);
@@ -234,7 +235,8 @@ fn every_rule_compiles_and_is_seen() {
         assert!(SEEN.iter().any(is_it), "{}: {}", rule.code, rule.pattern);
         for number in 1..=2 {
             let place = format!("{{{number}}}");
-            let used = rule.message.contains(&place) || rule.hint.contains(&place);
+            let used = rule.message.contains(&place)
+                || rule.cures.iter().flat_map(Cure::words).any(|word| word.contains(&place));
             assert!(!used || pattern.captures_len() > number, "{}", rule.code);
         }
     }
@@ -283,10 +285,73 @@ fn messages_are_filled_and_read_well() {
     ] {
         assert_eq!(verdict_of(FAILED, &[line]).message, message);
     }
-    let removed =
-        "error while handling argument \"--mlock\": the argument has been removed. use --load-mode";
-    let hint = verdict_of(FAILED, &[removed]).hints.0[0].to_string();
-    assert_eq!(hint, "Unset the option. llama-server says: use --load-mode");
+}
+
+#[test]
+fn a_cure_names_what_only_the_run_knows_and_is_left_out_where_it_cannot() {
+    let settings: Settings = serde_json::from_value(serde_json::json!({
+        "runtime": "cuda", "ctx-size": 8192, "threads": 4, "env.GGML_X": "1",
+    }))
+    .unwrap();
+    let hints = |settings: Option<&Settings>, line: &str| {
+        let exit = if line.contains("shared") { Exit::Code(127) } else { FAILED };
+        let subject = Subject { settings, context_length: Some(4096) };
+        let context = Context { subject, ..Context::default() };
+        let found = classify(exit, &tail(&[line]), context).hints.of_model("m");
+        found.lines().collect::<Vec<_>>().join(" · ")
+    };
+    let removed = "error while handling argument \"-t\": the argument has been removed.";
+    let memory = "ggml_aligned_malloc: insufficient memory (attempted to allocate 8 MB)";
+    let library = "s: error while loading shared libraries: libx.so.1: cannot open";
+    let variable = "error while handling environment variable \"GGML_X\": stoi";
+    let extra: Settings =
+        serde_json::from_value(serde_json::json!({ "extra-args": ["--t"] })).unwrap();
+    for (settings, line, said) in [
+        (
+            Some(&settings),
+            removed,
+            "reset it: llamactl model unset m threads · see the command line of a start: llamactl model \
+             args m",
+        ),
+        (
+            Some(&extra),
+            removed,
+            "reset it: llamactl model unset m extra-args · see the command line of a start: llamactl \
+             model args m",
+        ),
+        (None, removed, "see the command line of a start: llamactl model args m"),
+        (
+            Some(&settings),
+            variable,
+            "reset it: llamactl model unset m env.GGML_X · or correct the variable",
+        ),
+        (
+            Some(&settings),
+            memory,
+            "use a smaller context: llamactl model set m ctx-size=4096 · or stop another: see \
+             which run: llamactl ps",
+        ),
+        (
+            None,
+            memory,
+            "use a smaller context: llamactl model set m ctx-size=2048 · or stop another: see \
+             which run: llamactl ps",
+        ),
+        (
+            Some(&settings),
+            library,
+            "say where libx.so.1 is: llamactl runtime set cuda env.LD_LIBRARY_PATH=DIR · or use \
+             another build: llamactl model set m runtime=OTHER",
+        ),
+        (
+            None,
+            library,
+            "add the build with the place of libx.so.1: llamactl runtime add FILE \
+             env.LD_LIBRARY_PATH=DIR · or use another build: llamactl model set m runtime=OTHER",
+        ),
+    ] {
+        assert_eq!(hints(settings, line), said, "{line}");
+    }
 }
 
 #[test]

@@ -50,8 +50,8 @@ fn too_many(refusal: &Refusal) -> Failure {
     };
     let failure =
         Failure::new(Kind::TooManyRunning, message).details(json!({ "running": running }));
-    match running.first() {
-        Some(first) => failure.hint(Hint::run("stop one of them", ["llamactl", "stop", first])),
-        None => failure.hint(Hint::to("raise max_running in the daemon's configuration")),
-    }
+    let stop = |first| Hint::run("stop one of them", ["llamactl", "stop", first]);
+    let failure = running.first().copied().map(stop).into_iter().fold(failure, Failure::hint);
+    let raise = "raise max_running in llamactld.toml, then";
+    failure.hint(Hint::run(raise, ["llamactl", "daemon", "restart"]))
 }

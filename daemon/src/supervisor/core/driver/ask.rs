@@ -158,6 +158,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn refuse(&mut self, request: RequestId, failure: Failure) {
+        let failure = failure.of_model(&self.state.model.name);
         self.push(Action::Answer(request, Reply::Refused(failure)));
     }
 
@@ -178,7 +179,7 @@ impl Turn<'_> {
 
     fn runs_otherwise(&self) -> Failure {
         let name = &self.state.model.name;
-        let command = ["llamactl", "restart", name, "--set", "…"];
+        let command = ["llamactl", "restart", name, "--set", "KEY=VALUE"];
         Failure::new(Kind::ModelRunning, format!("{name} runs already, with other settings"))
             .hint(Hint::run("start it anew with these", command))
     }

@@ -6,6 +6,7 @@ use super::Turn;
 use super::action::{Action, Moment};
 use super::event::Explanation;
 use crate::logs::classify::{self, Class, Exit, Retry, Verdict, classify};
+use crate::logs::cures::Subject;
 use llamactl_protocol::Actor;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::hint::Hint;
@@ -66,13 +67,18 @@ impl Turn<'_> {
 
     fn verdict(&self, explanation: &Explanation, stage: Option<StopStage>) -> Verdict {
         let killed = explanation.exit == Exit::Signal(KILL) && stage.is_none();
-        let files = companions(&self.effective());
+        let settings = self.effective();
+        let files = companions(&settings);
         let context = classify::Context {
             asked_to_stop: stage.is_some(),
             oom_kill_counted: explanation.oom_kill_counted.filter(|_| killed),
             was_ready: self.state.run.as_ref().is_some_and(|run| run.ready_at_ms.is_some()),
             address_taken: explanation.address_taken,
             files: &files,
+            subject: Subject {
+                settings: Some(&settings),
+                context_length: self.state.model.file.context_length,
+            },
         };
         classify(explanation.exit, &explanation.tail, context)
     }

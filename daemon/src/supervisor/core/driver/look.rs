@@ -59,8 +59,9 @@ impl Turn<'_> {
             Hung::Still(lasted) => ("Its requests have not moved", lasted),
         };
         let message = format!("{what} for {} s.", lasted.as_secs());
-        let hint = "if it was only slow, set a longer hang-timeout";
-        let cause = self.fault(CauseCode::Hung, message, hint, "hang-timeout", process_state);
+        let hint = "if it was only slow, give it longer";
+        let limit = format!("hang-timeout={}", lasted.as_secs() * 2);
+        let cause = self.fault(CauseCode::Hung, message, hint, &limit, process_state);
         let text = format!("{} hangs: {}", self.state.model.name, cause.message);
         self.end_for(EventKind::ServerHung, cause, text);
         self.step(machine::Event::Hung);
@@ -88,9 +89,10 @@ impl Turn<'_> {
         let stage = stage.as_deref().map(|stage| format!(" of {stage}")).unwrap_or_default();
         let done = ratio.map(|ratio| format!(" at {:.0} %", ratio * 100.0)).unwrap_or_default();
         let message = format!("Its load{stage}{done} has not moved for {stall} s.");
-        let hint = "is the disk or the network it loads from slow or gone? Else set a longer limit";
+        let hint = "if the disk or the network it loads from is only slow, give it longer";
         let state = self.context.process_state;
-        let cause = self.fault(CauseCode::Stalled, message, hint, "load-stall-timeout", state);
+        let limit = format!("load-stall-timeout={}", stall * 2);
+        let cause = self.fault(CauseCode::Stalled, message, hint, &limit, state);
         let text = format!("{} stalls: {}", self.state.model.name, cause.message);
         self.end_for(EventKind::ServerStalled, cause, text);
     }
@@ -104,8 +106,7 @@ impl Turn<'_> {
         limit: &str,
         process_state: Option<char>,
     ) -> Cause {
-        let limit = format!("{limit}=SECONDS");
-        let command = ["llamactl", "model", "set", self.state.model.name.as_str(), limit.as_str()];
+        let command = ["llamactl", "model", "set", "NAME", limit];
         Cause {
             hints: Hint::run(hint, command).into(),
             evidence: self.process_does(process_state).into_iter().collect(),

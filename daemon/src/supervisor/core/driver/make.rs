@@ -176,7 +176,7 @@ impl Turn<'_> {
         let details = json!({
             "from": from,
             "to": phase.state(),
-            "cause": cause,
+            "cause": cause.of_model(&self.state.model.name),
             "failures": failures,
             "restart_at_ms": restart_at_ms,
         });

@@ -340,7 +340,7 @@ impl Turn<'_> {
         let mut details = Map::new();
         details.insert("to".to_owned(), json!(self.state.life.phase.state()));
         if let Some(cause) = cause {
-            details.insert("cause".to_owned(), json!(cause));
+            details.insert("cause".to_owned(), json!(cause.of_model(&self.state.model.name)));
         }
         if let Some(from) = from {
             details.insert("from".to_owned(), json!(from));

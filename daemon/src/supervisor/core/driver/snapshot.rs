@@ -28,7 +28,7 @@ pub fn snapshot(state: &State) -> Server {
         progress_ratio: state.progress.1,
         stage: state.progress.0.clone(),
         queue: state.queue,
-        cause: state.cause.as_deref().cloned(),
+        cause: state.cause.as_deref().map(|cause| cause.of_model(name)),
         restarts: state.life.streak.restarts,
         restart_at_ms: state.restart_at_ms,
         on_cpu: device.on_cpu,

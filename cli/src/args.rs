@@ -5,12 +5,15 @@
 use crate::commands::Command;
 use crate::connection::{Reach, Silence, Told, VERSION};
 use crate::output::{ColourChoice, Format};
+use crate::remote::Host;
 use crate::tree::One as _;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches as _, Parser};
+use llamactl_protocol::{Failure, Kind, place};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// The text below a command's options: examples and exit codes.
 macro_rules! more {
@@ -43,8 +46,8 @@ Builds      runtime add list show use set unset refresh remove
 Machine     metrics gpus top
 Daemon      daemon start stop restart status logs
             daemon install uninstall backup restore check-config
-            version rpc completions
-Help for one: llamactl help start. More: help options, help exit-codes";
+            version rpc connect completions
+Help for one: llamactl help start. More: help options, exit-codes, remote";
 
 /// What every command takes, as `llamactl help options` shows it.
 pub(crate) const OPTIONS: &str = "\
@@ -53,6 +56,8 @@ Every command takes these, before or after its name:
   -q, --quiet       Names only, one per line; nothing on stderr but errors
   --full            All columns of tables, and nothing cut
   --color WHEN      auto, always or never; NO_COLOR switches it off too
+  --host HOST       Another machine: ssh://[user@]machine[:port], or a name of llamactl.toml
+                    [env: LLAMACTL_HOST]
   --socket PATH     The daemon's socket, and no other [env: LLAMACTL_SOCKET]
   --no-autostart    Do not start the daemon when none runs [env: LLAMACTL_NO_AUTOSTART]
   -h, --help        The help of the command; -h is shorter
@@ -103,6 +108,10 @@ pub(crate) struct Global {
         display_order = 901
     )]
     socket: Option<OsString>,
+
+    /// Another machine, reached by ssh: ssh://[user@]machine[:port], or a name of llamactl.toml
+    #[arg(long, global = true, hide = true, value_name = "HOST", display_order = 900)]
+    host: Option<String>,
 
     /// Do not start the daemon when none runs
     #[arg(
@@ -173,10 +182,32 @@ impl Global {
     }
 
     /// How the daemon is to be reached.
-    pub(crate) fn reach(&self) -> Reach {
+    ///
+    /// # Errors
+    /// As [`Host::of`]; two places are named.
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
         let socket = self.socket.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
         let told = if self.json || self.quiet { Told::Nobody } else { Told::Terminal };
-        Reach { socket, no_autostart: self.no_autostart, silence: Silence::usual(told) }
+        let silence = Silence::usual(told);
+        let reach = Reach { host: None, socket, no_autostart: self.no_autostart, silence };
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        // What is typed goes before what the environment says.
+        let is_typed = self.socket.is_some() && self.socket != variable(place::SOCKET_VARIABLE);
+        let named = match &self.host {
+            Some(typed) if is_typed && !typed.is_empty() => {
+                return Err(Failure::new(
+                    Kind::Usage,
+                    "--host and --socket name two places; --host takes the socket there in its address",
+                )
+                .hint("for example --host ssh://box/run/llamactl/llamactld.sock"));
+            }
+            Some(typed) => Some(typed.clone()),
+            None if is_typed => None,
+            None => variable(place::HOST_VARIABLE).map(|host| host.to_string_lossy().into_owned()),
+        };
+        let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(reach) };
+        let host = Host::of(&named, self.host.is_none())?;
+        Ok(Reach { socket: host.socket.clone(), host: Some(Rc::new(host)), ..reach })
     }
 }
 
@@ -391,7 +422,7 @@ mod tests {
             assert!(Cli::try_parse_from(line).unwrap().global.format().json);
         }
         let cli = Cli::try_parse_from(["llamactl", "--socket=", "model", "list", "-q"]).unwrap();
-        assert_eq!((cli.global.reach().socket, cli.global.format().quiet), (None, true));
+        assert_eq!((cli.global.reach().unwrap().socket, cli.global.format().quiet), (None, true));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::args::Cli;
 use crate::connection::{Autostart, Daemon, Reach, Silence, Told};
 use crate::output::units;
 use crate::pages;
+use crate::remote::{self, Host};
 use clap::CommandFactory as _;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, complete};
 use llamactl_protocol::Failure;
@@ -27,6 +28,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The variable by which the shell's script asks. Not clap's `COMPLETE`, which may be set for
@@ -80,12 +82,17 @@ fn answer(words: Vec<OsString>) -> Vec<u8> {
     lines
 }
 
-/// Completes paths of files.
+/// Completes paths of files of this machine.
+pub(crate) fn files_here() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| files_unless_option(typed, FILES[0]))
+}
+
+/// Completes paths of files; of another machine, where that is named, none.
 pub(crate) fn files() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| files_for(typed, FILES[0]))
 }
 
-/// Completes paths of directories.
+/// Completes paths of directories, likewise.
 pub(crate) fn directories() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| files_for(typed, FILES[1]))
 }
@@ -101,8 +108,16 @@ pub(crate) fn files_and_assignments() -> ArgValueCompleter {
     })
 }
 
-/// Stands for files, unless an option is being typed.
+/// Stands for files of the daemon's machine, if that is this one.
 fn files_for(typed: &OsStr, which: &str) -> Vec<CompletionCandidate> {
+    match remote::typed() {
+        Some(_) => Vec::new(),
+        None => files_unless_option(typed, which),
+    }
+}
+
+/// Stands for files, unless an option is being typed.
+fn files_unless_option(typed: &OsStr, which: &str) -> Vec<CompletionCandidate> {
     let is_option = typed.as_bytes().starts_with(b"-");
     (!is_option).then(|| files_behind("", which)).into_iter().collect()
 }
@@ -229,6 +244,9 @@ fn assignments_for(typed: &OsStr) -> Vec<CompletionCandidate> {
         }
         _ => (String::new(), value),
     };
+    if setting.takes_path() && remote::typed().is_some() {
+        return Vec::new();
+    }
     if setting.takes_path() {
         let is_directory = matches!(setting.values, Values::Directory);
         return vec![files_behind(&format!("{key}={before}"), FILES[usize::from(is_directory)])];
@@ -328,7 +346,12 @@ fn listed<const N: usize>(facts: [Option<String>; N]) -> String {
 /// Asks a daemon that runs already; `None` when there is none or it is slow.
 fn ask(question: impl AsyncFnOnce(&Daemon) -> Result<Vec<Word>, Failure>) -> Option<Vec<Word>> {
     let socket = std::env::var_os(llamactl_protocol::place::SOCKET_VARIABLE);
+    let host = match remote::typed() {
+        Some(typed) => Some(Host::of(typed.to_str()?, true).ok()?.hurried()),
+        None => None,
+    };
     let reach = Reach {
+        host: host.map(Rc::new),
         socket: socket.filter(|socket| !socket.is_empty()).map(Into::into),
         no_autostart: true,
         silence: Silence::usual(Told::Nobody),

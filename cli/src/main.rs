@@ -27,6 +27,7 @@ mod plot;
 mod private_file;
 #[cfg(test)]
 mod reference;
+mod remote;
 mod resume;
 mod secret_input;
 mod settings;
@@ -41,6 +42,7 @@ use clap::error::ErrorKind;
 use exit::conclude;
 use llamactl_protocol::{Failure, Kind};
 use output::{Format, Output};
+use remote::Host;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -54,7 +56,13 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let mut output = Output::new(cli.global.format());
-    let reach = cli.global.reach();
+    let reach = match cli.global.reach() {
+        Ok(reach) => reach,
+        Err(failure) => return ExitCode::from(conclude(&mut output, Err(failure.into()))),
+    };
+    if let Some(host) = &reach.host {
+        remote::name(Host::clone(host));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let outcome = match &runtime {
         Ok(runtime) => runtime.block_on(commands::run(&mut output, &reach, cli.command)),

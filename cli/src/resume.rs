@@ -9,10 +9,11 @@
 //! Where a stream has cursors they stay valid across daemons, so nothing is shown twice and nothing
 //! is left out; where it has none, what lies between is told as a gap. A daemon that was stopped on purpose has left a mark: nobody waits for that one.
 
-use crate::connection::{Autostart, Daemon, Reach, Silence, Told};
+use crate::connection::{Autostart, Daemon, Place, Reach, Silence, Stream, Told, stopped_mark};
 use crate::exit::Quit;
 use crate::follow::conclude;
 use crate::output::Output;
+use crate::remote;
 use futures_util::stream::{LocalBoxStream, unfold};
 use llamactl_protocol::client::{Follow, versions_differ};
 use llamactl_protocol::event::EventFollow;
@@ -22,13 +23,14 @@ use llamactl_protocol::server::ServerFollow;
 use llamactl_protocol::stream::{EndReason, Item};
 use llamactl_protocol::{Failure, Hint, Kind, Subscription};
 use serde_json::value::RawValue;
-use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::time::sleep;
 
 /// How long to wait before the first look for a new daemon, and at most before a later one.
 const PACE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
+/// The same where each look is a login on another machine.
+const PACE_THERE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
 /// A stream that a later daemon can go on with.
 pub(crate) trait Resumable: Subscription + Clone {
@@ -67,32 +69,44 @@ impl Resumable for MetricsFollow {
 #[derive(Clone)]
 pub(crate) struct Origin {
     reach: Reach,
-    /// Lies beside the socket of a daemon that was stopped on purpose.
-    stopped: PathBuf,
+    place: Place,
 }
 
 impl Origin {
     /// Where this daemon is.
     pub(crate) fn of(daemon: &Daemon) -> Self {
-        let socket = daemon.socket();
-        Origin {
-            stopped: socket.with_file_name("stopped"),
-            reach: Reach {
-                socket: Some(socket),
-                no_autostart: true,
-                silence: Silence::usual(Told::Nobody),
-            },
-        }
+        let place = daemon.place();
+        let host = match &place {
+            Place::Here(_) => None,
+            Place::There(host, _) => Some(Rc::clone(host)),
+        };
+        let silence = Silence::usual(Told::Nobody);
+        let socket = Some(place.socket().to_owned());
+        Origin { reach: Reach { host, socket, no_autostart: true, silence }, place }
     }
-}
 
-impl Origin {
     /// The daemon that is there now. Nothing starts one, and nobody is told of waiting.
     ///
     /// # Errors
     /// That there is none.
     pub(crate) async fn daemon(&self) -> Result<Daemon, Failure> {
         self.reach.daemon(Autostart::Never).await
+    }
+
+    /// How soon, and at most how late, to look for it again.
+    fn pace(&self) -> (Duration, Duration) {
+        match self.place {
+            Place::Here(_) => PACE,
+            Place::There(..) => PACE_THERE,
+        }
+    }
+
+    /// Whether the daemon that could not be reached, as this failure says, was stopped on purpose.
+    fn was_stopped(&self, unreached: &Failure) -> bool {
+        match &self.place {
+            Place::Here(socket) => stopped_mark(socket).exists(),
+            Place::There(..) => remote::was_stopped(unreached),
+        }
     }
 }
 
@@ -125,7 +139,7 @@ impl<T> News<T> {
 /// A stream being followed.
 pub(crate) struct Feed<S: Subscription> {
     /// `None` while there is no daemon.
-    stream: Option<Follow<S, UnixStream>>,
+    stream: Option<Follow<S, Stream>>,
     origin: Origin,
     /// What to ask a new daemon for.
     params: S,
@@ -143,7 +157,8 @@ impl<S: Resumable> Feed<S> {
     pub(crate) async fn open(daemon: &Daemon, params: S) -> Result<Self, Failure> {
         let stream = Some(daemon.follow(&params).await?);
         let origin = Origin::of(daemon);
-        Ok(Feed { stream, origin, params, end: None, wait: PACE.0, is_away: false })
+        let wait = origin.pace().0;
+        Ok(Feed { stream, origin, params, end: None, wait, is_away: false })
     }
 
     /// What would be asked for to go on from here.
@@ -187,16 +202,18 @@ impl<S: Resumable> Feed<S> {
                 let daemon = self.origin.daemon().await?;
                 daemon.follow(&self.params).await
             };
-            match attempt.await {
+            let unreached = match attempt.await {
                 Ok(stream) => {
-                    (self.stream, self.wait) = (Some(stream), PACE.0);
+                    (self.stream, self.wait) = (Some(stream), self.origin.pace().0);
                     let was_away = std::mem::take(&mut self.is_away);
                     return Ok(News::Resumed { was_away });
                 }
-                Err(failure) if !is_absence(&failure) => return Err(failure),
-                Err(_) => {}
+                Err(failure) => failure,
+            };
+            if !is_absence(&unreached) || remote::is_lasting(&unreached) {
+                return Err(unreached);
             }
-            if self.origin.stopped.exists() {
+            if self.origin.was_stopped(&unreached) {
                 let stopped = Failure::new(Kind::Stopping, "the daemon was stopped")
                     .hint(Hint::run("start it", ["llamactl", "daemon", "start"]));
                 return Err(self.end.take().unwrap_or(stopped));
@@ -205,7 +222,7 @@ impl<S: Resumable> Feed<S> {
                 return Ok(News::Away);
             }
             sleep(self.wait).await;
-            self.wait = (self.wait * 2).min(PACE.1);
+            self.wait = (self.wait * 2).min(self.origin.pace().1);
         }
     }
 

@@ -6,6 +6,7 @@
 //!   api-key=@FILE       a secret, read from a file; `-` reads stdin, `?` asks at the terminal
 //! ```
 
+use crate::remote;
 use crate::secret_input::{Input, read_secret};
 use llamactl_protocol::options::{Setting, VARIABLE_PREFIX, find, rules, secret};
 use llamactl_protocol::{Failure, Kind, WirePath};
@@ -80,19 +81,18 @@ fn typed(key: &str, value: &OsStr) -> Result<Value, Failure> {
 
 /// A path, or a list of them, as whoever typed them meant them.
 fn absolute(setting: &Option<Setting<'_>>, value: &OsStr) -> Result<Value, Failure> {
-    let base = here()?;
     let one = |path: &[u8]| {
-        let path = base.as_path().join(OsStr::from_bytes(path));
+        let path = remote::path_meant(Path::new(OsStr::from_bytes(path)))?;
         // Without the `.` people write.
-        WirePath(path.components().collect())
+        Ok(json!(WirePath(path.components().collect())))
     };
     let is_list = setting.is_some_and(|setting| setting.takes_several());
     Ok(if is_list && !value.as_bytes().starts_with(b"[") {
-        value.as_bytes().split(|byte| *byte == b',').map(|path| json!(one(path))).collect()
+        value.as_bytes().split(|byte| *byte == b',').map(one).collect::<Result<_, Failure>>()?
     } else if is_list {
         Value::from(value.to_string_lossy())
     } else {
-        json!(one(value.as_bytes()))
+        one(value.as_bytes())?
     })
 }
 

@@ -1,8 +1,9 @@
 //! What is imported: a text that is sent, or a file that the daemon reads itself.
 
 use crate::private_file;
+use crate::remote;
 use llamactl_protocol::exchange::{ImportSource, MAX_INLINE_BYTES};
-use llamactl_protocol::{Failure, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Kind, WirePath};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,8 +22,8 @@ pub(crate) struct Source {
     pub(crate) source: ImportSource,
     /// What records call it.
     pub(crate) label: String,
-    /// Where relative paths in it are meant from.
-    pub(crate) directory: WirePath,
+    /// Where relative paths in it are meant from, if that is on the daemon's machine.
+    pub(crate) directory: Option<WirePath>,
     /// A file that was made for it.
     pub(crate) held: Option<Held>,
 }
@@ -40,7 +41,7 @@ impl Drop for Held {
 impl Source {
     /// What was typed or pasted, under the name that messages call it by; paths in it are taken
     /// from `directory`.
-    pub(crate) fn of_text(text: String, label: &str, directory: WirePath) -> Source {
+    pub(crate) fn of_text(text: String, label: &str, directory: Option<WirePath>) -> Source {
         let source = ImportSource::Text(text.into());
         Source { source, label: label.to_owned(), directory, held: None }
     }
@@ -54,7 +55,7 @@ impl Source {
         let here = crate::settings::here()?;
         if file == "-" {
             let bytes = whole(io::stdin().lock(), "standard input")?;
-            return Source::of_stdin(bytes, here);
+            return Source::of_stdin(bytes, remote::base()?);
         }
         let path = here.as_path().join(file);
         let label = Path::new(file).display().to_string();
@@ -62,7 +63,10 @@ impl Source {
         let by_path = |path: PathBuf| Source {
             source: ImportSource::Path(WirePath(path.clone())),
             label: label.clone(),
-            directory: WirePath(path.parent().map_or_else(|| "/".into(), Path::to_owned)),
+            directory: match remote::named() {
+                Some(_) => None,
+                None => Some(WirePath(path.parent().map_or_else(|| "/".into(), Path::to_owned))),
+            },
             held: None,
         };
         let fits = facts.is_file()
@@ -70,36 +74,50 @@ impl Source {
         if !fits {
             // A pipe, such as a shell's <(…), is read here; anything else by the daemon.
             if facts.is_dir() || facts.is_file() {
-                return Ok(by_path(path));
+                return only_named(by_path(path));
             }
             let file = File::open(&path).map_err(|error| unreadable(&label, &error))?;
-            return Source::of_stdin(whole(file, &label)?, here);
+            return Source::of_stdin(whole(file, &label)?, remote::base()?);
         }
         let read = File::open(&path).map_err(|error| unreadable(&label, &error))?;
         match String::from_utf8(whole(read, &label)?) {
             Ok(text) if fits_a_message(&text) => {
                 Ok(Source { source: ImportSource::Text(text.into()), ..by_path(path) })
             }
-            _ => Ok(by_path(path)),
+            _ => only_named(by_path(path)),
         }
     }
 
-    fn of_stdin(bytes: Vec<u8>, here: WirePath) -> Result<Source, Failure> {
+    fn of_stdin(bytes: Vec<u8>, directory: Option<WirePath>) -> Result<Source, Failure> {
         let label = "standard input";
         if let Ok(text) = std::str::from_utf8(&bytes)
             && fits_a_message(text)
         {
-            return Ok(Source::of_text(text.to_owned(), label, here));
+            return Ok(Source::of_text(text.to_owned(), label, directory));
         }
         // Too long to be sent, or no text: the daemon reads it from a file.
         let path = private_file::create("llamactl-import", "", &bytes)?;
-        Ok(Source {
+        only_named(Source {
             source: ImportSource::Path(WirePath(path.clone())),
             label: label.to_owned(),
-            directory: here,
+            directory,
             held: Some(Held(path)),
         })
     }
+}
+
+/// What the daemon is to read itself: it can on this machine alone.
+fn only_named(source: Source) -> Result<Source, Failure> {
+    let Some(host) = remote::named() else { return Ok(source) };
+    let why = format!(
+        "{} is no text of at most {} KiB, so the daemon reads it itself: it must lie on {}",
+        source.label,
+        MAX_INLINE_BYTES >> 10,
+        host.name
+    );
+    let import = ["llamactl", "model", "import", "FILE"].map(str::to_owned);
+    let hint = Hint::run("copy it there, and import it there", host.shell(&import));
+    Err(Failure::new(Kind::InvalidValue, why).hint(hint))
 }
 
 fn fits_a_message(text: &str) -> bool {
@@ -149,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_to_be_sent_waits_in_a_private_file() {
-        let long = Source::of_stdin(vec![b'x'; 600 << 10], WirePath::from("/")).unwrap();
+        let long = Source::of_stdin(vec![b'x'; 600 << 10], None).unwrap();
         let ImportSource::Path(path) = &long.source else { panic!("{:?}", long.label) };
         assert_eq!(path.as_path().metadata().unwrap().len(), 600 << 10);
         let path = path.0.clone();

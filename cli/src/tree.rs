@@ -27,12 +27,13 @@ impl<A: clap::Args> One for A {
     }
 }
 
-/// Makes of a table of commands (`"name" | "other name" Variant(module::Arguments)`, the name of the
-/// module's `run` being `run`) an enum that clap can read, the tree of one of them, and what carries
-/// it out.
+/// Makes of a table of commands (`"name" | "other name" Variant(module::Arguments) => side`, the name of
+/// the module's `run` being `run`) an enum that clap can read, the tree of one of them, and what
+/// carries it out: here, there or not at all where another machine is named, as its side says.
 macro_rules! commands {
     ($(#[$about:meta])* $all:ident: $(
-        $(#[$meta:meta])* $name:literal $(| $alias:literal)? $variant:ident($module:ident::$args:ident),
+        $(#[$meta:meta])* $name:literal $(| $alias:literal)? $variant:ident($module:ident::$args:ident)
+            => $side:expr,
     )*) => {
         // What a command takes is built only when it is the one.
         $(#[$about])*
@@ -61,6 +62,9 @@ macro_rules! commands {
             }
         }
 
+        /// On which machine the commands are carried out and have their files, by their names.
+        pub(crate) const SIDES: &[(&str, $crate::remote::Side)] = &[$(($name, $side),)*];
+
         /// Carries out a command.
         pub(crate) fn run<'a>(
             output: &'a mut $crate::output::Output,
@@ -68,7 +72,12 @@ macro_rules! commands {
             command: $all,
         ) -> futures_util::future::LocalBoxFuture<'a, $crate::exit::Outcome> {
             match command {
-                $($all::$variant(args) => Box::pin($module::run(output, reach, args)),)*
+                $($all::$variant(args) => Box::pin(async move {
+                    match $side.elsewhere(reach).await {
+                        Some(done) => done,
+                        None => $module::run(output, reach, args).await,
+                    }
+                }),)*
             }
         }
     };

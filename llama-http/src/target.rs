@@ -8,7 +8,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+
+/// The host where an address has none.
+const LOCALHOST: &str = "localhost";
 
 /// Where a llama-server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +91,18 @@ impl Target {
         Visit::to(self)
     }
 
+    /// Sends a request over a connection that leads to a llama-server by another way, as
+    /// [`Target::send`] does.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub async fn send_over<S>(stream: S, request: Request<'_>) -> Result<Answer, HttpError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Open::over(Box::new(stream)).await?.send(request, LOCALHOST, Keep::No).await
+    }
+
     pub(crate) async fn open(&self) -> Result<Open, HttpError> {
         let stream: Box<dyn Stream> = match self {
             Target::Socket(socket) => {
@@ -102,7 +118,7 @@ impl Target {
     /// What the header `host` says.
     pub(crate) fn host(&self) -> String {
         match self {
-            Target::Socket(_) => "localhost".to_owned(),
+            Target::Socket(_) => LOCALHOST.to_owned(),
             Target::Address(address) => address.to_string(),
         }
     }

@@ -22,6 +22,8 @@ pub const STATE_DIR_VARIABLE: &str = "LLAMACTL_STATE_DIR";
 pub const SOCKET_VARIABLE: &str = "LLAMACTL_SOCKET";
 /// Forbids the client to start a daemon.
 pub const NO_AUTOSTART_VARIABLE: &str = "LLAMACTL_NO_AUTOSTART";
+/// Names the machine whose daemon a client asks.
+pub const HOST_VARIABLE: &str = "LLAMACTL_HOST";
 /// Names the llama-server to run.
 pub const LLAMA_SERVER_VARIABLE: &str = "LLAMACTL_LLAMA_SERVER";
 
@@ -65,6 +67,15 @@ pub fn state_dir() -> Result<PathBuf, Failure> {
             Failure::new(Kind::IoFailed, "no home directory: HOME is not an absolute path")
                 .hint(format!("set HOME, or {STATE_DIR_VARIABLE} to an absolute path"))
         })
+}
+
+/// The directory of the user's configuration: `$XDG_CONFIG_HOME/llamactl`, else `~/.config/llamactl`.
+/// `None` where nothing says where the user's home is. It need not exist.
+#[must_use]
+pub fn config_dir() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "llamactl")
+        .map(|dirs| dirs.config_dir().to_owned())
+        .filter(|dir| dir.is_absolute())
 }
 
 /// The system socket a client falls back to.

@@ -6,6 +6,7 @@
 //!    ├─ Invocation a real llamactl: its output, its exit status, its lines as they come, a terminal
 //!    ├─ Tmux       a terminal with a shell, worked from the keyboard
 //!    ├─ Rpc        a raw client of the socket, for what llamactl would never send
+//!    ├─ Remote     two homes and an sshd between them
 //!    ├─ TestModel  small GGUF files that a real llama-server loads
 //!    ├─ Build      a llama-server that answers questions only when it is let
 //!    └─ drop       stops the daemon, and fails the test if a process or a listener is left
@@ -43,6 +44,7 @@ pub mod models;
 pub mod mount;
 pub mod processes;
 pub mod registry;
+pub mod remote;
 pub mod rpc;
 pub mod skip;
 pub mod terminal;
@@ -56,6 +58,7 @@ pub use cli::{Follower, Invocation, Output};
 pub use daemon::Daemon;
 pub use home::Home;
 pub use models::TestModel;
+pub use remote::Remote;
 pub use rpc::{Refusal, Rpc, Stream};
 pub use tmux::Tmux;
 pub use wait::eventually;

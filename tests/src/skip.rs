@@ -58,6 +58,8 @@ fn is_there(thing: &str) -> bool {
     match thing {
         "memory cgroup" => crate::cgroup::Cgroup::memory().is_some(),
         "freezer cgroup" => crate::cgroup::Cgroup::freezer().is_some(),
+        // Where administrators have their programs.
+        "sshd" => Path::new(crate::remote::SSHD).is_file(),
         "root" => rustix::process::geteuid().is_root(),
         program_name => program(program_name).is_some(),
     }

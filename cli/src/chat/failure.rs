@@ -1,6 +1,6 @@
 //! What a server's refusals and broken answers are as failures.
 
-use llama_http::{Answer, HttpError, Target};
+use llama_http::{Answer, HttpError};
 use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const MAX_REFUSAL_BYTES: usize = 1 << 20;
 
 /// There is no answer.
-pub(super) fn unanswered(target: &Target, error: &HttpError) -> Failure {
+pub(super) fn unanswered(target: &str, error: &HttpError) -> Failure {
     let message = match error {
         HttpError::Connect(error) => format!("the server at {target} cannot be reached: {error}"),
         error => format!("the server did not answer: {error}"),
@@ -56,7 +56,7 @@ pub(super) fn cut() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llama_http::Request;
+    use llama_http::{Request, Target};
 
     #[test]
     fn a_refusal_is_told_in_the_servers_words() {
@@ -70,7 +70,7 @@ mod tests {
     async fn nowhere_to_go_is_said() {
         let target = Target::Socket("/nonexistent/x.sock".into());
         let error = target.send(Request::get("/x")).await.err().unwrap();
-        let failure = unanswered(&target, &error);
+        let failure = unanswered(&target.to_string(), &error);
         assert_eq!(failure.kind, Kind::ServerFailed);
         assert!(failure.message.contains("/nonexistent/x.sock"), "{failure}");
     }

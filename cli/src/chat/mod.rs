@@ -10,6 +10,7 @@
 
 mod failure;
 
+use crate::connection::Reach;
 use crate::exit::Quit;
 use crate::output::units;
 use failure::{broken_off, cut, garbled};
@@ -32,10 +33,34 @@ pub(crate) struct SamplingOptions {
 /// The server that answers for a model.
 #[derive(Clone)]
 pub(crate) struct Upstream {
-    /// Where it listens.
-    pub(crate) target: Target,
+    /// How it is reached.
+    pub(crate) way: Way,
     /// The key it asks for.
     pub(crate) key: Option<String>,
+}
+
+/// How a server is reached.
+#[derive(Clone)]
+pub(crate) enum Way {
+    /// Where it listens on this machine.
+    Here(Target),
+    /// Through the machine where the daemon is.
+    There(Reach),
+}
+
+impl Way {
+    async fn send(&self, model: &str, request: Request<'_>) -> Result<Answer, Failure> {
+        match self {
+            Way::Here(target) => {
+                let sent = target.send(request).await;
+                sent.map_err(|error| failure::unanswered(&target.to_string(), &error))
+            }
+            Way::There(reach) => {
+                let sent = Target::send_over(reach.server(model).await?, request).await;
+                sent.map_err(|error| failure::unanswered(model, &error))
+            }
+        }
+    }
 }
 
 /// Where pieces of an answer go.
@@ -113,11 +138,10 @@ pub(crate) async fn ask(
     sampling: &SamplingOptions,
     sink: &mut impl Sink,
 ) -> Result<Finished, Unanswered> {
-    let Upstream { target, key } = upstream;
+    let Upstream { way, key } = upstream;
     let body = request(model, messages, sampling).to_string();
     let request = Request::post("/v1/chat/completions", body).key(key.as_deref());
-    let sent = target.send(request).await;
-    let answer = sent.map_err(|error| failure::unanswered(target, &error))?;
+    let answer = way.send(model, request).await?;
     match answer.status().as_u16() {
         200..300 => receive(answer, sink).await,
         503 => Err(Unanswered::Loading),

@@ -6,9 +6,10 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::units;
+use crate::remote;
 use clap::Args;
+use llamactl_protocol::WirePath;
 use llamactl_protocol::daemon::DaemonBackup;
-use llamactl_protocol::{Failure, Kind, WirePath};
 use std::path::PathBuf;
 
 /// Copy the registry to a file
@@ -29,9 +30,7 @@ pub(crate) struct Backup {
 
 /// Makes a copy.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Backup) -> Outcome {
-    let path = std::path::absolute(&args.file).map_err(|error| {
-        Failure::new(Kind::IoFailed, format!("cannot find {}: {error}", args.file.display()))
-    })?;
+    let path = remote::path_meant(&args.file)?;
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let made = daemon.call(&DaemonBackup { path: WirePath(path) }).await?;
     if output.json {

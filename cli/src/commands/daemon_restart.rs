@@ -143,7 +143,7 @@ async fn replace_old(
     hello: &Hello,
     limit: Duration,
 ) -> Outcome {
-    if daemon.socket() == place::system_socket() {
+    if daemon.place().socket() == place::system_socket() {
         let why = "this daemon is too old to be replaced while it runs";
         return Err(Failure::new(Kind::Usage, why)
             .hint(Hint::run("restart its unit", ["systemctl", "restart", "llamactl"]))

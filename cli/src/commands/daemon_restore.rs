@@ -7,6 +7,7 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::time::now_ms;
 use crate::output::units;
+use crate::remote::path_typed;
 use clap::Args;
 use llamactl_protocol::daemon::DaemonRestore;
 use llamactl_protocol::{Failure, Kind};
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 ))]
 pub(crate) struct Restore {
     /// The copy
-    #[arg(value_name = "FILE", add = files())]
+    #[arg(value_name = "FILE", value_parser = path_typed, add = files())]
     file: Option<PathBuf>,
     /// Let the daemon that runs put back what it has open
     #[arg(long, conflicts_with_all = ["file", "state_dir", "system"])]

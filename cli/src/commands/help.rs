@@ -5,6 +5,7 @@ use crate::complete::help_topics;
 use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::output::Output;
+use crate::remote;
 use clap::{Args, CommandFactory as _};
 use llamactl_protocol::options::{Group, document, look_up};
 use llamactl_protocol::{Failure, Hint, Kind};
@@ -13,7 +14,8 @@ use llamactl_protocol::{Failure, Hint, Kind};
 ///
 /// help settings lists every setting there is, help settings GROUP those of a group, help settings
 /// KEY tells all of one: what it takes, its other names, llama-server's default. help options tells
-/// what every command takes, help exit-codes what they end with.
+/// what every command takes, help exit-codes what they end with, help remote on which machine each has
+/// its files with --host.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl help",
@@ -22,7 +24,8 @@ use llamactl_protocol::{Failure, Hint, Kind};
     "llamactl help settings sampling",
     "llamactl help settings ctx-size",
     "llamactl help options",
-    "llamactl help exit-codes";
+    "llamactl help exit-codes",
+    "llamactl help remote";
     "0 done, 2 no such command, 5 no such setting"
 ))]
 pub(crate) struct Help {
@@ -48,6 +51,9 @@ pub(crate) fn print(output: &mut Output, asked: &[String]) -> Outcome {
         && let Some((_, text)) = TOPICS.iter().find(|(topic, _)| topic == only)
     {
         return output.line(*text);
+    }
+    if asked == ["remote"] {
+        return output.table(&remote::table());
     }
     if let [first, topics @ ..] = asked
         && first == "settings"

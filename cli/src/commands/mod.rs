@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments, its help, what it does.
 
 pub(crate) mod completions;
+pub(crate) mod connect;
 pub(crate) mod daemon_backup;
 pub(crate) mod daemon_check_config;
 pub(crate) mod daemon_install;
@@ -63,40 +64,42 @@ pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod why;
 
+use crate::remote::{ASKS, HERE, REFUSED, SETTINGS, Side, WHOLE};
 use crate::tree::commands;
 
 commands! {
     /// What llamactl does.
     Command:
-    "start" Start(start::Start),
-    "stop" Stop(stop::Stop),
-    "restart" Restart(restart::Restart),
-    "wait" Wait(wait::Wait),
-    "why" Why(why::Why),
-    "ps" Ps(ps::Ps),
-    "status" Status(status::Status),
-    "logs" Logs(logs::Logs),
-    "top" Top(top::TopArgs),
-    "run" Run(run::Run),
+    "start" Start(start::Start) => SETTINGS,
+    "stop" Stop(stop::Stop) => ASKS,
+    "restart" Restart(restart::Restart) => SETTINGS,
+    "wait" Wait(wait::Wait) => ASKS,
+    "why" Why(why::Why) => ASKS,
+    "ps" Ps(ps::Ps) => ASKS,
+    "status" Status(status::Status) => ASKS,
+    "logs" Logs(logs::Logs) => ASKS,
+    "top" Top(top::TopArgs) => ASKS,
+    "run" Run(run::Run) => ASKS.here("standard input"),
     /// Manage models and their settings
     #[command(subcommand)]
-    "model" Model(model::Model),
+    "model" Model(model::Model) => Side::of_all(model::SIDES),
     /// Manage settings for all models
     #[command(subcommand)]
-    "defaults" Defaults(defaults::Defaults),
+    "defaults" Defaults(defaults::Defaults) => Side::of_all(defaults::SIDES),
     /// Manage llama-server builds
     #[command(subcommand)]
-    "runtime" Runtime(runtime::Runtime),
-    "gpus" Gpus(gpus::Gpus),
-    "metrics" Metrics(metrics::Metrics),
-    "events" Events(events::Events),
+    "runtime" Runtime(runtime::Runtime) => Side::of_all(runtime::SIDES),
+    "gpus" Gpus(gpus::Gpus) => ASKS,
+    "metrics" Metrics(metrics::Metrics) => ASKS,
+    "events" Events(events::Events) => ASKS,
     /// Manage the daemon
     #[command(subcommand)]
-    "daemon" Daemon(daemon::Daemon),
-    "version" Version(version::Version),
-    "rpc" Rpc(rpc::Rpc),
-    "completions" Completions(completions::Completions),
-    "help" Help(help::Help),
+    "daemon" Daemon(daemon::Daemon) => Side::of_all(daemon::SIDES),
+    "version" Version(version::Version) => ASKS,
+    "rpc" Rpc(rpc::Rpc) => ASKS.there("every path in the parameters"),
+    "connect" Connect(connect::Connect) => REFUSED,
+    "completions" Completions(completions::Completions) => REFUSED,
+    "help" Help(help::Help) => HERE,
 }
 
 /// `llamactl model …`; a line here is for the list, the command's own says the same.
@@ -107,43 +110,43 @@ pub(crate) mod model {
         /// What can be done with `llamactl model`.
         Model:
         /// Add models from GGUF files
-        "add" Add(model_add::Add),
+        "add" Add(model_add::Add) => SETTINGS.there("PATH; paths among the settings"),
         /// Find GGUF files on this machine and add them
-        "scan" Scan(model_scan::Scan),
+        "scan" Scan(model_scan::Scan) => SETTINGS.there("DIR; paths among the settings; the caches that are looked through"),
         /// Check model files for damage and changes
-        "verify" Verify(model_verify::Verify),
+        "verify" Verify(model_verify::Verify) => ASKS,
         /// List models
-        "list" | "ls" List(model_list::List),
+        "list" | "ls" List(model_list::List) => ASKS,
         /// Show a model's file, settings and server
-        "show" Show(model_show::Show),
+        "show" Show(model_show::Show) => ASKS,
         /// Change a model's settings
-        "set" Set(model_set::Set),
+        "set" Set(model_set::Set) => SETTINGS,
         /// Reset settings to their defaults
-        "unset" Unset(model_unset::Unset),
+        "unset" Unset(model_unset::Unset) => ASKS,
         /// Edit a model's settings in your editor
-        "edit" Edit(model_edit::Edit),
+        "edit" Edit(model_edit::Edit) => ASKS.here("the text while it is edited, by the editor of this machine").there("paths in the text"),
         /// Show the command line of the next start
-        "args" Args(model_args::CommandLine),
+        "args" Args(model_args::CommandLine) => ASKS,
         /// List the changes made to a model, newest first
-        "history" History(model_history::History),
+        "history" History(model_history::History) => ASKS,
         /// Compare two revisions of a model
-        "diff" Diff(model_diff::Diff),
+        "diff" Diff(model_diff::Diff) => ASKS,
         /// Restore an earlier revision of a model
-        "rollback" Rollback(model_rollback::Rollback),
+        "rollback" Rollback(model_rollback::Rollback) => ASKS,
         /// Print a model's API key
-        "key" Key(model_key::Key),
+        "key" Key(model_key::Key) => ASKS,
         /// Rename a model
-        "rename" Rename(model_rename::Rename),
+        "rename" Rename(model_rename::Rename) => ASKS,
         /// Copy a model's settings to a new name
-        "copy" Copy(model_copy::Copy),
+        "copy" Copy(model_copy::Copy) => ASKS.there("--path FILE"),
         /// List, add or remove a model's aliases
-        "alias" Alias(model_alias::Alias),
+        "alias" Alias(model_alias::Alias) => ASKS,
         /// Export models and settings
-        "export" Export(model_export::Export),
+        "export" Export(model_export::Export) => ASKS.here("what is written, on standard output"),
         /// Import models from an export, preset, command line or dashboard
-        "import" Import(model_import::Import),
+        "import" Import(model_import::Import) => ASKS.here("FILE, of at most 512 KiB; standard input").there("--find DIR; NEW of --map-path; paths in the file, which have to be whole"),
         /// Remove models; their files stay
-        "remove" | "rm" Remove(model_remove::Remove),
+        "remove" | "rm" Remove(model_remove::Remove) => ASKS,
     }
 }
 
@@ -155,11 +158,11 @@ pub(crate) mod defaults {
         /// What can be done with `llamactl defaults`.
         Defaults:
         /// Change settings for all models
-        "set" Set(defaults_set::Set),
+        "set" Set(defaults_set::Set) => SETTINGS,
         /// Reset settings for all models
-        "unset" Unset(defaults_unset::Unset),
+        "unset" Unset(defaults_unset::Unset) => ASKS,
         /// Show the settings for all models
-        "show" Show(defaults_show::Show),
+        "show" Show(defaults_show::Show) => ASKS,
     }
 }
 
@@ -171,21 +174,21 @@ pub(crate) mod runtime {
         /// What can be done with `llamactl runtime`.
         Runtime:
         /// Add a llama-server build
-        "add" Add(runtime_add::Add),
+        "add" Add(runtime_add::Add) => SETTINGS.there("PATH"),
         /// List llama-server builds
-        "list" | "ls" List(runtime_list::List),
+        "list" | "ls" List(runtime_list::List) => ASKS,
         /// Show a build's version, devices and options
-        "show" Show(runtime_show::Show),
+        "show" Show(runtime_show::Show) => ASKS,
         /// Make a build the default
-        "use" Use(runtime_use::Use),
+        "use" Use(runtime_use::Use) => ASKS,
         /// Set environment variables of a build's servers
-        "set" Set(runtime_set::Set),
+        "set" Set(runtime_set::Set) => ASKS.here("secrets: KEY=@FILE, KEY=-"),
         /// Remove environment variables of a build's servers
-        "unset" Unset(runtime_unset::Unset),
+        "unset" Unset(runtime_unset::Unset) => ASKS,
         /// Remove builds; their files stay
-        "remove" | "rm" Remove(runtime_remove::Remove),
+        "remove" | "rm" Remove(runtime_remove::Remove) => ASKS,
         /// Re-read builds whose files were replaced
-        "refresh" Refresh(runtime_refresh::Refresh),
+        "refresh" Refresh(runtime_refresh::Refresh) => ASKS,
     }
 }
 
@@ -197,24 +200,24 @@ pub(crate) mod daemon {
         /// What can be done with `llamactl daemon`.
         Daemon:
         /// Start the daemon and wait until it answers
-        "start" Start(daemon_start::Start),
+        "start" Start(daemon_start::Start) => WHOLE,
         /// Stop the daemon and its servers
-        "stop" Stop(daemon_stop::Stop),
+        "stop" Stop(daemon_stop::Stop) => WHOLE,
         /// Restart or upgrade the daemon; servers keep running
-        "restart" Restart(daemon_restart::Restart),
+        "restart" Restart(daemon_restart::Restart) => WHOLE,
         /// Show the daemon's state
-        "status" Status(daemon_status::Status),
+        "status" Status(daemon_status::Status) => ASKS,
         /// Show the daemon's log
-        "logs" Logs(daemon_logs::Logs),
+        "logs" Logs(daemon_logs::Logs) => WHOLE.there("the log"),
         /// Copy the registry to a file
-        "backup" Backup(daemon_backup::Backup),
+        "backup" Backup(daemon_backup::Backup) => ASKS.there("FILE"),
         /// Go back to a copy of the registry
-        "restore" Restore(daemon_restore::Restore),
+        "restore" Restore(daemon_restore::Restore) => WHOLE.there("FILE"),
         /// Check the daemon's configuration file
-        "check-config" CheckConfig(daemon_check_config::CheckConfig),
+        "check-config" CheckConfig(daemon_check_config::CheckConfig) => REFUSED,
         /// Let systemd keep the daemon
-        "install" Install(daemon_install::Install),
+        "install" Install(daemon_install::Install) => REFUSED,
         /// Take the daemon's unit back
-        "uninstall" Uninstall(daemon_uninstall::Uninstall),
+        "uninstall" Uninstall(daemon_uninstall::Uninstall) => REFUSED,
     }
 }

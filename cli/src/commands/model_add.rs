@@ -7,12 +7,12 @@ use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use crate::output::facts::listed;
 use crate::output::units;
+use crate::remote;
 use crate::settings;
 use clap::Args;
 use llamactl_protocol::model::{Added, ModelAdd};
 use llamactl_protocol::{Failure, Kind};
 use std::ffi::OsString;
-use std::path::Path;
 
 /// Add models from GGUF files
 ///
@@ -40,8 +40,8 @@ pub(crate) struct Add {
 
 /// Registers each file and prints the name it got.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcome {
-    let (paths, settings) = settings::behind_paths(&args.paths, Path::exists)?;
-    if paths.len() > 1 && args.name.is_some() {
+    let (files, settings) = settings::behind_paths(&args.paths, remote::is_file_here)?;
+    if files.len() > 1 && args.name.is_some() {
         return Err(Failure::new(
             Kind::Usage,
             "--name names one model, and several files are given",
@@ -51,11 +51,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcom
     }
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut tally = Tally::default();
-    for path in paths {
+    for path in files {
         let added = async {
-            let path = std::path::absolute(&path).map_err(|error| {
-                Failure::new(Kind::FileNotFound, format!("{}: {error}", path.display()))
-            })?;
+            let path = remote::path_meant(&path)?;
             let (name, settings) = (args.name.clone(), settings.clone());
             daemon
                 .call(&ModelAdd {

@@ -5,7 +5,7 @@ use crate::complete::{files, model_names};
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
-use crate::settings;
+use crate::remote;
 use clap::Args;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{Added, ModelCopy};
@@ -35,7 +35,7 @@ pub(crate) struct Copy {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Copy) -> Outcome {
     let daemon = reach.daemon(Autostart::Always).await?;
     let path = match args.path {
-        Some(path) => Some(WirePath(settings::here()?.as_path().join(path))),
+        Some(path) => Some(WirePath(remote::path_meant(&path)?)),
         None => None,
     };
     let added = daemon

@@ -1,12 +1,12 @@
 //! `llamactl model import FILE`
 
 use crate::args::more;
-use crate::complete::{directories, files};
+use crate::complete::{directories, files_here};
 use crate::connection::{Autostart, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use crate::output::styled::{GREEN, Style, Styled, YELLOW};
-use crate::settings::here;
+use crate::remote;
 use crate::source::Source;
 use clap::{Args, ValueEnum};
 use llamactl_protocol::exchange::{
@@ -38,7 +38,7 @@ pub(crate) struct Import {
     #[arg(
         required_unless_present = "command",
         conflicts_with = "command",
-        add = files()
+        add = files_here()
     )]
     file: Option<OsString>,
     /// A command line of llama-server, as one argument
@@ -88,19 +88,22 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Import) -> Out
     let map_path = args.map_path.iter().map(|map| mapping(map)).collect::<Result<_, _>>()?;
     let find = args.find.iter().map(|dir| absolute(dir)).collect::<Result<_, _>>()?;
     let (source, format) = match (&args.command, &args.file) {
-        (Some(line), _) => {
-            (Source::of_text(line.clone(), "a command line", here()?), ImportFormat::Command)
-        }
+        (Some(line), _) => (
+            Source::of_text(line.clone(), "a command line", remote::base()?),
+            ImportFormat::Command,
+        ),
         (None, Some(file)) => (Source::of_file(file)?, given),
         (None, None) => return Err(usage("nothing to import is named").into()),
     };
     let Source { source, label, directory, held } = source;
     let home = std::env::var_os("HOME").filter(|home| Path::new(home).is_absolute());
+    // On another machine the daemon's user has another one.
+    let home = home.filter(|_| remote::named().is_none());
     let import = ModelImport {
         format,
         source,
         label: Some(label.into()),
-        directory: Some(directory),
+        directory,
         home: home.as_ref().map(WirePath::from),
         map_path,
         find,
@@ -118,7 +121,7 @@ fn usage(message: &str) -> Failure {
 }
 
 fn absolute(path: &Path) -> Result<WirePath, Quit> {
-    Ok(WirePath(here()?.as_path().join(path)))
+    Ok(WirePath(remote::path_meant(path)?))
 }
 
 fn mapping(typed: &OsStr) -> Result<MapPath, Quit> {

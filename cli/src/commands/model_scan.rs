@@ -12,13 +12,14 @@ use crate::output::styled::{DIM, GREEN, Style, Styled};
 use crate::output::table::{Cell, Column, Table, known};
 use crate::output::time::Clock;
 use crate::output::units;
+use crate::remote;
 use crate::settings;
 use clap::Args;
 use llamactl_protocol::library::{
     CacheVariables, FoundModel, LibraryForget, LibraryList, LibraryPlaces, ScanFollow, ScanItem,
     Skipped, Summary,
 };
-use llamactl_protocol::{Failure, Hint, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, WirePath};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -88,7 +89,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Scan) -> Outco
     if let Some(directory) = args.forget {
         return forget(output, &reach.daemon(Autostart::Always).await?, &directory).await;
     }
-    let (directories, settings) = settings::behind_paths(&args.directories, Path::exists)?;
+    let (directories, settings) = settings::behind_paths(&args.directories, remote::is_file_here)?;
     let directories =
         directories.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
     let params = ScanFollow {
@@ -112,8 +113,12 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Scan) -> Outco
     conclude(output, &told, &params)
 }
 
-/// Where the variables of this shell put caches: the daemon was perhaps started in another.
+/// Where the variables of this shell put caches: the daemon was perhaps started in another. Those of
+/// another machine are not here.
 fn caller() -> CacheVariables {
+    if remote::named().is_some() {
+        return CacheVariables::default();
+    }
     CacheVariables::of(|name| {
         let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
         // A relative one is relative to here, and the daemon is elsewhere.
@@ -122,9 +127,7 @@ fn caller() -> CacheVariables {
 }
 
 fn absolute(path: &Path) -> Result<WirePath, Failure> {
-    std::path::absolute(path)
-        .map(WirePath)
-        .map_err(|error| Failure::new(Kind::FileNotFound, format!("{}: {error}", path.display())))
+    remote::path_meant(path).map(WirePath)
 }
 
 /// What a person is told at the end.

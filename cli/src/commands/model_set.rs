@@ -7,6 +7,7 @@ use crate::complete::{assignments, model_names};
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Tally};
 use crate::output::Output;
+use crate::remote;
 use crate::settings;
 use clap::Args;
 use llamactl_protocol::model::{Changed, Difference, ModelSet, SettingsChange};
@@ -71,7 +72,7 @@ impl Assignments {
         let arguments: Vec<WirePath> = self.arguments.iter().map(WirePath::from).collect();
         Ok(SettingsChange {
             set: settings::parse(&self.settings)?.into(),
-            directory: if arguments.is_empty() { None } else { Some(settings::here()?) },
+            directory: if arguments.is_empty() { None } else { remote::base()? },
             arguments: arguments.into(),
             ..SettingsChange::default()
         })

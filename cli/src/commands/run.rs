@@ -1,7 +1,7 @@
 //! `llamactl run MODEL [PROMPT…]`
 
 use crate::args::more;
-use crate::chat::{Finished, SamplingOptions, Sink, Timings, Unanswered, Upstream, ask};
+use crate::chat::{Finished, SamplingOptions, Sink, Timings, Unanswered, Upstream, Way, ask};
 use crate::complete::model_names;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
@@ -83,6 +83,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Run) -> Outcom
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut conversation = Conversation {
         output,
+        reach,
         daemon: &daemon,
         model: args.model,
         upstream: None,
@@ -135,6 +136,7 @@ fn join(words: &[&str], piped: Vec<u8>) -> Result<String, Failure> {
 /// A conversation with one model.
 struct Conversation<'a> {
     output: &'a mut Output,
+    reach: &'a Reach,
     daemon: &'a Daemon,
     model: String,
     upstream: Option<Upstream>,
@@ -233,16 +235,11 @@ impl Conversation<'_> {
             State::Ready | State::Sleeping => server,
             _ => self.start().await?,
         };
-        let target = server.endpoint.and_then(|Endpoint { socket, url }| {
-            Target::of_endpoint(socket.as_ref().map(WirePath::as_path), url.as_deref())
-        });
-        let target = target.ok_or_else(|| {
-            Failure::new(
-                Kind::NotRunning,
-                format!("{} is ready, but nobody knows where", server.model),
-            )
-        })?;
-        Ok(Upstream { target, key: self.key().await? })
+        let way = match &self.reach.host {
+            Some(_) => Way::There(self.reach.clone()),
+            None => Way::Here(target(server)?),
+        };
+        Ok(Upstream { way, key: self.key().await? })
     }
 
     /// The key the server asks for: llama-server's own variable for it, else what the daemon
@@ -270,6 +267,19 @@ impl Conversation<'_> {
         let wanted = Wanted { model: accepted.server.model, goal: Goal::Ready, request };
         until(self.output, self.daemon, wanted, Deadline::after(None)).await
     }
+}
+
+/// Where a server listens.
+///
+/// # Errors
+/// [`Kind::NotRunning`].
+pub(crate) fn target(server: Server) -> Result<Target, Failure> {
+    let target = server.endpoint.and_then(|Endpoint { socket, url }| {
+        Target::of_endpoint(socket.as_ref().map(WirePath::as_path), url.as_deref())
+    });
+    target.ok_or_else(|| {
+        Failure::new(Kind::NotRunning, format!("{} runs, but nobody knows where", server.model))
+    })
 }
 
 /// What a person typed.

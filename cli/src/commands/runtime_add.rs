@@ -6,6 +6,7 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::facts::listed;
+use crate::remote;
 use crate::settings;
 use clap::Args;
 use llamactl_protocol::options::VARIABLE_PREFIX;
@@ -41,9 +42,7 @@ pub(crate) struct Add {
 /// Adds a runtime.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcome {
     let environment = variables(settings::parse(&args.environment)?)?;
-    let path = std::path::absolute(&args.path).map_err(|error| {
-        Failure::new(Kind::FileNotFound, format!("{}: {error}", args.path.display()))
-    })?;
+    let path = remote::path_meant(&args.path)?;
     let daemon = reach.daemon(Autostart::Always).await?;
     let added = daemon
         .call(&RuntimeAdd {

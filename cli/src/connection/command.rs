@@ -9,6 +9,9 @@ use std::path::Path;
 /// What stands for something that was left out.
 const LEFT_OUT: &str = "…";
 
+/// Options of every command whose value stands behind them as a word of its own.
+const WITH_VALUE: [&str; 3] = ["--host", "--socket", "--color"];
+
 /// The command of these arguments, the program's own name first.
 pub(super) fn told(arguments: impl IntoIterator<Item = OsString>) -> String {
     let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned());
@@ -17,7 +20,16 @@ pub(super) fn told(arguments: impl IntoIterator<Item = OsString>) -> String {
     let mut told = vec![program.unwrap_or_default()];
     let mut names = 0;
     let mut is_chat = false;
-    for word in words {
+    while let Some(word) = words.next() {
+        if WITH_VALUE.contains(&word.as_str()) {
+            // Where the daemon is reached is no part of what is done.
+            words.next();
+            continue;
+        }
+        if WITH_VALUE.iter().any(|option| word.split_once('=').is_some_and(|(it, _)| it == *option))
+        {
+            continue;
+        }
         let is_option = word.starts_with('-');
         names += usize::from(!is_option);
         is_chat |= names == 1 && word == "run";
@@ -57,6 +69,9 @@ mod tests {
                 "llamactl model set m api-key=… env.HF_TOKEN=… temp=…",
             ),
             (&["llamactl", "--json", "run", "m", "hello", "you"], "llamactl --json run m …"),
+            (&["llamactl", "--host=", "daemon", "stop"], "llamactl daemon stop"),
+            (&["llamactl", "--host", "box", "run", "m", "hello"], "llamactl run m …"),
+            (&["llamactl", "--socket", "/s", "run", "m", "hello"], "llamactl run m …"),
             (
                 &["llamactl", "rpc", "model.set", r#"{"set":{"api-key":"x"}}"#],
                 "llamactl rpc model.set …",

@@ -11,17 +11,15 @@
 //! command: there is no daemon, and another may be started.
 
 use super::link::{Link, ours};
-use super::{Autostart, PAUSE, RACE_LIMIT, Reach, nobody_listens, not_connected};
+use super::{Autostart, PAUSE, Place, RACE_LIMIT, Reach, Stream, not_connected};
 use llamactl_protocol::client::{CallError, Follow, Items, follow, follow_raw};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
 use llamactl_protocol::{Access, Failure, Method, Subscription};
 use serde_json::json;
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
 /// A way to the daemon.
@@ -46,9 +44,9 @@ impl Daemon {
         Rc::clone(&self.link.borrow())
     }
 
-    /// The socket it was reached by.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.link().listener.socket.clone()
+    /// Where it was reached.
+    pub(crate) fn place(&self) -> Place {
+        self.link().listener.place.clone()
     }
 
     /// Calls a method; the first time together with the hello.
@@ -97,10 +95,10 @@ impl Daemon {
     /// That nobody listens or answers; that the connection ended.
     pub(crate) async fn hello_anew(&self, limit: Duration) -> Result<(Daemon, Hello), CallError> {
         let link = self.link();
-        let (socket, silence) = (&link.listener.socket, link.silence.or(limit));
+        let (socket, silence) = (link.listener.place.socket(), link.silence.or(limit));
         let connected = silence.connect(socket).await;
         let stream = connected.map_err(|error| not_connected(&silence, socket, error))?;
-        let new = Link::over(socket.clone(), stream, silence);
+        let new = Link::over(socket.to_owned(), stream, silence);
         new.quiet.set(true);
         let hello = new.hello().await?;
         Ok((Daemon::only(new), hello))
@@ -113,7 +111,7 @@ impl Daemon {
     pub(crate) async fn follow<S: Subscription>(
         &self,
         params: &S,
-    ) -> Result<Follow<S, UnixStream>, Failure> {
+    ) -> Result<Follow<S, Stream>, Failure> {
         let reads = S::ACCESS == Access::Observe;
         self.again_if_lost(reads, async |link| {
             link.greeting(async { follow(introduced(link).await?, params).await }).await?
@@ -129,7 +127,7 @@ impl Daemon {
         &self,
         name: &str,
         params: &serde_json::Value,
-    ) -> Result<Items<UnixStream>, Failure> {
+    ) -> Result<Items<Stream>, Failure> {
         self.again_if_lost(false, async |link| {
             link.greeting(async { follow_raw(introduced(link).await?, name, params).await }).await?
         })
@@ -183,13 +181,8 @@ impl Daemon {
 
 /// A second connection that knows which command asks. The hello is a notification: the first
 /// connection's has the answer.
-async fn introduced(link: &Link) -> Result<UnixStream, CallError> {
-    let socket = &link.listener.socket;
-    let connected = link.silence.connect(socket).await;
-    let mut stream = connected.map_err(|error| match nobody_listens(&error) {
-        true => CallError::Closed { unread: true },
-        false => not_connected(&link.silence, socket, error).into(),
-    })?;
+async fn introduced(link: &Link) -> Result<Stream, CallError> {
+    let mut stream = link.listener.place.open(&link.silence).await?;
     let hello = json!({ "jsonrpc": "2.0", "method": DaemonHello::NAME, "params": ours() });
     // A connection that broke off is told by what is asked next.
     let _ = stream.write_all(format!("{hello}\n").as_bytes()).await;
@@ -204,7 +197,7 @@ mod tests {
     use llamactl_protocol::daemon::{DaemonPing, DaemonStop};
     use llamactl_protocol::{Kind, PROTOCOL};
     use tokio::io::{AsyncBufReadExt as _, BufReader};
-    use tokio::net::UnixListener;
+    use tokio::net::{UnixListener, UnixStream};
 
     fn daemon(stream: UnixStream, limit: Option<Duration>) -> Daemon {
         let silence = Silence::usual(Told::Nobody);
@@ -292,7 +285,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
         let silence = Silence::usual(Told::Nobody);
-        let reach = Reach { socket: Some(socket.clone()), no_autostart: true, silence };
+        let reach = Reach { host: None, socket: Some(socket.clone()), no_autostart: true, silence };
 
         let listener = UnixListener::bind(&socket).unwrap();
         let asking = async {

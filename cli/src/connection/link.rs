@@ -5,13 +5,16 @@
 
 use super::command::told;
 use super::silence::{Listener, Silence};
+use super::{Place, Stream};
 use crate::output;
+use crate::remote::Host;
 use llamactl_protocol::client::{CallError, Client, connect};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
 use llamactl_protocol::{Failure, Kind, PROTOCOL};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::rc::Rc;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
@@ -33,12 +36,27 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A connection over `stream`, which leads to `socket`.
+    /// A connection over `stream`, which leads to `socket` on this machine.
     pub(super) fn over(socket: PathBuf, stream: UnixStream, silence: Silence) -> Self {
         let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        Link::with(Listener { place: Place::Here(socket), peer }, Box::new(stream), silence)
+    }
+
+    /// A connection over `stream` to a daemon of another machine.
+    pub(super) fn to_there(
+        host: &Rc<Host>,
+        socket: PathBuf,
+        stream: Stream,
+        silence: Silence,
+    ) -> Self {
+        let place = Place::There(Rc::clone(host), socket);
+        Link::with(Listener { place, peer: None }, stream, silence)
+    }
+
+    fn with(listener: Listener, stream: Stream, silence: Silence) -> Self {
         Link {
             client: connect(stream),
-            listener: Listener { socket, peer },
+            listener,
             silence,
             hello: RefCell::default(),
             greeted: Cell::new(false),
@@ -116,11 +134,17 @@ impl Link {
     fn heard(&self, hello: Hello) {
         let differs = hello.version != VERSION || hello.protocol != PROTOCOL;
         if differs && !self.quiet.get() {
-            output::note(format!(
-                "this is llamactl {VERSION}, the daemon is llamactld {}; bring them together: \
-                 llamactl daemon restart",
-                hello.version
-            ));
+            let theirs = &hello.version;
+            output::note(match &self.listener.place {
+                Place::Here(_) => format!(
+                    "this is llamactl {VERSION}, the daemon is llamactld {theirs}; bring them together: \
+                     llamactl daemon restart"
+                ),
+                Place::There(host, _) => format!(
+                    "this is llamactl {VERSION}, the daemon on {} is llamactld {theirs}",
+                    host.name
+                ),
+            });
         }
         self.hello.replace(Some(hello));
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   choose ─▶ connected ───────────────▶ Daemon: hello and the first call in one round trip
 //!      ╰────▶ nobody ─▶ launch ─▶ connect ─╯
+//!   --host ─▶ ssh, and the same on the other side ─╯
 //! ```
 
 mod choose;
@@ -11,24 +12,31 @@ mod daemon;
 mod launch;
 mod link;
 mod silence;
+mod stream;
 
 pub(crate) use daemon::Daemon;
 pub(crate) use launch::ask_program;
 pub(crate) use link::VERSION;
 pub(crate) use silence::{Silence, Told};
+pub(crate) use stream::{Place, Stream};
 
 use crate::output;
+use crate::remote::{self, Host};
 use crate::systemd::{Manager, Starter, UNIT, starter};
 use choose::{Choice, Places, Tried, choose, field_of, is_silence, name_of_id, unreachable};
+use clap::ValueEnum as _;
 use launch::{Launched, launch};
 use link::Link;
 use llamactl_protocol::client::CallError;
 use llamactl_protocol::daemon::Hello;
 use llamactl_protocol::{Failure, Hint, Kind, place};
 use silence::Listener;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
+use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
 /// How long a daemon that comes or goes may take until another one answers.
@@ -37,7 +45,7 @@ const RACE_LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// When a command may start a daemon that is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Autostart {
     /// Never: it asks about the daemon itself.
     Never,
@@ -47,9 +55,16 @@ pub(crate) enum Autostart {
     Always,
 }
 
+/// The mark that says of a daemon with this socket that it was stopped on purpose.
+pub(crate) fn stopped_mark(socket: &Path) -> PathBuf {
+    socket.with_file_name("stopped")
+}
+
 /// How the command line says to reach the daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Reach {
+    /// The machine, where it is another one.
+    pub(crate) host: Option<Rc<Host>>,
     /// The socket that was named.
     pub(crate) socket: Option<PathBuf>,
     /// Whether no daemon may be started (`--no-autostart`).
@@ -74,9 +89,44 @@ impl Reach {
     }
 
     async fn connect(&self, autostart: Autostart) -> Result<Link, Failure> {
+        let (link, started) = match &self.host {
+            Some(host) => self.connect_there(host, autostart).await?,
+            None => self.connect_or_start(autostart).await?,
+        };
+        if let Some(pid) = started {
+            output::note(format!("started the daemon (llamactld, pid {pid})"));
+        }
+        Ok(link)
+    }
+
+    /// Has llamactl there connect, and start the daemon by its own rules; the process of one that was
+    /// started.
+    async fn connect_there(
+        &self,
+        host: &Rc<Host>,
+        autostart: Autostart,
+    ) -> Result<(Link, Option<u32>), Failure> {
+        let start = autostart.to_possible_value();
+        let start = start.map(|word| format!("--start={}", word.get_name())).unwrap_or_default();
+        let words = ["connect", "--stdio", "--until-eof", start.as_str()];
+        let mut words: Vec<OsString> = words.map(Into::into).into();
+        if self.no_autostart {
+            words.push("--no-autostart".into());
+        }
+        if let Some(socket) = &self.socket {
+            words.extend(["--socket".into(), socket.into()]);
+        }
+        let (stream, greeting) = remote::open(host, words).await?;
+        let socket = greeting.socket.map(|socket| socket.0).unwrap_or_default();
+        Ok((Link::to_there(host, socket, stream, self.silence), greeting.started_pid))
+    }
+
+    /// Connects on this machine, and starts the daemon first where that is allowed; the process of one
+    /// that was started.
+    async fn connect_or_start(&self, autostart: Autostart) -> Result<(Link, Option<u32>), Failure> {
         let places = self.places()?;
         let (failure, is_vacant) = match self.choose(&places).await {
-            Choice::Connected(link) => return Ok(link),
+            Choice::Connected(link) => return Ok((link, None)),
             Choice::Silent(path) => return Err(self.silence.in_vain(&Listener::at(&path))),
             Choice::Unreachable(failure) if places.named.is_some() => return Err(failure),
             Choice::Unreachable(failure) => (failure, false),
@@ -94,11 +144,49 @@ impl Reach {
             Starter::UserUnit => (Launched::Ours, self.start_unit(&places.user).await?),
             _ => self.launch_until_reached(true, None, &places.user).await?,
         };
-        if launched == Launched::Ours {
-            let hello = link.hello().await?;
-            output::note(format!("started the daemon (llamactld, pid {})", hello.pid));
+        let started = match launched {
+            Launched::Ours => Some(link.hello().await?.pid),
+            Launched::Theirs => None,
+        };
+        Ok((link, started))
+    }
+
+    /// A plain connection to the daemon of this machine, for another machine's client: its socket, and
+    /// the process of a daemon that was started for it. Or why there is none, and whether the daemon
+    /// was stopped on purpose.
+    pub(crate) async fn socket_stream(
+        &self,
+        autostart: Autostart,
+    ) -> Result<(UnixStream, PathBuf, Option<u32>), (Failure, bool)> {
+        let connected = async {
+            let (link, started) = self.connect_or_start(autostart).await?;
+            let socket = link.listener.place.socket().to_owned();
+            // The link has said hello, or waits to: the other machine's client says its own.
+            let stream = self.silence.connect(&socket).await;
+            let stream = stream.map_err(|error| not_connected(&self.silence, &socket, error))?;
+            Ok((stream, socket, started))
+        };
+        connected.await.map_err(|failure| {
+            let socket = self.places().map(|places| places.named.unwrap_or(places.user));
+            let was_stopped = socket.is_ok_and(|socket| stopped_mark(&socket).exists());
+            (failure, was_stopped)
+        })
+    }
+
+    /// A connection to the server of a model of the daemon, which is on another machine.
+    ///
+    /// # Errors
+    /// There is no such server, or it cannot be reached; as [`Reach::daemon`].
+    pub(crate) async fn server(&self, model: &str) -> Result<Stream, Failure> {
+        let Some(host) = &self.host else {
+            return Err(Failure::new(Kind::Internal, "the daemon is on this machine"));
+        };
+        let words = ["--no-autostart", "connect", "--stdio", "--until-eof", "--server", model];
+        let mut words: Vec<OsString> = words.map(Into::into).into();
+        if let Some(socket) = &self.socket {
+            words.extend(["--socket".into(), socket.into()]);
         }
-        Ok(link)
+        Ok(remote::open(host, words).await?.0)
     }
 
     /// The daemon that runs, or one that is started because a person asks for it; whether it was.
@@ -286,8 +374,7 @@ impl Reach {
                 ["llamactl", "daemon", "start"],
             )));
         }
-        let stopped = user.with_file_name("stopped");
-        if autostart == Autostart::UnlessStopped && stopped.exists() {
+        if autostart == Autostart::UnlessStopped && stopped_mark(user).exists() {
             failure.message = "the daemon was stopped".to_owned();
             return Err(failure.hint(Hint::run("start it", ["llamactl", "daemon", "start"])));
         }

@@ -4,7 +4,7 @@
 //!   1 s ─▶ "waiting for the daemon (pid N)" ─▶ the limit ─▶ a failure with the commands that help
 //! ```
 
-use super::PAUSE;
+use super::{PAUSE, Place};
 use crate::output::{awaited, units};
 use llamactl_protocol::{Failure, Hint, Kind, place};
 use serde_json::json;
@@ -127,7 +127,7 @@ impl Silence {
         let process = listener.process();
         let who = match &process {
             Some(process) => format!("(pid {})", process.pid),
-            None => format!("at {}", listener.socket.display()),
+            None => listener.place.to_string(),
         };
         let suspended = process.as_ref().is_some_and(|process| process.is_suspended);
         let why = if suspended { "; it is stopped (SIGSTOP)" } else { "" };
@@ -149,7 +149,7 @@ impl Silence {
 
 /// Who takes connections at a socket.
 pub(super) struct Listener {
-    pub(super) socket: PathBuf,
+    pub(super) place: Place,
     /// The process that began to listen, as the kernel says; another one may have the socket now.
     pub(super) peer: Option<i32>,
 }
@@ -157,12 +157,13 @@ pub(super) struct Listener {
 impl Listener {
     /// Whoever listens at a path.
     pub(super) fn at(path: &Path) -> Listener {
-        Listener { socket: path.to_owned(), peer: None }
+        Listener { place: Place::Here(path.to_owned()), peer: None }
     }
 
     /// The daemon's process: the kernel says it, or else the lock beside the socket.
     fn process(&self) -> Option<Process> {
-        let lock = || fs::read_to_string(place::lock_of(&self.socket)).ok()?.trim().parse().ok();
+        let Place::Here(socket) = &self.place else { return None };
+        let lock = || fs::read_to_string(place::lock_of(socket)).ok()?.trim().parse().ok();
         self.peer.and_then(Process::of_daemon).or_else(|| Process::of_daemon(lock()?))
     }
 }

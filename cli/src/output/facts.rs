@@ -3,6 +3,7 @@
 use super::look::Look;
 use super::styled::{BOLD, DIM, Style, Styled, paint_if};
 use super::width::{cut_end, width};
+use crate::remote;
 use llamactl_protocol::Hint;
 
 /// A block of `name  value` lines with the values aligned. Facts without a value are left out.
@@ -82,7 +83,7 @@ impl Facts {
             true => hint.text.clone(),
             false => format!("{}: ", hint.text),
         };
-        let command = Some(hint.clone());
+        let command = Some(remote::hint(hint.clone()));
         let value = Styled::from(text).on_one_line();
         self.rows.push(Fact {
             name: name.to_owned(),

@@ -25,6 +25,7 @@ pub(crate) mod width;
 
 use crate::args::Cli;
 use crate::exit::{Outcome, Quit};
+use crate::remote;
 use clap::Parser as _;
 use corrected::corrected;
 use facts::Facts;
@@ -320,6 +321,7 @@ impl Output {
 
     /// Says on stderr what to do next.
     pub(crate) fn hint(&self, hint: &Hint) {
+        let hint = &remote::hint(hint.clone());
         check(hint);
         if self.for_people() {
             self.stderr.hint(hint);
@@ -350,7 +352,9 @@ impl Output {
     /// Says on stderr why something was not done: for people, or as one line of JSON.
     pub(crate) fn failure(&self, failure: &Failure) {
         let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-        let failure = &corrected(failure.clone(), &words.collect::<Vec<_>>());
+        let mut failure = corrected(failure.clone(), &words.collect::<Vec<_>>());
+        failure.hints = failure.hints.0.into_iter().map(remote::hint).collect();
+        let failure = &failure;
         failure.hints.0.iter().for_each(check);
         if self.json {
             let mut line = serde_json::json!({ "error": failure }).to_string();

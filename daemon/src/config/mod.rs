@@ -15,7 +15,7 @@ pub use llamactl_protocol::daemon::Config;
 use crate::os::file;
 use llamactl_protocol::daemon::ConfigReport;
 use llamactl_protocol::options::nearest;
-use llamactl_protocol::place::{CONFIG_VARIABLE, SYSTEM_CONFIG};
+use llamactl_protocol::place::{self, CONFIG_VARIABLE, SYSTEM_CONFIG};
 use llamactl_protocol::{Failure, Kind, WirePath};
 use serde::Deserialize as _;
 use serde_json::json;
@@ -79,9 +79,7 @@ fn usual_path(system: bool) -> Option<PathBuf> {
     if system {
         return Some(PathBuf::from(SYSTEM_CONFIG));
     }
-    directories::ProjectDirs::from("", "", "llamactl")
-        .map(|dirs| dirs.config_dir().join("llamactld.toml"))
-        .filter(|path| path.is_absolute())
+    place::config_dir().map(|dir| dir.join("llamactld.toml"))
 }
 
 fn is_absence(error: &io::Error) -> bool {

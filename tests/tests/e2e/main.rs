@@ -40,6 +40,7 @@ mod queue;
 mod records;
 mod refused_starts;
 mod registry;
+mod remote;
 mod removals;
 mod runtime;
 mod script;

@@ -104,3 +104,10 @@ pub fn lock_of(socket: &Path) -> PathBuf {
     name.push(".lock");
     PathBuf::from(name)
 }
+
+/// The socket that a lock lies beside; `None` where that is no name of a lock.
+#[must_use]
+pub fn locked_by(lock: &Path) -> Option<PathBuf> {
+    let is_lock = lock.extension().is_some_and(|it| it == "lock");
+    is_lock.then(|| lock.with_extension(""))
+}

@@ -13,13 +13,13 @@
 mod answer;
 mod listener;
 
-pub use listener::Access;
+pub use listener::{Access, Left, Listener};
 
 use crate::api::Exposition;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use listener::{Listener, Stream};
+use listener::Stream;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// So many are answered at a time; who comes then waits to be accepted.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: u32 = 16;
 /// How long one may take from its first byte to the last of its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The longest head of a request.
@@ -35,37 +35,46 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 /// How often what stands in the way is looked at again, and whether the socket is in its place.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Serves what `exposition` makes until `stop`. Why it cannot is said in `problem`.
+/// How long readers that were accepted have for their answers when no more are.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
+
+/// Serves what `exposition` makes until `stop`, at what the program before left where it listens there. Why
+/// it cannot is said in `problem`. What listens in the end comes out: who connects then waits in its queue.
 pub async fn run(
     access: Access,
+    left: Option<Listener>,
     exposition: Exposition,
     problem: watch::Sender<Option<String>>,
     stop: CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+) -> Option<Listener> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let mut left = left.and_then(|listener| listener.at(&access));
     loop {
-        let served = async {
-            let to_bind = access.clone();
-            let bound = tokio::task::spawn_blocking(move || Listener::bind(&to_bind)).await;
-            let listener = match bound.map_err(|error| error.to_string()).flatten() {
-                Ok(listener) => listener,
-                Err(why) => return tell(&problem, &access, Some(why)),
-            };
-            tell(&problem, &access, None);
-            tracing::info!(address = %access.address, "metrics can be read");
-            serve(&listener, &exposition, &places).await;
+        let bound = match left.take() {
+            Some(listener) => Ok(listener),
+            None => stop.run_until_cancelled(bind(&access)).await?,
         };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = served => {}
+        match bound {
+            Ok(listener) => {
+                tell(&problem, &access, None);
+                tracing::info!(address = %access.address, "metrics can be read");
+                let served = serve(&listener, &exposition, &places);
+                if stop.run_until_cancelled(served).await.is_none() {
+                    let all = places.acquire_many(CONNECTIONS);
+                    let _ = tokio::time::timeout(LAST_ANSWERS, all).await;
+                    return Some(listener);
+                }
+            }
+            Err(why) => tell(&problem, &access, Some(why)),
         }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(RETRY) => {}
-        }
+        stop.run_until_cancelled(tokio::time::sleep(RETRY)).await?;
     }
+}
+
+async fn bind(access: &Access) -> Result<Listener, String> {
+    let access = access.clone();
+    let bound = tokio::task::spawn_blocking(move || Listener::bind(&access)).await;
+    bound.map_err(|error| error.to_string()).flatten()
 }
 
 /// Says once why nobody can read the metrics.

@@ -15,6 +15,7 @@
 //! does not know `--check-state` knows neither names nor today's registry, and is refused before
 //! anything is handed over (see `program`).
 
+use crate::exporter::Left;
 use crate::os::descriptors::{inherited, keep_on_exec, left_open};
 use std::ffi::OsString;
 use std::io;
@@ -44,6 +45,8 @@ pub struct Handover<D> {
     pub stop: Option<PendingStop>,
     /// By run, the writing end of the pipe that its llama-server dies by when it is closed.
     pub lifelines: Vec<(String, D)>,
+    /// Where the metrics are read.
+    pub metrics: Option<Left<D>>,
     /// What a program of another version handed over besides.
     unknown: Vec<D>,
     /// Written in the first form, which did not say which lifelines there are.
@@ -95,6 +98,7 @@ impl<D> Handover<D> {
             from_manager: false,
             stop: None,
             lifelines: Vec::new(),
+            metrics: None,
             unknown: Vec::new(),
             has_unnamed_lifelines: false,
         }
@@ -114,8 +118,14 @@ impl Handover<RawFd> {
             // One that is not there has nothing to keep alive.
             lifelines.extend(inherited(*number).ok().map(|lifeline| (run.clone(), lifeline)));
         }
+        // One that is not there is made anew.
+        let metrics = self.metrics.as_ref().and_then(|left| {
+            let held = left.held.as_ref().map(|(lock, node)| Some((take(lock).ok()?, *node)));
+            Some(Left { listener: take(&left.listener).ok()?, held: held.unwrap_or_default() })
+        });
         let taken = Handover {
             lifelines,
+            metrics,
             stop: self.stop,
             from_manager: self.from_manager,
             ..Handover::new(
@@ -149,6 +159,13 @@ impl<D: AsRawFd> Handover<D> {
         if self.from_manager {
             argument += ",from-manager=yes";
         }
+        if let Some(Left { listener, held }) = &self.metrics {
+            argument += &format!(",metrics={}", listener.as_raw_fd());
+            if let Some((lock, (device, inode))) = held {
+                let lock = lock.as_raw_fd();
+                argument += &format!(",metrics-lock={lock},metrics-node={device}:{inode}");
+            }
+        }
         for (run, lifeline) in &self.lifelines {
             argument += &format!(",{LIFELINE}{run}={}", lifeline.as_raw_fd());
         }
@@ -163,9 +180,13 @@ impl Handover<OwnedFd> {
     /// # Errors
     /// As the system says.
     pub(super) fn offer(&self) -> io::Result<OsString> {
-        let Handover { listener, lock, state_lock, lifelines, .. } = self;
+        let Handover { listener, lock, state_lock, lifelines, metrics, .. } = self;
         [listener, lock, state_lock].into_iter().try_for_each(keep_on_exec)?;
         lifelines.iter().try_for_each(|(_, lifeline)| keep_on_exec(lifeline))?;
+        if let Some(Left { listener, held }) = metrics {
+            keep_on_exec(listener)?;
+            held.iter().try_for_each(|(lock, _)| keep_on_exec(lock))?;
+        }
         Ok(self.argument())
     }
 }
@@ -199,7 +220,8 @@ fn positional(text: &str) -> Option<Handover<RawFd>> {
 fn named(fields: &str) -> Option<Handover<RawFd>> {
     let (mut listener, mut lock, mut state_lock, mut node) = (None, None, None, None);
     let (mut stop, mut lifelines, mut unknown) = (None, Vec::new(), Vec::new());
-    let mut from_manager = false;
+    let (mut from_manager, mut metrics) = (false, None);
+    let (mut metrics_lock, mut metrics_node) = (None, None);
     for field in fields.strip_prefix(',')?.split(',') {
         let (name, value) = field.split_once('=')?;
         let number = || value.parse::<RawFd>().ok();
@@ -207,10 +229,10 @@ fn named(fields: &str) -> Option<Handover<RawFd>> {
             "listener" => listener = Some(number()?),
             "lock" => lock = Some(number()?),
             "state-lock" => state_lock = Some(number()?),
-            "node" => {
-                let (device, inode) = value.split_once(':')?;
-                node = Some((device.parse().ok()?, inode.parse().ok()?));
-            }
+            "node" => node = Some(node_of(value)?),
+            "metrics" => metrics = Some(number()?),
+            "metrics-lock" => metrics_lock = Some(number()?),
+            "metrics-node" => metrics_node = Some(node_of(value)?),
             "from-manager" => from_manager = value == "yes",
             // An order that is not known here is an order to stop all the same.
             "stop" => {
@@ -224,7 +246,15 @@ fn named(fields: &str) -> Option<Handover<RawFd>> {
         }
     }
     let required = Handover::new(listener?, lock?, state_lock?, node?);
-    Some(Handover { stop, lifelines, unknown, from_manager, ..required })
+    let held = metrics_lock.zip(metrics_node);
+    let metrics = metrics.map(|listener| Left { listener, held });
+    Some(Handover { stop, lifelines, unknown, from_manager, metrics, ..required })
+}
+
+/// `DEVICE:INODE`.
+fn node_of(text: &str) -> Option<(u64, u64)> {
+    let (device, inode) = text.split_once(':')?;
+    Some((device.parse().ok()?, inode.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -243,10 +273,14 @@ mod tests {
             let lifelines = vec![("r-1".to_owned(), 12), ("r-2".to_owned(), 13)];
             for from_manager in [false, true] {
                 let lifelines = lifelines.clone();
-                let left =
-                    Handover { stop, lifelines, from_manager, ..Handover::new(7, 8, 9, (1, 2)) };
-                let text = left.argument().into_string().unwrap();
-                assert_eq!(read(text.strip_prefix(ARGUMENT).unwrap()), left);
+                for held in [None, Some((15, (3, 4)))] {
+                    let metrics = Some(Left { listener: 14, held });
+                    let lifelines = lifelines.clone();
+                    let new = Handover::new(7, 8, 9, (1, 2));
+                    let left = Handover { stop, lifelines, from_manager, metrics, ..new };
+                    let text = left.argument().into_string().unwrap();
+                    assert_eq!(read(text.strip_prefix(ARGUMENT).unwrap()), left);
+                }
             }
         }
     }
@@ -270,7 +304,14 @@ mod tests {
             let run = "3f0e3a52-0d39-4b5c-9f1e-0c0a4b8e7d11";
             let lifelines = vec![(run.to_owned(), 12)];
             let with_lifeline = read(&format!("{second},lifeline.{run}=12"));
-            assert_eq!(with_lifeline, Handover { lifelines, ..expected });
+            assert_eq!(with_lifeline, Handover { lifelines, ..expected.clone() });
+            for (written, held) in
+                [("", None), (",metrics-lock=14,metrics-node=3:4", Some((14, (3, 4))))]
+            {
+                let with_metrics = read(&format!("{second},metrics=13{written}"));
+                let metrics = Some(Left { listener: 13, held });
+                assert_eq!(with_metrics, Handover { metrics, ..expected.clone() });
+            }
         }
     }
 

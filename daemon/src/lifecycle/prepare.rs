@@ -43,6 +43,8 @@ pub struct Prepared {
     pub(super) pending_stop: Option<PendingStop>,
     /// What servers of the program before this one live by, by run.
     pub(super) lifelines: Vec<(String, OwnedFd)>,
+    /// What the program before read the metrics out at.
+    pub(super) metrics: Option<crate::exporter::Left<OwnedFd>>,
 }
 
 impl Prepared {
@@ -71,6 +73,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let (place, authority) = socket_place(args, &state_dir, uid)?;
     let stop = handed_over.as_ref().and_then(|left| left.stop);
     let lifelines = handed_over.as_mut().map(|left| std::mem::take(&mut left.lifelines));
+    let metrics = handed_over.as_mut().and_then(|left| left.metrics.take());
     let (bound, state_lock) = match handed_over {
         Some(Handover { listener, lock, state_lock, node, from_manager, .. }) => {
             (socket::inherit(&place, listener, lock, node, from_manager)?, state_lock.into())
@@ -94,6 +97,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         group: args.system.then(|| args.group.clone()),
         pending_stop: stop,
         lifelines: lifelines.unwrap_or_default(),
+        metrics,
     })
 }
 

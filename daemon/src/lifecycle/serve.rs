@@ -106,7 +106,8 @@ enum Ended {
 
 async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, Failure> {
     let Prepared { places, place, bound, state_lock, authority, config, .. } = prepared;
-    let Prepared { beginning, program, pending_stop, lifelines, group, .. } = prepared;
+    let Prepared { beginning, program, pending_stop, lifelines, group, metrics: left, .. } =
+        prepared;
     let socket::Bound { listener, mut guard } = bound;
     // The lock was taken before the fork, by another process than this.
     if let Err(error) = guard.sign() {
@@ -163,9 +164,10 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
         stop: stop.clone(),
     });
     let _ = fs::remove_file(places.stopped_mark());
-    if let Some(access) = access {
-        start_exporter(&mut parts, access, Arc::clone(&app), problem);
-    }
+    // What listens where nothing is to be read any more is closed.
+    let left = left.and_then(exporter::Listener::take);
+    let metrics_left =
+        access.map(|access| start_exporter(&mut parts, access, left, Arc::clone(&app), problem));
     let renewed = start_connections(&mut parts, app, authority, counters, listener);
     let state = (places.state_dir.clone(), start_keeping(&mut parts, &registry));
     let guard = start_socket(&mut parts, Keeper { place, guard, servers_dir, renewed, state });
@@ -182,7 +184,10 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     parts.stop(order).await;
     let guard = guard.await.map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
     if is_restart {
-        let handover = hand_over(&guard, &state_lock, &stop, &supervisor)?;
+        let mut handover = hand_over(&guard, &state_lock, &stop, &supervisor)?;
+        if let Some(left) = metrics_left {
+            handover.metrics = left.await.ok();
+        }
         return Ok(Ended::Replaced { program, handover });
     }
     if let Err(error) = guard.release() {
@@ -322,22 +327,34 @@ fn metrics_access(config: &MetricsConfig, group: Option<String>) -> Option<expor
     Some(exporter::Access { address, group: config.listen_group.clone().or(group) })
 }
 
-/// Where Prometheus reads the metrics.
+/// Where Prometheus reads the metrics. At a restart what listens comes out.
 fn start_exporter(
     parts: &mut Parts,
     access: exporter::Access,
+    left: Option<exporter::Listener>,
     app: Arc<App>,
     problem: watch::Sender<Option<String>>,
-) {
+) -> oneshot::Receiver<exporter::Left<OwnedFd>> {
     let closing = CancellationToken::new();
     let exposition = Exposition::start(app);
-    let serving = tokio::spawn(exporter::run(access, exposition, problem, closing.clone()));
-    parts.started("exporter", |_| async move {
+    let serving = exporter::run(access, left, exposition, problem, closing.clone());
+    let serving = tokio::spawn(serving);
+    let (give, to_leave) = oneshot::channel();
+    parts.started("exporter", |order| async move {
         closing.cancel();
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the exporter failed");
+        match serving.await {
+            // Whoever connects during a restart waits for the next program.
+            Ok(Some(listener)) if matches!(*order, Order::Restart { .. }) => {
+                match listener.leave() {
+                    Ok(left) => drop(give.send(left)),
+                    Err(error) => tracing::warn!(%error, "metrics cannot be read for a moment"),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the exporter failed"),
         }
     });
+    to_leave
 }
 
 /// Looks after the registry's files whenever it is told that something in their directory changed.

@@ -5,7 +5,8 @@
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 /// Marks every open descriptor from `first` on close-on-exec: whatever the program that started us
 /// left open does not reach the servers we start.
@@ -85,6 +86,12 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(descriptor)
 }
 
+/// Where the file of a descriptor lies now; of one that was deleted, a path that is no file's.
+#[must_use]
+pub fn path_of(descriptor: &impl AsRawFd) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).ok()
+}
+
 /// Takes every descriptor that the program before left open and nobody has taken yet. Must be
 /// called before [`close_on_exec_from`].
 ///
@@ -137,7 +144,7 @@ pub fn file_limit_raise() -> io::Result<FileLimit> {
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+    use std::os::fd::IntoRawFd as _;
     use std::process::Command;
 
     fn inheritable() -> OwnedFd {

@@ -14,6 +14,9 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
 /// A home whose daemon is to serve its metrics at a socket, and the socket.
 fn home_with_socket() -> (Home, PathBuf) {
@@ -74,6 +77,50 @@ fn metrics_are_read_at_a_socket_by_who_may_and_after_a_restart_and_not_elsewhere
     assert!(said(&socket, &get("/metrics")).contains("llamactl_build_info{"));
     assert!(daemon.terminate().success());
     assert!(!socket.exists());
+}
+
+/// Reads again and again until it is told to stop; how many answers came.
+fn reading(target: Endpoint, stop: Arc<AtomicBool>) -> JoinHandle<usize> {
+    thread::spawn(move || {
+        let mut answers = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let answer = target.get("/metrics").expect("no reader is refused");
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            answers += 1;
+        }
+        answers
+    })
+}
+
+#[test]
+fn no_reader_is_refused_while_the_daemon_restarts() {
+    let (home, socket) = home_with_socket();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _daemon = home.daemon();
+    for port in [None, Some(free)] {
+        let target = match port {
+            None => Target::Socket(socket.clone()),
+            Some(address) => {
+                // What listened at the socket goes with the configuration that named it.
+                home.configure(&format!("[metrics]\nlisten = '{address}'\n"));
+                home.cli(["daemon", "restart"]).ok();
+                Target::of_endpoint(None, Some(&format!("http://{address}"))).unwrap()
+            }
+        };
+        eventually(DEADLINE, "the metrics are served", || {
+            Endpoint(target.clone()).get("/metrics").is_ok()
+        });
+        assert_eq!(socket.exists(), port.is_none());
+        let stop = Arc::new(AtomicBool::new(false));
+        let readers = [0, 1].map(|_| reading(Endpoint(target.clone()), Arc::clone(&stop)));
+        for _ in 0..3 {
+            home.cli(["daemon", "restart"]).ok();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 3);
+        }
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("rpc", &["os", "clock"]),
     // It serves what the handlers make, at a place that is checked and taken as the socket's is.
-    ("exporter", &["api", "rpc"]),
+    ("exporter", &["api", "os", "rpc"]),
     (
         "supervisor",
         &[

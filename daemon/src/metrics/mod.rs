@@ -22,6 +22,7 @@
 mod activity;
 mod container;
 mod family;
+mod fdinfo;
 mod file;
 mod filesystems;
 mod gpu;
@@ -206,7 +207,7 @@ pub fn start(
     let nvml = GpuFeed::spawn(Box::new(nvml::NvmlSource::default()), INTERVAL);
     let mut gpus = vec![nvml];
     // Most machines have none, and a thread for those that cannot have one costs memory.
-    let sysfs = sysfs::SysfsSource::of(Path::new("/sys"));
+    let sysfs = sysfs::SysfsSource::of(Path::new("/sys"), Path::new("/proc"));
     if sysfs.has_class() {
         gpus.push(GpuFeed::spawn(Box::new(sysfs), INTERVAL));
     }

@@ -7,9 +7,10 @@
 //!
 //! A card is known by its address on the bus, which stays. What its driver does not write is `None`: of
 //! Intel's the load and the memory, which need a library of the vendor or rights that we do not have. A
-//! card that sleeps is left alone, because to be asked would wake it. Who is on a card is not told here.
+//! card that sleeps is left alone, because to be asked would wake it. Who is on a card is in `fdinfo`.
 
-use super::gpu::{Ask, GpuError, GpuSource, Readings, identity};
+use super::fdinfo;
+use super::gpu::{Ask, GpuError, GpuSource, Processes, Readings, identity};
 use llamactl_protocol::metrics::Gpu;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct SysfsSource {
     class: PathBuf,
+    proc: PathBuf,
     cards: Vec<Card>,
 }
 
@@ -45,9 +47,9 @@ struct Card {
 }
 
 impl SysfsSource {
-    /// The cards of the machine whose `/sys` this is.
-    pub(super) fn of(sys: &Path) -> Self {
-        Self { class: sys.join("class/drm"), cards: Vec::new() }
+    /// The cards of the machine whose `/sys` and `/proc` these are.
+    pub(super) fn of(sys: &Path, proc: &Path) -> Self {
+        Self { class: sys.join("class/drm"), proc: proc.to_owned(), cards: Vec::new() }
     }
 
     /// Whether there can be any: a kernel without graphics has no such directory.
@@ -65,6 +67,14 @@ impl SysfsSource {
             }
         }
         readings
+    }
+
+    fn processes(&self) -> Processes {
+        let without_own = self.cards.iter().filter(|card| !card.has_own_memory());
+        let without_own: Vec<&str> = without_own.map(|card| &*card.id).collect();
+        let mut held = fdinfo::held(&self.proc, &without_own);
+        let mut on = |card: &Card| held.remove(&card.id).unwrap_or_default();
+        self.cards.iter().map(|card| (card.id.clone(), Some(on(card)))).collect()
     }
 }
 
@@ -95,8 +105,9 @@ impl GpuSource for SysfsSource {
         Ok(())
     }
 
-    fn read(&mut self, _: Ask) -> Result<Readings, GpuError> {
-        Ok(self.read_at(Instant::now()))
+    fn read(&mut self, ask: Ask) -> Result<Readings, GpuError> {
+        let processes = ask.processes.then(|| self.processes());
+        Ok(Readings { processes, ..self.read_at(Instant::now()) })
     }
 }
 
@@ -136,8 +147,7 @@ impl Card {
         let ratio = |file| of_device(file).map(|percent| percent.min(100) as f64 / 100.0);
         gpu.busy_ratio = ratio("gpu_busy_percent");
         gpu.memory_busy_ratio = ratio("mem_busy_percent");
-        // One without memory of its own does not tell how busy that is, and computes in the machine's.
-        let has_own = gpu.memory_busy_ratio.is_some();
+        let has_own = self.has_own_memory();
         let memory = |what: &str| {
             let own = of_device(&format!("mem_info_vram_{what}"))?;
             let shared = of_device(&format!("mem_info_gtt_{what}")).filter(|_| !has_own);
@@ -159,6 +169,7 @@ impl Card {
         gpu.fan_ratio = speed.map(|speed| speed.min(1.0));
         gpu.core_clock_hertz = sensor("freq1_input").or_else(|| self.clock_of_intel());
         gpu.memory_clock_hertz = sensor("freq2_input");
+        gpu.throttled_by = self.throttled_by();
         gpu.power_watts = power.or_else(|| {
             let (then, before) = self.energy?;
             let seconds = now.saturating_duration_since(then).as_secs_f64();
@@ -167,6 +178,43 @@ impl Card {
         });
         self.energy = energy.map(|energy| (now, energy));
         gpu
+    }
+
+    /// One of AMD's without memory of its own does not tell how busy that is, and computes in the machine's.
+    /// Of Intel's the processes tell.
+    fn has_own_memory(&self) -> bool {
+        self.vendor == Vendor::Intel || self.dir.join("device/mem_busy_percent").exists()
+    }
+
+    /// What holds the clocks of Intel's down, which two drivers write into two places; `None` where neither
+    /// does.
+    fn throttled_by(&self) -> Option<Vec<String>> {
+        const PLACES: [(&str, &str); 2] =
+            [("device/tile0/gt0/freq0/throttle", ""), ("gt/gt0", "throttle_")];
+        const WORDS: [(&str, &[&str]); 3] = [
+            ("power", &["pl1", "pl2", "pl4"]),
+            ("heat", &["thermal", "ratl", "vr_thermalert"]),
+            ("hardware", &["prochot", "vr_tdc"]),
+        ];
+        let status = |dir: &str, prefix: &str| {
+            let names = [format!("{prefix}status"), format!("{prefix}reason_status")];
+            names.iter().find_map(|name| number(&self.dir.join(dir).join(name)))
+        };
+        let mut places = PLACES.iter().filter(|_| self.vendor == Vendor::Intel);
+        let (dir, prefix, is_held) =
+            places.find_map(|(dir, prefix)| Some((dir, prefix, status(dir, prefix)? != 0)))?;
+        let says = |reason: &&str| {
+            number(&self.dir.join(dir).join(format!("{prefix}reason_{reason}")))
+                .is_some_and(|it| it != 0)
+        };
+        let words =
+            WORDS.iter().filter(|(_, reasons)| is_held && reasons.iter().any(|it| says(it)));
+        let mut words: Vec<String> = words.map(|(word, _)| (*word).to_owned()).collect();
+        if is_held && words.is_empty() {
+            // For a reason that a later driver has.
+            words.push("hardware".to_owned());
+        }
+        Some(words)
     }
 
     /// The clock in force, which three drivers write into three places.
@@ -201,6 +249,7 @@ fn number(file: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
     use std::os::unix::fs::symlink;
     use std::time::Duration;
 
@@ -234,7 +283,7 @@ mod tests {
         }
 
         fn open(&self) -> SysfsSource {
-            let mut source = SysfsSource::of(self.0.path());
+            let mut source = SysfsSource::of(self.0.path(), &self.path("proc"));
             source.open().unwrap();
             source
         }
@@ -317,6 +366,51 @@ mod tests {
         tree.write("devices/0000:03:00.0/hwmon/hwmon3/energy1_input", "91000000");
         let second = source.read_at(now + Duration::from_secs(2)).gpus.remove(0);
         assert_eq!((second.power_watts, second.energy_joules), (Some(45.0), Some(91.0)));
+    }
+
+    #[test]
+    fn what_holds_the_clocks_of_a_card_of_intel_down_is_told_as_of_others() {
+        let (xe, i915) = ("device/tile0/gt0/freq0/throttle/", "gt/gt0/throttle_");
+        for (driver, prefix, status) in [("xe", xe, "status"), ("i915", i915, "reason_status")] {
+            let tree = Tree::new();
+            tree.card(
+                "card0",
+                "0000:03:00.0",
+                driver,
+                &[("vendor", "0x8086"), ("device", "0x56a0")],
+            );
+            let mut source = tree.open();
+            let mut held = |reasons: &[(&str, &str)]| {
+                for (name, value) in reasons {
+                    tree.write(&format!("class/drm/card0/{prefix}{name}"), value);
+                }
+                source.read_at(Instant::now()).gpus.remove(0).throttled_by
+            };
+            assert_eq!(held(&[]), None, "{driver}: nothing is known");
+            let none = [(status, "0"), ("reason_pl1", "0"), ("reason_thermal", "0")];
+            assert_eq!(held(&none), Some(vec![]));
+            let both = [(status, "1"), ("reason_pl1", "1"), ("reason_thermal", "1")];
+            assert_eq!(held(&both), Some(vec!["power".to_owned(), "heat".to_owned()]));
+            let other = [("reason_pl1", "0"), ("reason_thermal", "0"), ("reason_new", "1")];
+            assert_eq!(held(&other), Some(vec!["hardware".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn who_is_on_a_card_is_told_when_it_is_asked() {
+        let tree = Tree::new();
+        tree.card("card1", "0000:03:00.0", "amdgpu", AMD);
+        tree.write(
+            "proc/12/fdinfo/4",
+            "drm-pdev: 0000:03:00.0\ndrm-client-id: 1\ndrm-memory-vram: 3 KiB",
+        );
+        fs::create_dir_all(tree.path("proc/12/fd")).unwrap();
+        symlink("/dev/dri/renderD128", tree.path("proc/12/fd/4")).unwrap();
+        let mut source = tree.open();
+        let mut asked = |processes| source.read(Ask { slow: false, processes }).unwrap().processes;
+        assert!(asked(false).is_none());
+        let on = vec![("0000:03:00.0".to_owned(), Some(HashMap::from([(12, Some(3072))])))];
+        assert_eq!(asked(true), Some(on));
     }
 
     #[test]

@@ -46,7 +46,7 @@ Builds      runtime add list show use set unset refresh remove
 Machine     metrics gpus top
 Daemon      daemon start stop restart status logs
             daemon install uninstall backup restore check-config
-            version rpc connect completions
+             doctor version rpc connect completions
 Help for one: llamactl help start. More: help options, exit-codes, remote";
 
 /// What every command takes, as `llamactl help options` shows it.

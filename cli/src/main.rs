@@ -13,6 +13,7 @@ mod chat;
 mod commands;
 mod complete;
 mod connection;
+mod doctor;
 mod editing;
 mod exit;
 mod follow;
@@ -25,6 +26,7 @@ mod pages;
 mod picture;
 mod plot;
 mod private_file;
+mod programs;
 #[cfg(test)]
 mod reference;
 mod remote;

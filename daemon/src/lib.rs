@@ -14,6 +14,7 @@
 
 pub mod api;
 pub mod arbiter;
+pub mod checkup;
 pub mod clock;
 pub mod config;
 pub mod exporter;

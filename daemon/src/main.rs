@@ -4,6 +4,7 @@ use llamactl_protocol::{Failure, Kind};
 use llamactld::config;
 use llamactld::lifecycle::args::Args;
 use llamactld::lifecycle::check_state::check_state;
+use llamactld::lifecycle::check_up::check_up;
 use llamactld::lifecycle::detach::{Readiness, Side, detach};
 use llamactld::lifecycle::prepare::prepare;
 use llamactld::lifecycle::restore::restore;
@@ -35,6 +36,10 @@ fn run(args: &Args) -> Result<(), Failure> {
     if let Some(state_dir) = &args.check_state {
         let report = check_state(state_dir)?;
         say(&(serde_json::to_string(&report).unwrap_or_default() + "\n"));
+        return Ok(());
+    }
+    if args.check_up {
+        say(&(serde_json::to_string(&check_up(args)?).unwrap_or_default() + "\n"));
         return Ok(());
     }
     if let Some(file) = &args.restore {

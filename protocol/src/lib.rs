@@ -17,8 +17,10 @@
 pub mod actor;
 pub mod bounds;
 pub mod cause;
+pub mod configuration;
 pub mod daemon;
 pub mod defaults;
+pub mod doctor;
 pub mod environment;
 pub mod event;
 pub mod exchange;

@@ -10,6 +10,7 @@ use crate::args::more;
 use crate::connection::{Daemon, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
+use crate::programs::{OnPath, llamactl_on, on_path};
 use crate::systemd::files::{self, UnitFile};
 use crate::systemd::{self, Manager, SOCKET_UNIT, UNIT};
 use clap::Args;
@@ -18,8 +19,6 @@ use llamactl_protocol::environment::DEVICE_VARIABLES;
 use llamactl_protocol::runtime::{RuntimeAdd, RuntimeEntry, RuntimeList, RuntimeUse};
 use llamactl_protocol::{Failure, Hint, Kind, place};
 use serde::Serialize;
-use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -370,21 +369,14 @@ async fn register(daemon: &Daemon, notes: &mut Vec<String>) -> Result<Option<Str
     Ok(Some(name))
 }
 
-/// The first program of this name on `PATH`.
-fn on_path(name: &str, path: &OsString) -> Option<PathBuf> {
-    std::env::split_paths(path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(
-        |file| file.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0),
-    )
-}
-
 /// What to know of the llamactl that a shell finds: there are other programs of that name.
 fn other_programs(programs: &Path) -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let own = programs.join("llamactl");
-    match on_path("llamactl", &path) {
-        None => vec![format!("{} is not on your PATH", programs.display())],
-        Some(first) if first.canonicalize().ok() == own.canonicalize().ok() => vec![],
-        Some(first) => vec![format!(
+    match llamactl_on(&path, &own) {
+        OnPath::Nothing => vec![format!("{} is not on your PATH", programs.display())],
+        OnPath::This => vec![],
+        OnPath::Another(first) => vec![format!(
             "the llamactl that is first on your PATH is another: {}, not {}",
             first.display(),
             own.display()
@@ -415,21 +407,5 @@ mod tests {
             tell(output, &done("/home/ana/.config/systemd/user/llamactl.service", false))?;
             tell(output, &done("/usr/lib/systemd/system/llamactl.service", true))
         });
-    }
-
-    #[test]
-    fn a_program_is_the_first_on_path_that_can_be_run() {
-        let dir = tempfile::tempdir().unwrap();
-        for (place, mode) in [("a", 0o644), ("b", 0o755), ("c", 0o755)] {
-            let place = dir.path().join(place);
-            std::fs::create_dir(&place).unwrap();
-            std::fs::write(place.join("x"), "").unwrap();
-            let mode = std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(place.join("x"), mode).unwrap();
-        }
-        let path = ["a", "b", "c"].map(|place| dir.path().join(place));
-        let path = std::env::join_paths(path).unwrap();
-        assert_eq!(on_path("x", &path), Some(dir.path().join("b/x")));
-        assert_eq!(on_path("y", &path), None);
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod daemon_uninstall;
 pub(crate) mod defaults_set;
 pub(crate) mod defaults_show;
 pub(crate) mod defaults_unset;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod gpus;
 pub(crate) mod help;
@@ -95,6 +96,7 @@ commands! {
     /// Manage the daemon
     #[command(subcommand)]
     "daemon" Daemon(daemon::Daemon) => Side::of_all(daemon::SIDES),
+    "doctor" Doctor(doctor::Doctor) => REFUSED,
     "version" Version(version::Version) => ASKS,
     "rpc" Rpc(rpc::Rpc) => ASKS.there("every path in the parameters"),
     "connect" Connect(connect::Connect) => REFUSED,

@@ -83,6 +83,12 @@ impl UnitFile {
         Ok(true)
     }
 
+    /// Whether it is there as it should be; `None` where something else is, or nothing.
+    pub(crate) fn is_there(&self) -> Option<bool> {
+        let found = fs::read_to_string(&self.path).ok().filter(|found| found.starts_with(MARK))?;
+        Some(found.strip_prefix(MARK) == Some(&self.text))
+    }
+
     /// Removes it, if it was written here; whether it was. Its directory goes with it where nothing else
     /// is in it.
     ///
@@ -191,12 +197,14 @@ mod tests {
         };
         assert!(file("a").write().unwrap());
         assert!(!file("a").write().unwrap(), "it is there already");
+        assert_eq!((file("a").is_there(), file("b").is_there()), (Some(true), Some(false)));
         assert!(file("b").write().unwrap());
         assert!(file("").remove().unwrap());
         assert!(!dir.path().join("llamactl.service.d").exists());
         assert!(!file("").remove().unwrap());
         fs::create_dir(dir.path().join("llamactl.service.d")).unwrap();
         fs::write(file("").path, "mine").unwrap();
+        assert_eq!(file("mine").is_there(), None);
         assert!(file("a").write().is_err());
         assert!(!file("a").remove().unwrap());
         assert_eq!(fs::read_to_string(file("").path).unwrap(), "mine");

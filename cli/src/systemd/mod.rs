@@ -12,7 +12,7 @@ mod starter;
 
 pub(crate) use jobs::is_restarted;
 pub(crate) use starter::{
-    Starter, has_socket_unit, listens, own_unit_dir, serves, starter, unit_file,
+    Starter, has_socket_unit, is_enabled, listens, own_unit_dir, serves, starter, unit_file,
 };
 
 use std::ffi::OsStr;

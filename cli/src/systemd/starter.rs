@@ -89,7 +89,8 @@ pub(crate) fn own_unit_dir() -> Option<PathBuf> {
     named.or_else(|| Some(home()?.join(".config"))).map(|dir| dir.join("systemd/user"))
 }
 
-async fn is_enabled(manager: Manager) -> bool {
+/// Whether its unit starts with this manager.
+pub(crate) async fn is_enabled(manager: Manager) -> bool {
     unit_file(manager).is_some()
         && manager.systemctl(["is-enabled", UNIT], LIMIT).await.is_ok_and(|said| {
             matches!(said.trim(), "enabled" | "enabled-runtime" | "linked" | "linked-runtime")

@@ -7,6 +7,7 @@
 
 pub mod app;
 mod daemon;
+mod daemon_check;
 mod defaults;
 mod event;
 mod exchange;

@@ -6,8 +6,8 @@
 
 use super::app::App;
 use super::{
-    daemon, defaults, event, exchange, library, log, metrics, metrics_models, model, model_follow,
-    model_history, model_settings, runtime, server,
+    daemon, daemon_check, defaults, event, exchange, library, log, metrics, metrics_models, model,
+    model_follow, model_history, model_settings, runtime, server,
 };
 pub(super) use crate::rpc::{Broadcast, Caller, Counters, Emission, Latest, Source};
 use crate::rpc::{Routes, Service};
@@ -36,6 +36,7 @@ fn service() -> Service<App> {
         .on(daemon::restart)
         .on(daemon::backup)
         .on(daemon::restore)
+        .on(daemon_check::check)
         .on(model::add)
         .on(model::list)
         .on(model::show)

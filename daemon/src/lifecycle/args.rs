@@ -60,6 +60,10 @@ pub struct Args {
     #[arg(long, hide = true, value_name = "DIR")]
     pub check_state: Option<PathBuf>,
 
+    /// Say as JSON what is wrong in the state directory, which may be in use; changes nothing there
+    #[arg(long, hide = true)]
+    pub check_up: bool,
+
     /// Put this copy of the registry, or the newest good one, into its place, and say as JSON what
     /// became of it
     #[arg(long, hide = true, value_name = "FILE", num_args = 0..=1)]

@@ -13,6 +13,7 @@
 mod activation;
 pub mod args;
 pub mod check_state;
+pub mod check_up;
 pub mod detach;
 pub mod handover;
 mod journal;

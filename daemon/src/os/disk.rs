@@ -38,6 +38,16 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
     Ok((bytes(facts.f_blocks), bytes(facts.f_bavail)))
 }
 
+/// How many bytes may still be written on the file system of a path, how many files it can have, and how
+/// many further ones; the last two are 0 where it does not count them. Takes as long as [`space`].
+///
+/// # Errors
+/// What the system says.
+pub fn room(path: &Path) -> io::Result<(u64, u64, u64)> {
+    let facts = statvfs(path)?;
+    Ok((facts.f_frsize.saturating_mul(facts.f_bavail), facts.f_files, facts.f_favail))
+}
+
 /// Takes room for a file, so that it is really there.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Runtimes as they are shown.
 
-use super::resolve::{Place, known, look};
+use super::probe::probe;
+use super::resolve::{Place, broken, known, look};
 use super::{SYSTEM, inspect::Found};
 use crate::store::registry::{NewRuntime, Registry};
 use llamactl_protocol::options::{Settings, layers, look_up, secret};
@@ -17,6 +18,27 @@ pub async fn entries(registry: &Registry) -> Result<Vec<RuntimeEntry>, Failure> 
     let mut entries = Vec::new();
     for place in Place::all(registry).await? {
         entries.push(describe(registry, place, &users).await?.0);
+    }
+    Ok(entries)
+}
+
+/// All runtimes, each asked anew whether it answers, and for its devices; nothing of it is kept.
+///
+/// # Errors
+/// The registry's.
+pub async fn entries_asked(registry: &Registry) -> Result<Vec<RuntimeEntry>, Failure> {
+    let users = Users::read(registry).await?;
+    let mut entries = Vec::new();
+    for place in Place::all(registry).await? {
+        let (mut entry, _) = describe(registry, place.clone(), &users).await?;
+        if let (Ok(found), None) = (place.locate().await, &entry.problem) {
+            let probed = tokio::task::spawn_blocking(move || probe(found)).await;
+            match probed.map_err(|error| broken(&error))? {
+                Ok(build) => entry.devices = Some(build.devices),
+                Err(problem) => entry.problem = Some(place.lacking(problem)),
+            }
+        }
+        entries.push(entry);
     }
     Ok(entries)
 }

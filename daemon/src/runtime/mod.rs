@@ -23,7 +23,7 @@ mod resolve;
 mod verdict;
 
 pub use add::{add, variables};
-pub use entries::{detail, entries, entry};
+pub use entries::{detail, entries, entries_asked, entry};
 pub use find::find;
 pub use help::options_in;
 pub use inspect::{Found, inspect, is_replaced};

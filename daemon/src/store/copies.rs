@@ -21,7 +21,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// So many of the daily ones are kept.
 const KEEP: usize = 7;
@@ -156,6 +156,20 @@ impl Copies {
         let made = write_new(held.insert(to_read(&self.schema.path(&self.dir))?), file);
         *held = None;
         made
+    }
+
+    /// Looks the database through beside everything else; what is wrong with it.
+    ///
+    /// # Errors
+    /// That it took longer than this; what SQLite says.
+    pub(super) fn look_through(&self, limit: Duration) -> Result<Option<String>, CopyError> {
+        let mut held = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = held.insert(to_read(&self.schema.path(&self.dir))?);
+        let end = Instant::now() + limit;
+        connection.progress_handler(10_000, Some(move || Instant::now() >= end))?;
+        let said = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        *held = None;
+        Ok(Some(said?).filter(|said| said != "ok"))
     }
 
     /// Why no copy could be made today.

@@ -283,6 +283,24 @@ fn a_made_up_inheritance_is_refused() {
 }
 
 #[test]
+fn a_hangup_reads_the_configuration_and_a_mistake_in_it_changes_nothing() {
+    let home = Home::without_llama_server();
+    home.configure("max_running = 3\n");
+    let daemon = home.daemon();
+    let limit = || home.call("daemon.status", json!({}))["config"]["max_running"].clone();
+    home.configure("\nmax_runing = 4\n");
+    let life = started_at(&home);
+    daemon.signal(Signal::HUP);
+    let refused = "llamactld.toml:2: there is no key max_runing";
+    eventually(DEADLINE, "the refusal is in the log", || daemon.stderr().contains(refused));
+    assert_eq!((started_at(&home), limit()), (life, json!(3)));
+    home.configure("max_running = 4\n");
+    daemon.signal(Signal::HUP);
+    until_another_life(&home, life);
+    assert_eq!(limit(), json!(4));
+}
+
+#[test]
 fn a_hangup_replaces_a_daemon_without_a_terminal_and_stops_one_with() {
     let home = Home::without_llama_server();
     let mut daemon = home.daemon();

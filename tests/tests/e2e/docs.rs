@@ -1,5 +1,7 @@
 //! Generated documents are what the code says. `UPDATE_DOCS=1` writes them anew.
 
+use llamactl_protocol::configuration;
+use llamactl_protocol::doctor;
 use llamactl_protocol::options::document;
 use llamactl_protocol::series;
 use llamactl_tests::{Home, artifacts};
@@ -24,6 +26,16 @@ fn the_page_of_settings_is_what_the_catalogue_says() {
 #[test]
 fn the_page_of_series_is_what_the_catalogue_says() {
     check("series.md", &series::markdown());
+}
+
+#[test]
+fn the_page_of_findings_is_what_the_catalogue_says() {
+    check("doctor.md", &doctor::markdown());
+}
+
+#[test]
+fn the_page_of_the_configuration_is_what_its_type_says() {
+    check("configuration.md", &configuration::markdown());
 }
 
 #[test]

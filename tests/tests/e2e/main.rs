@@ -11,6 +11,7 @@ mod crashes;
 mod daemon_life;
 mod disks;
 mod docs;
+mod doctor;
 mod draining;
 mod environments;
 mod events;

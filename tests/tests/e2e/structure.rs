@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "lifecycle",
         &[
             "api",
+            "checkup",
             "rpc",
             "exporter",
             "config",
@@ -40,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "checkup",
             "supervisor",
             "transfer",
             "library",
@@ -53,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clock",
         ],
     ),
+    ("checkup", &["store", "os"]),
     ("rpc", &["os", "clock"]),
     // It serves what the handlers make, at a place that is checked and taken as the socket's is.
     ("exporter", &["api", "os", "rpc"]),
@@ -118,6 +121,8 @@ const EXCEPTIONS: &[Exception] = &[
 /// socket. A file that is added to such a folder is pure too.
 const PURE: &[&str] = &[
     "daemon/src/arbiter/ledger.rs",
+    "daemon/src/checkup/facts.rs",
+    "daemon/src/checkup/findings.rs",
     "daemon/src/library/naming.rs",
     "daemon/src/library/pair.rs",
     "daemon/src/library/places.rs",
@@ -161,6 +166,8 @@ const PURE: &[&str] = &[
     "daemon/src/why/",
     "protocol/src/actor.rs",
     "protocol/src/cause.rs",
+    "protocol/src/configuration.rs",
+    "protocol/src/doctor.rs",
     "protocol/src/event.rs",
     "protocol/src/failure.rs",
     "protocol/src/hint.rs",
@@ -171,6 +178,8 @@ const PURE: &[&str] = &[
     "protocol/src/totals.rs",
     "protocol/src/warning.rs",
     "protocol/src/word.rs",
+    "cli/src/doctor/facts.rs",
+    "cli/src/doctor/findings.rs",
     "cli/src/view.rs",
     "cli/src/waiting/verdict.rs",
 ];

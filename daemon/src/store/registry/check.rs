@@ -3,11 +3,48 @@
 //! A program that is about to replace a daemon asks before anything is given up: a migration that
 //! fails after the exec leaves no daemon, and the one before cannot come back.
 
-use super::{REGISTRY, Result, StoreError, explained, identity};
+use super::{REGISTRY, Registry, Result, StoreError, explained, identity};
+use crate::store::copies;
 use crate::store::database::{self, Schema};
-use crate::store::migrate;
+use crate::store::place::beside;
+use crate::store::{CopyError, DatabaseError, migrate};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+impl Registry {
+    /// Looks the registry through, beside everything else that reads or writes it; what is wrong with it.
+    ///
+    /// # Errors
+    /// That it took longer than this; what SQLite reports.
+    pub async fn look_through(&self, limit: Duration) -> Result<Option<String>> {
+        let copies = self.copies.clone();
+        let looked = tokio::task::spawn_blocking(move || copies.look_through(limit)).await;
+        let looked = looked.map_err(|_| StoreError::Panicked)?;
+        looked.map_err(|error| explained(&self.dir, DatabaseError::from(error).into()))
+    }
+}
+
+/// The newest copy of the registry in a state directory: when it was made, and what is wrong with it.
+/// Blocks.
+#[must_use]
+pub fn newest_copy(state_dir: &Path) -> Option<(i64, PathBuf, Option<CopyError>)> {
+    let (made_at_ms, path) = copies::all(&REGISTRY, state_dir).into_iter().next()?;
+    let problem = copies::check(&path).err();
+    Some((made_at_ms, path, problem))
+}
+
+/// When the registry in a state directory was written last. Blocks.
+#[must_use]
+pub fn registry_changed_at_ms(state_dir: &Path) -> Option<i64> {
+    let path = REGISTRY.path(state_dir);
+    let files = [beside(&path, "-wal"), path];
+    let changed = files.iter().filter_map(|file| {
+        let at = file.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(at.as_millis()).ok()
+    });
+    changed.max()
+}
 
 /// What a migration of a copy showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,7 @@ mod snapshot;
 mod tests;
 mod transfer;
 
-pub use check::{Report, try_migration};
+pub use check::{Report, newest_copy, registry_changed_at_ms, try_migration};
 pub use desired::DesiredRecord;
 pub use error::{Result, StoreError, save_it, ways_out};
 pub use events::{EventBatch, EventFilter, NewEvent};

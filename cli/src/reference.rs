@@ -12,7 +12,8 @@ const OPENING: &str = "\
 <!-- Written from the help of the commands in cli/src/commands; change that, not this page. -->
 
 The same as `llamactl help COMMAND` says, for all commands; `man llamactl-COMMAND` where manual pages
-are installed. [options.md](options.md) lists the settings that `KEY=VALUE` stands for.
+are installed. [options.md](options.md) lists the settings that `KEY=VALUE` stands for,
+[scripting.md](scripting.md) is about commands in scripts.
 ";
 
 #[test]

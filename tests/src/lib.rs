@@ -42,6 +42,7 @@ pub mod http;
 pub mod llama;
 pub mod models;
 pub mod mount;
+pub mod pages;
 pub mod processes;
 pub mod registry;
 pub mod remote;

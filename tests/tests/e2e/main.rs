@@ -45,6 +45,7 @@ mod remote;
 mod removals;
 mod runtime;
 mod script;
+mod scripting;
 mod secrets;
 mod serve_first;
 mod settings;

@@ -177,9 +177,12 @@ fn systemd_is_here() -> Result<(), Failure> {
     if systemd::is_booted() {
         return Ok(());
     }
+    // The whole path: cron looks in /usr/bin and /bin alone.
+    let program = std::env::current_exe().unwrap_or_else(|_| "llamactl".into());
+    let line = format!("@reboot {} daemon start -q", program.display());
     Err(Failure::new(Kind::Usage, "systemd does not run this machine")
         .hint("llamactl works without: the first command starts the daemon in the background")
-        .hint("to have it from the start of the machine, a line for crontab -e: @reboot llamactl daemon start"))
+        .hint(format!("to have it from the start of the machine, a line for crontab -e: {line}")))
 }
 
 /// Refuses where the caller is not who it must be: `verb` is the command's.

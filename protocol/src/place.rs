@@ -9,8 +9,11 @@
 //! the daemon and its servers live on.
 
 use crate::{Failure, Kind};
-use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
 
 /// Names the daemon's configuration file.
 pub const CONFIG_VARIABLE: &str = "LLAMACTL_CONFIG";
@@ -39,6 +42,9 @@ pub const SYSTEM_SOCKET: &str = "/run/llamactl/llamactld.sock";
 /// The state directory of a daemon in system mode.
 pub const SYSTEM_STATE_DIR: &str = "/var/lib/llamactl";
 
+/// The list of users.
+const USERS: &str = "/etc/passwd";
+
 /// The longest path a Unix socket can have on Linux, in bytes.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
@@ -59,23 +65,51 @@ pub fn state_dir() -> Result<PathBuf, Failure> {
             format!("{STATE_DIR_VARIABLE} is {}, which is not an absolute path", dir.display()),
         ));
     }
-    directories::ProjectDirs::from("", "", "llamactl")
-        .and_then(|dirs| dirs.state_dir().map(Path::to_owned))
-        // A relative HOME means another place to every program that reads it.
-        .filter(|dir| dir.is_absolute())
-        .ok_or_else(|| {
-            Failure::new(Kind::IoFailed, "no home directory: HOME is not an absolute path")
-                .hint(format!("set HOME, or {STATE_DIR_VARIABLE} to an absolute path"))
-        })
+    directory("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
+        Failure::new(Kind::IoFailed, "no home directory: HOME is not an absolute path")
+            .hint(format!("set HOME, or {STATE_DIR_VARIABLE} to an absolute path"))
+    })
 }
 
 /// The directory of the user's configuration: `$XDG_CONFIG_HOME/llamactl`, else `~/.config/llamactl`.
 /// `None` where nothing says where the user's home is. It need not exist.
 #[must_use]
 pub fn config_dir() -> Option<PathBuf> {
-    directories::ProjectDirs::from("", "", "llamactl")
-        .map(|dirs| dirs.config_dir().to_owned())
-        .filter(|dir| dir.is_absolute())
+    directory("XDG_CONFIG_HOME", ".config")
+}
+
+/// A directory of ours in the one that a variable names, else in that below the home.
+fn directory(variable: &str, below_home: &str) -> Option<PathBuf> {
+    // One that is not absolute counts as unset, as the specification of these directories has it.
+    let named = env::var_os(variable).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let dir = named.or_else(|| Some(home()?.join(below_home)))?;
+    // A relative HOME means another place to every program that reads it.
+    dir.is_absolute().then(|| dir.join("llamactl"))
+}
+
+/// The user's home: `$HOME`, else that of the list of users.
+///
+/// libc is not asked: a program that is linked statically loads libraries to find out, and dies of them.
+fn home() -> Option<PathBuf> {
+    if let Some(home) = env::var_os("HOME").filter(|home| !home.is_empty()) {
+        return Some(home.into());
+    }
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let listed = || home_in(&fs::read(USERS).ok()?, &uid);
+    // Users that a directory service has.
+    let asked =
+        || home_in(&Command::new("getent").args(["passwd", &uid]).output().ok()?.stdout, &uid);
+    listed().or_else(asked)
+}
+
+/// The home of the user with this number in lines as those of `/etc/passwd`.
+fn home_in(users: &[u8], uid: &str) -> Option<PathBuf> {
+    users.split(|&byte| byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|&byte| byte == b':').skip(2);
+        let is_the_user = fields.next() == Some(uid.as_bytes());
+        let home = fields.nth(2).filter(|home| is_the_user && !home.is_empty())?;
+        Some(OsStr::from_bytes(home).into())
+    })
 }
 
 /// The system socket a client falls back to.
@@ -110,4 +144,18 @@ pub fn lock_of(socket: &Path) -> PathBuf {
 pub fn locked_by(lock: &Path) -> Option<PathBuf> {
     let is_lock = lock.extension().is_some_and(|it| it == "lock");
     is_lock.then(|| lock.with_extension(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_that_of_the_users_own_line() {
+        let users = b"root:x:0:0:root:/root:/bin/sh\nann:x:1000:10::/home/ann:/bin/sh\nold:x:7\n+\nben:x:8:8:::\n";
+        assert_eq!(home_in(users, "1000"), Some("/home/ann".into()));
+        for none in ["10", "7", "8", "9", ""] {
+            assert_eq!(home_in(users, none), None, "{none}");
+        }
+    }
 }

@@ -70,6 +70,18 @@ fn where_the_state_lies_follows_the_environment() {
     }
 }
 
+/// Without HOME the list of users says where it is; who is not in it is told, also by a program that is
+/// linked statically, which libc would have load libraries to find out.
+#[test]
+fn a_user_whom_nothing_knows_is_told_that_there_is_no_home() {
+    need!("root");
+    let home = Home::with_fake_llama_server();
+    let invocation = in_environment(home.llamactl(["--no-autostart", "ps"]), &[]);
+    let said = act_as(54_321, || invocation.run());
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stderr.contains("no home directory"), "{said:?}");
+}
+
 /// 72: where there is no place for the state, it is said which was tried and why not; another one is
 /// never taken instead.
 #[test]

@@ -47,7 +47,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Ps) -> Outcome
     let mut list = pages::servers(&daemon, args.all).await?;
     if args.follow {
         output.remarks(None, &list.warnings);
-        return ps_follow::run(output, daemon, list.servers, args.all).await;
+        return Box::pin(ps_follow::run(output, daemon, list.servers, args.all)).await;
     }
     if output.json {
         return output.json_lines(&list.servers);

@@ -171,7 +171,7 @@ impl Daemon {
             sleep(PAUSE).await;
             // Another call may have been here first.
             if Rc::ptr_eq(&link, &self.link()) {
-                let next = reach.connect(*autostart).await?;
+                let next = Box::pin(reach.connect(*autostart)).await?;
                 next.quiet.set(link.quiet.get());
                 self.link.replace(Rc::new(next));
             }

@@ -132,6 +132,18 @@ impl Reach {
             Choice::Unreachable(failure) => (failure, false),
             Choice::Vacant(tried) => (unreachable(&tried), true),
         };
+        // Apart: a command that finds its daemon makes no room for this.
+        Box::pin(self.begin(autostart, &places, failure, is_vacant)).await
+    }
+
+    /// Has a daemon started where that is allowed: nobody answers, and `is_vacant` where nobody should.
+    async fn begin(
+        &self,
+        autostart: Autostart,
+        places: &Places,
+        failure: Failure,
+        is_vacant: bool,
+    ) -> Result<Link, Failure> {
         let starter = starter(&places.user).await;
         match starter {
             Starter::UserUnit => {}

@@ -12,6 +12,7 @@
 // Statistics are shown to three digits; nothing is computed from them.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod commands;
 mod history;
 mod latency;
 mod logs;
@@ -21,7 +22,6 @@ mod rescan;
 mod soak;
 mod stream;
 mod supervision;
-mod wall;
 
 use llamactl_tests::{Daemon, Home, TestModel, artifacts};
 use serde_json::json;
@@ -29,7 +29,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The parts that can be asked for by name; without a name it is all of them.
-const PARTS: [(&str, fn()); 9] = [
+const PARTS: [(&str, fn()); 10] = [
+    ("commands", commands::print),
     ("daemon", daemon),
     ("logs", logs),
     ("stream", stream),
@@ -62,14 +63,6 @@ fn daemon() {
     home.call("model.add", json!({ "path": model, "name": "m" }));
     let _ = home.cli(["start", "m"]).ok();
     println!("  one model running            {}", resident(&daemon));
-
-    println!("\nwall time of a command, p50 (p90) of 200, beside a Rust program that does nothing");
-    let floor = wall::measure(&home, &executable("no-op"), &[]);
-    let ps = wall::measure(&home, &executable("llamactl"), &["ps"]);
-    let version = wall::measure(&home, &executable("llamactl"), &["--version"]);
-    println!("  no-op                        {floor}");
-    println!("  llamactl --version           {version}  {:.2} x", version.p50 / floor.p50);
-    println!("  llamactl ps                  {ps}  {:.2} x", ps.p50 / floor.p50);
 
     println!("\none small call on an open connection, p50 (p99) of 20000, beside a bare echo");
     let echo = latency::of_echo();

@@ -1,6 +1,6 @@
 //! Which format a text is in. Pure.
 
-use super::{dashboard, document};
+use super::{dashboard, document, pasted};
 use llamactl_protocol::exchange::ImportFormat;
 use llamactl_protocol::{Failure, Kind};
 
@@ -17,7 +17,7 @@ pub fn of(text: &str) -> Result<ImportFormat, Failure> {
         return Ok(ImportFormat::Dashboard);
     }
     // A unit has sections too.
-    if text.lines().any(|line| line.trim_start().starts_with("ExecStart=")) {
+    if pasted::is_unit(text) {
         return Ok(ImportFormat::Command);
     }
     let lines = || text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
@@ -34,6 +34,7 @@ pub fn of(text: &str) -> Result<ImportFormat, Failure> {
         return Ok(if all || toml_name { ImportFormat::Toml } else { ImportFormat::Preset });
     }
     let names_server = text.contains("llama-server") || text.contains("server ");
+    let names_server = names_server || text.contains("LLAMA_ARG_");
     let has_flags = text.split_whitespace().any(|word| word.starts_with('-') && word.len() > 1);
     if names_server || has_flags {
         return Ok(ImportFormat::Command);

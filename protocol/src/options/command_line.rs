@@ -12,8 +12,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Options that were switches before they took a value, and what they say when they stand alone.
-/// `--flash-attn` took none until August 2025, and most lines that people keep have it so.
-const ONCE_SWITCHES: &[(&str, &str)] = &[("flash-attn", "on")];
+/// `--flash-attn` took none until August 2025, and most lines that people keep have it so; `--numa` until
+/// February 2024.
+const ONCE_SWITCHES: &[(&str, &str)] = &[("flash-attn", "on"), ("numa", "distribute")];
+
+/// Options that took a file and its scale as two arguments before they took `FILE:SCALE`.
+const ONCE_PAIRS: &[&str] = &["lora-scaled", "control-vector-scaled"];
 
 /// What an argument, with what belongs to it, says.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +61,9 @@ pub fn read(arguments: &[WirePath], build: Option<&Build>, base: &Path) -> Vec<W
         let text = argument.to_string();
         // llama-server knows no `--flag=value`, but people write it.
         let (flag, joined) = match text.split_once('=') {
-            Some((flag, value)) if flag.starts_with("--") => (flag.to_owned(), Some(value)),
+            Some((flag, value)) if flag.starts_with("--") || by_flag(flag, build).is_some() => {
+                (flag.to_owned(), Some(value))
+            }
             _ => (text.clone(), None),
         };
         let Some((setting, on)) = by_flag(&flag, build) else {
@@ -88,6 +94,13 @@ pub fn read(arguments: &[WirePath], build: Option<&Build>, base: &Path) -> Vec<W
             && let Some(value) = rest.next_if(|next| !is_no_value(next))
         {
             values.push(value.clone());
+        }
+        if ONCE_PAIRS.contains(&setting.key)
+            && let [file] = values.as_mut_slice()
+            && !file.as_bytes().contains(&b':')
+            && let Some(scale) = rest.next_if(|next| next.to_string().parse::<f64>().is_ok())
+        {
+            *file = WirePath::from(format!("{file}:{scale}").as_str());
         }
         if values.is_empty()
             && let Some((_, alone)) = ONCE_SWITCHES.iter().find(|(key, _)| *key == setting.key)
@@ -288,6 +301,11 @@ mod tests {
         let alone = json!({ "flash-attn": "on", "ctx-size": 4096, "gpu-layers": 99 });
         assert_eq!(json!(settings("-fa -c 4096 -ngl 99")), alone);
         assert_eq!(json!(settings("-c 4096 -ngl 99 -fa")), alone);
+        assert_eq!(json!(settings("-c=4096 -ngl=99 --flash-attn=1")), alone);
+        assert_eq!(
+            json!(settings("--lora-scaled a.gguf 0.5 --numa -l 5-inf")),
+            json!({ "lora-scaled": ["/home/me/a.gguf:0.5"], "numa": "distribute", "logit-bias": ["5-inf"] })
+        );
         assert_eq!(
             json!(settings("-r -c -fa off")),
             json!({ "reverse-prompt": ["-c"], "flash-attn": "off" })

@@ -244,7 +244,7 @@ fn item(item: &Item<'_>) -> Value {
         Item::ScaledFile => json!({ "type": "string", "pattern": "^/.*:[^:]+$" }),
         Item::Metadata => json!({ "type": "string", "pattern": "^[^=]+=(int|float|bool|str):" }),
         Item::Tensors => json!({ "type": "string", "pattern": "^[^=]+=." }),
-        Item::Bias => json!({ "type": "string", "pattern": "^[0-9]+[+-][0-9]" }),
+        Item::Bias => json!({ "type": "string", "pattern": "^[0-9]+[+-]([0-9]|inf$)" }),
         Item::Device => json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:-]+$" }),
         Item::Address => json!({ "type": "string", "pattern": "^.+:[0-9]+$" }),
         Item::Text => json!({ "type": "string", "minLength": 1 }),

@@ -189,11 +189,11 @@ impl Item<'_> {
                 let text = word(value)?;
                 let (token, bias) = text.split_at_checked(text.find(['+', '-'])?)?;
                 let number = bias.get(1..)?;
-                let finite = number.parse::<f64>().is_ok_and(f64::is_finite);
-                (token.parse::<u32>().is_ok()
-                    && finite
-                    && number.starts_with(|it: char| it.is_ascii_digit()))
-                .then_some(Value::from(text))
+                let finite = number.parse::<f64>().is_ok_and(f64::is_finite)
+                    && number.starts_with(|it: char| it.is_ascii_digit());
+                // `-inf` forbids a token.
+                (token.parse::<u32>().is_ok() && (finite || number == "inf"))
+                    .then_some(Value::from(text))
             }
             Item::Device => {
                 let text = word(value)?;

@@ -12,7 +12,8 @@ use crate::transfer::omissions::Omissions;
 use std::collections::VecDeque;
 
 /// Programs that run others in containers.
-pub(super) const PROGRAMS: &[&str] = &["docker", "podman", "nerdctl", "docker-compose"];
+pub(super) const PROGRAMS: &[&str] =
+    &["docker", "podman", "nerdctl", "docker-compose", "apptainer", "singularity"];
 
 /// Options of theirs that take no value.
 const SWITCHES: &[&str] = &[
@@ -33,6 +34,11 @@ const SWITCHES: &[&str] = &[
     "--no-deps",
     "--build",
     "--service-ports",
+    "--nv",
+    "--rocm",
+    "--cleanenv",
+    "--containall",
+    "--writable-tmpfs",
 ];
 
 /// Short ones, which may stand together.
@@ -93,6 +99,9 @@ pub(super) fn take(words: &mut VecDeque<Expanded>, left_out: &mut Omissions) -> 
     words.pop_front_if(|word| {
         is_server(&word.text) || ["--server", "-s"].contains(&word.text.as_str())
     });
+    for (_, value) in &mut container.variables {
+        value.text = outside(&container.mounts, &value.text);
+    }
     container
 }
 
@@ -108,7 +117,12 @@ impl Container {
                 None => left_out
                     .add(format!("{flag} {}", value.text), unexpanded(&format!("${}", value.text))),
             },
-            "-v" | "--volume" => {
+            "--env-file" => left_out.add(
+                format!("--env-file {}", value.text),
+                "its variables are not read: llamactl model import --format command FILE reads such a \
+                 file, llamactl model set NAME env.VARIABLE=… sets one",
+            ),
+            "-v" | "--volume" | "-B" | "--bind" => {
                 let mut parts = value.text.split(':');
                 self.mount(parts.next(), parts.next(), &value, left_out);
             }
@@ -124,6 +138,7 @@ impl Container {
                 self.mount(from, to, &value, left_out);
             }
             _ if SILENT.contains(&flag)
+                || SWITCHES.contains(&flag)
                 || flag.bytes().skip(1).all(|it| SHORT_SWITCHES.contains(&it)) => {}
             _ => left_out.add(
                 format!("{flag} {}", value.text).trim_end(),
@@ -154,14 +169,19 @@ impl Container {
 
     /// An argument with the paths that it has outside the container.
     pub(super) fn outside(&self, argument: &str) -> String {
-        let (flag, path) = match argument.split_once('=') {
-            Some((flag, path)) if flag.starts_with("--") => (format!("{flag}="), path),
-            _ => (String::new(), argument),
-        };
-        let moved = self.mounts.iter().find_map(|(inside, outside)| {
-            let rest = path.strip_prefix(inside.as_str())?;
-            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{outside}{rest}"))
-        });
-        format!("{flag}{}", moved.as_deref().unwrap_or(path))
+        match argument.split_once('=') {
+            Some((flag, path)) if flag.starts_with("--") => {
+                format!("{flag}={}", outside(&self.mounts, path))
+            }
+            _ => outside(&self.mounts, argument),
+        }
     }
+}
+
+fn outside(mounts: &[(String, String)], path: &str) -> String {
+    let moved = mounts.iter().find_map(|(inside, outside)| {
+        let rest = path.strip_prefix(inside.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| format!("{outside}{rest}"))
+    });
+    moved.unwrap_or_else(|| path.to_owned())
 }

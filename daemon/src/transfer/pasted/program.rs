@@ -63,6 +63,22 @@ pub(super) fn server_at(words: &[Expanded]) -> Option<usize> {
     places.find(before_options).or(first)
 }
 
+/// The variable that an option of a runner gives to what it runs: `-E A=1`, `--setenv=A=1`,
+/// `--export=ALL,A=1`. Its own are no names of variables, or not in capitals.
+fn given(option: &Expanded) -> Option<(String, Expanded)> {
+    let text = match option.text.strip_prefix("--") {
+        Some(long) => long.split_once('=')?.1,
+        None => &option.text,
+    };
+    let variable = |text: &str| {
+        let (name, value) = text.split_once('=')?;
+        let is_variable = is_name(name) && !name.bytes().any(|byte| byte.is_ascii_lowercase());
+        let value = Expanded { text: value.to_owned(), unknown: option.unknown.clone() };
+        is_variable.then(|| (name.to_owned(), value))
+    };
+    variable(text).or_else(|| variable(text.split_once(',')?.1))
+}
+
 /// Takes a command apart. `exported` are variables it was given before.
 pub(super) fn of(
     exported: Vec<(String, Expanded)>,
@@ -100,8 +116,9 @@ pub(super) fn of(
                 left_out.add(*runner, "llamactl starts llama-server itself");
             }
             while let Some(option) = words.pop_front_if(|word| word.text.starts_with('-')) {
+                program.variables.extend(given(&option));
                 if with_value.contains(&option.text.as_str()) {
-                    words.pop_front();
+                    program.variables.extend(words.pop_front().as_ref().and_then(given));
                 }
             }
             of_runner = true;
@@ -112,6 +129,12 @@ pub(super) fn of(
             if !of_runner {
                 left_out.add(file, "llamactl starts llama-server itself");
             }
+            program.variables.extend(words.drain(..=at).filter_map(|word| given(&word)));
+            break;
+        }
+        // `kubectl run NAME … -- ARGUMENTS`.
+        if let Some(at) = words.iter().position(|word| word.text == "--") {
+            left_out.add(file, "llamactl starts llama-server itself");
             words.drain(..=at);
             break;
         }

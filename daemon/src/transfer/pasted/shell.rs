@@ -6,7 +6,8 @@
 //!
 //! A line that begins with a dash goes on with the command before it: blocks of YAML have no
 //! backslashes. So does one behind a line that ends as PowerShell (`` ` ``) or cmd (`^`) continue theirs;
-//! in a text of theirs a backslash is one. Nothing is run, and nothing but variables is expanded.
+//! in a text of theirs a backslash is one. Dashes and quotes that a word processor made are what was typed.
+//! Nothing is run, and nothing but variables is expanded.
 
 use crate::transfer::position::{At, unreadable};
 use llamactl_protocol::Failure;
@@ -18,8 +19,15 @@ use std::path::Path;
 pub(super) enum Token {
     /// A word, quotes taken off.
     Word(Word),
-    /// `NAME=(words)`.
-    Array(String, Vec<Word>),
+    /// `NAME=(words)`; `NAME+=(words)` adds to it.
+    Array {
+        /// The variable.
+        name: String,
+        /// What it is set to.
+        words: Vec<Word>,
+        /// Whether that is added to what it is.
+        adds: bool,
+    },
     /// `>`, `2>&1`, `<`: what stands behind it, if anything must, is the next word.
     Redirection(String),
     /// `;`, `&`, `|`, `&&` or a line's end: another command begins.
@@ -36,7 +44,7 @@ enum Piece {
     Variable {
         name: String,
         /// What stands for it where it is not set.
-        default: Option<String>,
+        default: Option<Word>,
         /// As it is written.
         written: String,
         quoted: bool,
@@ -54,49 +62,42 @@ pub(super) struct Expanded {
     pub(super) unknown: Option<String>,
 }
 
-/// The variables of a text that are known: those it sets itself, and `HOME`.
+/// The variables of a text: those it sets itself, and `HOME`. Of some it is known that only a shell
+/// knows them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Variables {
-    known: BTreeMap<String, Vec<String>>,
-    /// Those that are not what they were set to, but what else only a shell knows.
-    unknown: BTreeMap<String, String>,
-}
+pub(super) struct Variables(BTreeMap<String, Vec<Expanded>>);
 
 impl Variables {
     pub(super) fn of_home(home: Option<&Path>) -> Variables {
         let mut variables = Variables::default();
         if let Some(home) = home.and_then(Path::to_str) {
-            variables.known.insert("HOME".to_owned(), vec![home.to_owned()]);
+            variables.set("HOME", Expanded { text: home.to_owned(), unknown: None });
         }
         variables
     }
 
     pub(super) fn set(&mut self, name: &str, value: Expanded) {
-        match value.unknown {
-            Some(unknown) => {
-                self.known.remove(name);
-                self.unknown.insert(name.to_owned(), unknown);
-            }
-            None => {
-                self.unknown.remove(name);
-                self.known.insert(name.to_owned(), vec![value.text]);
-            }
-        }
+        self.0.insert(name.to_owned(), vec![value]);
     }
 
-    pub(super) fn set_array(&mut self, name: &str, values: Vec<String>) {
-        self.known.insert(name.to_owned(), values);
+    /// `NAME+=value`.
+    pub(super) fn append(&mut self, name: &str, value: Expanded) {
+        let mut whole = self.value(name).unwrap_or_default();
+        whole.append(value);
+        self.set(name, whole);
+    }
+
+    pub(super) fn set_array(&mut self, name: &str, mut values: Vec<Expanded>, adds: bool) {
+        let there = self.0.entry(name.to_owned()).or_default();
+        if !adds {
+            there.clear();
+        }
+        there.append(&mut values);
     }
 
     /// What a variable is, joined where it is several.
     pub(super) fn value(&self, name: &str) -> Option<Expanded> {
-        match (self.known.get(name), self.unknown.get(name)) {
-            (Some(values), _) => Some(Expanded { text: values.join(" "), unknown: None }),
-            (None, Some(unknown)) => {
-                Some(Expanded { text: unknown.clone(), unknown: Some(unknown.clone()) })
-            }
-            (None, None) => None,
-        }
+        self.0.get(name).map(|values| joined(values))
     }
 
     /// The words that a word becomes: a variable outside quotes may be several, or none.
@@ -107,28 +108,24 @@ impl Variables {
                 Piece::Text(text) => current.get_or_insert_default().text.push_str(text),
                 Piece::Unknown(written) => current.get_or_insert_default().add_unknown(written),
                 Piece::Variable { name, default, written, quoted, each } => {
-                    let values = match (self.known.get(name), default) {
+                    let values = match (self.0.get(name), default) {
                         (Some(values), _) => values.clone(),
-                        (None, Some(default)) => vec![default.clone()],
+                        (None, Some(default)) => vec![self.expand_whole(default)],
                         (None, None) => {
-                            let written = self.unknown.get(name).unwrap_or(written);
                             current.get_or_insert_default().add_unknown(written);
                             continue;
                         }
                     };
-                    let parts: Vec<String> = match (quoted, each) {
-                        (true, false) => vec![values.join(" ")],
+                    let parts: Vec<Expanded> = match (quoted, each) {
+                        (true, false) => vec![joined(&values)],
                         (true, true) => values,
-                        (false, _) => {
-                            let split = values.iter().flat_map(|it| it.split_whitespace());
-                            split.map(str::to_owned).collect()
-                        }
+                        (false, _) => values.into_iter().flat_map(Expanded::split).collect(),
                     };
-                    for (index, part) in parts.iter().enumerate() {
+                    for (index, part) in parts.into_iter().enumerate() {
                         if index > 0 {
                             words.extend(current.take());
                         }
-                        current.get_or_insert_default().text.push_str(part);
+                        current.get_or_insert_default().append(part);
                     }
                 }
             }
@@ -149,7 +146,27 @@ impl Variables {
     }
 }
 
+/// Several values as one.
+fn joined(values: &[Expanded]) -> Expanded {
+    let text = values.iter().map(|it| it.text.as_str()).collect::<Vec<_>>().join(" ");
+    Expanded { text, unknown: values.iter().find_map(|it| it.unknown.clone()) }
+}
+
 impl Expanded {
+    fn append(&mut self, more: Expanded) {
+        self.text.push_str(&more.text);
+        self.unknown = self.unknown.take().or(more.unknown);
+    }
+
+    /// The words it is outside quotes; what only a shell knows may be any.
+    fn split(self) -> Vec<Expanded> {
+        if self.unknown.is_some() {
+            return vec![self];
+        }
+        let word = |text: &str| Expanded { text: text.to_owned(), unknown: None };
+        self.text.split_whitespace().map(word).collect()
+    }
+
     fn add_unknown(&mut self, written: &str) {
         self.text.push_str(written);
         self.unknown.get_or_insert_with(|| written.to_owned());
@@ -158,14 +175,32 @@ impl Expanded {
 
 impl Word {
     /// `NAME=value`, as it stands before a command.
-    pub(super) fn assignment(&self) -> Option<(&str, Word)> {
+    pub(super) fn assignment(&self) -> Option<Assignment<'_>> {
         let Some(Piece::Text(first)) = self.0.first() else { return None };
         let (name, rest) = first.split_once('=')?;
-        if !is_name(name) {
+        let bare = name.strip_suffix('+').unwrap_or(name);
+        if !is_name(bare) {
             return None;
         }
         let rest = std::iter::once(Piece::Text(rest.to_owned()));
-        Some((name, Word(rest.chain(self.0.get(1..)?.iter().cloned()).collect())))
+        let value = Word(rest.chain(self.0.get(1..)?.iter().cloned()).collect());
+        Some(Assignment { name: bare, value, adds: bare != name })
+    }
+
+    /// The variable that it sets as PowerShell does, `$x = 1` or `$env:X="1"`; whether programs are given
+    /// it; and its value, where that is part of the word.
+    pub(super) fn target(&self) -> Option<(&str, bool, Option<Word>)> {
+        let (first, rest) = self.0.split_first()?;
+        let Piece::Variable { name, written, quoted: false, .. } = first else { return None };
+        let value = match rest {
+            [] => None,
+            [Piece::Text(text), more @ ..] => {
+                let text = Piece::Text(text.strip_prefix('=')?.to_owned());
+                Some(Word(std::iter::once(text).chain(more.iter().cloned()).collect()))
+            }
+            _ => return None,
+        };
+        Some((name, written.starts_with("$env:"), value))
     }
 
     /// What it is where no variable is part of it.
@@ -191,6 +226,13 @@ impl Word {
     }
 }
 
+/// `NAME=value` or `NAME+=value`.
+pub(super) struct Assignment<'w> {
+    pub(super) name: &'w str,
+    pub(super) value: Word,
+    pub(super) adds: bool,
+}
+
 /// Whether a text can be the name of a variable.
 pub(super) fn is_name(text: &str) -> bool {
     text.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
@@ -202,11 +244,12 @@ pub(super) fn is_name(text: &str) -> bool {
 /// # Errors
 /// `Kind::Unreadable` for a quote that is not closed.
 pub(super) fn split(text: &str) -> Result<Vec<Token>, Failure> {
-    let text = text.replace("\r\n", "\n");
+    let text = as_typed(text);
     let mut splitter = Splitter {
         text: &text,
         rest: text.char_indices().peekable(),
         windows: is_of_windows(&text),
+        depth: 0,
         tokens: vec![],
     };
     splitter.run()?;
@@ -220,15 +263,79 @@ fn is_of_windows(text: &str) -> bool {
             .windows(3)
             .any(|it| matches!(it, [drive, b':', b'\\'] if drive.is_ascii_alphabetic()))
     };
-    text.contains(" `\n") || text.contains(" ^\n") || has_drive()
+    let is_windows_word = |word: &str| {
+        let word = word.trim_matches(['"', '\'']).to_ascii_lowercase();
+        word.ends_with(".exe") || word.starts_with(".\\") || word.starts_with("$env:")
+    };
+    text.contains(" `\n")
+        || text.contains(" ^\n")
+        || has_drive()
+        || text.split_whitespace().any(is_windows_word)
+}
+
+/// A text as it was typed: without a terminal's prompts, the fences of Markdown, and what word processors
+/// make of dashes and quotes.
+fn as_typed(text: &str) -> String {
+    let mut typed = String::with_capacity(text.len());
+    let mut goes_on = false;
+    // Where some quotes are as they were typed, the others are meant.
+    let all_typeset = !text.contains(['"', '\'']);
+    for line in text.replace("\r\n", "\n").split_inclusive('\n') {
+        if line.starts_with("```") {
+            continue;
+        }
+        let line = match line.strip_prefix("> ") {
+            Some(line) if goes_on => line,
+            _ => without_prompt(line),
+        };
+        goes_on = line.trim_end().ends_with('\\');
+        let mut before = ' ';
+        let mut characters = line.chars().peekable();
+        while let Some(character) = characters.next() {
+            let is_dash = (before.is_whitespace() || "—–−".contains(before))
+                && characters
+                    .peek()
+                    .is_some_and(|next| next.is_alphanumeric() || "-—–−".contains(*next));
+            match character {
+                '—' if is_dash => typed.push_str("--"),
+                '–' | '−' if is_dash => typed.push('-'),
+                '“' | '”' | '„' if all_typeset => typed.push('"'),
+                '‘' | '’' if all_typeset => typed.push('\''),
+                '\u{a0}' => typed.push(' '),
+                other => typed.push(other),
+            }
+            before = character;
+        }
+    }
+    typed
+}
+
+/// A line without what a shell shows before it: `me@box:~$ `, `PS C:\llama> `, `C:\llama>`.
+fn without_prompt(line: &str) -> &str {
+    let ends = [("$ ", "@"), ("# ", "@"), ("% ", "@"), ("> ", "PS "), (">", ":\\")];
+    let behind = ends.iter().find_map(|(end, part)| {
+        let (prompt, behind) = line.split_once(end)?;
+        let is_prompt = match *part {
+            ":\\" => prompt.find(part) == Some(1) && !prompt.contains(".exe"),
+            "PS " => prompt.starts_with(part),
+            _ => prompt.split_whitespace().count() <= 2 && prompt.contains(part),
+        };
+        is_prompt.then_some(behind)
+    });
+    behind.unwrap_or(line)
 }
 
 struct Splitter<'t> {
     text: &'t str,
     rest: std::iter::Peekable<std::str::CharIndices<'t>>,
     windows: bool,
+    /// How many braces stand around it.
+    depth: usize,
     tokens: Vec<Token>,
 }
+
+/// How deep defaults of variables may stand in each other.
+const MAX_DEPTH: usize = 4;
 
 impl Splitter<'_> {
     fn run(&mut self) -> Result<(), Failure> {
@@ -239,11 +346,12 @@ impl Splitter<'_> {
                     self.rest.next();
                     self.end(&mut word);
                 }
+                // A line that goes on on the next, also where blanks were left behind the sign.
+                '\\' if self.line_ends() => {
+                    while self.rest.next().is_some_and(|(_, it)| it != '\n') {}
+                }
                 '\\' => match self.rest.peek() {
-                    // A line that goes on on the next.
-                    Some((_, '\n')) => {
-                        self.rest.next();
-                    }
+                    None if !self.windows => {}
                     Some((_, escaped)) if !self.windows => {
                         word.push(*escaped);
                         self.rest.next();
@@ -252,7 +360,7 @@ impl Splitter<'_> {
                 },
                 '\'' => self.quoted(at, '\'', &mut word)?,
                 '"' => self.quoted(at, '"', &mut word)?,
-                '$' | '`' => self.variable(character, false, &mut word),
+                '$' | '`' | '%' => self.variable(character, false, &mut word),
                 '~' if word.0.is_empty() && self.ends_home() => word.0.push(home()),
                 '#' if word.0.is_empty() => {
                     while self.rest.next_if(|(_, it)| *it != '\n').is_some() {}
@@ -290,6 +398,13 @@ impl Splitter<'_> {
         self.rest.peek().is_some_and(|(_, next)| *next == wanted)
     }
 
+    /// Whether nothing but blanks follows on this line, and another line after it.
+    fn line_ends(&self) -> bool {
+        let mut rest =
+            self.rest.clone().map(|(_, it)| it).skip_while(|it| [' ', '\t'].contains(it));
+        rest.next() == Some('\n')
+    }
+
     /// Whether the line behind this end of a line begins with an option.
     fn goes_on(&self) -> bool {
         let mut behind = self.rest.clone().map(|(_, it)| it).skip_while(|it| it.is_whitespace());
@@ -310,7 +425,8 @@ impl Splitter<'_> {
     /// The words up to the bracket that closes.
     fn array(&mut self, word: &mut Word) -> Result<(), Failure> {
         let named = std::mem::take(word);
-        let name = named.plain().unwrap_or_default().trim_end_matches(['=', '+']).to_owned();
+        let name = named.plain().unwrap_or_default().trim_end_matches('=');
+        let (name, adds) = name.strip_suffix('+').map_or((name, false), |bare| (bare, true));
         let before = std::mem::take(&mut self.tokens);
         let outcome = self.array_words();
         let words = std::mem::replace(&mut self.tokens, before);
@@ -319,7 +435,8 @@ impl Splitter<'_> {
             Token::Word(word) => Some(word),
             _ => None,
         };
-        self.tokens.push(Token::Array(name, words.into_iter().filter_map(only_words).collect()));
+        let words = words.into_iter().filter_map(only_words).collect();
+        self.tokens.push(Token::Array { name: name.to_owned(), words, adds });
         Ok(())
     }
 
@@ -333,7 +450,7 @@ impl Splitter<'_> {
                     Some((_, escaped)) => word.push(escaped),
                 },
                 '\'' | '"' => self.quoted(at, character, &mut word)?,
-                '$' | '`' => self.variable(character, false, &mut word),
+                '$' | '`' | '%' => self.variable(character, false, &mut word),
                 '~' if word.0.is_empty() && self.ends_home() => word.0.push(home()),
                 '#' if word.0.is_empty() => {
                     while self.rest.next_if(|(_, it)| *it != '\n').is_some() {}
@@ -347,7 +464,13 @@ impl Splitter<'_> {
     }
 
     fn end(&mut self, word: &mut Word) {
-        let word = std::mem::take(word);
+        let mut word = std::mem::take(word);
+        if self.windows
+            && let Some(Piece::Text(text)) = word.0.first_mut()
+            && (text.starts_with(".\\") || text.starts_with("..\\"))
+        {
+            *text = text.replace('\\', "/");
+        }
         if !word.0.is_empty() {
             self.tokens.push(Token::Word(word));
         }
@@ -388,7 +511,7 @@ impl Splitter<'_> {
                     }
                     None => {}
                 },
-                '$' | '`' if quote == '"' => self.variable(character, true, word),
+                '$' | '`' | '%' if quote == '"' => self.variable(character, true, word),
                 other => word.push(other),
             }
         }
@@ -398,10 +521,36 @@ impl Splitter<'_> {
         ))
     }
 
-    /// `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME[@]}`; all else only a shell knows.
+    /// `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME[@]}`, `$env:NAME`, cmd's `%NAME%`; all else only a
+    /// shell knows. A comment between backticks is none of a command's words.
     fn variable(&mut self, sign: char, quoted: bool, word: &mut Word) {
+        if sign == '%' {
+            let name = self.windows.then(|| self.up_to('%')).flatten().filter(|name| is_name(name));
+            return match name {
+                Some(name) => {
+                    let written = format!("%{name}%");
+                    self.rest.nth(name.len());
+                    word.0.push(Piece::Variable {
+                        name,
+                        default: None,
+                        written,
+                        quoted,
+                        each: false,
+                    });
+                }
+                None => word.push('%'),
+            };
+        }
         if sign == '`' {
-            return word.0.push(Piece::Unknown("`".to_owned()));
+            let inner = self.up_to('`').filter(|_| !self.windows);
+            if let Some(inner) = &inner {
+                self.rest.nth(inner.chars().count());
+            }
+            return match inner {
+                Some(comment) if comment.starts_with('#') => {}
+                Some(command) => word.0.push(Piece::Unknown(format!("`{command}`"))),
+                None => word.0.push(Piece::Unknown("`".to_owned())),
+            };
         }
         if self.next_is('(') {
             self.rest.next();
@@ -425,31 +574,75 @@ impl Splitter<'_> {
         while let Some((_, next)) = self.rest.next_if(is_name) {
             name.push(next);
         }
+        if !braced && name == "env" && self.next_is(':') {
+            self.rest.next();
+            let mut name = String::new();
+            while let Some((_, next)) = self.rest.next_if(is_name) {
+                name.push(next);
+            }
+            let written = format!("$env:{name}");
+            return word.0.push(Piece::Variable {
+                name,
+                default: None,
+                written,
+                quoted,
+                each: false,
+            });
+        }
         if !braced {
             return match name.as_str() {
                 "" => word.push('$'),
                 _ => word.0.push(Piece::variable(name, quoted)),
             };
         }
-        let mut behind = String::new();
-        while let Some((_, next)) = self.rest.next_if(|(_, next)| !['}', '\n'].contains(next)) {
+        let (mut behind, mut depth) = (String::new(), 1);
+        while let Some((_, next)) = self.rest.next_if(|(_, next)| *next != '\n') {
+            depth += i32::from(next == '{') - i32::from(next == '}');
+            if depth == 0 {
+                break;
+            }
             behind.push(next);
         }
-        self.rest.next_if(|(_, next)| *next == '}');
         let written = format!("${{{name}{behind}}}");
-        let default = behind.strip_prefix(":-").or_else(|| behind.strip_prefix('-'));
+        let default = [":-", "-", ":=", "="].iter().find_map(|sign| behind.strip_prefix(sign));
+        let default = default.filter(|_| self.depth < MAX_DEPTH).map(|text| self.inner(text));
         let each = ["[@]", "[*]"].contains(&behind.as_str());
         word.0.push(match behind.as_str() {
             _ if name.is_empty() => Piece::Unknown(written),
-            "" => Piece::Variable { name, default: None, written, quoted, each: false },
-            // A default with more variables in it is a shell's work.
-            _ if default.is_some_and(|it| !it.contains('$')) => {
-                let default = default.map(str::to_owned);
-                Piece::Variable { name, default, written, quoted, each: false }
+            _ if behind.is_empty() || default.is_some() || each => {
+                Piece::Variable { name, default, written, quoted, each }
             }
-            _ if each => Piece::Variable { name, default: None, written, quoted, each },
             _ => Piece::Unknown(written),
         });
+    }
+
+    /// What follows up to a sign on this line, which is not taken.
+    fn up_to(&self, sign: char) -> Option<String> {
+        let mut found = String::new();
+        for (_, next) in self.rest.clone() {
+            match next {
+                '\n' => return None,
+                _ if next == sign => return Some(found),
+                _ => found.push(next),
+            }
+        }
+        None
+    }
+
+    /// A text within braces as one word.
+    fn inner(&self, text: &str) -> Word {
+        let rest = text.char_indices().peekable();
+        let (windows, depth) = (self.windows, self.depth + 1);
+        let mut inner = Splitter { text, rest, windows, depth, tokens: vec![] };
+        let mut word = Word(vec![Piece::Text(String::new())]);
+        while let Some((_, character)) = inner.rest.next() {
+            match character {
+                '"' => {}
+                '$' | '`' => inner.variable(character, true, &mut word),
+                other => word.push(other),
+            }
+        }
+        word
     }
 }
 

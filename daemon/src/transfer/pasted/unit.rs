@@ -3,6 +3,8 @@
 //! ```text
 //!   Environment="A=1" B=2 ─▶ variables     ExecStart=-/usr/bin/llama-server -m %h/x.gguf ─▶ words
 //! ```
+//!
+//! One of podman's says the same as a `podman run`, and one of supervisord's has other keys.
 
 use super::shell::{self, Expanded, Token, Variables};
 use crate::transfer::omissions::Omissions;
@@ -22,8 +24,12 @@ pub(super) struct Unit {
 const SILENT: &[&str] = &["Type", "Description", "Documentation", "SyslogIdentifier"];
 
 /// Whether a text is a unit, or a line of one.
-pub(super) fn is_unit(text: &str) -> bool {
-    text.lines().any(|line| line.trim_start().starts_with("ExecStart="))
+pub(in crate::transfer) fn is_unit(text: &str) -> bool {
+    text.lines().map(str::trim_start).any(|line| {
+        line.starts_with("ExecStart=")
+            || line.starts_with("[Container]")
+            || line.starts_with("[program:")
+    })
 }
 
 /// Reads a unit.
@@ -37,15 +43,22 @@ pub(super) fn read(
 ) -> Result<Unit, Failure> {
     let mut unit = Unit::default();
     let mut of_service = true;
+    let mut container = Vec::new();
     let mut known = Variables::default();
-    let text = text.replace("\r\n", "\n").replace("\\\n", " ");
     let mut command = String::new();
-    for line in text.lines().map(str::trim) {
-        if line.is_empty() || line.starts_with(['#', ';']) {
-            continue;
-        }
+    // Comments stand between the lines of a command, too.
+    let text: String = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with(['#', ';']))
+        .map(|line| {
+            line.strip_suffix('\\').map_or_else(|| format!("{line}\n"), |it| format!("{it} "))
+        })
+        .collect();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(section) = line.strip_prefix('[') {
-            of_service = section.starts_with("Service]");
+            let sections = ["Service]", "Container]", "program:"];
+            of_service = sections.iter().any(|it| section.starts_with(it));
             continue;
         }
         let Some((key, value)) = line.split_once('=').filter(|_| of_service) else { continue };
@@ -62,8 +75,25 @@ pub(super) fn read(
                     }
                 }
             }
-            ("ExecStart", value) => value.clone_into(&mut command),
-            ("WorkingDirectory", value) => {
+            ("ExecStart", value) => {
+                let signs = ['@', '-', ':', '+', '!', '|'];
+                value.trim_start_matches(signs).clone_into(&mut command);
+            }
+            ("Exec" | "command", value) => value.clone_into(&mut command),
+            ("Image", image) => container.push(image.to_owned()),
+            ("Volume", volume) => container.splice(..0, ["-v".to_owned(), volume.to_owned()]).for_each(drop),
+            ("environment", value) => {
+                for pair in value.split(',').filter_map(|pair| pair.split_once('=')) {
+                    let text = pair.1.trim_matches(['"', '\'']).to_owned();
+                    unit.variables.push((pair.0.trim().to_owned(), Expanded { text, unknown: None }));
+                }
+            }
+            ("EnvironmentFile", file) => left_out.add(
+                format!("EnvironmentFile={file}"),
+                "its variables are not read: llamactl model import --format command FILE reads such a \
+                 file, llamactl model set NAME env.VARIABLE=… sets one",
+            ),
+            ("WorkingDirectory" | "directory", value) => {
                 let word = words(value.trim_start_matches('-'), home, &known)?.into_iter().next();
                 unit.directory = word.filter(|it| it.unknown.is_none()).map(|it| it.text);
             }
@@ -75,8 +105,12 @@ pub(super) fn read(
             ),
         }
     }
-    let command = command.trim_start_matches(['@', '-', ':', '+', '!', '|']);
-    unit.words = words(command, home, &known)?;
+    unit.words = words(&command, home, &known)?;
+    if !container.is_empty() {
+        let run = ["podman".to_owned(), "run".to_owned()].into_iter().chain(container);
+        let run = run.map(|text| specified(Expanded { text, unknown: None }, home));
+        unit.words = run.chain(unit.words).collect();
+    }
     Ok(unit)
 }
 

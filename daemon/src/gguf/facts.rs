@@ -38,7 +38,7 @@ const DRAFTERS: [&str; 2] = ["dflash", "eagle3"];
 
 /// Architectures of pictures and films, as those write them who convert for ComfyUI and
 /// stable-diffusion.cpp.
-const IMAGES: [&str; 20] = [
+const IMAGES: [&str; 21] = [
     "aura",
     "chroma",
     "cosmos",
@@ -57,6 +57,7 @@ const IMAGES: [&str; 20] = [
     "sd1",
     "sd3",
     "sdxl",
+    "vae",
     "wan",
     "z_image",
 ];
@@ -149,6 +150,8 @@ impl Kind {
             // The layers that predict further tokens, published without the model they are of.
             _ if is_of(&DRAFTERS) || tensors.are_only_drafting() => Self::Drafter,
             _ if is_of(&IMAGES) => Self::Image,
+            _ if architecture.is_none() && tensors.are_of_pictures() => Self::Image,
+            _ if architecture.is_none() && tensors.are_importance() => Self::ImportanceMatrix,
             _ if is_of(&SPEECH) => Self::Speech,
             _ if tensors.count == 0 => Self::VocabularyOnly,
             _ => Self::Model,

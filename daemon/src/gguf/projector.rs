@@ -42,12 +42,14 @@ fn is_gguf(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// Length of the start that a projector's name shares with the model's, with or without a leading `mmproj-`.
+/// Length of the start that a projector's name shares with the model's, with or without a leading `mmproj-`
+/// and the publisher's name behind that.
 fn likeness(projector: &str, stem: &str) -> usize {
     let projector = projector.to_lowercase();
     let bare =
         projector.strip_prefix("mmproj").unwrap_or(&projector).trim_start_matches(['-', '_', '.']);
-    common_prefix(&projector, stem).max(common_prefix(bare, stem))
+    let of_publisher = bare.split_once('_').map_or(0, |(_, name)| common_prefix(name, stem));
+    common_prefix(&projector, stem).max(common_prefix(bare, stem)).max(of_publisher)
 }
 
 fn common_prefix(a: &str, b: &str) -> usize {

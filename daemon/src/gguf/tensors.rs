@@ -29,7 +29,20 @@ pub(super) struct TensorTotals {
     /// Whether a tensor predicts more than the next token, and whether one is of the first layer.
     has_drafting: bool,
     has_first_layer: bool,
+    /// Whether one is of a model of pictures, and whether one is of an importance matrix.
+    has_picture: bool,
+    has_importance: bool,
 }
+
+/// How the tensors of pictures and films begin where stable-diffusion.cpp or ComfyUI wrote them, which
+/// often name no architecture.
+const OF_PICTURES: [&[u8]; 5] = [
+    b"model.diffusion_model.",
+    b"first_stage_model.",
+    b"double_blocks.",
+    b"joint_blocks.",
+    b"transformer_blocks.",
+];
 
 impl Default for TensorTotals {
     fn default() -> Self {
@@ -40,6 +53,8 @@ impl Default for TensorTotals {
             matrix_elements: [0; TYPE_COUNT],
             has_drafting: false,
             has_first_layer: false,
+            has_picture: false,
+            has_importance: false,
         }
     }
 }
@@ -48,6 +63,16 @@ impl TensorTotals {
     /// Whether these are the layers that predict further tokens, without the model before them.
     pub(super) fn are_only_drafting(&self) -> bool {
         self.has_drafting && !self.has_first_layer
+    }
+
+    /// Whether these are of a model of pictures or films.
+    pub(super) fn are_of_pictures(&self) -> bool {
+        self.has_picture
+    }
+
+    /// Whether these are sums that a quantizer weighs by.
+    pub(super) fn are_importance(&self) -> bool {
+        self.has_importance
     }
 
     /// Reads the list of `count` tensors whose offsets are multiples of `alignment` bytes.
@@ -83,6 +108,8 @@ impl TensorTotals {
                 let name = source.take(length)?;
                 self.has_first_layer |= name.starts_with(b"blk.0.");
                 self.has_drafting |= name.windows(7).any(|some| some == b".nextn.");
+                self.has_picture |= OF_PICTURES.iter().any(|start| name.starts_with(start));
+                self.has_importance |= name.ends_with(b".in_sum2");
             }
             _ => source.skip(name_bytes)?,
         }
@@ -150,6 +177,8 @@ impl TensorTotals {
     pub(super) fn add_part(&mut self, part: &Self) -> Result<(), Problem> {
         self.has_drafting |= part.has_drafting;
         self.has_first_layer |= part.has_first_layer;
+        self.has_picture |= part.has_picture;
+        self.has_importance |= part.has_importance;
         self.count = self.count.saturating_add(part.count);
         self.parameter_count = self
             .parameter_count

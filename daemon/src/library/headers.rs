@@ -7,7 +7,7 @@ use llamactl_protocol::model::ModelFile;
 use serde::{Deserialize, Serialize};
 
 /// Rises when a header is read in another way: what was kept before is then read anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What is known of a file by its header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(Known::from_text(&text, &[stamp(1), stamp(2)]), Some(known));
         assert_eq!(Known::from_text(&text, &[stamp(1), stamp(3)]), None);
         assert_eq!(Known::from_text(&text, &[stamp(1)]), None);
-        assert_eq!(Known::from_text(&text.replace("\"version\":2", "\"version\":0"), &[]), None);
+        assert_eq!(Known::from_text(&text.replace("\"version\":3", "\"version\":0"), &[]), None);
         assert_eq!(Known::from_text("{}", &[]), None);
     }
 

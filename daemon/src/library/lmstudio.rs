@@ -5,11 +5,38 @@ use super::naming::Naming;
 use super::pair;
 use super::sink::{Sink, Stopped};
 use super::walk;
+use crate::os::file;
 use llamactl_protocol::library::ScanSource;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Looks through its models.
+/// Looks through its models: those of a cache, and those of the directory that its settings name.
 pub(super) fn cache(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
+    if root.is_dir() {
+        models(root, sink)?;
+    }
+    match elsewhere(root) {
+        Some(folder) if folder != root => models(&folder, sink),
+        _ => Ok(()),
+    }
+}
+
+/// Where its downloads go instead of the cache.
+pub(super) fn elsewhere(root: &Path) -> Option<PathBuf> {
+    moved_to(&root.parent()?.join("settings.json"))
+}
+
+/// The most that is read of its settings.
+const MAX_SETTINGS_BYTES: u64 = 1 << 20;
+
+/// The directory that downloads go to, where a person chose one.
+fn moved_to(settings: &Path) -> Option<PathBuf> {
+    let settings = file::read(settings, MAX_SETTINGS_BYTES).ok()?;
+    let settings: serde_json::Value = serde_json::from_slice(&settings).ok()?;
+    let folder = PathBuf::from(settings.get("downloadsFolder")?.as_str()?);
+    (folder.is_absolute() && folder.is_dir()).then_some(folder)
+}
+
+fn models(root: &Path, sink: &mut Sink) -> Result<(), Stopped> {
     walk::walk(root, Some(root), sink, &mut |listing, sink| {
         let naming = |_: &str| naming(root, &listing.directory);
         let site =
@@ -30,6 +57,20 @@ fn naming(root: &Path, directory: &Path) -> Naming {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_directory_that_a_person_chose_is_one_of_its() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = dir.path().join("settings.json");
+        let said = |folder: &Path| {
+            let text = serde_json::json!({ "downloadsFolder": folder });
+            std::fs::write(&settings, text.to_string()).unwrap();
+            moved_to(&settings)
+        };
+        assert_eq!(said(dir.path()).as_deref(), Some(dir.path()));
+        assert_eq!(said(&dir.path().join("gone")), None);
+        assert_eq!(said(Path::new(".")), None);
+    }
 
     #[test]
     fn publisher_and_repository_are_the_first_two_directories() {

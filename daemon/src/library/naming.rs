@@ -44,6 +44,11 @@ pub(super) fn proposals(naming: &Naming, path: &Path, file: &ModelFile) -> Vec<S
 /// `Q4_K_M`, as is `qwen3-8b.q4_k_m`. The name of the quantization is in capitals.
 pub(super) fn quantization_in(stem: &str) -> (&str, Option<String>) {
     let Some((base, last)) = split_last(stem) else { return (stem, None) };
+    // How it was quantized stands behind.
+    if ["imat", "imatrix"].contains(&last.to_ascii_lowercase().as_str()) {
+        let (before, tag) = quantization_in(base);
+        return if tag.is_some() { (before, tag) } else { (stem, None) };
+    }
     if !is_quantization(last) {
         return (stem, None);
     }
@@ -84,6 +89,8 @@ mod tests {
             ("tinyllama.Q8_0", "tinyllama", Some("Q8_0")),
             ("Qwen3-8B-UD-IQ2_XXS", "Qwen3-8B", Some("UD-IQ2_XXS")),
             ("gpt-oss-20b-mxfp4", "gpt-oss-20b", Some("MXFP4")),
+            ("Odd-Q4_K_M-imat", "Odd", Some("Q4_K_M")),
+            ("odd-imat", "odd-imat", None),
             ("gemma-3-4b-it-bf16", "gemma-3-4b-it", Some("BF16")),
             ("Qwen3-8B", "Qwen3-8B", None),
             ("llama-3.1", "llama-3.1", None),

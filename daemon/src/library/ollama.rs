@@ -161,6 +161,15 @@ fn manifest(
         sink.skip(path, "ollama_manifest", reason)?;
         return Ok(None);
     };
+    let of_model = |layer: &&Layer| layer.media_type == model.media_type;
+    if manifest.layers.iter().filter(of_model).count() > 1 {
+        sink.skip(
+            path,
+            "ollama_manifest",
+            "its model is in several files, which only Ollama joins",
+        )?;
+        return Ok(None);
+    }
     let Some(blob) = blob(root, &model.digest) else {
         sink.skip(path, "ollama_manifest", "the digest of its model is none")?;
         return Ok(None);
@@ -205,7 +214,9 @@ fn manifest(
 
 /// Whether a file's name is that of a blob.
 pub(super) fn is_blob(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with("sha256-") && name.len() == 71)
+    name.to_str().is_some_and(|name| {
+        (name.starts_with("sha256-") || name.starts_with("sha256:")) && name.len() == 71
+    })
 }
 
 /// What people call it: without the registry everything comes from, and without its `library`.
@@ -222,7 +233,11 @@ fn name(names: &[String]) -> String {
 fn blob(root: &Path, digest: &str) -> Option<PathBuf> {
     let hex = digest.strip_prefix("sha256:")?;
     let is_hex = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hex.then(|| root.join("blobs").join(format!("sha256-{}", hex.to_ascii_lowercase())))
+    let hex = is_hex.then(|| hex.to_ascii_lowercase())?;
+    // Until 2024 a colon stood in the names.
+    let older = root.join("blobs").join(format!("sha256:{hex}"));
+    let named = root.join("blobs").join(format!("sha256-{hex}"));
+    Some(if !named.exists() && older.exists() { older } else { named })
 }
 
 #[cfg(test)]

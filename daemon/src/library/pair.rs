@@ -65,8 +65,14 @@ pub(super) fn only_model(models: &[String]) -> Option<&str> {
 }
 
 /// How well a projector's subject is a model's name: where one begins with the other, how many
-/// bytes they share, and one more where they are the same.
+/// bytes they share, and one more where they are the same. Either may have its publisher before it:
+/// `google_gemma-3-4b-it`.
 fn fit(subject: &str, base: &str) -> usize {
+    let bare = |name: &str| name.split_once('_').map_or("", |(_, name)| name).to_owned();
+    let is_published = |one: &str, other: &str| bare(one) == other && !other.is_empty();
+    if is_published(subject, base) || is_published(base, subject) {
+        return base.len();
+    }
     if subject == base {
         base.len().saturating_add(1)
     } else if subject.starts_with(base) || base.starts_with(subject) {
@@ -79,8 +85,15 @@ fn fit(subject: &str, base: &str) -> usize {
 /// A model's name without quantization and part number, in lower case.
 fn base(name: &str) -> String {
     let stem = split::stem(Path::new(name)).to_lowercase();
-    quantization_in(&stem).0.to_owned()
+    let base = quantization_in(&stem).0;
+    // Quantized by weights, which is of no matter for a projector.
+    let weighed = [".i1", "-i1", ".imat", "-imat"].iter().find_map(|end| base.strip_suffix(end));
+    weighed.unwrap_or(base).to_owned()
 }
+
+/// Words by which a projector says no more than what it is.
+const WHAT_IT_IS: [&str; 9] =
+    ["model", "mm", "projector", "vision", "visual", "image", "audio", "clip", "encoder"];
 
 /// What a projector's name says it is for, in lower case.
 fn subject(projector: &str) -> Option<String> {
@@ -91,7 +104,8 @@ fn subject(projector: &str) -> Option<String> {
     let bare = quantization_in(bare).0.trim_matches(SEPARATORS);
     // `mmproj-model-f16.gguf` is what converters write by default.
     let says_nothing =
-        bare.is_empty() || bare == "model" || quantization_in(&format!("x-{bare}")).1.is_some();
+        bare.split(SEPARATORS).all(|word| word.is_empty() || WHAT_IT_IS.contains(&word))
+            || quantization_in(&format!("x-{bare}")).1.is_some();
     (!says_nothing).then(|| bare.to_owned())
 }
 
@@ -140,6 +154,24 @@ mod tests {
         assert_eq!(paired(plain, &[projector, aware]).as_deref(), Some(projector));
         assert_eq!(paired(aware, &[projector, plain]), None);
         assert_eq!(paired(aware, &[projector]).as_deref(), Some(projector));
+    }
+
+    #[test]
+    fn a_projector_is_known_however_its_publisher_calls_it() {
+        for (model, projector) in [
+            ("gemma-3-4b-it-Q4_K_M.gguf", "mmproj-google_gemma-3-4b-it-f16.gguf"),
+            ("Qwen2.5-VL-7B.i1-Q4_K_M.gguf", "Qwen2.5-VL-7B.mmproj-f16.gguf"),
+            ("model.gguf", "vision-encoder-f16.gguf"),
+        ] {
+            let other = "Qwen2.5-VL-7B.Q4_K_M.gguf".to_owned();
+            let of =
+                |models: Vec<String>| Together { models, projectors: vec![projector.to_owned()] };
+            let alone = of(vec![model.to_owned()]);
+            assert_eq!(projector_for(model, &alone), Some(projector));
+            let says_nothing = projector.starts_with("vision");
+            let both = of(vec![model.to_owned(), other]);
+            assert_eq!(projector_for(model, &both).is_none(), says_nothing, "{model}");
+        }
     }
 
     #[test]

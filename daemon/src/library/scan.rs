@@ -206,7 +206,12 @@ impl Library {
             directories.into_iter().map(|path| Place { source: source(&path), path }).collect();
         if request.caches {
             let there = spawn_blocking(move || {
-                caches.into_iter().filter(|cache| cache.path.is_dir()).collect::<Vec<_>>()
+                let has_moved = |cache: &Place| {
+                    cache.source == ScanSource::Lmstudio
+                        && lmstudio::elsewhere(&cache.path).is_some()
+                };
+                let is_there = |cache: &Place| cache.path.is_dir() || has_moved(cache);
+                caches.into_iter().filter(is_there).collect::<Vec<_>>()
             });
             places.extend(there.await.unwrap_or_default());
         }

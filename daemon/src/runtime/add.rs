@@ -43,7 +43,7 @@ pub async fn add(
     let environment = variables(environment)?;
     let named = path.clone();
     let lib_dirs = library_path::named_in(&environment)?;
-    // What was known of the file was found out without them.
+    // They may have changed since it was looked at.
     let is_known = lib_dirs.is_empty();
     let found = tokio::task::spawn_blocking(move || inspect(named.as_path(), &lib_dirs)).await;
     let found = found.map_err(|error| broken(&error))??;

@@ -157,7 +157,13 @@ async fn seen(registry: &Registry, found: Found) -> Result<Seen, Failure> {
         return Ok(Seen { build: Some(build), ..Seen::default() });
     }
     let path = WirePath(found.path.clone());
-    if let Some(build) = registry.last_runtime_at(path.clone()).await? {
+    let last = registry.last_runtime_at(path.clone()).await?;
+    let is_it = |build: &NewRuntime| {
+        let file = (build.inode, build.size_bytes, build.mtime_ns);
+        file == (found.inode, found.size_bytes, found.mtime_ns)
+    };
+    // The same file with other libraries is asked, as one that is new.
+    if let Some(build) = last.filter(|build| !is_it(build)) {
         return Ok(Seen { build: Some(build), changed: true, ..Seen::default() });
     }
     Ok(match look(registry, found, &Actor::Policy).await {

@@ -44,6 +44,15 @@ pub struct Found {
     pub lib_dirs: Vec<PathBuf>,
 }
 
+impl Found {
+    /// The directories of its libraries in one text.
+    #[must_use]
+    pub(super) fn libraries(&self) -> String {
+        let directories = self.lib_dirs.iter().map(|it| it.to_string_lossy());
+        directories.collect::<Vec<_>>().join(":")
+    }
+}
+
 /// The facts of an executable that may be run: nobody but root and the daemon's user can change it, the
 /// libraries beside it or those in the directories that its runtime names. Blocks.
 ///

@@ -86,6 +86,7 @@ pub(super) fn probe(found: Found) -> Result<NewRuntime, Failure> {
         // A build without the flag takes it for an error, or starts.
         devices: if lists_devices { devices_in(&asked("--list-devices")) } else { vec![] },
         reports_progress: reports_progress(&found.path),
+        libraries: found.libraries(),
         subcommand: subcommand.map(str::to_owned),
         options,
         path: WirePath(found.path.clone()),

@@ -196,7 +196,8 @@ pub(super) async fn known(
     found: &Found,
 ) -> Result<Option<(i64, NewRuntime)>, Failure> {
     let path = WirePath(found.path.clone());
-    let known = registry.known_runtime(path, found.inode, found.size_bytes, found.mtime_ns);
+    let Found { inode, size_bytes, mtime_ns, .. } = *found;
+    let known = registry.known_runtime(path, inode, size_bytes, mtime_ns, found.libraries());
     Ok(known.await?)
 }
 

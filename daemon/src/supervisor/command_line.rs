@@ -251,6 +251,7 @@ mod tests {
                 inode: 1,
                 size_bytes: 1,
                 mtime_ns: 1,
+                libraries: String::new(),
                 version: None,
                 reports_progress: true,
                 subcommand: None,

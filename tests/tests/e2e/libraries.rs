@@ -218,6 +218,9 @@ fn a_runtime_says_where_libraries_are() {
 
     let there = format!("env.LD_LIBRARY_PATH={}", lib.display());
     add(&[&there]).ok();
+    // The same file without them is another matter.
+    let other = home.cli(["--json", "runtime", "add", build, "--name", "b2"]).code(5).failure();
+    assert!(other["message"].as_str().unwrap().contains("libmtmd.so"), "{other}");
     home.cli(["model", "set", "tiny", "runtime=b1"]).ok();
     home.cli(["start", "tiny"]).ok();
     home.cli(["stop", "tiny"]).ok();

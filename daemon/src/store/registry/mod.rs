@@ -73,6 +73,7 @@ static REGISTRY: Schema = Schema {
         include_str!("../../../../migrations/registry/0003_supervision.sql"),
         include_str!("../../../../migrations/registry/0004_one_trunk.sql"),
         include_str!("../../../../migrations/registry/0005_builds_and_files.sql"),
+        include_str!("../../../../migrations/registry/0006_libraries.sql"),
     ],
 };
 

@@ -24,6 +24,8 @@ pub struct NewRuntime {
     pub size_bytes: u64,
     /// When it was written.
     pub mtime_ns: i64,
+    /// Where its libraries were looked for beside its own directory, as `LD_LIBRARY_PATH` has it.
+    pub libraries: String,
     /// What it says of its version.
     pub version: Option<String>,
     /// Whether it prints load progress for the program that starts it.
@@ -100,8 +102,8 @@ impl RuntimeRecord {
 }
 
 impl Registry {
-    /// The build at this path with these file facts and its id, if it was looked at before; by a
-    /// version of llamactl that looked at less than this one does not count.
+    /// The build at this path with these file facts and its id, if it was looked at before with these
+    /// libraries; by a version of llamactl that looked at less than this one does not count.
     ///
     /// # Errors
     /// What SQLite reports.
@@ -111,14 +113,16 @@ impl Registry {
         inode: u64,
         size_bytes: u64,
         mtime_ns: i64,
+        libraries: String,
     ) -> Result<Option<(i64, NewRuntime)>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT * FROM runtimes
                  WHERE path = ?1 AND inode = ?2 AND size_bytes = ?3 AND mtime_ns = ?4
-                   AND options IS NOT NULL AND devices IS NOT NULL",
+                   AND libraries = ?5 AND options IS NOT NULL AND devices IS NOT NULL",
             )?;
-            let facts = params![path.as_bytes(), inode.cast_signed(), size_bytes, mtime_ns];
+            let inode = inode.cast_signed();
+            let facts = params![path.as_bytes(), inode, size_bytes, mtime_ns, libraries];
             statement.query_row(facts, |row| Ok(read_runtime(row))).optional()?.transpose()
         })
         .await
@@ -240,12 +244,13 @@ fn put(connection: &Connection, new: &NewRuntime) -> Result<i64> {
         .prepare_cached(
             "INSERT INTO runtimes (path, inode, size_bytes, mtime_ns, version, reports_progress,
                                    flags, options, devices, found_at_ms,
-                                   subcommand)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                                   subcommand, libraries)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
              ON CONFLICT (path, inode, size_bytes, mtime_ns) DO UPDATE SET
                  version = excluded.version, reports_progress = excluded.reports_progress,
                  flags = excluded.flags, options = excluded.options, devices = excluded.devices,
-                 found_at_ms = excluded.found_at_ms, subcommand = excluded.subcommand
+                 found_at_ms = excluded.found_at_ms, subcommand = excluded.subcommand,
+                 libraries = excluded.libraries
              RETURNING id",
         )?
         .query_row(
@@ -261,6 +266,7 @@ fn put(connection: &Connection, new: &NewRuntime) -> Result<i64> {
                 serde_json::to_string(&new.devices)?,
                 now_ms(),
                 new.subcommand,
+                new.libraries,
             ],
             |row| row.get(0),
         )?)
@@ -299,6 +305,7 @@ fn read_runtime(row: &Row<'_>) -> Result<(i64, NewRuntime)> {
         inode: inode.cast_unsigned(),
         size_bytes: row.get("size_bytes")?,
         mtime_ns: row.get("mtime_ns")?,
+        libraries: row.get("libraries")?,
         version: row.get("version")?,
         reports_progress: row.get("reports_progress")?,
         subcommand: row.get("subcommand")?,
@@ -320,6 +327,7 @@ mod tests {
             inode: 7,
             size_bytes: 8,
             mtime_ns,
+            libraries: String::new(),
             version: Some(version.to_owned()),
             reports_progress: true,
             subcommand: Some("serve".to_owned()),
@@ -339,7 +347,7 @@ mod tests {
         let registry = Registry::open(dir.path()).unwrap();
         let known = async |mtime_ns| {
             registry
-                .known_runtime(WirePath::from("/opt/llama-server"), 7, 8, mtime_ns)
+                .known_runtime(WirePath::from("/opt/llama-server"), 7, 8, mtime_ns, String::new())
                 .await
                 .unwrap()
         };
@@ -363,10 +371,14 @@ mod tests {
         let forget = registry.write(|tx| Ok(tx.execute("UPDATE runtimes SET options = NULL", [])?));
         forget.await.unwrap();
         let path = WirePath::from("/opt/llama-server");
-        assert_eq!(registry.known_runtime(path.clone(), 7, 8, 1).await.unwrap(), None);
+        let known =
+            |libraries: &str| registry.known_runtime(path.clone(), 7, 8, 1, libraries.to_owned());
+        assert_eq!(known("").await.unwrap(), None);
         // Its runs still know it.
         assert_eq!(registry.runtime(id).await.unwrap().unwrap().options, []);
         assert_eq!(registry.put_runtime(build("1", 1), Actor::Policy).await.unwrap(), id);
-        assert!(registry.known_runtime(path, 7, 8, 1).await.unwrap().is_some());
+        assert!(known("").await.unwrap().is_some());
+        // With other libraries it may be another build.
+        assert_eq!(known("/usr/local/cuda/lib64").await.unwrap(), None);
     }
 }

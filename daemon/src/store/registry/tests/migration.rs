@@ -65,7 +65,7 @@ async fn what_the_first_version_wrote_is_there_after_the_upgrade() {
     assert_eq!((run.settings, run.overrides.len()), (model.settings, 0));
     assert_eq!(run.environment["A"], "1");
     // A build the first version looked at is looked at again: it did not keep the options.
-    let known = registry.known_runtime(run.argv[0].clone(), 1, 2, 3).await.unwrap();
+    let known = registry.known_runtime(run.argv[0].clone(), 1, 2, 3, String::new()).await.unwrap();
     assert!(known.is_none(), "{known:?}");
     assert!(dir.path().join("registry.db.v1").is_file(), "a copy is kept");
 }

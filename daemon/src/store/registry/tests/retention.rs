@@ -58,6 +58,7 @@ fn build(path: &str, inode: u64) -> NewRuntime {
         inode,
         size_bytes: 1,
         mtime_ns: 1,
+        libraries: String::new(),
         version: None,
         reports_progress: false,
         subcommand: None,

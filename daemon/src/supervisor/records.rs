@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::core::driver::{LastRun, State, Written, snapshot};
+use super::endpoint::{self, Listen};
 use super::plan::facts_of;
 use crate::clock::now_ms;
 use crate::os::process::booted_at_ms;
@@ -28,7 +29,10 @@ impl Context {
             // A build that is gone leaves unknown whether it had devices.
             Some(run) if run.ended_at_ms.is_none() => {
                 let build = self.registry.runtime(run.runtime_id).await.ok().flatten();
-                Some(last_run(run, build.map(|build| !build.devices.is_empty()), boot_id))
+                let has_devices = build.map(|build| !build.devices.is_empty());
+                let mut last = last_run(run, has_devices, boot_id);
+                last.facts.port_before = self.port_before(run).await;
+                Some(last)
             }
             Some(run) => Some(last_run(run, None, boot_id)),
             None => None,
@@ -47,6 +51,16 @@ impl Context {
             last,
         };
         (written, stored.last_run)
+    }
+
+    /// The port that a run did not get again, because another program had it.
+    async fn port_before(&self, run: &RunRecord) -> Option<u16> {
+        let now = run.endpoint.port()?;
+        let settings = run.settings.iter().chain(&run.overrides);
+        let settings = settings.map(|(key, value)| (key.clone(), value.clone())).collect();
+        endpoint::asked(&settings).ok().filter(Listen::chooses_port)?;
+        let before = self.registry.endpoint_before(run.model_id, run.id.clone()).await.ok()??;
+        before.port().filter(|port| *port != now)
     }
 
     /// When this boot began, as far as a model's records go.

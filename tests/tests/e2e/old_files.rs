@@ -105,7 +105,7 @@ fn a_server_that_could_not_be_started_again_is_not_stopped_for_a_restart() {
 #[test]
 fn a_port_that_is_not_kept_is_said() {
     let home = Home::with_fake_llama_server();
-    let _daemon = home.daemon();
+    let mut daemon = home.daemon();
     home.fake_model("m", &json!({}));
     home.cli(["model", "set", "m", "port=auto", "api-key=generate"]).ok();
     home.cli(["start", "m"]).ok();
@@ -118,4 +118,9 @@ fn a_port_that_is_not_kept_is_said() {
     let message = format!("another program has port {port}; it has {} now", port + 1);
     assert_eq!(said, [("other_port".to_owned(), message.clone())]);
     assert!(started.contains(&message), "{started}");
+
+    // Whoever looks after the server now says so too.
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(warnings(&home), said);
 }

@@ -309,6 +309,22 @@ impl Registry {
         self.read(last_endpoints).await
     }
 
+    /// The endpoint of a model's run before this one.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn endpoint_before(&self, model_id: i64, run: String) -> Result<Option<Endpoint>> {
+        self.read(move |connection| {
+            // Ids are UUIDs of version 7: they ascend with time.
+            let mut statement = connection.prepare_cached(
+                "SELECT endpoint FROM runs WHERE model_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT 1",
+            )?;
+            let text = statement.query_row(params![model_id, run], |row| row.get::<_, String>(0));
+            Ok(text.optional()?.map(|text| serde_json::from_str(&text)).transpose()?)
+        })
+        .await
+    }
+
     /// The ids of a model's runs, newest first.
     ///
     /// # Errors

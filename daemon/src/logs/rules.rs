@@ -112,7 +112,7 @@ pub static RULES: &[Rule] = &[
     rule(
         CauseCode::BuildUnfit,
         (Crash, No),
-        r"(version `GLIBC[\w.]*' not found|(?:CUDA|ROCm|HIP|MUSA) error: (?:no kernel image is available|the provided PTX was compiled with an unsupported toolchain|invalid device function|CUDA driver version is insufficient|system has unsupported display driver|forward compatibility was attempted).*|rocBLAS error: Cannot read \S*TensileLibrary.*|no backends are loaded.*)",
+        r"(version `GLIBC[\w.]*' not found|(?:CUDA|ROCm|HIP|MUSA) error: (?:no kernel image is available|the provided PTX was compiled with an unsupported toolchain|invalid device function|CUDA driver version is insufficient|system has unsupported display driver|forward compatibility was attempted).*|rocBLAS error: Cannot read \S*TensileLibrary.*|hipErrorNoBinaryForGpu.*|no backends are loaded.*)",
         "This llama.cpp build is made for another system or GPU: {1}.",
         &[run("add a build made for this one", ADD_BUILD), NEW_BUILD],
     ),
@@ -284,6 +284,14 @@ pub static RULES: &[Rule] = &[
             "the download is whole and getting it again does not help: take another file",
             SET_PATH,
         )],
+    ),
+    // Lengths that no writer makes: something was written over the file.
+    rule(
+        CauseCode::ModelDamaged,
+        (Model, No),
+        r"(string length \d+ exceeds maximum \d+|encountered (?:length_error|bad_alloc error) while reading .*|number of (?:tensors|key value pairs) is -?\d+ but must be .*)",
+        "The model file is damaged: {1}.",
+        "Get the file again.",
     ),
     rule(
         CauseCode::ModelTruncated,

@@ -58,6 +58,8 @@ const SEEN: &[(&str, Exit, &str)] = &[
         "build_unfit",
     ),
     ("ROCm error: invalid device function", ABORTED, "build_unfit"),
+    ("hipErrorNoBinaryForGpu: Unable to find code object", ABORTED, "build_unfit"),
+    ("read: string length 6410431845844 exceeds maximum 1073741824", FAILED, "model_damaged"),
     (
         "/o/llama-server: symbol lookup error: /o/libllama.so: undefined symbol: ggml_x",
         Exit::Code(127),
@@ -359,6 +361,7 @@ fn what_follows_from_a_cause_is_not_taken_for_it() {
     for (line, code) in [
         ("tensor 'a.weight' has invalid ggml type 99. should be in [0, 43)", "unsupported_quant"),
         ("duplicate key 'general.name' for tensors 1 and 6", "model_damaged"),
+        ("read: string length 6410431845844863874 exceeds maximum 1073741824", "model_damaged"),
     ] {
         let lines = [
             &format!("0.00.01 E gguf_init_from_reader: {line}"),

@@ -328,4 +328,11 @@ fn a_chat_has_editing_and_history() {
     );
     let shown = chat.ok().stdout();
     assert_eq!(shown.lines().filter(|line| line.contains(" tokens at ")).count(), 2, "{shown}");
+
+    // Questions typed ahead wait for their turn.
+    let chat = home
+        .llamactl(["run", "tiny", "--max-tokens", "3"])
+        .talk_at_terminal(80, &[("Ctrl-C stops", ""), (">>> ", "one\rtwo\r/bye\r")]);
+    let shown = chat.ok().stdout();
+    assert_eq!(shown.lines().filter(|line| line.contains(" tokens at ")).count(), 2, "{shown}");
 }

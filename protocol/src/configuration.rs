@@ -67,7 +67,12 @@ fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
 }
 
 /// Each key with its schema; one that is a table is what is in it.
-fn collect<'a>(root: &'a Value, table: &'a Value, prefix: &str, keys: &mut Vec<(String, &'a Value)>) {
+fn collect<'a>(
+    root: &'a Value,
+    table: &'a Value,
+    prefix: &str,
+    keys: &mut Vec<(String, &'a Value)>,
+) {
     for (name, key) in table.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let name = format!("{prefix}{name}");
         match definition(root, key) {

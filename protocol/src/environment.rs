@@ -192,7 +192,7 @@ pub fn loads_code(name: &str) -> Option<&'static str> {
 #[must_use]
 pub fn names_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"]
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PW", "CREDENTIALS"]
         .iter()
         .any(|end| name == *end || name.ends_with(&format!("_{end}")))
 }

@@ -14,9 +14,10 @@ use crate::pages;
 use crate::resume::Feed;
 use crate::view::asked_by;
 use clap::Args;
-use llamactl_protocol::Hint;
-use llamactl_protocol::event::{Event, EventFollow, EventList};
+use llamactl_protocol::event::{Event, EventFollow, EventKind, EventList};
+use llamactl_protocol::options::nearest;
 use llamactl_protocol::stream::{Item, Missed};
+use llamactl_protocol::{Failure, Hint, Kind};
 use std::pin::pin;
 
 /// Show what happened, when, and who asked for it
@@ -57,6 +58,7 @@ pub(crate) struct Events {
 
 /// Prints what happened as a table, or follows it line by line.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Outcome {
+    args.kinds.iter().try_for_each(|kind| known_kind(kind))?;
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let clock = Clock::local();
     if args.follow {
@@ -82,6 +84,25 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Events) -> Out
         screen.print(output, &page.items)?;
     }
     screen.end(output)
+}
+
+/// Refuses a kind that no event is of, which the daemon would wait for in vain.
+fn known_kind(asked: &str) -> Result<(), Failure> {
+    let all: Vec<&str> = EventKind::ALL.iter().map(|(_, kind, _)| *kind).collect();
+    let stem = asked.trim_end_matches('*').trim_end_matches('.');
+    let is_of = |kind: &str| {
+        kind.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    if all.iter().any(|kind| is_of(kind)) {
+        return Ok(());
+    }
+    let failure = Failure::new(Kind::InvalidValue, format!("there is no kind of event {asked}"));
+    Err(match nearest(asked, &all) {
+        Some(near) => {
+            failure.hint(Hint::run("did you mean", ["llamactl", "events", "--kind", near]))
+        }
+        None => failure.hint(format!("there are {}", all.join(", "))),
+    })
 }
 
 /// Events as they are printed: at a terminal under the days they belong to, in a pipe as a table.

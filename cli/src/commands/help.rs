@@ -7,8 +7,9 @@ use crate::exit::Outcome;
 use crate::output::Output;
 use crate::remote;
 use clap::{Args, CommandFactory as _};
-use llamactl_protocol::options::{Group, document, look_up};
+use llamactl_protocol::options::{Group, Setting, catalogue, document, look_up};
 use llamactl_protocol::{Failure, Hint, Kind};
+use serde_json::json;
 
 /// Show help for a command or a setting
 ///
@@ -73,8 +74,33 @@ pub(crate) fn print(output: &mut Output, asked: &[String]) -> Outcome {
     output.line(command.render_long_help().to_string().trim_end())
 }
 
+/// The settings asked for, one to a line, each with what it takes as a JSON schema has it.
+fn as_json(output: &mut Output, topics: &[String]) -> Outcome {
+    let (mut groups, mut keys) = (Vec::new(), Vec::new());
+    for topic in topics {
+        match Group::find(topic) {
+            Ok(group) => groups.push(group),
+            Err(_) => keys.push(look_up(topic, None)?.key),
+        }
+    }
+    let schema = document::schema();
+    let is_asked = |it: &&Setting<'_>| {
+        topics.is_empty() || groups.contains(&it.group) || keys.contains(&it.key)
+    };
+    for Setting { key, group, default, unit, .. } in catalogue().filter(is_asked) {
+        output.json(&json!({
+            "key": key, "group": group.as_str(), "default": default, "unit": unit,
+            "schema": schema["properties"][key],
+        }))?;
+    }
+    Ok(())
+}
+
 /// Shows the settings, a group of them, or one.
 fn settings(output: &mut Output, topics: &[String]) -> Outcome {
+    if output.json {
+        return as_json(output, topics);
+    }
     if topics.is_empty() {
         return output.line(document::help_list().trim_end());
     }

@@ -43,7 +43,15 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Edit) -> Outco
     loop {
         let text = match edited(&path) {
             Ok(text) => text,
-            Err(failure) => return Err(kept(output, &path, &last, failure)),
+            Err(failure) => {
+                let there = std::fs::read_to_string(&path).map(|text| unmarked(&text));
+                let there = there.unwrap_or(last);
+                if there == document.text {
+                    let _ = std::fs::remove_file(&path);
+                    return Err(failure.into());
+                }
+                return Err(kept(output, &path, &there, failure));
+            }
         };
         let untouched = text == last || text.trim().is_empty();
         match (untouched, refusal.take()) {

@@ -14,13 +14,36 @@ use super::link::{Link, ours};
 use super::{Autostart, PAUSE, Place, RACE_LIMIT, Reach, Stream, not_connected};
 use llamactl_protocol::client::{CallError, Follow, Items, follow, follow_raw};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
-use llamactl_protocol::{Access, Failure, Method, Subscription};
+use llamactl_protocol::{Access, Failure, Hint, Method, Subscription};
 use serde_json::json;
 use std::cell::RefCell;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep};
+
+/// A failure whose cure is to name a llama-server, with the one that is on the caller's own `PATH`: the
+/// daemon's may be of another day.
+fn naming_ours(mut failure: Failure) -> Failure {
+    let hint =
+        failure.hints.0.iter_mut().find(|it| it.argv == ["llamactl", "runtime", "add", "PATH"]);
+    if let (Some(hint), Some(ours)) = (hint, llama_server_on_path()) {
+        let text = "the daemon does not have your PATH, which leads to one; name it";
+        *hint = Hint::run(text, ["llamactl", "runtime", "add", &ours]);
+    }
+    failure
+}
+
+fn llama_server_on_path() -> Option<String> {
+    let path = std::env::var_os("PATH")?;
+    let is_program = |path: &PathBuf| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    let named = |name: &str| std::env::split_paths(&path).map(|it| it.join(name)).find(is_program);
+    ["llama-server", "llama"].into_iter().find_map(named)?.to_str().map(str::to_owned)
+}
 
 /// A way to the daemon.
 pub(crate) struct Daemon {
@@ -55,7 +78,12 @@ impl Daemon {
     /// The daemon's, or that there is none.
     pub(crate) async fn call<M: Method>(&self, params: &M) -> Result<M::Output, Failure> {
         let reads = M::ACCESS == Access::Observe;
-        self.again_if_lost(reads, async |link| link.greeting(link.client.call(params)).await?).await
+        self.again_if_lost(reads, async |link| link.greeting(link.client.call(params)).await?)
+            .await
+            .map_err(|failure| match self.place() {
+                Place::Here(_) => naming_ours(failure),
+                Place::There(..) => failure,
+            })
     }
 
     /// Calls a method by name.

@@ -90,7 +90,7 @@ impl Reach {
 
     async fn connect(&self, autostart: Autostart) -> Result<Link, Failure> {
         let (link, started) = match &self.host {
-            Some(host) => self.connect_there(host, autostart).await?,
+            Some(host) => Box::pin(self.connect_there(host, autostart)).await?,
             None => self.connect_or_start(autostart).await?,
         };
         if let Some(pid) = started {
@@ -143,7 +143,7 @@ impl Reach {
         places: &Places,
         failure: Failure,
         is_vacant: bool,
-    ) -> Result<Link, Failure> {
+    ) -> Result<(Link, Option<u32>), Failure> {
         let starter = starter(&places.user).await;
         match starter {
             Starter::UserUnit => {}
@@ -301,13 +301,29 @@ impl Reach {
                 Err(error) if is_silence(&error) => {
                     return Err(self.silence.in_vain(&Listener::at(path)));
                 }
-                Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
                 Err(error) => {
-                    return Err(unreachable(&[Tried::new(path, error)])
-                        .hint("another daemon holds the lock: it is starting, or still stopping"));
+                    let failure = unreachable(&[Tried::new(path, error)]);
+                    if let Some(there) = self.elsewhere(path).await {
+                        let says = format!("its daemon listens at {}", there.display());
+                        let argv =
+                            ["llamactl", "--socket", &there.to_string_lossy(), "daemon", "status"];
+                        return Err(failure.hint(Hint::run(says, argv)));
+                    }
+                    if Instant::now() >= deadline {
+                        let hint =
+                            "another daemon holds the lock: it is starting, or still stopping";
+                        return Err(failure.hint(hint));
+                    }
+                    sleep(PAUSE).await;
                 }
             }
         }
+    }
+
+    /// Where the daemon of the state directory answers instead of at this socket.
+    async fn elsewhere(&self, path: &Path) -> Option<PathBuf> {
+        let own = place::socket_in(&place::state_dir().ok()?);
+        (own != path && self.probe(&own).await.is_ok()).then_some(own)
     }
 
     /// Has the user's systemd start the daemon, which answers by the time that it says so.

@@ -32,9 +32,14 @@ pub(super) async fn list(app: &App, _: Caller, list: EventList) -> Result<EventP
 }
 
 async fn model_id(app: &App, model: Option<&str>) -> Result<Option<i64>, Failure> {
-    match model {
-        Some(model) => Ok(Some(app.registry.model(model).await?.id)),
-        None => Ok(None),
+    let Some(name) = model else { return Ok(None) };
+    match app.registry.model(name).await {
+        Ok(model) => Ok(Some(model.id)),
+        // Who took it out is what its name is asked for.
+        Err(unknown) => match app.registry.model_of_events(name).await? {
+            Some(id) => Ok(Some(id)),
+            None => Err(unknown.into()),
+        },
     }
 }
 

@@ -169,6 +169,15 @@ fn add_tiny(home: &Home, name: &str) {
 fn the_first_build_that_can_be_used_is_the_default_while_there_is_none() {
     let home = Home::without_llama_server();
     let _daemon = home.daemon();
+    // One that only the caller's PATH leads to is named in the hint.
+    home.fake_model("n", &json!({}));
+    let ours = home.path().join("ours");
+    fs::create_dir(&ours).unwrap();
+    fs::copy(artifacts::fake_llama_server(), ours.join("llama-server")).unwrap();
+    let failure = home.llamactl(["--json", "start", "n"]).env("PATH", &ours).run().failure();
+    let cure = json!([["llamactl", "runtime", "add", ours.join("llama-server")]]);
+    assert_eq!(failure["commands"], cure, "{failure}");
+
     let build = StandIn::new(&home, "first", "1", &[]);
     let added = home.cli(["runtime", "add", build.path()]).ok();
     assert!(added.stderr().contains("first is the default now"), "{}", added.stderr());

@@ -181,6 +181,10 @@ fn a_wrong_key_value_choice_range_or_type_is_told_and_changes_nothing() {
     let after = home.call("model.show", json!({ "model": "tiny" }));
     assert_eq!(after["settings"], before["settings"]);
     assert_eq!(after["revision"], before["revision"]);
+    // What would be right is told to scripts, too.
+    let told = home.cli(["--json", "help", "settings", "ctx-size"]).ok().json();
+    let range = json!({ "minimum": told["schema"]["minimum"], "key": told["key"] });
+    assert_eq!(range, json!({ "minimum": 0, "key": "ctx-size" }), "{told}");
 }
 
 #[test]

@@ -109,6 +109,22 @@ impl Registry {
         self.read(move |connection| list(connection, &filter)).await
     }
 
+    /// The model that events tell of by a name, the latest that had it; it may be gone.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub async fn model_of_events(&self, name: &str) -> Result<Option<i64>> {
+        let name = name.to_owned();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT model_id FROM events WHERE model = ?1 AND model_id IS NOT NULL
+                 ORDER BY seq DESC LIMIT 1",
+            )?;
+            Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+        })
+        .await
+    }
+
     /// What last happened to a model, oldest first: at most `limit` events of it, and among them
     /// what happened to the daemon meanwhile.
     ///

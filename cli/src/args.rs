@@ -45,8 +45,8 @@ Settings    model set unset edit args key history diff rollback
 Builds      runtime add list show use set unset refresh remove
 Machine     metrics gpus top
 Daemon      daemon start stop restart status logs
-            daemon install uninstall backup restore check-config
-             doctor version rpc connect completions
+            daemon install uninstall backup restore check-config report
+            doctor version rpc connect completions
 Help for one: llamactl help start. More: help options, exit-codes, remote";
 
 /// What every command takes, as `llamactl help options` shows it.

@@ -30,6 +30,7 @@ mod programs;
 #[cfg(test)]
 mod reference;
 mod remote;
+mod report;
 mod resume;
 mod secret_input;
 mod settings;

@@ -118,6 +118,9 @@ pub struct DaemonReport {
     /// start. Each is a defect of the daemon, and its log names the method.
     #[serde(default)]
     pub slow_calls: u64,
+    /// Lines of its own log that were dropped since it started, because that could not be written as fast.
+    #[serde(default)]
+    pub log_lines_lost: u64,
     /// Resident memory of the daemon.
     pub memory_bytes: Option<u64>,
     /// How the registry is kept; `None` from a daemon that does not say.

@@ -10,6 +10,7 @@ use crate::output::time::now_ms;
 use crate::output::units;
 use clap::Args;
 use llamactl_protocol::daemon::{ConfigReport, DaemonReport, DaemonStatus, RegistryReport};
+use llamactl_protocol::prose::counted;
 
 /// Show the daemon's state
 ///
@@ -47,6 +48,8 @@ fn facts(report: &DaemonReport, now_ms: i64) -> Facts {
     facts.add("models", format!("{}, {} running", report.models, report.servers_active));
     facts.add("connections", connections(report));
     facts.add_known("slow calls", slow_calls(report));
+    facts.add_known("dropped", dropped(report));
+    facts.add_known("not written", not_written(report));
     facts.add_known("memory", report.memory_bytes.map(units::bytes));
     let registry = report.registry.as_ref();
     facts.add_known("last copy", registry.and_then(|registry| copy(registry, now_ms)));
@@ -86,6 +89,22 @@ fn slow_calls(report: &DaemonReport) -> Option<String> {
     }
 }
 
+/// What was lost since it started, where something was.
+fn dropped(report: &DaemonReport) -> Option<String> {
+    let samples = report.history.as_ref().map_or(0, |history| history.samples_lost);
+    let some = |count, thing| (count > 0).then(|| counted(count, thing));
+    listed([
+        some(samples, "sample").map(|it| it + " of the history"),
+        some(report.log_lines_lost, "line").map(|it| it + " of its log"),
+    ])
+}
+
+/// What waits for room on the disk, where something does.
+fn not_written(report: &DaemonReport) -> Option<String> {
+    let waiting = report.registry.as_ref()?.waiting_records;
+    (waiting > 0).then(|| counted(waiting, "record") + " of what happened")
+}
+
 /// Which llama-server is used, or why none is.
 pub(crate) fn runtime(report: &DaemonReport) -> String {
     match (&report.runtime, &report.runtime_problem) {
@@ -103,6 +122,7 @@ mod tests {
     use super::*;
     use crate::commands::scene;
     use crate::output::screen::{NOW_MS, assert_screen};
+    use llamactl_protocol::daemon::HistoryReport;
     use llamactl_protocol::warning::{Warning, WarningCode};
 
     #[test]
@@ -110,6 +130,9 @@ mod tests {
         let well = scene::report();
         let broken = DaemonReport {
             slow_calls: 2,
+            log_lines_lost: 12,
+            history: Some(HistoryReport { samples_lost: 31, ..HistoryReport::default() }),
+            registry: Some(RegistryReport { waiting_records: 1, ..RegistryReport::default() }),
             config: Some(ConfigReport::default()),
             runtime: None,
             runtime_problem: Some("there is no llama-server in PATH".into()),

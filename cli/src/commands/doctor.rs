@@ -2,16 +2,15 @@
 
 use crate::args::more;
 use crate::connection::Reach;
-use crate::doctor::{DaemonIs, findings, fix, look};
+use crate::doctor::{Examined, examine, fix};
 use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use crate::output::facts::{Facts, painted};
 use crate::output::styled::{DIM, RED, Style, YELLOW};
 use clap::Args;
 use llamactl_protocol::Kind;
-use llamactl_protocol::doctor::{Finding, Severity, sort};
+use llamactl_protocol::doctor::Severity;
 use llamactl_protocol::prose::counted;
-use serde::Serialize;
 
 /// Look for what is wrong, and say how to mend it
 ///
@@ -31,22 +30,10 @@ pub(crate) struct Doctor {
     fix: bool,
 }
 
-/// What was found and done.
-#[derive(Debug, Default, Serialize)]
-struct Examined {
-    findings: Vec<Finding>,
-    /// What could not be looked at.
-    not_checked: Vec<String>,
-    /// What was mended.
-    fixed: Vec<String>,
-    /// What was to be mended and could not be.
-    not_fixed: Vec<String>,
-}
-
 /// Looks, mends, and says it.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Doctor) -> Outcome {
     output.progress(&["looking".to_owned()]);
-    let mut examined = examine(reach).await?;
+    let (mut examined, _) = examine(reach).await?;
     if args.fix {
         let (mut fixed, mut not_fixed) = (vec![], vec![]);
         for finding in &examined.findings {
@@ -57,7 +44,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Doctor) -> Out
             }
         }
         if !fixed.is_empty() {
-            examined = examine(reach).await?;
+            (examined, _) = examine(reach).await?;
         }
         examined = Examined { fixed, not_fixed, ..examined };
     }
@@ -67,18 +54,6 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Doctor) -> Out
         true => Err(Quit::Told(Kind::Unknown.exit_status())),
         false => Ok(()),
     }
-}
-
-async fn examine(reach: &Reach) -> Result<Examined, Quit> {
-    let (facts, checked) = look(reach).await?;
-    let mut all = findings(&facts);
-    all.extend(checked.findings);
-    if matches!(facts.daemon, DaemonIs::Silent(_)) {
-        // It may be in the middle of whatever holds it.
-        all.retain(|finding| finding.code.fix().is_none());
-    }
-    sort(&mut all);
-    Ok(Examined { findings: all, not_checked: checked.not_checked, ..Examined::default() })
 }
 
 fn show(output: &mut Output, examined: &Examined) -> Outcome {
@@ -137,7 +112,7 @@ mod tests {
     use super::*;
     use crate::output::screen::assert_widths;
     use llamactl_protocol::Hint;
-    use llamactl_protocol::doctor::FindingCode;
+    use llamactl_protocol::doctor::{Finding, FindingCode, sort};
 
     #[test]
     fn what_was_found_the_worst_first() {

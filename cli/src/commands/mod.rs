@@ -6,6 +6,7 @@ pub(crate) mod daemon_backup;
 pub(crate) mod daemon_check_config;
 pub(crate) mod daemon_install;
 pub(crate) mod daemon_logs;
+pub(crate) mod daemon_report;
 pub(crate) mod daemon_restart;
 pub(crate) mod daemon_restore;
 pub(crate) mod daemon_start;
@@ -211,6 +212,8 @@ pub(crate) mod daemon {
         "status" Status(daemon_status::Status) => ASKS,
         /// Show the daemon's log
         "logs" Logs(daemon_logs::Logs) => WHOLE.there("the log"),
+        /// Write what a bug report needs
+        "report" Report(daemon_report::ReportArgs) => WHOLE.there("the file of -o"),
         /// Copy the registry to a file
         "backup" Backup(daemon_backup::Backup) => ASKS.there("FILE"),
         /// Go back to a copy of the registry

@@ -311,6 +311,7 @@ pub(crate) fn report() -> DaemonReport {
     let state = "/home/anna/.local/state/llamactl";
     DaemonReport {
         slow_calls: 0,
+        log_lines_lost: 0,
         version: "0.1.0".into(),
         pid: 700,
         started_at_ms: NOW_MS - 26 * HOUR_MS,

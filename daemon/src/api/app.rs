@@ -36,6 +36,8 @@ pub struct App {
     /// Runs the program that would take over, to see whether it would start, or what is wrong with
     /// it. Blocks for up to some thirty seconds.
     pub try_new_program: Arc<dyn Fn() -> Result<Trial, Failure> + Send + Sync>,
+    /// How many lines of its own log were dropped.
+    pub log_lines_lost: fn() -> u64,
     /// When the daemon started.
     pub started_at_ms: i64,
     /// How to stop it.

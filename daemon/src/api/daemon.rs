@@ -78,6 +78,7 @@ pub(super) async fn status(app: &App, _: Caller, _: DaemonStatus) -> Result<Daem
         connections: app.counters.open(),
         connections_refused_total: app.counters.refused_total(),
         slow_calls: app.counters.slow_calls(),
+        log_lines_lost: (app.log_lines_lost)(),
         memory_bytes: memory
             .memory_anonymous_bytes
             .zip(memory.memory_file_bytes)

@@ -78,6 +78,12 @@ pub fn flush() {
     QUEUE.flush(LAST_LINES);
 }
 
+/// How many lines were dropped because they could not be written as fast.
+#[must_use]
+pub fn lines_lost() -> u64 {
+    QUEUE.waiting().lost
+}
+
 /// The lines that wait to be written. Own code because tracing-appender's queue tells nobody what
 /// it left out.
 struct Queue {
@@ -89,13 +95,15 @@ struct Waiting {
     lines: VecDeque<Vec<u8>>,
     /// Lines that found the queue full since the last ones were taken out.
     left_out: u64,
+    /// All that ever did.
+    lost: u64,
     /// The thread is at work on lines that it took out.
     writing: bool,
 }
 
 impl Queue {
     const fn new() -> Queue {
-        let waiting = Waiting { lines: VecDeque::new(), left_out: 0, writing: false };
+        let waiting = Waiting { lines: VecDeque::new(), left_out: 0, lost: 0, writing: false };
         Queue { waiting: Mutex::new(waiting), changed: Condvar::new() }
     }
 
@@ -145,6 +153,7 @@ impl Write for &Queue {
             self.changed.notify_all();
         } else {
             waiting.left_out += 1;
+            waiting.lost += 1;
         }
         Ok(line.len())
     }
@@ -250,5 +259,6 @@ mod tests {
             }
         }
         assert!(missing > 0 && lines + missing == written, "{lines} and {missing}");
+        assert_eq!(queue.waiting().lost, missing as u64);
     }
 }

@@ -16,7 +16,7 @@ use super::handover::{Handover, PendingStop};
 use super::parts::Parts;
 use super::prepare::{Prepared, make_private};
 use super::program::Program;
-use super::{notify, record, signals, watchdog};
+use super::{notify, own_log, record, signals, watchdog};
 use crate::api::Exposition;
 use crate::api::app::{App, Beginning, Order, Places, StopSwitch};
 use crate::clock::now_ms;
@@ -160,6 +160,7 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
             Arc::new(move || program.try_out(&state_dir))
         },
         metrics_problem,
+        log_lines_lost: own_log::lines_lost,
         started_at_ms: now_ms(),
         stop: stop.clone(),
     });

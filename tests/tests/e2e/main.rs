@@ -43,6 +43,7 @@ mod refused_starts;
 mod registry;
 mod remote;
 mod removals;
+mod report;
 mod runtime;
 mod script;
 mod scripting;

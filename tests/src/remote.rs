@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 /// The server of ssh.
@@ -71,7 +71,7 @@ impl Remote {
             .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value?.to_str()?)));
         let server = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/user.pub\n\
-             PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nMaxStartups 100\n\
+             PidFile none\nDenyUsers nobody\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nMaxStartups 100\n\
              MaxSessions 100\nLogLevel ERROR\nSetEnv {}\n",
             environment.collect::<Vec<_>>().join(" ")
         );
@@ -127,6 +127,12 @@ impl Remote {
         }
     }
 
+    /// The option by which ssh takes the connections that llamactl has made.
+    #[must_use]
+    pub fn control_path(&self) -> String {
+        format!("ControlPath={}/ssh/%C", self.near.run_dir().display())
+    }
+
     /// Where connections to one machine meet.
     fn masters(&self) -> Vec<PathBuf> {
         let dir = self.near.run_dir().join("ssh");
@@ -156,10 +162,4 @@ impl Drop for Remote {
             eprintln!("--- sshd said:\n{log}---");
         }
     }
-}
-
-/// Where the fixture's own llamactl of the far home is.
-#[must_use]
-pub fn far_llamactl(remote: &Remote) -> PathBuf {
-    Path::new(remote.far.path()).join("bin/llamactl")
 }

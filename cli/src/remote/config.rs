@@ -103,7 +103,7 @@ fn parse(path: &Path, text: &str) -> Result<ClientConfig, Failure> {
         refused(path, &format!("{line}{}", error.message()))
     })?;
     let programs = config.hosts.values().map(|host| &host.llamactl).chain([&config.ssh.llamactl]);
-    for program in programs.flatten().filter(|program| !program.is_absolute()) {
+    if let Some(program) = programs.flatten().find(|program| !program.is_absolute()) {
         return Err(refused(path, &format!("llamactl = {program:?} is not a whole path")));
     }
     Ok(config)

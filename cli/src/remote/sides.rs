@@ -107,7 +107,7 @@ pub(crate) fn table() -> Table {
     ]);
     for (name, side) in all("", SIDES) {
         let cells = [&name, side.runs.words(), side.there, side.here];
-        table.row(cells.map(|words| Cell::from(words)));
+        table.row(cells.map(Cell::from));
     }
     table
 }

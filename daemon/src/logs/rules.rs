@@ -291,7 +291,7 @@ pub static RULES: &[Rule] = &[
         (Model, No),
         r"(string length \d+ exceeds maximum \d+|encountered (?:length_error|bad_alloc error) while reading .*|number of (?:tensors|key value pairs) is -?\d+ but must be .*)",
         "The model file is damaged: {1}.",
-        "Get the file again.",
+        &[to("get the file again"), ELSEWHERE],
     ),
     rule(
         CauseCode::ModelTruncated,

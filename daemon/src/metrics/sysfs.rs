@@ -207,8 +207,7 @@ impl Card {
             number(&self.dir.join(dir).join(format!("{prefix}reason_{reason}")))
                 .is_some_and(|it| it != 0)
         };
-        let words =
-            WORDS.iter().filter(|(_, reasons)| is_held && reasons.iter().any(|it| says(it)));
+        let words = WORDS.iter().filter(|(_, reasons)| is_held && reasons.iter().any(&says));
         let mut words: Vec<String> = words.map(|(word, _)| (*word).to_owned()).collect();
         if is_held && words.is_empty() {
             // For a reason that a later driver has.

@@ -50,14 +50,14 @@ pub(super) fn print() {
     let _ = home.cli(["stop", "--all"]).ok();
 }
 
-struct Taken {
-    times: Times,
+pub(super) struct Taken {
+    pub(super) times: Times,
     /// How many pages a run had to be given.
     faults: f64,
 }
 
 /// Runs programs by turns in the environment of a home, so that a loaded moment is everybody's.
-fn measure(home: &Home, runs: &[(PathBuf, Vec<&str>)]) -> Vec<Taken> {
+pub(super) fn measure(home: &Home, runs: &[(PathBuf, Vec<&str>)]) -> Vec<Taken> {
     let mut taken = vec![(Vec::new(), 0); runs.len()];
     for round in 0..RUNS + RUNS / 10 {
         for ((program, words), (times, faults)) in runs.iter().zip(&mut taken) {

@@ -23,13 +23,13 @@ mod soak;
 mod stream;
 mod supervision;
 
-use llamactl_tests::{Daemon, Home, TestModel, artifacts};
+use llamactl_tests::{Daemon, Home, Remote, TestModel, artifacts};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The parts that can be asked for by name; without a name it is all of them.
-const PARTS: [(&str, fn()); 10] = [
+const PARTS: [(&str, fn()); 11] = [
     ("commands", commands::print),
     ("daemon", daemon),
     ("logs", logs),
@@ -39,6 +39,7 @@ const PARTS: [(&str, fn()); 10] = [
     ("readiness", supervision::readiness),
     ("adoption", supervision::adoption),
     ("rest", supervision::rest),
+    ("remote", remote),
     ("soak", soak),
 ];
 
@@ -120,6 +121,31 @@ fn stream() {
     );
     println!("  a write each                 {floor:8.0} a second");
     println!("  a stream                     {stream:8.0} a second  {:.2} x", stream / floor);
+}
+
+/// How long a command about another machine takes once a connection is there.
+fn remote() {
+    println!(
+        "\nwall time of a command through ssh, p50 (p90) of 200, over a connection that is there, beside"
+    );
+    println!("a command there that does nothing");
+    if !Path::new(llamactl_tests::remote::SSHD).is_file() {
+        println!("  no sshd on this machine");
+        return;
+    }
+    let remote = Remote::new(Home::new());
+    let _daemon = remote.far.daemon();
+    let ssh = remote.near.path().join("bin/ssh");
+    let control = remote.control_path();
+    // The command first: it makes the connection.
+    let runs = [
+        (executable("llamactl"), vec!["--host", "ssh://box", "ps"]),
+        (ssh, vec!["-o", &control, "-T", "box", "true"]),
+    ];
+    let taken = commands::measure(&remote.near, &runs);
+    let (ps, floor) = (&taken[0].times, &taken[1].times);
+    println!("  ssh box true                 {floor}");
+    println!("  llamactl --host box ps       {ps}  {:.2} x", ps.p50 / floor.p50);
 }
 
 fn sizes() {

@@ -9,6 +9,7 @@ use crate::output::time::now_ms;
 use crate::output::units;
 use crate::remote::path_typed;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use llamactl_protocol::daemon::DaemonRestore;
 use llamactl_protocol::{Failure, Kind};
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ use std::path::PathBuf;
 ))]
 pub(crate) struct Restore {
     /// The copy
-    #[arg(value_name = "FILE", value_parser = path_typed, add = files())]
+    #[arg(value_name = "FILE", value_parser = OsStringValueParser::new().try_map(path_typed), add = files())]
     file: Option<PathBuf>,
     /// Let the daemon that runs put back what it has open
     #[arg(long, conflicts_with_all = ["file", "state_dir", "system"])]

@@ -97,7 +97,7 @@ commands! {
     /// Manage the daemon
     #[command(subcommand)]
     "daemon" Daemon(daemon::Daemon) => Side::of_all(daemon::SIDES),
-    "doctor" Doctor(doctor::Doctor) => REFUSED,
+    "doctor" Doctor(doctor::Doctor) => WHOLE,
     "version" Version(version::Version) => ASKS,
     "rpc" Rpc(rpc::Rpc) => ASKS.there("every path in the parameters"),
     "connect" Connect(connect::Connect) => REFUSED,

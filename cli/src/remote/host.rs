@@ -44,12 +44,7 @@ impl Host {
                 (named.address.as_str(), Some(named))
             }
         };
-        let host = Host::parse(address).map_err(|why| {
-            Failure::new(Kind::InvalidValue, format!("{address} is no address of a machine: {why}"))
-                .hint(
-                    "an address is written ssh://user@machine:port; user and port can be left out",
-                )
-        })?;
+        let host = Host::parse(address).map_err(|why| no_address(address, &why))?;
         let of_all = &config.ssh;
         let llamactl = named.and_then(|named| named.llamactl.clone());
         let share = named.and_then(|named| named.share_connections).or(of_all.share_connections);
@@ -159,6 +154,17 @@ impl Host {
     }
 }
 
+/// Says what is wrong with an address, and not what may be a password in it.
+fn no_address(address: &str, why: &str) -> Failure {
+    let shown = match address.rsplit_once('@') {
+        Some((_, rest)) => format!("ssh://…@{rest}"),
+        None => address.to_owned(),
+    };
+    let message = format!("{shown} is no address of a machine: {why}");
+    Failure::new(Kind::InvalidValue, message)
+        .hint("an address is written ssh://user@machine:port; user and port can be left out")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +204,8 @@ mod tests {
         ] {
             let refused = Host::parse(address).unwrap_err();
             assert!(refused.contains(why), "{address}: {refused}");
-            assert!(!refused.contains("hunter2"), "{refused}");
+            let told = no_address(address, &refused).message;
+            assert!(!told.contains("hunter2") && told.contains(why), "{told}");
         }
     }
 

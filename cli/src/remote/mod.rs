@@ -107,12 +107,11 @@ pub(crate) fn is_file_here(path: &Path) -> bool {
 ///
 /// # Errors
 /// A path that is not absolute, in words.
-pub(crate) fn path_typed(word: &str) -> Result<PathBuf, String> {
+pub(crate) fn path_typed(word: OsString) -> Result<PathBuf, String> {
+    let path = PathBuf::from(word);
     match typed() {
-        Some(host) if !word.starts_with('/') => {
-            Err(not_whole(Path::new(word), &host.display().to_string()))
-        }
-        _ => Ok(word.into()),
+        Some(host) if !path.is_absolute() => Err(not_whole(&path, &host.display().to_string())),
+        _ => Ok(path),
     }
 }
 

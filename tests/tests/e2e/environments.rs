@@ -79,7 +79,7 @@ fn a_user_whom_nothing_knows_is_told_that_there_is_no_home() {
     let invocation = in_environment(home.llamactl(["--no-autostart", "ps"]), &[]);
     let said = act_as(54_321, || invocation.run());
     assert_eq!(said.status.code(), Some(1), "{said:?}");
-    assert!(said.stderr.contains("no home directory"), "{said:?}");
+    assert!(said.stderr().contains("no home directory"), "{said:?}");
 }
 
 /// 72: where there is no place for the state, it is said which was tried and why not; another one is

@@ -122,5 +122,6 @@ fn a_port_that_is_not_kept_is_said() {
     // Whoever looks after the server now says so too.
     daemon.kill();
     daemon.start_again();
+    home.follow("server.follow", json!({ "model": "m" })).until_state("ready");
     assert_eq!(warnings(&home), said);
 }

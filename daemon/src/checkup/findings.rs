@@ -412,7 +412,7 @@ mod tests {
                     state.registry = RegistryIs::Damaged(Failure::new(Kind::StoreFailed, "x"));
                 }
                 "copy_damaged" => {
-                    state.copy = Some(CopyFacts { problem: Some("x".into()), ..copy.clone() })
+                    state.copy = Some(CopyFacts { problem: Some("x".into()), ..copy.clone() });
                 }
                 "copy_old" => state.registry_changed_at_ms = Some(13 * day),
                 "state_owner" => state.foreign = vec!["/s/a".into()],

@@ -92,6 +92,9 @@ pub struct EventBatch {
     pub last: i64,
 }
 
+/// Among so many events, the last, a name is looked for that no model has now.
+const NAMED: u32 = 10_000;
+
 impl Registry {
     /// Writes an event that belongs to no other change.
     ///
@@ -109,7 +112,8 @@ impl Registry {
         self.read(move |connection| list(connection, &filter)).await
     }
 
-    /// The model that events tell of by a name, the latest that had it; it may be gone.
+    /// The model that one of the last [`NAMED`] events tells of by a name, the latest that had it; it may
+    /// be gone.
     ///
     /// # Errors
     /// What SQLite reports.
@@ -117,10 +121,12 @@ impl Registry {
         let name = name.to_owned();
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT model_id FROM events WHERE model = ?1 AND model_id IS NOT NULL
+                "SELECT model_id FROM events
+                 WHERE seq > (SELECT max(seq) FROM events) - ?2
+                   AND model = ?1 AND model_id IS NOT NULL
                  ORDER BY seq DESC LIMIT 1",
             )?;
-            Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+            Ok(statement.query_row(params![name, NAMED], |row| row.get(0)).optional()?)
         })
         .await
     }

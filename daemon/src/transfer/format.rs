@@ -2,7 +2,7 @@
 
 use super::{dashboard, document, pasted};
 use llamactl_protocol::exchange::ImportFormat;
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 
 /// Tells a text's format by what it holds.
 ///
@@ -17,7 +17,7 @@ pub fn of(text: &str) -> Result<ImportFormat, Failure> {
         return Ok(ImportFormat::Dashboard);
     }
     // A unit has sections too.
-    if pasted::is_unit(text) {
+    if pasted::is_unit(text) || pasted::is_yaml(text) {
         return Ok(ImportFormat::Command);
     }
     let lines = || text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
@@ -39,8 +39,17 @@ pub fn of(text: &str) -> Result<ImportFormat, Failure> {
     if names_server || has_flags {
         return Ok(ImportFormat::Command);
     }
-    Err(Failure::new(Kind::Unreadable, "it cannot be told what this is")
-        .hint("say it with --format: toml, preset, command or dashboard"))
+    let failure = Failure::new(Kind::Unreadable, "it cannot be told what this is");
+    // Ollama's Modelfile, and what koboldcpp saves.
+    let of_others =
+        text.lines().any(|line| line.starts_with("PARAMETER ")) || text.contains("\"model_param\"");
+    Err(match of_others {
+        true => failure.hint(Hint::run(
+            "files of other programs are not read; register the model that it names",
+            ["llamactl", "model", "add", "FILE"],
+        )),
+        false => failure.hint("say it with --format: toml, preset, command or dashboard"),
+    })
 }
 
 #[cfg(test)]
@@ -63,6 +72,8 @@ mod tests {
         ] {
             assert_eq!(of(text).unwrap(), format, "{text}");
         }
+        let of_others = of("FROM ./x.gguf\nPARAMETER num_ctx 4096\n").unwrap_err();
+        assert!(of_others.hints.lines().any(|it| it.contains("llamactl model add FILE")));
         for text in ["", "hello", "{}", "{\"a\": 1}"] {
             assert!(of(text).is_err(), "{text}");
         }

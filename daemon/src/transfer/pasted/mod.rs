@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   text ─┬─ unit ──────────────────────────────┐
+//!         ├─ compose and the like ─ lines ─╮    │
 //!         └─ shell ─ commands, variables put in ─┴▶ program ─▶ variables, arguments ─▶ one model
 //!
 //!   CUDA_VISIBLE_DEVICES=1 nohup ./llama-server -m ~/x.gguf -c 8192 > log 2>&1 &
@@ -17,8 +18,10 @@ mod program;
 mod script;
 mod shell;
 mod unit;
+mod yaml;
 
 pub(super) use unit::is_unit;
+pub(super) use yaml::is_one as is_yaml;
 
 use super::omissions::{Omissions, sentence};
 use super::position::unreadable;
@@ -90,7 +93,12 @@ fn read_into(
             None => vec![Command { exported: unit.variables, words: unit.words, base }],
         }
     } else {
-        script::commands(&without_key(text), &mut known, base, left_out)?
+        let lines = yaml::lines(text, left_out).unwrap_or_else(|| vec![text.to_owned()]);
+        let mut commands = Vec::new();
+        for line in lines {
+            commands.extend(script::commands(&line, &mut known.clone(), base, left_out)?);
+        }
+        commands
     };
     let is_one = commands.len() == 1;
     let mut refused = None;
@@ -162,27 +170,6 @@ fn model(
 
 const ADDRESS: &str = "each model listens on a socket of its own; llamactl model set NAME \
                        port=auto gives it a TCP port";
-
-/// A text without the `cmd: |` or `command: >` of the YAML it was copied from.
-fn without_key(text: &str) -> String {
-    let begin = text.len() - text.trim_start().len();
-    let rest = text.get(begin..).unwrap_or_default();
-    let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
-    let line = line.strip_prefix("- ").unwrap_or(line);
-    let Some(value) = ["cmd:", "command:"].iter().find_map(|key| line.strip_prefix(key)) else {
-        return text.to_owned();
-    };
-    let value = value.trim();
-    let is_sign = value.starts_with(['|', '>'])
-        && value.bytes().skip(1).all(|byte| b"+-0123456789".contains(&byte));
-    let inner = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
-    let value = match (is_sign, inner('"').or_else(|| inner('\''))) {
-        (true, _) => "",
-        (false, Some(inner)) => inner,
-        (false, None) => value,
-    };
-    format!("{value}\n{behind}")
-}
 
 fn unexpanded(of_shell: &str) -> String {
     format!("only your shell knows what {of_shell} is: write its value")

@@ -1,4 +1,5 @@
 use super::*;
+use llamactl_protocol::exchange::ImportFormat;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -292,4 +293,41 @@ proptest! {
     ) {
         let _ = read(&line, None, Path::new("/"), Some(Path::new("/h")));
     }
+}
+
+#[test]
+fn what_tells_how_containers_run_is_read() {
+    for text in [
+        "services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    environment:\n      \
+         LLAMA_ARG_MODEL: /models/y.gguf\n      LLAMA_ARG_CTX_SIZE: 4096\n    volumes:\n      - /m:/models:ro\n",
+        "services:\n  db:\n    image: postgres\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    \
+         environment: [LLAMA_ARG_CTX_SIZE=4096]\n    volumes:\n      - type: bind\n        source: /m\n        \
+         target: /models\n    command: >\n      -m /models/y.gguf\n",
+        "    command:\n      - -m\n      - /m/y.gguf\n      - --ctx-size\n      - \"4096\"\n",
+        "args: [\"-m\", \"/m/y.gguf\", \"-c\", \"4096\"]",
+        "[\"llama-server\", \"-m\", \"/m/y.gguf\", \"-c\", \"4096\"]",
+        "spec:\n  containers:\n  - name: a\n    image: llama.cpp:server\n    args: [-m, /m/y.gguf]\n    env:\n    \
+         - name: LLAMA_ARG_CTX_SIZE\n      value: \"4096\"\n",
+        "macros:\n  bin: /opt/llama-server\nmodels:\n  y:\n    cmd: |\n      ${bin}\n      -m /m/y.gguf\n      \
+         -c 4096 # why\n    ttl: 300\n",
+        "FROM ghcr.io/ggml-org/llama.cpp:server\nENV LLAMA_ARG_CTX_SIZE 4096\nENTRYPOINT [\"/app/llama-server\"]\n\
+         CMD [\"-m\", \"/m/y.gguf\"]\n",
+        "x: &e {LLAMA_ARG_CTX_SIZE: 4096}\nservices:\n  y:\n    image: llama\n    environment: {<<: *e}\n    \
+         command: -m /m/y.gguf\n",
+    ] {
+        assert_eq!(crate::transfer::format::of(text).unwrap(), ImportFormat::Command, "{text}");
+        let spec = spec(text);
+        assert_eq!(settings(&spec), json!({ "ctx-size": 4096 }), "{text}");
+        assert_eq!(spec.models[0].path, Some(WirePath::from("/m/y.gguf")), "{text}");
+        assert_eq!(spec.models[0].name, "y", "{text}");
+    }
+    let swap = "models:\n  a:\n    aliases: [b]\n    cmd: llama-server -m /m/x.gguf\n  c:\n    cmd: llama-server -m /m/y.gguf";
+    let spec = spec(swap);
+    let names: Vec<_> =
+        spec.models.iter().map(|it| (it.name.as_str(), it.aliases.clone())).collect();
+    assert_eq!(names, [("a", Some(vec!["b".to_owned()])), ("c", None)]);
+    // What repeats itself without end is no such file.
+    let mut bomb = "services:\n  a0: &a0 [x, x]\n".to_owned();
+    (1..40).for_each(|n| bomb.push_str(&format!("  a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1)));
+    assert!(read(&bomb, None, Path::new("/w"), None).is_err());
 }

@@ -23,13 +23,13 @@ use tokio::net::{TcpStream, UnixStream};
 /// the answer to what came before it still comes.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
-    "ssh box llamactl connect --stdio",
+    "llamactl connect --stdio",
     "ssh box llamactl connect --stdio --server qwen3";
     "0 the other side ended it, 3 no such model, 6 daemon unreachable, 8 the server does not run"
 ))]
 pub(crate) struct Connect {
-    /// By standard input and output, the only way there is
-    #[arg(long, required = true)]
+    /// By standard input and output, the only way there is: it may be left out
+    #[arg(long)]
     stdio: bool,
     /// To the server of this model instead of the daemon
     #[arg(long, value_name = "NAME", add = model_names())]

@@ -10,7 +10,9 @@
 //! database and not by `HOME`, so a script in its place names them.
 
 use crate::cli::Invocation;
+use crate::processes::Process;
 use crate::{DEADLINE, Home, artifacts, eventually, skip};
+use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
@@ -120,10 +122,15 @@ impl Remote {
         fs::write(self.far.path().join(".bashrc"), text).unwrap();
     }
 
-    /// Cuts all connections that there are.
+    /// Cuts all connections that there are: sshd has a process for each. What it calls them has taken the
+    /// place of their environment, by which processes of a home are known.
     pub fn cut(&self) {
-        for process in self.near.processes().iter().filter(|it| is_session(it)) {
-            process.signal(rustix::process::Signal::KILL);
+        let numbers = fs::read_dir("/proc").unwrap();
+        let numbers = numbers.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        for process in numbers.filter_map(Process::open) {
+            if process.parent() == Some(self.sshd.id()) {
+                process.signal(Signal::KILL);
+            }
         }
     }
 
@@ -141,12 +148,6 @@ impl Remote {
     }
 }
 
-/// An sshd that has a client, and not the one that listens.
-fn is_session(process: &crate::processes::Process) -> bool {
-    process.name() == "sshd"
-        && !process.command.iter().any(|word| word == "-f" || word.contains("[listener]"))
-}
-
 impl Drop for Remote {
     fn drop(&mut self) {
         for master in self.masters() {
@@ -154,6 +155,7 @@ impl Drop for Remote {
             // It may have ended by itself.
             let _ = self.ssh(["-o", &control, "-O", "exit", "box"]).run();
         }
+        self.cut();
         // Nothing to do where it has ended already.
         let _ = self.sshd.kill();
         let _ = self.sshd.wait();

@@ -5,8 +5,10 @@ use crate::complete::files;
 use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::output::Output;
+use crate::remote::path_typed;
 use crate::report::gather;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use llamactl_protocol::{Failure, Kind};
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -28,7 +30,13 @@ use std::path::{Path, PathBuf};
 ))]
 pub(crate) struct ReportArgs {
     /// Write it to this file, which only you can read; absent: to stdout
-    #[arg(long, short, value_name = "FILE", add = files())]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        value_parser = OsStringValueParser::new().try_map(path_typed),
+        add = files()
+    )]
     output: Option<PathBuf>,
     /// Also sum the files of models that run; of large ones it takes minutes
     #[arg(long)]

@@ -77,6 +77,7 @@ fn lines(command: &str) -> Vec<(&'static str, &'static str)> {
         }
         "version" => plain("version"),
         "doctor" => plain("doctor"),
+        "daemon report" => vec![("daemon report", ""), ("daemon report -o DIR/report.txt", "")],
         "rpc" => plain("rpc daemon.ping"),
         "help" => plain("help remote"),
         "daemon check-config" => plain("daemon check-config"),
@@ -132,9 +133,8 @@ fn every_command_does_what_its_row_of_the_table_says() {
                 let there = format!("run it there: ssh -t box llamactl {line}");
                 assert!(output.stderr().contains(&there), "{line}: {}", output.stderr());
             } else if command == "doctor" {
-                // Other things may be wrong with the machine; it is this one that it looked at.
-                let said = format!("{}{}", output.stdout(), output.stderr());
-                assert!(matches!(output.status.code(), Some(0 | 1)) && !said.contains("ssh"), "{said}");
+                // Other things may be wrong with a machine.
+                assert!(matches!(output.status.code(), Some(0 | 1)), "{}", output.stderr());
             } else {
                 let _ = output.ok();
             }
@@ -176,8 +176,10 @@ fn files_are_on_the_side_that_the_page_says() {
             refused.stderr()
         );
     }
-    let refused = remote.llamactl(["daemon", "restore", "copy.db"]).run().code(2);
-    assert!(refused.stderr().contains("begins with a slash"), "{}", refused.stderr());
+    for line in ["daemon restore copy.db", "daemon report -o report.txt"] {
+        let refused = remote.llamactl(line.split(' ')).run().code(2);
+        assert!(refused.stderr().contains("begins with a slash"), "{line}: {}", refused.stderr());
+    }
     // A file of that name here is not meant: it is looked for there.
     fs::write(remote.near.path().join("here.gguf"), "").unwrap();
     let here = remote.near.path().join("here.gguf").display().to_string();
@@ -214,7 +216,9 @@ fn files_are_on_the_side_that_the_page_says() {
     };
     assert!(!offered("model add /").contains("files"), "{}", offered("model add /"));
     assert!(offered("model import ").contains("files"), "{}", offered("model import "));
-    assert!(offered("model show ").starts_with("i\t"), "{}", offered("model show "));
+    eventually(DEADLINE, "names come in the time that a shell has", || {
+        offered("model show ").starts_with("i\t")
+    });
 }
 
 #[test]
@@ -388,6 +392,8 @@ fn an_answer_comes_through_while_it_is_written_and_outlives_the_far_daemon() {
 fn streams_go_on_behind_a_connection_that_was_cut() {
     need!("sshd", "ssh");
     let (remote, _daemon) = with_model();
+    let path = remote.far.path().join("models/m.gguf");
+    remote.far.fake_behaviour(&path, &json!({ "stderr": ["hello"] }));
     let mut events = remote.llamactl(["--json", "events", "-f", "--after", "0"]).spawn();
     let _ = events.line_where(|line| line.contains("model.added"));
     let _ = remote.llamactl(["start", "m"]).run().ok();
@@ -401,14 +407,14 @@ fn streams_go_on_behind_a_connection_that_was_cut() {
     events.signal(Signal::INT);
     let _ = events.finish().code(130);
 
-    let mut logs = remote.llamactl(["logs", "m", "-n", "0", "-f"]).spawn();
-    let bridge = || remote.far.processes().into_iter().find(is_bridge).map(|it| it.pid);
-    eventually(DEADLINE, "the log is followed", || bridge().is_some());
-    let before = bridge();
+    let known = remote.far.cli(["logs", "m"]).ok().lines();
+    let mut logs = remote.llamactl(["logs", "m", "-f"]).spawn();
+    for _ in &known {
+        let _ = logs.line().unwrap();
+    }
     remote.cut();
-    eventually(DEADLINE, "it is followed again", || bridge().is_some() && bridge() != before);
     let _ = remote.far.cli(["restart", "m"]).ok();
-    let _ = logs.line_where(|line| !line.is_empty());
+    let _ = logs.line().unwrap();
     logs.signal(Signal::INT);
     let _ = logs.finish().code(130);
 }

@@ -24,8 +24,11 @@ const SHAPES: [&str; 6] = [
     r"(?i)(x-api-key:\s*)[^\s]+()",
 ];
 
+/// A variable that somebody set, as events tell of it: nobody knows where its value ends.
+const VARIABLE: &str = r"(\benv\.[A-Za-z0-9_]+=)[^\n]+";
+
 /// Keys under which numbers are counted and not kept.
-const COUNTS: &[&str] = &["tokens", "token_", "tokenizer", "n_tokens"];
+const COUNTS: &[&str] = &["tokens", "token_embd", "tokenizer"];
 
 /// Takes out what is nobody's affair.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub(crate) struct Redactor {
     secrets: Vec<String>,
     home: Option<String>,
     shapes: Vec<Regex>,
+    variable: Option<Regex>,
     homes: Option<Regex>,
 }
 
@@ -53,7 +57,8 @@ impl Redactor {
         let home = home.and_then(Path::to_str).filter(|home| home.len() > 1).map(str::to_owned);
         // What is wrong with an expression is found by the test below.
         let shapes = SHAPES.iter().filter_map(|shape| Regex::new(shape).ok()).collect();
-        Redactor { secrets, home, shapes, homes: Regex::new(r"/home/[^/\s:]+").ok() }
+        let (variable, homes) = (Regex::new(VARIABLE).ok(), Regex::new(r"/home/[^/\s:]+").ok());
+        Redactor { secrets, home, shapes, variable, homes }
     }
 
     /// The same for all texts in a value; keys stay.
@@ -83,6 +88,10 @@ impl Redactor {
             .secrets
             .iter()
             .fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), HIDDEN));
+        if let Some(variable) = &self.variable {
+            let hidden = |found: &Captures<'_>| format!("{}{HIDDEN}", &found[1]);
+            text = variable.replace_all(&text, hidden).into_owned();
+        }
         for shape in &self.shapes {
             let replace = |found: &Captures<'_>| match is_count(&found[0]) {
                 true => found[0].to_owned(),
@@ -105,7 +114,8 @@ fn is_count(found: &str) -> bool {
     let found = found.to_ascii_lowercase();
     let digits = found.rsplit(['=', ':', ' ']).next().unwrap_or_default();
     COUNTS.iter().any(|count| found.contains(count))
-        || digits.trim_start_matches('-').chars().all(|it| it.is_ascii_digit() || it == '.')
+        || found.contains("token")
+            && digits.trim_start_matches('-').chars().all(|it| it.is_ascii_digit() || it == '.')
 }
 
 /// Whether what stands under this name is one.
@@ -147,6 +157,8 @@ mod tests {
             ("{\"api_key\": \"abc123\"}", "{\"api_key\": \"[hidden]\"}"),
             ("--api-key abc --port 1", "--api-key [hidden] --port 1"),
             ("https://ana:pw@host/x", "https://[hidden]@host/x"),
+            ("m: env.MINE=a b, env.OTHER=c", "m: env.MINE=[hidden]"),
+            ("--api-key 123456", "--api-key [hidden]"),
             ("X-Api-Key: abc", "X-Api-Key: [hidden]"),
             ("/home/ana/models/a.gguf", "/home/USER/models/a.gguf"),
         ] {

@@ -32,9 +32,10 @@ fn a_report_tells_what_runs_and_no_secret() {
             "srv n_tokens = 512",
         ]}),
     );
-    let set =
-        [format!("api-key={key}"), format!("env.OTHER_TOKEN={token}"), format!("env.MINE={plain}")];
-    home.cli(["model", "set", "m"].map(str::to_owned).into_iter().chain(set)).ok();
+    home.cli(["model", "set", "m", &format!("env.MINE={plain}")]).ok();
+    for (setting, secret) in [("api-key=-", key), ("env.OTHER_TOKEN=-", token)] {
+        home.llamactl(["model", "set", "m", setting]).stdin(secret).run().ok();
+    }
     home.cli(["defaults", "set", &format!("env.OTHER={defaults}")]).ok();
     let fake = llamactl_tests::artifacts::fake_llama_server();
     let fake = fake.to_str().unwrap();

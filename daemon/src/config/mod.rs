@@ -102,8 +102,11 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     .hint(format!("--config and {CONFIG_VARIABLE} name it; without them a missing one is no fault"))
 }
 
-/// The configuration that the text of a file says.
-fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
+/// The configuration that the text of a file says; `path` names the file in what is refused.
+///
+/// # Errors
+/// [`Kind::InvalidValue`], with file, line and key.
+pub fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
     let refuse = |span: Option<Range<usize>>, why: &str| {
         let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;

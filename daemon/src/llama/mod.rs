@@ -23,6 +23,7 @@ mod poll;
 mod reported;
 
 pub use client::{ApiKey, Client};
+pub use counters::{Counters, Slot, parse_metrics};
 pub use llama_http::Target;
 pub use poll::{Looked, Pace, Poll, Seen, busy, in_force};
 pub use reported::{ReportedSettings, reported};

@@ -34,12 +34,18 @@ struct Generation {
 /// Asks a ready server which settings are in force. Does not wake one that sleeps.
 pub async fn reported(client: &Client) -> Option<ReportedSettings> {
     let (status, body) = client.get("/props", LIMIT).await.ok()?;
-    let props: Props = (status == StatusCode::OK).then(|| serde_json::from_slice(&body).ok())??;
-    let params = props.default_generation_settings.map(|it| it.params).unwrap_or_default();
-    Some(ReportedSettings { params, slots: props.total_slots })
+    (status == StatusCode::OK).then(|| ReportedSettings::read(&body))?
 }
 
 impl ReportedSettings {
+    /// What the answer to `/props` tells; `None` where it is none.
+    #[must_use]
+    pub fn read(body: &[u8]) -> Option<ReportedSettings> {
+        let props: Props = serde_json::from_slice(body).ok()?;
+        let params = props.default_generation_settings.map(|it| it.params).unwrap_or_default();
+        Some(ReportedSettings { params, slots: props.total_slots })
+    }
+
     /// The value in force; `None` for what is not reported.
     #[must_use]
     pub fn get(&self, setting: &Setting<'_>) -> Option<Value> {

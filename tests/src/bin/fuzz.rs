@@ -1,25 +1,26 @@
-//! Mutated inputs: what a stranger's file or line says never ends the daemon and never takes it a second.
+//! Mutated inputs to a real daemon: what a stranger sends never ends it and never takes it a second.
 //!
 //! ```text
 //!   a sound input ─▶ some bytes flipped, cut, repeated, taken from another ─▶ target ─▶ under a second?
-//!     gguf      the header of a model file            gguf::read_header, in this process
-//!     imports   TOML, presets, pasted command lines, the old dashboard's JSON and database
-//!     wire      JSON-RPC lines                        a real daemon, asked on its socket
+//!     wire       JSON-RPC lines
+//!     exporter   requests for the metrics, by HTTP
+//!     database   the old dashboard's, read in this process
 //! ```
 //!
-//! Plain and deterministic, because libFuzzer wants a C++ compiler and an instrumented build of every
-//! dependency for what the readers' own bounds make shallow: `--seed N` plays the same inputs again. The
-//! input that fails is written to `target/fuzz-failure`.
+//! Plain and deterministic: `--seed N` plays the same inputs again. What only reads bytes is searched
+//! with libFuzzer instead, by coverage: `fuzz/`. The input that fails is written to
+//! `target/fuzz-failure`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use clap::Parser;
-use llamactl_tests::{Home, Rpc, TestModel, artifacts};
-use llamactld::gguf::read_header;
-use llamactld::transfer::{dashboard, document, pasted, preset};
+use llamactl_tests::{DEADLINE, Home, Rpc, artifacts, eventually};
+use llamactld::transfer::dashboard;
 use serde_json::json;
 use std::fs;
-use std::io::Cursor;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,33 +46,15 @@ fn main() {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
     let home = Home::with_fake_llama_server();
+    let exporter = home.path().join("metrics.sock");
+    home.configure(&format!("[metrics]\nlisten = {exporter:?}\n"));
     let daemon = home.daemon();
+    // It listens a moment after the daemon answers.
+    eventually(DEADLINE, "the metrics can be read", || exporter.exists());
     home.fake_model("m", &json!({}));
     let database = home.path().join("old.db");
     let mut wire = None;
-    let base = Path::new("/tmp");
-    let texts: Vec<Vec<u8>> = IMPORTS.iter().map(|text| text.as_bytes().to_vec()).collect();
-    let mut header = fs::read(TestModel::Tiny.shared()).unwrap();
-    header.truncate(64 << 10);
     let targets: Vec<Target<'_>> = vec![
-        (
-            "gguf",
-            vec![header],
-            Box::new(|input| {
-                let _ = read_header(Cursor::new(input), input.len() as u64);
-            }),
-        ),
-        (
-            "imports",
-            texts,
-            Box::new(move |input| {
-                let text = String::from_utf8_lossy(input);
-                let _ = document::read(&text, base);
-                let _ = preset::read(&text, None, base);
-                let _ = pasted::read(&text, None, base, Some(base));
-                let _ = dashboard::read_text(&text);
-            }),
-        ),
         (
             "database",
             vec![dashboard_database(&home)],
@@ -86,6 +69,11 @@ fn main() {
             Box::new(|input| {
                 ask(&mut wire, &home, input);
             }),
+        ),
+        (
+            "exporter",
+            REQUESTS.iter().map(|request| request.as_bytes().to_vec()).collect(),
+            Box::new(|input| read_metrics(&exporter, input)),
         ),
     ];
     let each = Duration::from_secs(args.seconds) / u32::try_from(targets.len()).unwrap();
@@ -135,6 +123,15 @@ fn ask(wire: &mut Option<Rpc>, home: &Home, line: &[u8]) {
     }
 }
 
+/// Sends a request for the metrics, and reads what is said to it.
+fn read_metrics(exporter: &Path, request: &[u8]) {
+    let mut stream = UnixStream::connect(exporter).unwrap();
+    // It may close before it has read everything.
+    let _ = stream.write_all(request);
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
 /// A sound input with a few things done to it.
 fn mutated(sound: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut input = random.choice(sound).unwrap().clone();
@@ -178,15 +175,11 @@ fn dashboard_database(home: &Home) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-const IMPORTS: &[&str] = &[
-    "# llamactl export 1\n[defaults]\nctx-size = 8192\n[runtimes.r]\npath = \"/l/llama-server\"\n\
-     default = true\nenv = { X = \"1\" }\n[models.\"q:8b\"]\npath = \"/m/x.gguf\"\naliases = [\"q\"]\n\
-     [models.\"q:8b\".settings]\ntemp = 0.7\napi-key = { secret = \"kept\" }\n\"env.A\" = \"1\"\n",
-    "[*]\nctx-size = 4096\n[one]\nmodel = /m/x.gguf\nn-gpu-layers = 99\nLLAMA_ARG_THREADS = 4\n\
-     load-on-startup = true\n",
-    "CUDA_VISIBLE_DEVICES=1 nohup ./llama-server -m ~/x.gguf -c 8192 --lora \"a b\",c -ngl 99 \\\n \
-     --host 0.0.0.0 --port 8080 --jinja > log.txt 2>&1 &\n",
-    "{\"models\":[{\"name\":\"a\",\"path\":\"/m/a.gguf\",\"config\":{\"ctx_size\":4096}}]}",
+const REQUESTS: &[&str] = &[
+    "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n",
+    "HEAD / HTTP/1.0\r\n\r\n",
+    "POST /metrics HTTP/1.1\r\nHost: [::1]:9750\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 18446744073709551615\r\nExpect: 100-continue\r\n\r\n",
 ];
 
 const LINES: &[&str] = &[

@@ -83,6 +83,16 @@ fn every_file_that_a_page_names_is_there() {
 }
 
 #[test]
+fn the_readme_leads_to_every_document() {
+    let readme = fs::read_to_string(checkout().join("README.md")).unwrap();
+    for document in fs::read_dir(checkout().join("docs")).unwrap().map(Result::unwrap) {
+        let name = document.file_name().into_string().unwrap();
+        let is_named = readme.contains(&format!("(docs/{name})"));
+        assert!(is_named || !name.ends_with(".md"), "README.md does not lead to docs/{name}");
+    }
+}
+
+#[test]
 fn every_name_that_a_page_uses_is_in_the_code() {
     let mut ours = Vec::new();
     entries(&checkout(), &mut ours);

@@ -3,6 +3,7 @@
 use llamactl_tests::{Follower, Home, TestModel, need};
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use std::process::Command;
 
 /// A home without a llama-server, with a model `m`, and its daemon.
 fn home_with_model() -> (Home, llamactl_tests::Daemon) {
@@ -10,6 +11,32 @@ fn home_with_model() -> (Home, llamactl_tests::Daemon) {
     let daemon = home.daemon();
     home.call("model.add", json!({ "path": home.model(TestModel::Tiny), "name": "m" }));
     (home, daemon)
+}
+
+/// Fault 18: whatever the time zones of the daemon and of who asks.
+#[test]
+fn an_event_is_found_by_its_local_time_in_every_zone() {
+    let home = Home::without_llama_server();
+    let command = home.llamactld([""; 0]).env("TZ", "<+1345>-13:45<+1445>,M9.5.0,M4.1.0");
+    let _daemon = home.daemon_by(command);
+    home.call("model.add", json!({ "path": home.model(TestModel::Tiny), "name": "m" }));
+    let added = listed(&home, json!({})).pop().unwrap();
+    let second = added["at_ms"].as_i64().unwrap() / 1000;
+    for zone in ["UTC0", "CET-1CEST,M3.5.0,M10.5.0/3", "NST3:30NDT,M3.2.0,M11.1.0", "<-11>11"] {
+        let at = |second: i64| {
+            let mut shown = Command::new("date");
+            shown.args(["-d", &format!("@{second}"), "+%F %T"]);
+            let shown = shown.env("TZ", zone).output().unwrap().stdout;
+            String::from_utf8(shown).unwrap().trim().to_owned()
+        };
+        let since = |second| {
+            let said = home.llamactl(["events", "--json", "--since", &at(second)]).env("TZ", zone);
+            numbers(&said.run().ok().json_lines())
+        };
+        let number = added["seq"].as_i64().unwrap();
+        assert!(since(second).contains(&number), "{zone}");
+        assert!(!since(second + 1).contains(&number), "{zone}");
+    }
 }
 
 fn set(home: &Home, context: u32) {

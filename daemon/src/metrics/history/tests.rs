@@ -509,6 +509,40 @@ fn a_history_that_takes_all_its_room_keeps_less_of_the_seconds_and_all_of_the_re
     assert!(used < 200_000, "{used}");
 }
 
+/// Fault 15, without a clock; how long it takes is `history-stall` of `figures`.
+#[test]
+fn who_stands_still_in_the_middle_of_reading_holds_up_no_batch_and_sees_one_moment() {
+    let mut machine = Machine::new();
+    machine.measure(600, [true, true]);
+    machine.stop();
+    let blocks = machine.rows(|rows| rows.count(Blocks::Raw));
+    machine.start();
+    let reader = machine.history().0.state().reader.clone().unwrap();
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (go_on, waits) = std::sync::mpsc::channel();
+    let reading = std::thread::spawn(move || {
+        let read = reader.read(move |rows| {
+            let mut seen = 0;
+            rows.each(Blocks::Raw, 0, i64::MAX, |_, _| {
+                if seen == 0 {
+                    begun.send(()).unwrap();
+                    waits.recv().unwrap();
+                }
+                seen += 1;
+                Ok(())
+            })?;
+            Ok((seen, rows.count(Blocks::Raw)?))
+        });
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(read).unwrap()
+    });
+    begins.recv().unwrap();
+    machine.measure(3600, [true, true]);
+    machine.stop();
+    assert_eq!(machine.count_rows(), 4200, "all is written while it reads");
+    go_on.send(()).unwrap();
+    assert_eq!(reading.join().unwrap(), (blocks, blocks));
+}
+
 /// Another program that has the database to itself, until it is dropped.
 fn lock_of_another(dir: &Path) -> impl Drop + use<> {
     struct Locked(std::process::Child);

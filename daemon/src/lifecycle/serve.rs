@@ -26,6 +26,7 @@ use crate::library::{self, Library, Request, Scan};
 use crate::logs::watch::Watcher;
 use crate::metrics::{self, Metrics};
 use crate::models::{self, Feed, Models};
+use crate::os::memory;
 use crate::rpc::{self, Authority, Counters, Keeper, Limits, socket};
 use crate::store::registry::{Registry, StoreError};
 use crate::supervisor::{Start, Supervisor};
@@ -178,8 +179,10 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
     notify::tell("READY=1");
     start_servers(&mut parts, &registry, &supervisor, start_of(beginning));
     start_library_scan(&mut parts, library);
+    let rest = tokio::spawn(rest_after_start());
 
     let order = stop.ordered().await;
+    rest.abort();
     begin_to_end(&order, &places, &supervisor).await;
     let is_restart = matches!(order, Order::Restart { .. });
     parts.stop(order).await;
@@ -419,6 +422,15 @@ fn start_servers(parts: &mut Parts, registry: &Registry, supervisor: &Supervisor
 fn start_library_scan(parts: &mut Parts, library: Library) {
     let scan = tokio::spawn(look_through_library(library));
     parts.started("library scan", |_| async move { scan.abort() });
+}
+
+/// How long after its start a daemon has done what only a start does, and has written history once.
+const AT_REST: Duration = Duration::from_secs(15);
+
+/// Gives back what only the start needed.
+async fn rest_after_start() {
+    tokio::time::sleep(AT_REST).await;
+    let _ = tokio::task::spawn_blocking(memory::give_back).await;
 }
 
 /// What is said and done at once when the daemon is to end.

@@ -586,11 +586,12 @@ pub struct MetricsColumn {
 fn briefly<S: Serializer>(values: &[Option<f64>], serializer: S) -> Result<S::Ok, S::Error> {
     struct Brief(Option<f64>);
     impl Serialize for Brief {
-        #[allow(clippy::cast_possible_truncation)] // It is what is meant.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // It is what is meant.
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             match self.0 {
                 None => serializer.serialize_none(),
-                Some(value) if value.fract() == 0.0 && value.abs() < 9e15 => {
+                // `fract` is a call of the C library on processors that are taken for the oldest.
+                Some(value) if (value as i64) as f64 == value && value.abs() < 9e15 => {
                     serializer.serialize_i64(value as i64)
                 }
                 Some(value) => serializer.serialize_f32(value as f32),

@@ -48,6 +48,7 @@ pub mod registry;
 pub mod remote;
 pub mod rpc;
 pub mod skip;
+pub mod specification;
 pub mod terminal;
 pub mod tmux;
 pub mod user;

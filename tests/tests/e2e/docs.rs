@@ -4,6 +4,7 @@ use llamactl_protocol::configuration;
 use llamactl_protocol::doctor;
 use llamactl_protocol::options::document;
 use llamactl_protocol::series;
+use llamactl_tests::specification::{self, MEASURED};
 use llamactl_tests::{Home, artifacts};
 use llamactld::transfer::dashboard::page;
 use serde_json::json;
@@ -47,6 +48,22 @@ fn the_page_of_the_old_dashboard_is_what_its_table_says() {
 fn the_schema_of_settings_is_what_the_catalogue_says() {
     let text = format!("{}\n", serde_json::to_string_pretty(&document::schema()).unwrap());
     check("options.schema.json", &text);
+}
+
+/// What a machine measured stands below and is not compared.
+#[test]
+fn the_specification_is_what_its_table_says() {
+    let path = artifacts::checkout().join("SPECIFICATION.md");
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    let (page, measured) = kept.split_at(kept.find(MEASURED).unwrap_or(kept.len()));
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, specification::page() + measured).unwrap();
+    } else {
+        assert!(
+            page == specification::page(),
+            "SPECIFICATION.md is not what its table says; write it anew with UPDATE_DOCS=1 tests/run docs"
+        );
+    }
 }
 
 /// Compares a document with its file below `docs/`.

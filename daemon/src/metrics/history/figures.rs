@@ -22,6 +22,8 @@ const DAY_MS: u64 = 86_400_000;
 const BEGIN_MS: u64 = 366 * DAY_MS;
 /// What the wall clock is ahead.
 const WALL_MS: i64 = 1_700_000_000_000;
+/// When the last of what is written was measured.
+pub const UNTIL_MS: i64 = WALL_MS + (BEGIN_MS + DAY_MS).cast_signed();
 
 /// What was measured. Times are of the processor, for the whole of it.
 #[derive(Debug)]
@@ -241,7 +243,7 @@ fn used_bytes(rows: &Rows<'_>) -> Result<u64, DatabaseError> {
 
 /// A day by minutes, of all series.
 fn question() -> Question {
-    let until_ms = WALL_MS + (BEGIN_MS + DAY_MS).cast_signed();
+    let until_ms = UNTIL_MS;
     Question {
         wanted: Wanted { series: (0..SERIES.len()).collect(), ..Wanted::default() },
         from: From::Wall(until_ms - DAY_MS.cast_signed()),

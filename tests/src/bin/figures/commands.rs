@@ -1,6 +1,7 @@
 //! How long everyday commands take, of each build of `llamactl` there is.
 
 use super::{Times, executable};
+use llamactl_tests::specification::Measured;
 use llamactl_tests::{Home, artifacts};
 use serde_json::json;
 use std::fs;
@@ -14,7 +15,7 @@ const RUNS: u32 = 200;
 const MODELS: usize = 20;
 const RUNNING: usize = 3;
 
-pub(super) fn print() {
+pub(super) fn print(measured: &mut Measured) {
     let home = Home::with_fake_llama_server();
     for number in 0..MODELS {
         let name = format!("m{number}");
@@ -46,6 +47,14 @@ pub(super) fn print() {
             taken.times.p50 / floor,
             taken.faults
         );
+        let promise = match (build, words.first()) {
+            ("plain", Some(&"--version")) => "version",
+            ("plain", Some(&"ps")) => "ps",
+            ("packaged", Some(&"--version")) => "version-packaged",
+            ("packaged", Some(&"ps")) => "ps-packaged",
+            _ => continue,
+        };
+        measured.note(promise, taken.times.p50 / floor);
     }
     let _ = home.cli(["stop", "--all"]).ok();
 }

@@ -34,8 +34,19 @@ impl Threads {
 
     /// What they have used since. A thread that is new began at nothing; one that ended is not counted.
     pub(super) fn since(&self) -> Spent {
+        self.since_where(|_| true)
+    }
+
+    /// The same of the threads of these names.
+    pub(super) fn since_of(&self, names: &[&str]) -> Spent {
+        let name = |thread| fs::read_to_string(format!("/proc/{}/task/{thread}/comm", self.pid));
+        self.since_where(|thread| name(thread).is_ok_and(|it| names.contains(&it.trim_end())))
+    }
+
+    fn since_where(&self, is_counted: impl Fn(i32) -> bool) -> Spent {
         let mut all = Spent::default();
-        for (thread, after) in Threads::of(self.pid).spent {
+        let now = Threads::of(self.pid).spent.into_iter();
+        for (thread, after) in now.filter(|(thread, _)| is_counted(*thread)) {
             let before = self.spent.get(&thread).copied().unwrap_or_default();
             all.processor_ns += after.processor_ns - before.processor_ns;
             all.wakeups += after.wakeups - before.wakeups;

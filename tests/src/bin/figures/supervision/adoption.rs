@@ -1,7 +1,8 @@
 //! From the start of a daemon to all servers taken over, beside one that has none.
 
-use crate::Times;
+use crate::{Times, executable};
 use llamactl_tests::{DEADLINE, Daemon, Home, Rpc};
+use rusqlite::Connection;
 use serde_json::json;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ const PACE: Duration = Duration::from_millis(1);
 
 /// What was measured.
 pub(super) struct Figures {
+    /// A program that does nothing, and a commit to a database that is opened for it.
+    pub(super) bare: Times,
     pub(super) floor: Times,
     pub(super) adoption: Times,
 }
@@ -26,12 +29,29 @@ pub(super) fn measure() -> Figures {
         home.call("server.start", json!({ "model": name }));
     }
     let pids = until_ready(&home, SERVERS);
-    let (mut floor, mut adoption) = (Vec::new(), Vec::new());
-    for _ in 0..TRIES {
+    let (mut least, mut floor, mut adoption) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..TRIES {
+        least.push(no_op_and_commit(&bare, number));
         floor.push(started_anew(&bare, &mut bare_daemon, &[]));
         adoption.push(started_anew(&home, &mut daemon, &pids));
     }
-    Figures { floor: Times::of(floor, 100), adoption: Times::of(adoption, 100) }
+    let of = |all| Times::of(all, 100);
+    Figures { bare: of(least), floor: of(floor), adoption: of(adoption) }
+}
+
+fn no_op_and_commit(home: &Home, number: usize) -> Duration {
+    let start = Instant::now();
+    let no_op = executable("no-op");
+    assert!(home.program(no_op, [""; 0]).command().status().unwrap().success());
+    let database = Connection::open(home.path().join("bare.db")).unwrap();
+    database
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             CREATE TABLE IF NOT EXISTS t (number INTEGER); INSERT INTO t VALUES ({number});"
+        ))
+        .unwrap();
+    drop(database);
+    start.elapsed()
 }
 
 /// Kills a daemon; how long the next one needs.

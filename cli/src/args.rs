@@ -215,7 +215,7 @@ impl Global {
 mod tests {
     use super::*;
     use crate::commands::help;
-    use crate::output::screen::{COLUMNS, assert_screen, assert_text};
+    use crate::output::screen::{COLUMNS, assert_lines, assert_text};
     use clap::CommandFactory as _;
 
     /// Every command that does something, with its full name.
@@ -452,6 +452,6 @@ mod tests {
 
     #[test]
     fn the_list_of_commands() {
-        assert_screen("help", |output| help::print(output, &[]));
+        assert_lines("help", |output| help::print(output, &[]));
     }
 }

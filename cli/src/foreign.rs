@@ -6,6 +6,7 @@
 use crate::args::Cli;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Error};
+use llamactl_protocol::options::nearest;
 use llamactl_protocol::prose::{clause, listed};
 use llamactl_protocol::{Failure, Hint, Kind};
 
@@ -25,10 +26,19 @@ pub(crate) fn failure(error: &Error, words: &[String]) -> Failure {
             let verb = of(ContextKind::InvalidSubcommand);
             let name = [path.join(" "), verb.clone()].join(" ");
             let failure = Failure::new(Kind::Usage, format!("there is no command {}", name.trim()));
-            let meant = if path.is_empty() { meant(&verb, &rest) } else { vec![] };
-            match meant.is_empty() {
+            let meant = match path.first() {
+                None => meant(&verb, &rest),
+                Some(noun) => of_noun(noun, &verb, &rest),
+            };
+            let near = near(&path, &verb).filter(|_| meant.is_empty()).map(|near| {
+                let words = words.iter().map(|word| if *word == verb { &near } else { word });
+                let argv = ["llamactl".to_owned()].into_iter().chain(words.cloned());
+                Hint::run(format!("did you mean {near}?"), argv)
+            });
+            let hints: Vec<Hint> = meant.into_iter().chain(near).collect();
+            match hints.is_empty() {
                 true => failure.hint(Hint { text: "see which there are".into(), ..usage }),
-                false => meant.into_iter().fold(failure, Failure::hint),
+                false => hints.into_iter().fold(failure, Failure::hint),
             }
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -45,7 +55,12 @@ pub(crate) fn failure(error: &Error, words: &[String]) -> Failure {
             let failure = Failure::new(Kind::Usage, format!("there is no {what} {name}"));
             match of(ContextKind::SuggestedArg) {
                 suggested if suggested.is_empty() => failure.hint(usage),
-                suggested => failure.hint(format!("did you mean {suggested}?")).hint(usage),
+                suggested => {
+                    let right =
+                        words.iter().map(|word| if *word == name { &suggested } else { word });
+                    let argv = ["llamactl".to_owned()].into_iter().chain(right.cloned());
+                    failure.hint(Hint::run(format!("did you mean {suggested}?"), argv)).hint(usage)
+                }
             }
         }
         _ => {
@@ -89,6 +104,28 @@ fn command_of(words: &[String]) -> (Vec<String>, Vec<String>) {
 
 fn is_for_all(path: &[String], words: &[String]) -> bool {
     path == ["start"] && words.iter().any(|word| word == "--all")
+}
+
+/// The command below these that is spelled almost so.
+pub(crate) fn near(path: &[String], verb: &str) -> Option<String> {
+    let mut command = Cli::command();
+    for word in path {
+        command = command.find_subcommand(word)?.clone();
+    }
+    let names = command.get_subcommands().filter(|it| !it.is_hide_set());
+    let names: Vec<&str> = names.flat_map(|it| it.get_name_and_visible_aliases()).collect();
+    nearest(verb, &names).map(str::to_owned)
+}
+
+/// The same for what stands behind a noun: it may be a verb without one, or of the same from elsewhere.
+fn of_noun(noun: &str, verb: &str, rest: &[String]) -> Vec<Hint> {
+    if Cli::command().find_subcommand(verb).is_some() {
+        let argv = ["llamactl", verb].into_iter().map(str::to_owned).chain(rest.iter().cloned());
+        return vec![Hint::run("it is", argv)];
+    }
+    let mut meant = meant(verb, rest);
+    meant.retain(|hint| hint.argv.get(1).is_some_and(|word| word == noun));
+    meant
 }
 
 /// What a verb from elsewhere is called here, with the words that followed it.
@@ -190,6 +227,11 @@ mod tests {
                 "serve qwen3",
                 "frobnicate",
                 "model frobnicate",
+                "modle list --json",
+                "stauts qwen3",
+                "runtime lst",
+                "model delete qwen3",
+                "model start qwen3",
                 "start",
                 "start --all",
                 "model set qwen3",

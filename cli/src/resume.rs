@@ -19,6 +19,7 @@ use llamactl_protocol::client::{Follow, versions_differ};
 use llamactl_protocol::event::EventFollow;
 use llamactl_protocol::log::LogFollow;
 use llamactl_protocol::metrics::MetricsFollow;
+use llamactl_protocol::model::ModelFollow;
 use llamactl_protocol::server::ServerFollow;
 use llamactl_protocol::stream::{EndReason, Item};
 use llamactl_protocol::{Failure, Hint, Kind, Subscription};
@@ -47,6 +48,12 @@ impl Resumable for EventFollow {
 /// The states of servers have no history: a new daemon tells how they are now.
 impl Resumable for ServerFollow {
     fn go_on_behind(&mut self, _: &str) {}
+}
+
+impl Resumable for ModelFollow {
+    fn go_on_behind(&mut self, cursor: &str) {
+        self.after = Some(cursor.to_owned().into());
+    }
 }
 
 impl Resumable for LogFollow {

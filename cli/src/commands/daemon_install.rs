@@ -132,16 +132,16 @@ fn tell(output: &mut Output, done: &Installed) -> Outcome {
         return output.names([UNIT]);
     }
     let unit = done.unit.display();
-    output.line(match done.written {
+    output.told(match done.written {
         true => format!("wrote {unit} and enabled it"),
         false => format!("enabled {unit}"),
     })?;
-    output.line(format!("the daemon runs (llamactld {}, pid {})", done.version, done.pid))?;
+    output.told(format!("the daemon runs (llamactld {}, pid {})", done.version, done.pid))?;
     if let Some(runtime) = &done.runtime {
         output
             .line(format!("registered the llama-server of your PATH as the runtime {runtime}"))?;
     }
-    output.line(match done.system {
+    output.told(match done.system {
         true => {
             "it starts with the machine; who is to start and stop servers joins its group: \
                  usermod -aG llamactl USER"

@@ -96,10 +96,10 @@ fn took_over(
         1 => "; its server runs on".to_owned(),
         n => format!("; its {n} servers run on"),
     };
-    output.line(format!("llamactld {} took over (pid {}){servers}", hello.version, hello.pid))?;
+    output.told(format!("llamactld {} took over (pid {}){servers}", hello.version, hello.pid))?;
     match registry_copy {
         Some(copy) => {
-            output.line(format!("the registry was upgraded; as it was it lies at {copy}"))
+            output.told(format!("the registry was upgraded; as it was it lies at {copy}"))
         }
         None => Ok(()),
     }

@@ -63,7 +63,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restore) -> Ou
         if output.quiet {
             return Ok(());
         }
-        return output.line(format!(
+        return output.told(format!(
             "the registry is back in its place; the file that lay there is {} now",
             put_back.aside
         ));
@@ -91,7 +91,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Restore) -> Ou
     if output.quiet {
         return Ok(());
     }
-    output.lines(lines(&restored, now_ms()))
+    lines(&restored, now_ms()).into_iter().try_for_each(|line| output.told(line))
 }
 
 fn lines(restored: &Restored, now_ms: i64) -> Vec<String> {
@@ -121,6 +121,8 @@ mod tests {
             models: 6,
             aside: Some(format!("{state}/registry.db.aside-1764288000000").into()),
         };
-        assert_screen("daemon-restore", |output| output.lines(lines(&restored, NOW_MS)));
+        assert_screen("daemon-restore", |output| {
+            lines(&restored, NOW_MS).into_iter().try_for_each(|line| output.told(line))
+        });
     }
 }

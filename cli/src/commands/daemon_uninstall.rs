@@ -102,16 +102,16 @@ fn tell(output: &mut Output, had_unit: bool, done: &Uninstalled) -> Outcome {
         return Ok(());
     }
     if !had_unit {
-        return output.line("no unit is installed");
+        return output.told("no unit is installed");
     }
-    output.line("the daemon and its servers are stopped, and its unit is disabled")?;
+    output.told("the daemon and its servers are stopped, and its unit is disabled")?;
     for path in &done.removed {
-        output.line(format!("removed {}", path.display()))?;
+        output.told(format!("removed {}", path.display()))?;
     }
     if let Some(packaged) = &done.packaged {
-        output.line(format!("{} belongs to a package and stays", packaged.display()))?;
+        output.told(format!("{} belongs to a package and stays", packaged.display()))?;
     }
-    output.line(format!("models, settings and history stay in {}", done.state_dir.display()))?;
+    output.told(format!("models, settings and history stay in {}", done.state_dir.display()))?;
     if let Some(user) = &done.lingers {
         output
             .line(format!("lingering is still on for you; off: loginctl disable-linger {user}"))?;

@@ -4,6 +4,7 @@ use crate::args::{ABOUT, COMMANDS, Cli, EXITS, OPTIONS, more};
 use crate::complete::help_topics;
 use crate::connection::Reach;
 use crate::exit::Outcome;
+use crate::foreign::near;
 use crate::output::Output;
 use crate::remote;
 use clap::{Args, CommandFactory as _};
@@ -65,9 +66,14 @@ pub(crate) fn print(output: &mut Output, asked: &[String]) -> Outcome {
     command.build();
     for word in asked {
         let Some(found) = command.find_subcommand(word) else {
-            return Err(Failure::new(Kind::Usage, format!("there is no command {word}"))
-                .hint(Hint::run("see which there are", ["llamactl", "help"]))
-                .into());
+            let failure = Failure::new(Kind::Usage, format!("there is no command {word}"));
+            let path: Vec<String> = asked.iter().take_while(|it| *it != word).cloned().collect();
+            let near = near(&path, word).map(|near| {
+                let help = ["llamactl".to_owned(), "help".to_owned()].into_iter().chain(path);
+                Hint::run(format!("did you mean {near}?"), help.chain([near]))
+            });
+            let all = Hint::run("see which there are", ["llamactl", "help"]);
+            return Err(failure.hint(near.unwrap_or(all)).into());
         };
         command = found.clone();
     }

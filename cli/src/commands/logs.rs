@@ -408,7 +408,7 @@ pub(crate) fn styled(line: &LogLine, for_people: bool) -> Styled {
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_screen};
+    use crate::output::screen::{NOW_MS, assert_lines, assert_screen};
     use llamactl_protocol::stream::{End, EndReason, Missed};
     use llamactl_protocol::{Failure, Kind};
 
@@ -447,7 +447,7 @@ mod tests {
     #[test]
     fn the_logs_of_two() {
         let names = || vec!["qwen3".to_owned(), "tiny \u{1b}[31m".to_owned()];
-        assert_screen("logs-two", |output| {
+        assert_lines("logs-two", |output| {
             let screen = Screen::new(names(), Clock::utc());
             items().into_iter().try_for_each(|(index, item)| screen.item(output, index, item))
         });
@@ -465,7 +465,7 @@ mod tests {
             line(3, None, &"a long line ".repeat(10)),
         ];
         let missed = Missed { items: None, bytes: Some(12_288) };
-        assert_screen("logs", |output| {
+        assert_lines("logs", |output| {
             let screen = Screen::new(vec!["qwen3".to_owned()], Clock::utc());
             screen.item(output, 0, Item::Missed { at_ms: NOW_MS, cursor: None, data: missed })?;
             screen.item(output, 0, item("01a2245e", None, lines.clone()))
@@ -474,7 +474,7 @@ mod tests {
 
     #[test]
     fn the_log_of_one_as_json() {
-        assert_screen("logs-json", |output| {
+        assert_lines("logs-json", |output| {
             output.json = true;
             let screen = Screen::new(vec!["qwen3".to_owned()], Clock::utc());
             let end = End { reason: EndReason::Done, failure: None };

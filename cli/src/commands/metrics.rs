@@ -428,7 +428,7 @@ pub(super) fn row<'a>(first: &str, cells: impl Iterator<Item = (&'a str, &'a str
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::assert_screen;
+    use crate::output::screen::{assert_lines, assert_screen};
 
     fn wanted(series: &[&str], models: &[&str], gpus: &[&str]) -> Result<Wanted, Failure> {
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
@@ -494,7 +494,7 @@ mod tests {
             ("metrics-follow", vec![]),
             ("metrics-follow-series", vec!["host.cpu_busy_ratio", "gpu.memory_used_bytes"]),
         ] {
-            assert_screen(name, |output| {
+            assert_lines(name, |output| {
                 let wanted = wanted(&series, &[], &[])?;
                 let mut live = Live { wanted, clock: Clock::utc(), heading: vec![] };
                 samples.iter().try_for_each(|sample| live.print(output, sample))

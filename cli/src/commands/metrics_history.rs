@@ -315,7 +315,7 @@ fn utc(at_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::screen::{NOW_MS, assert_screen};
+    use crate::output::screen::{NOW_MS, assert_lines};
     use llamactl_protocol::metrics::Labels;
     use llamactl_protocol::series::{SeriesKind, of_name};
 
@@ -348,13 +348,13 @@ mod tests {
     fn steps_as_a_table_with_gaps_and_as_csv() {
         let steps = columns(&[Some(3.0), None, None, Some(41.5)]);
         for (name, csv) in [("metrics-since", false), ("metrics-since-csv", true)] {
-            assert_screen(name, |output| {
+            assert_lines(name, |output| {
                 let mut screen =
                     Screen { clock: Clock::utc(), ..Screen::new(output, Stat::Mean, true) };
                 screen.columns(output, &steps, csv)
             });
         }
-        assert_screen("metrics-since-sum", |output| {
+        assert_lines("metrics-since-sum", |output| {
             let mut screen =
                 Screen { clock: Clock::utc(), ..Screen::new(output, Stat::Sum, false) };
             let mut steps = columns(&[Some(1234.0)]);

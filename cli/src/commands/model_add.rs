@@ -11,7 +11,7 @@ use crate::remote;
 use crate::settings;
 use clap::Args;
 use llamactl_protocol::model::{Added, ModelAdd};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use std::ffi::OsString;
 
 /// Add models from GGUF files
@@ -51,6 +51,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcom
     }
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut tally = Tally::default();
+    let is_one = files.len() == 1;
     for path in files {
         let added = async {
             let path = remote::path_meant(&path)?;
@@ -65,13 +66,13 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Add) -> Outcom
         };
         let added = added.await.map_err(Quit::from);
         if let Some(added) = tally.take(output, added)? {
-            tell(output, &added)?;
+            tell(output, &added, is_one)?;
         }
     }
     tally.end()
 }
 
-fn tell(output: &mut Output, added: &Added) -> Outcome {
+fn tell(output: &mut Output, added: &Added, is_one: bool) -> Outcome {
     let model = &added.model;
     if output.json {
         return output.json(added);
@@ -79,12 +80,15 @@ fn tell(output: &mut Output, added: &Added) -> Outcome {
     if output.quiet {
         return output.names([&model.name]);
     }
-    output.line(line(added))?;
+    output.told(line(added))?;
     added.notes.iter().for_each(|note| output.note(note.as_str()));
+    if is_one && output.at_terminal() {
+        output.hint(&Hint::run("start it", ["llamactl", "start", &model.name]));
+    }
     Ok(())
 }
 
-/// `added m (qwen3, 8.2B, Q4_K_M, 4.7 GiB)`
+/// `added m: Qwen3 8B (qwen3, 8.2B, Q4_K_M, 4.7 GiB)`
 fn line(added: &Added) -> String {
     let model = &added.model;
     if !added.added {
@@ -97,7 +101,8 @@ fn line(added: &Added) -> String {
         file.quantization.clone(),
         Some(units::bytes(file.size_bytes)),
     ]);
-    format!("added {} ({})", model.name, facts.unwrap_or_default())
+    let title = file.title.as_deref().map(|title| format!(": {title}")).unwrap_or_default();
+    format!("added {}{title} ({})", model.name, facts.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -111,8 +116,8 @@ mod tests {
         let with = |added, notes| Added { model: scene::model("qwen3-8b"), added, notes };
         let note = "the projector /home/anna/models/mmproj.gguf goes with it".to_owned();
         assert_screen("model-add", |output| {
-            tell(output, &with(true, vec![note.clone()]))?;
-            tell(output, &with(false, vec![]))
+            tell(output, &with(true, vec![note.clone()]), true)?;
+            tell(output, &with(false, vec![]), false)
         });
     }
 }

@@ -37,7 +37,7 @@ fn show(output: &mut Output, line: &ModelCommandLine) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::screen::assert_screen;
+    use crate::output::screen::assert_lines;
 
     #[test]
     fn it_is_one_line_for_a_shell() {
@@ -47,6 +47,6 @@ mod tests {
             environment: Default::default(),
             shell: shell.to_owned(),
         };
-        assert_screen("model-args", |output| show(output, &line));
+        assert_lines("model-args", |output| show(output, &line));
     }
 }

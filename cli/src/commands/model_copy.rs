@@ -52,7 +52,7 @@ fn tell(output: &mut Output, of: &str, added: &Added) -> Outcome {
     if output.quiet {
         return output.names([name]);
     }
-    output.line(format!("{name} is a copy of {of}"))?;
+    output.told(format!("{name} is a copy of {of}"))?;
     added.notes.iter().for_each(|note| output.note(note.as_str()));
     Ok(())
 }

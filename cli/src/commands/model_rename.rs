@@ -39,9 +39,9 @@ fn tell(output: &mut Output, before: &str, changed: &Changed) -> Outcome {
     } else if output.quiet {
         output.names([name])
     } else if changed.changed {
-        output.line(format!("{before} is now {name}"))
+        output.told(format!("{before} is now {name}"))
     } else {
-        output.line(format!("{name} has this name already"))
+        output.told(format!("{name} has this name already"))
     }
 }
 

@@ -7,8 +7,9 @@ use crate::exit::{Outcome, Quit};
 use crate::follow;
 use crate::output::Output;
 use crate::output::facts::listed;
+use crate::output::look::Look;
 use crate::output::sanitize::one_line;
-use crate::output::styled::{DIM, GREEN, Style, Styled};
+use crate::output::styled::{DIM, GREEN, Style};
 use crate::output::table::{Cell, Column, Table, known};
 use crate::output::time::Clock;
 use crate::output::units;
@@ -178,39 +179,42 @@ fn conclude(output: &mut Output, told: &Told, params: &ScanFollow) -> Outcome {
     if !output.for_people() {
         return output.flush();
     }
-    output.table(&table(&told.found))?;
+    // A person is shown what is new; what is known is counted.
+    let is_brief = output.at_terminal() && !output.look.full;
+    let is_shown = |found: &&FoundModel| !is_brief || is_news(found);
+    output.table(&table(told.found.iter().filter(is_shown)))?;
     let shown = if output.shows_progress() { REASONS } else { usize::MAX };
-    for skipped in told.skipped.iter().take(shown) {
-        output.aside(
-            Styled::new().with(DIM, format!("skipped {}: {}", skipped.path, skipped.reason)),
-        );
+    for Skipped { path, reason, .. } in told.skipped.iter().take(shown) {
+        output.note(format!("left out: {}: {reason}", output.look.tidy(&path.to_string())));
     }
     let hidden = told.skipped.len().saturating_sub(shown);
     if hidden > 0 {
-        output.aside(format!("… {hidden} more were skipped: --json shows them"));
+        output.note(format!("{hidden} more were left out; --json names them"));
     }
-    for (found, note) in
-        told.found.iter().flat_map(|found| found.notes.iter().map(move |note| (found, note)))
-    {
-        output.aside(format!("{}: {note}", found.name));
-    }
-    for found in told.found.iter().filter(|found| !found.aliases.is_empty()) {
-        output.aside(format!("{}: also called {}", found.name, found.aliases.join(", ")));
+    for found in told.found.iter().filter(is_shown) {
+        for note in &found.notes {
+            output.note(format!("{}: {note}", found.name));
+        }
+        if !found.aliases.is_empty() {
+            output.note(format!("{}: also called {}", found.name, found.aliases.join(", ")));
+        }
     }
     let Some(summary) = &told.summary else { return Ok(()) };
-    output.aside(summary_line(summary));
+    output.note(summary_line(&output.look, summary));
     if summary.found == 0 {
         output.hint(&Hint::run("look elsewhere", ["llamactl", "model", "scan", "DIR"]));
     }
     if !params.add && summary.new + summary.moved > 0 {
-        let words = match (summary.new, summary.moved) {
-            (_, 0) => "register them".to_owned(),
-            (0, moved) => format!("let models follow {moved} that moved"),
-            (new, moved) => format!("add {new}, and let models follow {moved} that moved"),
-        };
-        output.hint(&Hint::run(words, again_with_add(params)));
+        let words = [(summary.new, "add"), (summary.moved, "move")];
+        let words = words.map(|(count, what)| (count > 0).then(|| format!("{what} {count}")));
+        output.hint(&Hint::run(listed(words).unwrap_or_default(), again_with_add(params)));
     }
     Ok(())
+}
+
+/// Whether a person has not seen it yet.
+fn is_news(found: &FoundModel) -> bool {
+    found.added || found.moved_from.is_some() || found.model.is_none()
 }
 
 /// The command that registers what this one found.
@@ -224,42 +228,43 @@ fn again_with_add(params: &ScanFollow) -> Vec<String> {
     words
 }
 
-/// `3 models: 2 new, 1 registered already; 4 skipped (0.2 s)`
-fn summary_line(summary: &Summary) -> String {
-    let some = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
-    let waiting = summary.new.saturating_sub(summary.added);
-    let kinds = listed([
-        some(summary.added, "added"),
-        some(waiting, "new"),
-        some(summary.moved, "moved"),
-        some(summary.known.saturating_sub(summary.moved), "registered already"),
-    ]);
-    let models = match summary.found {
-        0 if summary.looked_in.is_empty() => {
-            "no models found: no cache of Hugging Face, llama.cpp, Ollama or LM Studio is here"
-                .to_owned()
-        }
-        0 => format!("no models found in {}", few(&summary.looked_in)),
-        1 => "1 model".to_owned(),
-        many => format!("{many} models"),
-    };
-    let kinds = kinds.map(|kinds| format!(": {kinds}")).unwrap_or_default();
-    let skipped = some(summary.skipped, "skipped").map(|skipped| format!("; {skipped}"));
+/// `2 are new, 12 files are models already; looked in ~/models (0.3s)`
+fn summary_line(look: &Look, summary: &Summary) -> String {
     let took = units::duration(summary.elapsed_ms);
-    format!("{models}{kinds}{} ({took})", skipped.unwrap_or_default())
+    let places = few(look, &summary.looked_in);
+    if summary.found == 0 {
+        return match summary.looked_in.is_empty() {
+            true => {
+                format!("no cache of Hugging Face, llama.cpp, Ollama or LM Studio is here ({took})")
+            }
+            false => format!("no model files in {places} ({took})"),
+        };
+    }
+    let are = |count: u64, one: &str, many: &str| {
+        (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
+    };
+    let known = summary.known.saturating_sub(summary.moved);
+    let kinds = listed([
+        are(summary.added, "was added", "were added"),
+        are(summary.new.saturating_sub(summary.added), "is new", "are new"),
+        are(summary.moved, "moved", "moved"),
+        are(known, "file is a model already", "files are models already"),
+    ]);
+    format!("{}; looked in {places} ({took})", kinds.unwrap_or_default())
 }
 
 /// The first few places, and how many more there are.
-fn few(places: &[WirePath]) -> String {
+fn few(look: &Look, places: &[WirePath]) -> String {
     const SHOWN: usize = 8;
-    let mut words: Vec<String> = places.iter().take(SHOWN).map(WirePath::to_string).collect();
+    let tidy = |path: &WirePath| look.tidy(&path.to_string());
+    let mut words: Vec<String> = places.iter().take(SHOWN).map(tidy).collect();
     if let Some(more) = places.len().checked_sub(SHOWN).filter(|&more| more > 0) {
         words.push(format!("{more} more"));
     }
     words.join(", ")
 }
 
-fn table(found: &[FoundModel]) -> Table {
+fn table<'a>(found: impl Iterator<Item = &'a FoundModel>) -> Table {
     let mut table = Table::new([
         Column::name("NAME"),
         Column::word("STATUS", 0),
@@ -344,27 +349,32 @@ async fn forget(output: &mut Output, daemon: &Daemon, directory: &Path) -> Outco
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::screen::{NOW_MS, assert_screen};
+    use crate::output::screen::{NOW_MS, PIPE, assert_screen};
     use llamactl_protocol::library::ScanSource;
     use llamactl_protocol::library::{LibraryCache, LibraryDirectory};
 
     #[test]
     fn what_a_scan_came_to_is_one_line() {
-        let summary = |new, added, known, skipped| {
+        let line = |summary: Summary| summary_line(&PIPE, &summary);
+        let summary = |new, added, known, moved| {
+            let looked_in = vec!["/m".into(), "/n".into()];
             let found = new + known;
-            summary_line(&Summary { found, new, added, known, skipped, ..Summary::default() })
+            line(Summary { found, new, added, known, moved, looked_in, ..Summary::default() })
         };
-        assert_eq!(summary(2, 0, 1, 4), "3 models: 2 new, 1 registered already; 4 skipped (0ms)");
-        assert_eq!(summary(1, 1, 0, 0), "1 model: 1 added (0ms)");
-        let moved = Summary { found: 2, known: 2, moved: 1, ..Summary::default() };
-        assert_eq!(summary_line(&moved), "2 models: 1 moved, 1 registered already (0ms)");
         assert_eq!(
-            summary(0, 0, 0, 0),
-            "no models found: no cache of Hugging Face, llama.cpp, Ollama or LM Studio is here (0ms)"
+            summary(2, 0, 1, 0),
+            "2 are new, 1 file is a model already; looked in /m, /n (0ms)"
         );
-        let looked_in = vec!["/m".into(), "/n".into()];
-        let nothing = Summary { looked_in, ..Summary::default() };
-        assert_eq!(summary_line(&nothing), "no models found in /m, /n (0ms)");
+        assert_eq!(summary(1, 1, 0, 0), "1 was added; looked in /m, /n (0ms)");
+        assert_eq!(
+            summary(0, 0, 3, 1),
+            "1 moved, 2 files are models already; looked in /m, /n (0ms)"
+        );
+        assert_eq!(summary(0, 0, 0, 0), "no model files in /m, /n (0ms)");
+        assert_eq!(
+            line(Summary::default()),
+            "no cache of Hugging Face, llama.cpp, Ollama or LM Studio is here (0ms)"
+        );
     }
 
     #[test]
@@ -413,7 +423,9 @@ mod tests {
             kind: "gguf_truncated".into(),
             reason: "it ends early: 3.1 GiB of 8.4 GiB are there".into(),
         };
-        let summary = Summary { found: 3, new: 2, known: 1, skipped: 12, ..Summary::default() };
+        let looked_in = vec!["/home/anna/models".into()];
+        let summary =
+            Summary { found: 3, new: 2, known: 1, skipped: 12, looked_in, ..Summary::default() };
         let mut told = Told {
             found: vec![found("qwen3-8b"), known, noted],
             skipped: (1..=12).map(skipped).collect(),
@@ -424,7 +436,9 @@ mod tests {
         told.skipped.clear();
         told.found.truncate(1);
         told.found[0].added = true;
-        told.summary = Some(Summary { found: 1, new: 1, added: 1, ..Summary::default() });
+        let looked_in = vec!["/home/anna/models".into()];
+        told.summary =
+            Some(Summary { found: 1, new: 1, added: 1, looked_in, ..Summary::default() });
         params.add = true;
         assert_screen("model-scan-add", |output| conclude(output, &told, &params));
     }

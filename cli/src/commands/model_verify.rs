@@ -13,13 +13,13 @@ use llamactl_protocol::library::{Difference, ModelVerify, Verified};
 /// Check model files for damage and changes
 ///
 /// Headers are read, of all parts; that the weights are all there is told from the sizes. Where a
-/// file has changed and is sound, what is known of it is replaced.
+/// file has changed and is good, what is known of it is replaced.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model verify qwen3",
     "llamactl model verify --all",
     "llamactl model verify --all --json | jq 'select(.ok | not)'";
-    "0 all are sound, 3 no such model, or a file is gone, 5 a file is damaged, 6 daemon unreachable"
+    "0 all are good, 3 no such model, or a file is gone, 5 a file is damaged, 6 daemon unreachable"
 ))]
 pub(crate) struct Verify {
     /// Models, by name or alias
@@ -39,12 +39,30 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Verify) -> Out
         args.names
     };
     let mut tally = Tally::default();
+    let (all, mut good) = (names.len(), 0);
     for model in names {
         let verified = daemon.call(&ModelVerify { model: model.into() }).await;
         let Some(verified) = tally.take(output, verified.map_err(Quit::from))? else { continue };
-        show(output, verified, &mut tally)?;
+        good += usize::from(verified.ok);
+        // Of many only what is not as it was is said.
+        let is_news = !args.all || !verified.ok || !verified.changed.is_empty();
+        if is_news || !output.for_people() {
+            show(output, verified, &mut tally)?;
+        }
+    }
+    if args.all && output.for_people() {
+        output.told(total(good, all))?;
     }
     tally.end()
+}
+
+/// `11 of 12 models are good`
+fn total(good: usize, all: usize) -> String {
+    match all {
+        0 => "there is no model".to_owned(),
+        1 => format!("{good} of 1 model is good"),
+        all => format!("{good} of {all} models are good"),
+    }
 }
 
 fn show(output: &mut Output, verified: Verified, tally: &mut Tally) -> Outcome {
@@ -53,7 +71,7 @@ fn show(output: &mut Output, verified: Verified, tally: &mut Tally) -> Outcome {
     } else if output.quiet {
         output.names(verified.ok.then_some(&verified.model))?;
     } else if let Some(line) = line(&verified) {
-        output.line(line)?;
+        output.told(line)?;
     }
     for mut problem in verified.problems {
         problem.message = format!("{}: {}", verified.model, problem.message);
@@ -69,10 +87,10 @@ fn line(verified: &Verified) -> Option<String> {
         return None;
     }
     if verified.changed.is_empty() {
-        return Some(format!("{name} is sound"));
+        return Some(format!("{name} is good"));
     }
     let changed: Vec<String> = verified.changed.iter().map(difference).collect();
-    Some(format!("{name} is sound, and has changed: {}", changed.join(", ")))
+    Some(format!("{name} is good, and has changed: {}", changed.join(", ")))
 }
 
 fn difference(difference: &Difference) -> String {
@@ -125,6 +143,7 @@ mod tests {
             for verified in [sound("qwen3-8b"), other.clone(), damaged.clone()] {
                 show(output, verified, &mut tally)?;
             }
+            output.told(total(2, 3))?;
             tally.end()
         });
     }

@@ -391,7 +391,7 @@ impl Sink for Printer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::screen::assert_screen;
+    use crate::output::screen::assert_lines;
 
     fn joined(words: &[&str], piped: &[u8]) -> Result<String, Kind> {
         join(words, piped.to_vec()).map_err(|failure| failure.kind)
@@ -424,7 +424,7 @@ mod tests {
             timings: serde_json::from_value(timings).unwrap(),
             ..Finished::default()
         };
-        assert_screen("run", |output| {
+        assert_lines("run", |output| {
             let mut printer = Printer { output, open_line: false, thinking: false };
             printer.reasoning("Rayleigh, of course.")?;
             for piece in ["The sky is ", "blue.\n", "It scatters \u{1b}[31mlight"] {

@@ -40,7 +40,7 @@ fn tell(output: &mut Output, used: &RuntimeUsed) -> Outcome {
     if output.quiet {
         return output.names(used.changed.then_some(name));
     }
-    output.line(if used.changed {
+    output.told(if used.changed {
         format!("{name} is the default now; servers that run take it on restart")
     } else {
         format!("{name} was the default already")

@@ -43,6 +43,25 @@ pub(crate) fn anna(command: &str) -> Actor {
     Actor::Client { user: "anna".into(), command: Some(command.into()) }
 }
 
+/// A name with all that a screen may stumble over: long, of wide signs, of what a terminal would obey.
+const NASTY: &str =
+    "\u{1b}[31m模型\u{202e}/unsloth/Qwen3-4B-Instruct-2507-GGUF:UD-Q4_K_XL-and-\u{7}more-日本語";
+
+thread_local! {
+    static IS_NASTY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Every name in what is made meanwhile is a nasty one.
+pub(crate) fn with_nasty_names(make: impl FnOnce()) {
+    IS_NASTY.set(true);
+    make();
+    IS_NASTY.set(false);
+}
+
+fn named(name: &str) -> String {
+    if IS_NASTY.get() { NASTY.to_owned() } else { name.to_owned() }
+}
+
 /// A server of this name in this state, with what a daemon says of one that is in it.
 pub(crate) fn server(name: &str, state: State) -> Server {
     let lasts = match state {
@@ -61,7 +80,7 @@ pub(crate) fn server(name: &str, state: State) -> Server {
     };
     Server {
         model_id: 1,
-        model: name.into(),
+        model: named(name),
         state,
         since_ms,
         desired: Some(Desired {
@@ -197,6 +216,7 @@ pub(crate) fn accepted(server: Server, changed: bool) -> Accepted {
 
 /// A model with everything known of its file.
 pub(crate) fn model(name: &str) -> Model {
+    let name = &named(name);
     Model {
         id: 1,
         name: name.into(),

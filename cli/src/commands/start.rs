@@ -135,7 +135,7 @@ async fn stop_since(daemon: &Daemon, model: &str, after: i64) -> Option<Cause> {
 /// Says what it took to stop the run before, where that was more than asking.
 pub(super) fn told_stop(output: &mut Output, model: &str, cause: Option<&Cause>) -> Outcome {
     match cause.and_then(stop::how) {
-        Some(how) => output.line(stop::stopped_line(model, "stopped", Some(how))),
+        Some(how) => output.told(stop::stopped_line(model, "stopped", Some(how))),
         None => Ok(()),
     }
 }
@@ -157,11 +157,11 @@ fn under_way(output: &mut Output, accepted: &Accepted) -> Outcome {
     } else if output.quiet {
         output.names(accepted.changed.then_some(&server.model))
     } else if is_up(server.state) {
-        output.line(ready_already_line(server))
+        output.told(ready_already_line(server))
     } else if server.state == State::Queued {
-        output.line(format!("{} {}", server.model, state_text(server)))
+        output.told(format!("{} {}", server.model, state_text(server)))
     } else {
-        output.line(format!("{} starting", server.model))
+        output.told(format!("{} starting", server.model))
     }
 }
 
@@ -172,7 +172,7 @@ pub(super) fn up(output: &mut Output, server: &Server, changed: bool, already: b
     if output.quiet {
         return output.names(changed.then_some(&server.model));
     }
-    output.line(if already { ready_already_line(server) } else { ready_line(server) })?;
+    output.told(if already { ready_already_line(server) } else { ready_line(server) })?;
     let is_warning = |remark: &&Warning| remark.level == Level::Warning;
     output.remarks(Some(&server.model), server.warnings.iter().filter(is_warning));
     if already && !server.pending.is_empty() {

@@ -125,10 +125,10 @@ fn down(output: &mut Output, accepted: &Accepted, server: &Server, word: &str) -
     } else if output.quiet {
         output.names(accepted.changed.then_some(&server.model))
     } else if !accepted.changed && accepted.server.state.is_settled_down() {
-        output.line(format!("{} is stopped", server.model))
+        output.told(format!("{} is stopped", server.model))
     } else {
         let how = server.cause.as_ref().filter(|_| server.state == State::Stopped).and_then(how);
-        output.line(stopped_line(&server.model, word, how))
+        output.told(stopped_line(&server.model, word, how))
     }
 }
 

@@ -37,9 +37,6 @@ pub(crate) struct TopArgs {}
 /// At most a frame in this time of what came by itself, and after a key.
 const PACE: Duration = Duration::from_millis(100);
 const PACE_OF_KEYS: Duration = Duration::from_millis(20);
-/// How often all models are asked for: what was added and removed tells nobody.
-const LIST_EVERY: u32 = 5;
-
 /// Shows the screen until the person has seen enough.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, _: TopArgs) -> Outcome {
     if output.json || output.quiet || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
@@ -86,7 +83,6 @@ impl Screen {
         let panics = std::env::var_os("LLAMACTL_TEST_PANIC").is_some();
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seconds = 0;
         let mut signals = Signals::new()?;
         let (mut drawn_at, mut draw_at) = (None::<Instant>, Some(Instant::now()));
         loop {
@@ -116,10 +112,6 @@ impl Screen {
                 told = self.sources.next() => self.take(told?),
                 _ = ticks.tick() => {
                     self.top.step(Event::Tick(now_ms()));
-                    seconds += 1;
-                    if seconds % LIST_EVERY == 0 && self.top.away_since_ms.is_none() {
-                        self.sources.list();
-                    }
                 }
             }
             if let Some(wish) = wish
@@ -141,7 +133,9 @@ impl Screen {
     fn take(&mut self, events: Vec<Event>) {
         for event in events {
             let is_back = matches!(event, Event::Away(false));
-            self.top.step(event);
+            if let Some(Wish::List) = self.top.step(event) {
+                self.sources.list();
+            }
             if is_back {
                 self.sources.look(self.top.now_ms);
                 self.sources.list();
@@ -170,6 +164,7 @@ impl Screen {
             Told::Wish(Wish::Redraw) => self.terminal.forget().map_err(gone)?,
             Told::Wish(Wish::Ask(verb, model)) => self.sources.ask(verb, model),
             Told::Wish(Wish::Why(model)) => self.sources.why(model),
+            Told::Wish(Wish::List) => self.sources.list(),
         }
         Ok(None)
     }

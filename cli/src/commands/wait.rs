@@ -63,10 +63,10 @@ fn reached(output: &mut Output, goal: Goal, server: &Server) -> Outcome {
         return output.names([&server.model]);
     }
     match goal {
-        Goal::Ready => output.line(ready_line(server)),
-        Goal::Idle => output.line(format!("{} is idle", server.model)),
+        Goal::Ready => output.told(ready_line(server)),
+        Goal::Idle => output.told(format!("{} is idle", server.model)),
         Goal::Stopped | Goal::Failed => {
-            output.line(format!("{} {}", server.model, server.state.as_str()))
+            output.told(format!("{} {}", server.model, server.state.as_str()))
         }
     }
 }

@@ -174,6 +174,12 @@ impl Output {
         self.flush()
     }
 
+    /// Says on stdout what was done: at a terminal wrapped. Flushes.
+    pub(crate) fn told(&mut self, text: impl Into<Styled>) -> Result<(), Quit> {
+        self.prose(0, text)?;
+        self.flush()
+    }
+
     /// Prints a line; a stream flushes when it has to wait for the next.
     pub(crate) fn line_unflushed(&mut self, text: impl Into<Styled>) -> Result<(), Quit> {
         let line = text.into().render(&self.look) + "\n";

@@ -13,6 +13,7 @@ use super::look::Look;
 use super::stderr::Stderr;
 use super::width::width;
 use super::{Kept, Output};
+use crate::commands::scene;
 use crate::exit::{Outcome, conclude};
 use std::cell::{Cell, RefCell};
 use std::io::{BufWriter, Write};
@@ -24,8 +25,16 @@ pub(crate) const COLUMNS: usize = 80;
 /// The moment of every screen, in Unix milliseconds: 2026-01-31 12:00:00 UTC.
 pub(crate) const NOW_MS: i64 = 1_769_860_800_000;
 
-/// Fails unless `show` prints what the snapshot `name` says it prints.
+/// Fails unless `show` prints what the snapshot `name` says it prints. At every width, with and
+/// without UTF-8 and with the nastiest names, no line is wider than its terminal.
 pub(crate) fn assert_screen(name: &str, show: impl Fn(&mut Output) -> Outcome) {
+    fits(name, &show);
+    scene::with_nasty_names(|| fits(name, &show));
+    assert_lines(name, show);
+}
+
+/// The same of what is as wide as it is: lines of a log, a command line, columns that grow.
+pub(crate) fn assert_lines(name: &str, show: impl Fn(&mut Output) -> Outcome) {
     let terminal = seen(&show, &TERMINAL);
     let piped = in_pipe(&show);
     let text = if terminal == piped {
@@ -57,11 +66,31 @@ pub(crate) fn assert_widths(name: &str, show: impl Fn(&mut Output) -> Outcome) {
     assert_text(name, &text);
 }
 
+fn fits(name: &str, show: &impl Fn(&mut Output) -> Outcome) {
+    for (columns, unicode) in
+        [60, COLUMNS, 120, 200].into_iter().flat_map(|columns| [(columns, true), (columns, false)])
+    {
+        let shown = seen(show, &Look { columns: Some(columns), unicode, ..TERMINAL });
+        for line in shown.lines() {
+            // A name, a path or an address is not broken.
+            let is_free = is_command(line) || !line.trim().contains(' ');
+            assert!(is_free || width(line) <= columns, "{name}: wider than {columns}: {line}");
+            assert!(!line.contains(char::is_control), "{name}: {line:?}");
+            assert!(
+                unicode || line.chars().all(|it| it.is_ascii() || it.is_alphabetic()),
+                "{name}: {line}"
+            );
+        }
+    }
+}
+
 /// Whether the line holds nothing but a command.
 fn is_command(line: &str) -> bool {
     let line = line.trim_start();
     let line = line.rsplit_once(": ").map_or(line, |(_, command)| command);
-    ["llamactl ", "curl ", "sudo ", "kill "].iter().any(|program| line.starts_with(program))
+    ["llamactl ", "curl ", "sudo ", "kill ", "loginctl "]
+        .iter()
+        .any(|program| line.starts_with(program))
 }
 
 /// A terminal of the usual width.

@@ -43,6 +43,27 @@ impl Styled {
         Styled::default()
     }
 
+    /// The pieces of a line that was [rendered](Styled::render) here: no sequence in it is from elsewhere.
+    pub(crate) fn of_painted(line: &str) -> Self {
+        let mut pieces = line.split("\u{1b}[");
+        let mut line = Styled::new().plain(pieces.next().unwrap_or_default());
+        let mut style = Style::new();
+        for piece in pieces {
+            let (code, text) = piece.split_once('m').unwrap_or(("0", piece));
+            style = match code {
+                "1" => style.bold(),
+                "2" => style.dimmed(),
+                "31" => style.fg_color(RED.get_fg_color()),
+                "32" => style.fg_color(GREEN.get_fg_color()),
+                "33" => style.fg_color(YELLOW.get_fg_color()),
+                "36" => style.fg_color(CYAN.get_fg_color()),
+                _ => Style::new(),
+            };
+            line = line.joined(style, text);
+        }
+        line
+    }
+
     /// Adds a piece.
     #[must_use]
     pub(crate) fn with(mut self, style: Style, text: impl Into<String>) -> Self {

@@ -141,11 +141,9 @@ fn body(top: &mut Top, look: &Look, clock: &Clock, rows: usize) -> Vec<Styled> {
         }
         Pane::Why(model, None) => vec![rule(&format!("why {model}")), "…".into()],
         Pane::Why(model, Some(why)) => {
-            // What is painted is told by words too.
-            let look = Look { colour: false, ..*look };
-            let text = Output::text(look, |output| why::show(output, why, clock, top.now_ms));
+            let text = Output::text(*look, |output| why::show(output, why, clock, top.now_ms));
             std::iter::once(rule(&format!("why {model}")))
-                .chain(text.lines().map(Styled::from))
+                .chain(text.lines().map(Styled::of_painted))
                 .collect()
         }
         Pane::Help => {

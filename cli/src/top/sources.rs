@@ -1,7 +1,7 @@
 //! Where events come from: the daemon's streams, and the answers to what was asked of it.
 //!
 //! ```text
-//!   server.follow, metrics.follow ── for as long as the screen is there ─╮
+//!   server.follow, model.follow, metrics.follow ── for as long as the screen is there ─╮
 //!   log.follow ── of the model that is selected ─────────────────────────┼─▶ Event
 //!   server.list, metrics.query, server.start, … ── one answer each ──────╯
 //! ```
@@ -21,9 +21,10 @@ use futures_util::stream::{
 };
 use llamactl_protocol::log::{LogFollow, LogFrame};
 use llamactl_protocol::metrics::{Measured, MetricsFollow};
+use llamactl_protocol::model::ModelFollow;
 use llamactl_protocol::server::{ServerFollow, ServerRestart, ServerStart, ServerStop, ServerWhy};
 use llamactl_protocol::stream::Item;
-use llamactl_protocol::{Failure, Method};
+use llamactl_protocol::{Failure, Kind, Method};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -51,10 +52,23 @@ impl Sources {
     /// The daemon's.
     pub(crate) async fn open(daemon: &Daemon, now_ms: i64) -> Result<Sources, Failure> {
         let servers = Feed::open(daemon, ServerFollow::default()).await?;
+        let models = match Feed::open(daemon, ModelFollow::default()).await {
+            Ok(models) => Some(models),
+            // An older daemon: what is added and removed is seen by whoever opens the screen anew.
+            Err(failure) if failure.kind == Kind::UnknownMethod => None,
+            Err(failure) => return Err(failure),
+        };
         let samples = Feed::open(daemon, MetricsFollow::default()).await?;
         // Nothing starts a daemon that went away: the screen waits for it.
         let daemon = Rc::new(Origin::of(daemon).daemon().await?);
-        let feeds = select_all([
+        let lists = models.is_none();
+        let models = models.into_iter().map(|models| {
+            events(models, |news| match news {
+                News::Item(_, item) => told(item, |news| vec![Event::Models(news)]),
+                News::Away | News::Resumed { .. } => Ok(Vec::new()),
+            })
+        });
+        let feeds = [
             events(servers, |news| match news {
                 News::Item(_, item) => told(item, |server| vec![Event::Server(Box::new(server))]),
                 News::Away => Ok(vec![Event::Away(true)]),
@@ -67,10 +81,13 @@ impl Sources {
                 News::Away => Ok(vec![Event::Sample(None)]),
                 News::Resumed { .. } => Ok(Vec::new()),
             }),
-        ]);
+        ];
+        let feeds = select_all(feeds.into_iter().chain(models));
         let mut sources = Sources { daemon, feeds, log: None, answers: FuturesUnordered::new() };
         sources.look(now_ms);
-        sources.list();
+        if lists {
+            sources.list();
+        }
         Ok(sources)
     }
 

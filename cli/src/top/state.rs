@@ -7,6 +7,7 @@ use crate::view::worst_first;
 use llamactl_protocol::Failure;
 use llamactl_protocol::log::{LogFrame, LogNote};
 use llamactl_protocol::metrics::{MetricsColumns, Sample, ServerSample};
+use llamactl_protocol::model::ModelNews;
 use llamactl_protocol::server::{Accepted, Server, State, Why};
 use std::collections::VecDeque;
 
@@ -48,6 +49,8 @@ pub(crate) enum Event {
     Tick(i64),
     /// All servers there are.
     Servers(Vec<Server>),
+    /// What models there are, and which are no more.
+    Models(ModelNews),
     /// How one is now.
     Server(Box<Server>),
     /// What was just measured; `None` where nobody measures any more.
@@ -84,6 +87,8 @@ pub(crate) enum Wish {
     Suspend,
     /// Draw all of it anew.
     Redraw,
+    /// Ask for all servers: of one too little is known.
+    List,
     Ask(Verb, String),
     Why(String),
 }
@@ -124,6 +129,8 @@ pub(crate) struct Top {
     servers: Vec<Server>,
     /// All of them were told.
     is_told: bool,
+    /// There is a model whose server was not told.
+    lacks_one: bool,
     pub(crate) sample: Option<Box<Sample>>,
     pub(crate) history: History,
     selected: Option<i64>,
@@ -149,6 +156,7 @@ impl Top {
             now_ms,
             servers: Vec::new(),
             is_told: false,
+            lacks_one: false,
             sample: None,
             history: History::default(),
             selected: None,
@@ -206,6 +214,7 @@ impl Top {
                 self.said.take_if(|said| said.until_ms <= now_ms);
             }
             Event::Servers(servers) => self.replace(servers),
+            Event::Models(news) => return self.learn(&news),
             Event::Server(server) => self.take(*server),
             Event::Sample(sample) => {
                 if let Some(sample) = &sample {
@@ -407,6 +416,28 @@ impl Top {
         let at = self.selected().map_or(0, |(at, _)| at);
         (self.servers, self.is_told) = (servers, true);
         worst_first(&mut self.servers);
+        self.keep_selection(at);
+    }
+
+    /// Takes in what became of models: a name is changed here, a server that is not known is asked for.
+    fn learn(&mut self, news: &ModelNews) -> Option<Wish> {
+        let at = self.selected().map_or(0, |(at, _)| at);
+        self.servers.retain(|server| !news.removed.contains(&server.model_id));
+        for model in &news.models {
+            match self.servers.iter_mut().find(|server| server.model_id == model.id) {
+                Some(server) => server.model.clone_from(&model.name),
+                None => self.lacks_one = true,
+            }
+        }
+        worst_first(&mut self.servers);
+        self.keep_selection(at);
+        let is_whole = !news.more;
+        self.is_told |= is_whole && !self.lacks_one;
+        (is_whole && std::mem::take(&mut self.lacks_one)).then_some(Wish::List)
+    }
+
+    /// Where the selected one is gone, what stands in its place is selected.
+    fn keep_selection(&mut self, at: usize) {
         if !self.servers.iter().any(|server| Some(server.model_id) == self.selected) {
             self.selected = None;
             self.select(|_, _| at);

@@ -76,7 +76,7 @@ fn stall(history: &Path) -> (u32, Duration) {
             fs::copy(history.join(&name), home.state_dir().join(&name)).unwrap();
         }
     }
-    daemon.spawn_again();
+    daemon.start_again();
     let (stop, answers) = (AtomicBool::new(false), AtomicU32::new(0));
     let all = json!({
         "from_ms": UNTIL_MS - 30 * 86_400_000_i64, "until_ms": UNTIL_MS, "step_ms": 3_600_000,

@@ -10,12 +10,14 @@ use crate::why::explain;
 use llamactl_protocol::bounds::GivenSettings;
 use llamactl_protocol::model::{FileState, Model, SettingsChange};
 use llamactl_protocol::options::{Settings, rules};
+use llamactl_protocol::prose::clause;
 use llamactl_protocol::server::{
     Accepted, Server, ServerFollow, ServerList, ServerPage, ServerRestart, ServerShow, ServerStart,
     ServerStop, ServerWhy, State, Why,
 };
 use llamactl_protocol::{Access, Actor, Failure, Hint, Kind};
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 use tokio::sync::watch;
 
 pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<ServerPage, Failure> {
@@ -51,6 +53,17 @@ pub(super) async fn why(app: &App, caller: Caller, why: ServerWhy) -> Result<Why
     let mut others = app.supervisor.active();
     others.retain(|other| other.model_id != server.model_id);
     let mut told = explain(server, &others, events, now_ms());
+    if told.server.state == State::Stopped {
+        // A build that is slow to say what it takes is not waited for.
+        let looked = tokio::time::timeout(PREFLIGHT, app.supervisor.may_start(&model)).await;
+        if let Ok(Err(failure)) = looked {
+            let would = format!("A start would fail now: {}.", clause(&failure.message));
+            told.next = Some(
+                [told.next.take(), Some(would)].into_iter().flatten().collect::<Vec<_>>().join(" "),
+            );
+            told.hints = failure.hints.0;
+        }
+    }
     // What llama-server says of a file that was written over is seldom that.
     if matches!(told.server.state, State::Failed | State::Backoff) {
         let mut looked_at = [model];
@@ -64,6 +77,9 @@ pub(super) async fn why(app: &App, caller: Caller, why: ServerWhy) -> Result<Why
     }
     Ok(told)
 }
+
+/// How long it is looked whether a start would get as far as a process.
+const PREFLIGHT: Duration = Duration::from_secs(2);
 
 /// How many events are looked back for the reason: five failures with what goes with each, and
 /// what led there.

@@ -435,6 +435,17 @@ impl Supervisor {
         Ok(self.context.plan(now, Settings::new()).await?.1.line.shown())
     }
 
+    /// What would keep a start of this model from making a process now, as far as that can be seen
+    /// without one.
+    ///
+    /// # Errors
+    /// Just that.
+    pub async fn may_start(&self, model: &Model) -> Result<(), Failure> {
+        let plan = self.context.checked_plan(model.id, Settings::new(), &Kept::default()).await;
+        let missing = plan.map_or_else(Some, |plan| plan.files.missing);
+        missing.map_or(Ok(()), |failure| Err(failure.of_model(&model.name)))
+    }
+
     /// Deletes what a model's runs wrote; what a living one writes into is emptied. How much that
     /// gave, in bytes.
     ///

@@ -138,6 +138,20 @@ fn several_are_waited_for_and_the_first_failure_decides() {
 }
 
 #[test]
+fn of_a_stopped_one_it_is_said_that_a_start_would_fail() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let path = home.own_model(TestModel::Tiny, "m.gguf");
+    home.call("model.add", json!({ "path": path, "name": "m" }));
+    assert_eq!(why(&home)["next"], Value::Null);
+    std::fs::remove_file(path).unwrap();
+    let told = why(&home);
+    let next = told["next"].as_str().unwrap();
+    assert!(next.starts_with("A start would fail now: "), "{told}");
+    assert!(!told["hints"].as_array().unwrap().is_empty(), "{told}");
+}
+
+#[test]
 fn what_a_stop_took_is_said() {
     let (home, _daemon, run) = talking();
     let stopped = home.cli(["stop", "m"]).ok().stdout();

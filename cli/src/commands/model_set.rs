@@ -10,8 +10,9 @@ use crate::output::Output;
 use crate::remote;
 use crate::settings;
 use clap::Args;
+use llamactl_protocol::defaults::DefaultsShow;
 use llamactl_protocol::model::{Changed, Difference, ModelSet, SettingsChange};
-use llamactl_protocol::options::{POLICY, change};
+use llamactl_protocol::options::{POLICY, Settings, change};
 use llamactl_protocol::prose::listed;
 use llamactl_protocol::server::ServerRestart;
 use llamactl_protocol::{Failure, Hint, WirePath};
@@ -84,8 +85,13 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcom
     let change = SettingsChange { if_revision: args.if_revision, ..args.settings.change()? };
     let daemon = reach.daemon(Autostart::Always).await?;
     let changed = daemon.call(&ModelSet { model: args.name.into(), change }).await?;
+    let is_open = output.for_people() && opens_a_port(&daemon, &changed).await?;
     if !args.restart {
-        return tell(output, &changed);
+        tell(output, &changed)?;
+        if is_open {
+            tell_it_is_open(output, &changed.model.name);
+        }
+        return Ok(());
     }
     let restarts = changed.takes_effect_on_restart;
     tell_change(output, &Changed { takes_effect_on_restart: false, ..changed.clone() })?;
@@ -93,6 +99,25 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Set) -> Outcom
         return restart(output, &daemon, changed.model.name, &args.patience).await;
     }
     Ok(())
+}
+
+/// Whether it has a port from now on and asks for no key, where that was set just now.
+async fn opens_a_port(daemon: &Daemon, changed: &Changed) -> Result<bool, Failure> {
+    let is_set = |change: &Difference| change.key == "port" && change.to.is_some();
+    let asks = |settings: &Settings| KEYS.iter().any(|key| settings.contains_key(*key));
+    if !changed.changes.iter().any(is_set) || asks(&changed.model.settings) {
+        return Ok(false);
+    }
+    Ok(!asks(&daemon.call(&DefaultsShow {}).await?.settings))
+}
+
+/// The settings of which one makes a server ask for a key.
+const KEYS: [&str; 2] = ["api-key", "api-key-file"];
+
+fn tell_it_is_open(output: &Output, name: &str) {
+    output.note("no API key: every program on this machine can use the port");
+    let generate = ["llamactl", "model", "set", name, "api-key=generate"];
+    output.hint(&Hint::run("ask for one", generate));
 }
 
 async fn restart(

@@ -94,7 +94,9 @@ impl Reach {
             None => self.connect_or_start(autostart).await?,
         };
         if let Some(pid) = started {
-            output::note(format!("started the daemon (llamactld, pid {pid})"));
+            output::note(format!(
+                "started the daemon (llamactld, pid {pid}); it runs until llamactl daemon stop"
+            ));
         }
         Ok(link)
     }

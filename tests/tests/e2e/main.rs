@@ -38,6 +38,7 @@ mod pipes;
 mod private;
 mod prometheus;
 mod queue;
+mod readme;
 mod records;
 mod refused_starts;
 mod registry;

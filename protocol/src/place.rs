@@ -9,6 +9,7 @@
 //! the daemon and its servers live on.
 
 use crate::{Failure, Kind};
+use directories::ProjectDirs;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ pub fn state_dir() -> Result<PathBuf, Failure> {
             format!("{STATE_DIR_VARIABLE} is {}, which is not an absolute path", dir.display()),
         ));
     }
-    directory("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
+    directory(ProjectDirs::state_dir, "XDG_STATE_HOME", ".local/state").ok_or_else(|| {
         Failure::new(Kind::IoFailed, "no home directory: HOME is not an absolute path")
             .hint(format!("set HOME, or {STATE_DIR_VARIABLE} to an absolute path"))
     })
@@ -75,30 +76,36 @@ pub fn state_dir() -> Result<PathBuf, Failure> {
 /// `None` where nothing says where the user's home is. It need not exist.
 #[must_use]
 pub fn config_dir() -> Option<PathBuf> {
-    directory("XDG_CONFIG_HOME", ".config")
+    directory(|dirs| Some(dirs.config_dir()), "XDG_CONFIG_HOME", ".config")
 }
 
-/// A directory of ours in the one that a variable names, else in that below the home.
-fn directory(variable: &str, below_home: &str) -> Option<PathBuf> {
-    // One that is not absolute counts as unset, as the specification of these directories has it.
-    let named = env::var_os(variable).map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let dir = named.or_else(|| Some(home()?.join(below_home)))?;
+/// A directory of ours, as `directories` has it; where nothing says `HOME`, the same by our own look:
+/// libc, which it would ask, loads libraries to find out, and a static program dies of them.
+fn directory(
+    of: impl Fn(&ProjectDirs) -> Option<&Path>,
+    variable: &str,
+    below_home: &str,
+) -> Option<PathBuf> {
+    let dir = if env::var_os("HOME").is_some_and(|home| !home.is_empty()) {
+        of(&ProjectDirs::from("", "", "llamactl")?).map(Path::to_owned)
+    } else {
+        // One that is not absolute counts as unset, as the specification of these directories has it.
+        let named = env::var_os(variable).map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let dir = named.or_else(|| Some(listed_home()?.join(below_home)));
+        dir.map(|dir| dir.join("llamactl"))
+    };
     // A relative HOME means another place to every program that reads it.
-    dir.is_absolute().then(|| dir.join("llamactl"))
+    dir.filter(|dir| dir.is_absolute())
 }
 
-/// The user's home: `$HOME`, else that of the list of users.
-///
-/// libc is not asked: a program that is linked statically loads libraries to find out, and dies of them.
-fn home() -> Option<PathBuf> {
-    if let Some(home) = env::var_os("HOME").filter(|home| !home.is_empty()) {
-        return Some(home.into());
-    }
-    let uid = rustix::process::getuid().as_raw().to_string();
-    let listed = || home_in(&fs::read(USERS).ok()?, &uid);
-    // Users that a directory service has.
+/// The home that the list of users, or a directory service, has for whoever runs this.
+fn listed_home() -> Option<PathBuf> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let uid =
+        status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?;
+    let listed = || home_in(&fs::read(USERS).ok()?, uid);
     let asked =
-        || home_in(&Command::new("getent").args(["passwd", &uid]).output().ok()?.stdout, &uid);
+        || home_in(&Command::new("getent").args(["passwd", uid]).output().ok()?.stdout, uid);
     listed().or_else(asked)
 }
 

@@ -356,7 +356,7 @@ fn a_build_is_told_in_its_own_words_and_one_that_lacks_an_option_is_told_from_a_
 
     let lacking = home.cli(["--json", "model", "set", "m", "lazy-mode=on"]).code(5).failure();
     assert_eq!(lacking["message"], "llama-server 9000 has no option lazy-mode", "{lacking}");
-    let elsewhere = json!(["llamactl", "model", "set", "NAME", "runtime=newer"]);
+    let elsewhere = json!(["llamactl", "model", "set", "m", "runtime=newer"]);
     assert_eq!(lacking["commands"][0], elsewhere, "{lacking}");
     let wrong = home.cli(["--json", "model", "set", "m", "lazi-mod=on"]).code(5).failure();
     assert!(wrong["message"].as_str().unwrap().starts_with("there is no setting"), "{wrong}");

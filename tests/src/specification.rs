@@ -94,7 +94,7 @@ macro_rules! promises {
 
 promises! {
     "size-cli": "The executable `llamactl`",
-        beside "", Megabytes 10.5 noise 0.05;
+        beside "", Megabytes 11.0 noise 0.05;
     "size-daemon": "The executable `llamactld`",
         beside "", Megabytes 20.0 noise 0.05;
     "version": "`llamactl --version`, wall time",

@@ -17,6 +17,7 @@ const RUNNING: usize = 3;
 
 pub(super) fn print(measured: &mut Measured) {
     let home = Home::with_fake_llama_server();
+    let _daemon = home.daemon();
     for number in 0..MODELS {
         let name = format!("m{number}");
         home.fake_model(&name, &json!({}));

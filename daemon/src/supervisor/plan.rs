@@ -16,7 +16,9 @@ use crate::clock::now_ms;
 use crate::llama::{ApiKey, Client, Target};
 use crate::models::{self, Layers, Named, StartFiles};
 use crate::runtime::{self, Found, Place};
-use crate::store::registry::{ModelLayers, NamedRuntime, NewRuntime, RunRecord, RuntimeRecord};
+use crate::store::registry::{
+    ModelLayers, NamedRuntime, NewRuntime, RunFile, RunRecord, RuntimeRecord,
+};
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::environment::LIBRARY_PATH;
 use llamactl_protocol::model::Model;
@@ -24,6 +26,7 @@ use llamactl_protocol::options::{Settings, layers, rules};
 use llamactl_protocol::server::Endpoint;
 use llamactl_protocol::{Failure, Hint, Hints, Kind};
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -127,8 +130,8 @@ impl Plan {
             && !command_line::asks_for_key(&self.line.argv, &self.line.environment)
     }
 
-    /// Whether a server that listens at `now` may be given up for this one: it would find its files, and
-    /// its port free. Blocks.
+    /// Whether a server that listens at `now` may be given up for this one: it would find its files, might
+    /// read them, and its port free. Blocks.
     ///
     /// # Errors
     /// What is in the way.
@@ -139,6 +142,16 @@ impl Plan {
     ) -> Result<(), Failure> {
         if let Some(missing) = &files.missing {
             return Err(missing.clone());
+        }
+        // Servers run as the daemon's user.
+        let unreadable = files.there.iter().find(|file| {
+            File::open(file.path.as_path())
+                .is_err_and(|it| it.kind() == io::ErrorKind::PermissionDenied)
+        });
+        if let Some(RunFile { path, .. }) = unreadable {
+            let message = format!("the daemon's user may not read {path}");
+            let cure = "let the user that runs the daemon read the file and enter its directories";
+            return Err(Failure::new(Kind::FileUnreadable, message).hint(cure));
         }
         let held = now.and_then(endpoint::target);
         match &self.target {

@@ -1,10 +1,11 @@
 //! Files that change under a running server are told of, and one that could not be started again is not
 //! stopped for a restart.
 
-use llamactl_tests::{Home, TestModel};
+use llamactl_tests::{Home, TestModel, artifacts, need};
 use serde_json::{Value, json};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::slice;
 
@@ -62,8 +63,12 @@ fn a_file_that_changes_under_a_server_is_said() {
 
 #[test]
 fn a_server_that_could_not_be_started_again_is_not_stopped_for_a_restart() {
+    need!("root", "setpriv");
     let home = Home::with_fake_llama_server();
-    let _daemon = home.daemon();
+    // Root reads what it may not, unless that is taken from it.
+    let options = ["--bounding-set=-dac_override,-dac_read_search"];
+    let daemon = home.program("setpriv", options).args([artifacts::llamactld()]);
+    let _daemon = home.daemon_by(daemon);
     let path = home.fake_model("m", &json!({}));
     home.cli(["model", "set", "m", "port=auto"]).ok();
     home.cli(["start", "m"]).ok();
@@ -86,6 +91,10 @@ fn a_server_that_could_not_be_started_again_is_not_stopped_for_a_restart() {
     fs::write(&path, "not a model").unwrap();
     refused(5, "m.gguf");
     fs::rename(&kept, &path).unwrap();
+
+    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+    refused(5, "may not read");
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
 
     let missing = format!("mmproj={}", home.path().join("nope.gguf").display());
     home.cli(["model", "set", "m", &missing]).ok();

@@ -109,8 +109,15 @@ pub(crate) struct Global {
     )]
     socket: Option<OsString>,
 
-    /// Another machine, reached by ssh: ssh://[user@]machine[:port], or a name of llamactl.toml
-    #[arg(long, global = true, hide = true, value_name = "HOST", display_order = 900)]
+    // Not as a comment for rustdoc, which takes the brackets for links.
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "HOST",
+        display_order = 900,
+        help = "Another machine, reached by ssh: ssh://[user@]machine[:port], or a name of llamactl.toml"
+    )]
     host: Option<String>,
 
     /// Do not start the daemon when none runs

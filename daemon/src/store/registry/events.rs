@@ -112,7 +112,7 @@ impl Registry {
         self.read(move |connection| list(connection, &filter)).await
     }
 
-    /// The model that one of the last [`NAMED`] events tells of by a name, the latest that had it; it may
+    /// The model that one of the last `NAMED` events tells of by a name, the latest that had it; it may
     /// be gone.
     ///
     /// # Errors

@@ -3,8 +3,10 @@
 //! A finding has a word that never changes. `llamactl doctor` shows what the daemon finds and what it
 //! finds itself; `docs/doctor.md` is made from the list here.
 
+use crate::Failure;
 use crate::hint::{Hint, Hints};
 use crate::method::method;
+use crate::prose::clause;
 use crate::warning::{Level, Warning, WarningCode};
 use crate::word::words;
 use schemars::JsonSchema;
@@ -102,6 +104,13 @@ impl Finding {
     pub fn new(code: FindingCode, message: impl Into<String>) -> Finding {
         let severity = code.severity();
         Finding { code, severity, subject: None, message: message.into(), hints: Hints::default() }
+    }
+
+    /// A failure as a finding: its sentence and its hints.
+    #[must_use]
+    pub fn of_failure(code: FindingCode, failure: &Failure) -> Finding {
+        let hints = failure.hints.clone();
+        Finding { hints, ..Finding::new(code, clause(&failure.message)) }
     }
 
     /// The same about something that has a name.

@@ -12,13 +12,12 @@
 
 use super::link::{Link, ours};
 use super::{Autostart, PAUSE, Place, RACE_LIMIT, Reach, Stream, not_connected};
+use crate::programs::on_path;
 use llamactl_protocol::client::{CallError, Follow, Items, follow, follow_raw};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
 use llamactl_protocol::{Access, Failure, Hint, Method, Subscription};
 use serde_json::json;
 use std::cell::RefCell;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -38,11 +37,8 @@ fn naming_ours(mut failure: Failure) -> Failure {
 
 fn llama_server_on_path() -> Option<String> {
     let path = std::env::var_os("PATH")?;
-    let is_program = |path: &PathBuf| {
-        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    };
-    let named = |name: &str| std::env::split_paths(&path).map(|it| it.join(name)).find(is_program);
-    ["llama-server", "llama"].into_iter().find_map(named)?.to_str().map(str::to_owned)
+    let found = ["llama-server", "llama"].into_iter().find_map(|name| on_path(name, &path))?;
+    found.to_str().map(str::to_owned)
 }
 
 /// A way to the daemon.

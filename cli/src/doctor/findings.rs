@@ -3,9 +3,8 @@
 use super::facts::{DaemonIs, Facts, Node, Unit};
 use crate::programs::OnPath;
 use crate::systemd::{Manager, UNIT};
+use llamactl_protocol::Hint;
 use llamactl_protocol::doctor::{Finding, FindingCode as Code};
-use llamactl_protocol::prose::clause;
-use llamactl_protocol::{Failure, Hint};
 
 /// What this command finds.
 pub(crate) fn findings(facts: &Facts) -> Vec<Finding> {
@@ -52,8 +51,8 @@ fn of_daemon(facts: &Facts) -> Option<Finding> {
             Finding::new(Code::VersionsDiffer, message)
                 .hint(Hint::run("bring them together; servers stay", restart))
         }
-        DaemonIs::Silent(failure) => of_failure(Code::DaemonSilent, failure),
-        DaemonIs::Refused(failure) => of_failure(Code::DaemonRefused, failure),
+        DaemonIs::Silent(failure) => Finding::of_failure(Code::DaemonSilent, failure),
+        DaemonIs::Refused(failure) => Finding::of_failure(Code::DaemonRefused, failure),
         DaemonIs::Absent { was_stopped: true } => {
             Finding::new(Code::DaemonNotRunning, "the daemon was stopped").hint(start())
         }
@@ -98,7 +97,7 @@ fn of_config(facts: &Facts) -> Option<Finding> {
         Err(failure) => {
             let check = ["llamactl", "daemon", "check-config"];
             Some(
-                of_failure(Code::ConfigWrong, failure)
+                Finding::of_failure(Code::ConfigWrong, failure)
                     .hint(Hint::run("see whether it is mended", check)),
             )
         }
@@ -193,15 +192,11 @@ fn of_unit(unit: &Unit) -> Vec<Finding> {
     findings
 }
 
-/// A failure as a finding: its sentence and its hints.
-fn of_failure(code: Code, failure: &Failure) -> Finding {
-    Finding { hints: failure.hints.clone(), ..Finding::new(code, clause(&failure.message)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::scene;
+    use llamactl_protocol::Failure;
     use llamactl_protocol::Kind;
     use llamactl_protocol::daemon::{Config, ConfigReport, Hello};
     use std::num::NonZeroU32;

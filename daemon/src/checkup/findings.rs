@@ -3,9 +3,9 @@
 use super::facts::{Machine, ModelFacts, RegistryIs, StateFacts};
 use llamactl_protocol::doctor::{Finding, FindingCode as Code};
 use llamactl_protocol::model::FileState;
-use llamactl_protocol::prose::{between, clause, listed};
+use llamactl_protocol::prose::{between, listed};
 use llamactl_protocol::runtime::RuntimeEntry;
-use llamactl_protocol::{Failure, Hint, Kind};
+use llamactl_protocol::{Hint, Kind};
 
 /// Less room on a disk is little: models' logs alone may take it in a day.
 const LITTLE_ROOM_BYTES: u64 = 512 << 20;
@@ -29,7 +29,7 @@ pub fn of_state(state: &StateFacts) -> (Vec<Finding>, Vec<String>) {
     match &state.registry {
         RegistryIs::Whole => {}
         RegistryIs::Damaged(failure) => {
-            findings.push(of_failure(Code::RegistryDamaged, failure).of(&dir));
+            findings.push(Finding::of_failure(Code::RegistryDamaged, failure).of(&dir));
         }
         RegistryIs::Unknown(why) => unknown.push(why.clone()),
     }
@@ -159,10 +159,11 @@ fn of_runtimes(machine: &Machine) -> Vec<Finding> {
         let is_registered = entry.added_at_ms.is_some();
         match &entry.problem {
             Some(problem) if !has_any && !is_registered && machine.runtimes.len() == 1 => {
-                findings.push(of_failure(Code::NoRuntime, problem));
+                findings.push(Finding::of_failure(Code::NoRuntime, problem));
             }
             Some(problem) if is_registered || is_used(entry) && has_any => {
-                let mut finding = of_failure(Code::RuntimeUnusable, problem).of(&entry.name);
+                let mut finding =
+                    Finding::of_failure(Code::RuntimeUnusable, problem).of(&entry.name);
                 if is_used(entry) {
                     finding.severity = llamactl_protocol::doctor::Severity::Error;
                 }
@@ -231,7 +232,7 @@ fn of_model(model: &ModelFacts, machine: &Machine) -> Option<Finding> {
     let finding = match (&model.problem, model.state) {
         _ if model.is_unreadable => unreadable(),
         (Some(problem), _) => {
-            let mut finding = of_failure(Code::ModelGone, problem);
+            let mut finding = Finding::of_failure(Code::ModelGone, problem);
             finding.message = format!("{name}: {}", finding.message);
             if problem.kind != Kind::FileNotFound {
                 finding.code = Code::ModelUnreadable;
@@ -318,11 +319,6 @@ fn of_memory(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-/// A failure as a finding: its sentence and its hints.
-fn of_failure(code: Code, failure: &Failure) -> Finding {
-    Finding { hints: failure.hints.clone(), ..Finding::new(code, clause(&failure.message)) }
-}
-
 /// `4.5 GiB`
 fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -343,6 +339,7 @@ fn bytes(bytes: u64) -> String {
 mod tests {
     use super::super::facts::{CopyFacts, Disk, Stranger};
     use super::*;
+    use llamactl_protocol::Failure;
     use llamactl_protocol::doctor::Severity;
     use llamactl_protocol::runtime::Device;
 

@@ -1,7 +1,7 @@
 //! Links `llamactl` statically and to fixed addresses, in a release build where that can be done.
 //!
 //! Most of the time of a short command goes into loading and relocating: beside a static program that
-//! does nothing `llamactl --version` took 2.2 times as long when it was dynamic, and 1.6 as this. Only a
+//! does nothing `llamactl --version` took 2.5 times as long when it was dynamic, and 1.3 as this. Only a
 //! build for this machine with LLD, glibc and its static libraries is meant; any other is left as it is: a
 //! trial says whether it would work. The daemon stays dynamic, because it loads libraries of GPUs.
 //!

@@ -278,7 +278,9 @@ fn last_lines(lines: &[Line]) -> Vec<String> {
 /// The line nearest to the end that may say why: of an error, else of a warning, else of another program.
 fn last_telling(lines: &[Line]) -> Option<&str> {
     let last = |tells: &dyn Fn(&Line) -> bool| {
-        let says = |line: &&Line| !line.text.trim().is_empty() && !is_of_every_end(line);
+        let says = |line: &&Line| {
+            !line.text.trim().is_empty() && !is_of_every_end(line) && !is_advice(line)
+        };
         lines.iter().rev().filter(says).find(|line| tells(line)).map(|line| line.text.trim())
     };
     last(&speaks_of_error)
@@ -296,6 +298,14 @@ fn is_of_every_end(line: &Line) -> bool {
     ["fit params to free device memory", "cleaning up before exit"]
         .iter()
         .any(|words| line.text.contains(words))
+}
+
+/// What it says of its command line at every start, and then starts.
+fn is_advice(line: &Line) -> bool {
+    line.text.trim_start().starts_with("DEPRECATED: ")
+        || line
+            .text
+            .contains("environment variable is set, but will be overwritten by command line")
 }
 
 fn speaks_of_error(line: &Line) -> bool {

@@ -392,6 +392,14 @@ fn without_a_rule_the_line_that_tells_most_is_quoted() {
         verdict_of(FAILED, &["0.00.010.000 I srv  loading", "0.00.011.000 I srv  good bye"]);
     assert_eq!(usual.message, "It exited with code 1 and did not say why.");
     assert_eq!((usual.retry, usual.evidence.len()), (Retry::Limited, 2));
+    // Nor does its advice on the command line: the line that says why was lost.
+    let advised = [
+        "warn: LLAMA_ARG_HOST environment variable is set, but will be overwritten by command line argument --host",
+        "0.00.026.285 W DEPRECATED: argument '--host' specified multiple times, use comma-separated values instead",
+        "0.00.026.499 I cmn  common_param: common_params_print_info: verbosity = 3",
+    ];
+    let advised = verdict_of(FAILED, &advised);
+    assert_eq!((advised.message, advised.retry), (usual.message, Retry::Limited));
 }
 
 #[test]

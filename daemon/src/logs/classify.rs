@@ -303,9 +303,16 @@ fn is_of_every_end(line: &Line) -> bool {
 /// What it says of its command line at every start, and then starts.
 fn is_advice(line: &Line) -> bool {
     line.text.trim_start().starts_with("DEPRECATED: ")
-        || line
-            .text
-            .contains("environment variable is set, but will be overwritten by command line")
+        || [
+            "environment variable is set, but will be overwritten by command line",
+            // A box of four lines about a server without a key.
+            "-----------------",
+            "CORS is set to allow all origins",
+            "this can be a security risk",
+            "more info: ",
+        ]
+        .iter()
+        .any(|words| line.text.contains(words))
 }
 
 fn speaks_of_error(line: &Line) -> bool {

@@ -213,7 +213,7 @@ pub static RULES: &[Rule] = &[
     rule(
         CauseCode::MmprojFailed,
         (Model, No),
-        r"failed to load multimodal model, '(.+)'",
+        r"(?:failed to load multimodal model, '|Failed to load CLIP model from )([^']+)",
         "The multimodal projector {1} could not be loaded.",
         &[
             to("check that the file is there and is a projector (CLIP) for this model"),

@@ -255,7 +255,8 @@ fn fail_as_said(cases: &[Case]) {
         let most_starts = if case.code == "bind_failed" { 2 } else { 1 };
         // An exit that overtakes the thread of the log takes its last lines along: what came before
         // "failed to load draft model" is that the file is not there, which is right too.
-        let is_cut = case.code == "draft_failed" && cause["code"] == "model_not_found";
+        let is_cut = ["draft_failed", "mmproj_failed", "lora_not_found"].contains(&case.code)
+            && cause["code"] == "model_not_found";
         let is_right = shown["state"] == "failed"
             && (cause["code"] == case.code || is_cut)
             && told.contains(case.tells)

@@ -127,6 +127,11 @@ const SEEN: &[(&str, Exit, &str)] = &[
     ("error: invalid argument: 1", FAILED, "bad_flag"),
     ("error while handling environment variable \"LLAMA_ARG_CTX_SIZE\": stoi", FAILED, "bad_env"),
     ("srv load_model: failed to load multimodal model, '/m/mm.gguf'", FAILED, "mmproj_failed"),
+    (
+        "mtmd_get_memory_usage: error: Failed to load CLIP model from /m/mm.gguf",
+        FAILED,
+        "mmproj_failed",
+    ),
     ("failed to load lora adapter file from /m/lora.gguf", FAILED, "lora_not_found"),
     (
         "failed to apply lora adapter: tensor 'blk.0.attn_q.weight' has incorrect shape (hint: maybe wrong base model?)",
@@ -397,6 +402,9 @@ fn without_a_rule_the_line_that_tells_most_is_quoted() {
         "warn: LLAMA_ARG_HOST environment variable is set, but will be overwritten by command line argument --host",
         "0.00.026.285 W DEPRECATED: argument '--host' specified multiple times, use comma-separated values instead",
         "0.00.026.499 I cmn  common_param: common_params_print_info: verbosity = 3",
+        "0.00.055.109 W srv  llama_server: -----------------",
+        "0.00.055.110 W srv  llama_server: CORS is set to allow all origins ('*') and no API key is set",
+        "0.00.055.110 W srv  llama_server: this can be a security risk (cross-origin attacks)",
     ];
     let advised = verdict_of(FAILED, &advised);
     assert_eq!((advised.message, advised.retry), (usual.message, Retry::Limited));

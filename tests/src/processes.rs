@@ -83,10 +83,23 @@ impl Process {
         }
     }
 
-    /// Sends a signal. A process that has ended gets none.
+    /// Sends a signal. A process that has ended gets none; one that shall stop has stopped.
     pub fn signal(&self, signal: Signal) {
         // The only failure is that it ended.
         let _ = pidfd_send_signal(&self.pidfd, signal);
+        // One thread takes the signal, and until it has its turn the others go on working.
+        while signal == Signal::STOP && !self.wait(Duration::from_millis(1)) && !self.has_stopped()
+        {
+        }
+    }
+
+    /// Whether each of its threads stands still for a signal.
+    fn has_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_none_or(|(_, fields)| fields.starts_with(" T"))
+        })
     }
 
     /// Its arguments, each ended by a NUL byte.

@@ -383,11 +383,14 @@ fn the_daemons_own_log_is_made_again() {
 fn follow_flood(home: &Home, lines: u64, line_bytes: u64) -> (u64, u64) {
     let mut stream = home.follow("log.follow", json!({ "model": "m", "grep": "^flood" }));
     let (mut next, mut seen, mut missed_bytes) = (0, 0, 0);
-    let mut end = 0;
+    // On a machine with much to do the flood may have begun before it follows.
+    let (mut first, mut end) = (0, 0);
     while next < lines {
         let item = stream.next_item().expect("it goes on");
         if item["kind"] == "missed" {
-            missed_bytes += item["data"]["bytes"].as_u64().unwrap();
+            if end > 0 {
+                missed_bytes += item["data"]["bytes"].as_u64().unwrap();
+            }
             continue;
         }
         for line in item["data"]["lines"].as_array().unwrap() {
@@ -396,13 +399,16 @@ fn follow_flood(home: &Home, lines: u64, line_bytes: u64) -> (u64, u64) {
             let behind = line["end"].as_u64().unwrap();
             if end > 0 {
                 assert_eq!(behind - end, (number + 1 - next) * line_bytes, "{number}");
+            } else {
+                first = number;
             }
             (next, seen, end) = (number + 1, seen + 1, behind);
         }
     }
-    assert!(missed_bytes >= (lines - seen) * line_bytes, "{missed_bytes} for {}", lines - seen);
+    let lost = lines - first - seen;
+    assert!(missed_bytes >= lost * line_bytes, "{missed_bytes} for {lost}");
     // No more than was lost, but for what stood before the flood and the line at the edge.
-    assert!(missed_bytes <= (lines - seen + 1) * line_bytes + 4096, "{missed_bytes}");
+    assert!(missed_bytes <= (lost + 1) * line_bytes + 4096, "{missed_bytes}");
     (seen, missed_bytes)
 }
 

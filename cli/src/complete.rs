@@ -12,7 +12,7 @@
 
 use crate::args::Cli;
 use crate::connection::{Autostart, Daemon, Reach, Silence, Told};
-use crate::output::units;
+use crate::output::{stdout::stdout, units};
 use crate::pages;
 use crate::remote::{self, Host};
 use clap::CommandFactory as _;
@@ -49,7 +49,7 @@ pub(crate) fn answer_the_shell() -> Option<ExitCode> {
     words.next().filter(|word| word == "--")?;
     let answered = answer(words.collect());
     // The shell may have gone; there is nobody to tell.
-    Some(match std::io::stdout().write_all(&answered) {
+    Some(match stdout().write_all(&answered) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     })

@@ -79,9 +79,9 @@ fn main() -> ExitCode {
 /// Prints help, or what is wrong with the command line.
 fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // A closed pipe is success, and there is nothing else to do about an error here.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        let written = output::stdout::is_open().and_then(|()| error.print());
+        let outcome = written.map_err(exit::Quit::from);
+        return ExitCode::from(conclude(&mut Output::new(Format::default()), outcome));
     }
     let words: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();

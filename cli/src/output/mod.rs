@@ -17,6 +17,7 @@ pub(crate) mod sanitize;
 #[cfg(test)]
 pub(crate) mod screen;
 mod stderr;
+pub(crate) mod stdout;
 pub(crate) mod styled;
 pub(crate) mod table;
 pub(crate) mod time;
@@ -148,7 +149,7 @@ impl Output {
             json: format.json,
             quiet: format.quiet,
             look: Look::of(io::stdout(), format.colour, format.full),
-            stdout: BufWriter::with_capacity(64 * 1024, Box::new(io::stdout())),
+            stdout: BufWriter::with_capacity(64 * 1024, stdout::stdout()),
             stderr: Stderr::of(format),
         }
     }

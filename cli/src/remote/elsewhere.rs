@@ -4,6 +4,7 @@ use super::Host;
 use super::hops::Came;
 use super::ssh::{Ssh, pass_on, skip_to_mark};
 use crate::exit::{Outcome, Quit};
+use crate::output;
 use llamactl_protocol::{Failure, Kind};
 use std::ffi::OsString;
 use std::io;
@@ -24,9 +25,11 @@ pub(crate) async fn carry_out(host: &Host) -> Outcome {
     drop(stdin);
     let errors = async {
         skip_to_mark(&mut stderr, &mut Vec::new()).await;
-        pass_on(&mut stderr, io::stderr()).await;
+        pass_on(&mut stderr, io::stderr()).await
     };
-    tokio::join!(pass_on(stdout, io::stdout()), errors);
+    // Nobody is left to tell when stderr is gone.
+    let (printed, _) = tokio::join!(pass_on(stdout, output::stdout::stdout()), errors);
+    printed?;
     match child.wait().await.ok().and_then(|status| status.code()) {
         Some(0) => Ok(()),
         // No command of ours ends so.

@@ -279,15 +279,21 @@ fn quoted(word: OsString) -> Vec<u8> {
     quoted
 }
 
-/// Copies what comes, until it ends or nobody takes it.
-pub(super) async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl io::Write) {
+/// Copies what comes, until it ends.
+///
+/// # Errors
+/// Nobody takes it.
+pub(super) async fn pass_on(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl io::Write,
+) -> io::Result<()> {
     let mut piece = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
-        let Some(piece) = piece.get(..length) else { return };
-        if to.write_all(piece).and_then(|()| to.flush()).is_err() {
-            return;
-        }
+        let Some(piece) = piece.get(..length) else { break };
+        to.write_all(piece)?;
+        to.flush()?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -40,6 +40,38 @@ fn a_closed_pipe_is_success_and_silent() {
 }
 
 #[test]
+fn a_closed_stdout_is_a_failure_as_a_full_disk_is() {
+    need!("bash");
+    let (home, _daemon) = home_with_models(1);
+    for line in [
+        "model list",
+        "--json model list",
+        "-q model list",
+        "model show m000 --json",
+        "model export m000",
+        "metrics",
+        "daemon status",
+        "rpc daemon.status",
+        "events",
+        "completions bash",
+        "help settings",
+        "version",
+        "ps --help",
+        "--version",
+    ] {
+        let printed = pipeline(&home, &format!("llamactl {line} >/dev/null")).run().ok();
+        assert_eq!(printed.stderr(), "", "{line}");
+        for lost in [">&-", ">/dev/full"] {
+            let output = pipeline(&home, &format!("llamactl {line} {lost}")).run().code(1);
+            let told = output.stderr();
+            assert!(told.contains("writing the output failed: "), "{line} {lost}: {told}");
+        }
+    }
+    // What prints nothing has lost nothing.
+    pipeline(&home, "llamactl ps -q >&-").run().ok();
+}
+
+#[test]
 fn a_list_is_one_object_per_line() {
     need!("bash", "jq", "xargs");
     let (home, _daemon) = home_with_models(3);

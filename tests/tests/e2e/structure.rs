@@ -509,7 +509,8 @@ fn unsafe_code_lies_in_one_place() {
     let mut unsafe_files = BTreeSet::new();
     for (member, ..) in CRATES {
         for path in rust_files(&checkout().join(member).join("src")) {
-            let code = code(&path);
+            // It says that a function runs before `main`, and lets nothing in it be unsafe.
+            let code = code(&path).replace("#[ctor::ctor(unsafe)]", "");
             let mut words = code.split(|it: char| !it.is_alphanumeric() && it != '_');
             if words.any(|word| word == "unsafe") {
                 unsafe_files.insert(relative(&path));

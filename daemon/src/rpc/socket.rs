@@ -7,10 +7,11 @@
 //! ```
 //!
 //! One daemon per socket is a lock on `<socket>.lock`, never the socket itself: whoever holds the
-//! lock may remove a stale node, and nobody else touches it. The lock file stays for ever, since
-//! removing it would let two daemons lock two files of one name. `bind` gives a node the mode the
-//! umask happens to leave, so a node is only ever made inside a directory that keeps others out,
-//! gets its mode there, and where the socket's own directory is an open one, is moved there last.
+//! lock may remove a stale node, and nobody else touches it. Who gives up the lock removes its file
+//! first, and who gets one looks whether it still lies at its path: so two daemons that lock two files
+//! of one name are noticed. `bind` gives a node the mode the umask happens to leave, so a node is only
+//! ever made inside a directory that keeps others out, gets its mode there, and where the socket's own
+//! directory is an open one, is moved there last.
 
 pub use super::socket_error::SocketError;
 pub use super::taken::{inherit, take_from_manager};
@@ -34,6 +35,9 @@ const STICKY: u32 = 0o1000;
 
 /// From taking the lock to having written one's pid into it.
 const SIGNED_WITHIN: Duration = Duration::from_millis(20);
+
+/// So often may the lock file be another one at its path before somebody else has won.
+const LOCKED_WITHIN: u32 = 100;
 
 /// Where the socket is to be, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,9 +110,7 @@ impl SocketGuard {
 
     /// Whether the lock file at its path is still the one that is locked.
     fn is_lock_in_place(&self) -> bool {
-        let held = self.lock.metadata().map(|lock| identity(&lock));
-        let found = fs::symlink_metadata(lock_of(&self.path)).map(|lock| identity(&lock));
-        matches!((held, found), (Ok(held), Ok(found)) if held == found)
+        is_at(&self.lock, &lock_of(&self.path))
     }
 
     /// Whether node and lock file are still those that were made.
@@ -168,15 +170,15 @@ impl SocketGuard {
         sign(&mut self.lock)
     }
 
-    /// Removes the node, if it is still ours, and then gives up the lock.
+    /// Removes the node and then the lock file, where they are still ours, and gives up the lock.
     ///
     /// # Errors
-    /// The node is ours and cannot be removed.
+    /// One of them cannot be removed.
     pub fn release(self) -> io::Result<()> {
-        match self.is_in_place() && !self.from_manager {
-            true => fs::remove_file(&self.path),
-            false => Ok(()),
+        if self.is_in_place() && !self.from_manager {
+            fs::remove_file(&self.path)?;
         }
+        remove_lock(&self.lock, &self.path)
     }
 }
 
@@ -190,7 +192,12 @@ pub fn bind(place: &Place) -> Result<Bound, SocketError> {
     let directory = directory_of(path)?;
     make_directory(directory, place)?;
     check_directory(directory, place)?;
-    bind_locked(place, take_lock(path)?)
+    let lock = take_lock(path)?;
+    let kept = lock.try_clone().map_err(io("keep the lock of", path))?;
+    bind_locked(place, lock).inspect_err(|_| {
+        // What is in the way is told; that the lock file stays would be no news.
+        let _ = remove_lock(&kept, path);
+    })
 }
 
 /// The part of [`bind`] that is done with the lock held, in a directory that was checked.
@@ -301,9 +308,34 @@ pub(super) fn check_directory(directory: &Path, place: &Place) -> Result<bool, S
     }
 }
 
+/// Whether this file is the one at the path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let held = file.metadata().map(|file| identity(&file));
+    let found = fs::symlink_metadata(path).map(|file| identity(&file));
+    matches!((held, found), (Ok(held), Ok(found)) if held == found)
+}
+
+/// Removes the lock file beside the socket, if it is the one that is held.
+fn remove_lock(lock: &File, socket: &Path) -> io::Result<()> {
+    let path = lock_of(socket);
+    if is_at(lock, &path) { fs::remove_file(path) } else { Ok(()) }
+}
+
 /// Takes the lock beside the socket, and writes our pid into it for whoever finds it taken.
 pub(super) fn take_lock(socket: &Path) -> Result<File, SocketError> {
     let path = &lock_of(socket);
+    for _ in 0..LOCKED_WITHIN {
+        let lock = lock_at(path)?;
+        // Who had it may have removed it between our opening and our locking.
+        if is_at(&lock, path) {
+            return Ok(lock);
+        }
+    }
+    Err(SocketError::AlreadyRunning { pid: None })
+}
+
+/// Opens and locks the file at the path, and writes our pid into it.
+fn lock_at(path: &Path) -> Result<File, SocketError> {
     let mut lock = OpenOptions::new()
         .read(true)
         .write(true)
@@ -315,11 +347,15 @@ pub(super) fn take_lock(socket: &Path) -> Result<File, SocketError> {
         .map_err(io("open the lock file", path))?;
     let found = lock.metadata().map_err(io("look at", path))?;
     if !found.is_file() {
-        return Err(SocketError::NotAFile(path.clone()));
+        return Err(SocketError::NotAFile(path.to_owned()));
     }
     if found.uid() != our_uid() {
         let (owner, ours) = (found.uid(), our_uid());
-        return Err(SocketError::NotOurs { path: path.clone(), owner, ours });
+        return Err(SocketError::NotOurs { path: path.to_owned(), owner, ours });
+    }
+    // A path that a person gave may have a neighbour of that name: `Cargo` and `Cargo.lock`.
+    if found.len() > 0 && pid_of(&mut lock).is_none() {
+        return Err(SocketError::NotALock(path.to_owned()));
     }
     match lock.try_lock() {
         Ok(()) => {}
@@ -339,13 +375,18 @@ fn pid_in(mut lock: File) -> Option<u32> {
     // What is there at first may be what a daemon before wrote: the holder may be about to.
     for _ in 0..10 {
         std::thread::sleep(SIGNED_WITHIN);
-        let mut pid = String::new();
-        let read = lock.rewind().and_then(|()| (&mut lock).take(32).read_to_string(&mut pid));
-        if let Some(pid) = read.ok().and_then(|_| pid.trim().parse().ok()) {
+        if let Some(pid) = pid_of(&mut lock) {
             return Some(pid);
         }
     }
     None
+}
+
+/// The pid in a lock file.
+fn pid_of(lock: &mut File) -> Option<u32> {
+    let mut pid = String::new();
+    lock.rewind().and_then(|()| lock.take(32).read_to_string(&mut pid)).ok()?;
+    pid.trim().parse().ok()
 }
 
 /// Writes our pid into the lock file, for whoever finds it taken.

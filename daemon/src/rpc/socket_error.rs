@@ -75,6 +75,9 @@ pub enum SocketError {
     /// Something else lies where the lock file should be.
     #[error("{} is not a plain file", .0.display())]
     NotAFile(PathBuf),
+    /// A file that no daemon wrote lies where the lock file should be.
+    #[error("{} is in the way: the socket's lock would be there, and it is no daemon's lock", .0.display())]
+    NotALock(PathBuf),
     /// A file lies where the node should be.
     #[error("{} exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
@@ -145,7 +148,7 @@ impl From<SocketError> for Failure {
             SocketError::OtherProgram { pid, .. } => failure
                 .hint("end that program, or name another socket with --socket")
                 .details(json!({ "pid": pid })),
-            SocketError::NotASocket(_) | SocketError::NotAFile(_) => {
+            SocketError::NotASocket(_) | SocketError::NotAFile(_) | SocketError::NotALock(_) => {
                 failure.hint("move it away, or name another path with --socket")
             }
             SocketError::NotInherited { .. } => {

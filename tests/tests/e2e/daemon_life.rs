@@ -387,7 +387,22 @@ fn one_state_directory_has_one_daemon_wherever_it_listens() {
     let elsewhere = home.path().join("other/d.sock");
     let second = home.llamactld(["--socket", elsewhere.to_str().unwrap()]).run().code(4);
     assert!(second.stderr().contains(&daemon.pid().to_string()), "{}", second.stderr());
-    assert!(!elsewhere.exists());
+    assert_eq!(fs::read_dir(elsewhere.parent().unwrap()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_daemon_that_is_stopped_leaves_nothing_beside_a_socket_that_was_named() {
+    let home = Home::without_llama_server();
+    let directory = home.path().join("named");
+    let socket = directory.join("d.sock");
+    let ask =
+        |words: [&str; 2]| home.cli(["--socket", socket.to_str().unwrap(), words[0], words[1]]);
+    for _ in 0..2 {
+        ask(["daemon", "start"]).ok();
+        assert!(socket.exists());
+        ask(["daemon", "stop"]).ok();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+    }
 }
 
 fn answers(home: &Home, pid: u32) -> bool {

@@ -3,7 +3,9 @@
 use super::*;
 use llamactl_protocol::Failure;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
+use std::thread;
 
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -38,8 +40,49 @@ fn a_user_socket_is_closed_to_others() {
     UnixStream::connect(place.path()).unwrap();
     assert!(bound.guard.is_in_place());
     bound.guard.release().unwrap();
-    assert!(!place.path().exists() && lock.exists(), "the lock file stays");
+    assert!(!place.path().exists() && !lock.exists(), "nothing stays");
+    drop(bind(&place).unwrap());
+    assert!(lock.exists(), "who did not release it left it");
     bind(&place).unwrap();
+}
+
+#[test]
+fn of_daemons_that_come_and_go_one_at_a_time_has_the_socket() {
+    let home = scratch();
+    let place = user(home.path());
+    let holders = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut turns = 0;
+                while turns < 50 {
+                    let Ok(bound) = bind(&place) else { continue };
+                    assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                    assert!(bound.guard.is_whole());
+                    assert_eq!(holders.fetch_sub(1, Ordering::SeqCst), 1);
+                    bound.guard.release().unwrap();
+                    turns += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(fs::read_dir(home.path().join("run")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_refused_socket_leaves_no_lock_and_a_neighbour_is_not_taken_for_one() {
+    let home = scratch();
+    let path = home.path().join("Cargo");
+    let place = Place::Given(path.clone());
+    fs::write(&path, "a file").unwrap();
+    assert!(matches!(refused(&place), SocketError::NotASocket(_)));
+    let neighbour = home.path().join("Cargo.lock");
+    assert!(!neighbour.exists());
+    fs::remove_file(&path).unwrap();
+    fs::write(&neighbour, "version = 4\n").unwrap();
+    let why = refused(&place).to_string();
+    assert!(why.contains("Cargo.lock is in the way"), "{why}");
+    assert_eq!(fs::read_to_string(neighbour).unwrap(), "version = 4\n");
 }
 
 #[test]

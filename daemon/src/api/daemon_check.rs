@@ -6,7 +6,7 @@ use super::{running, sampling_stopped};
 use crate::api::app::App;
 use crate::checkup::{self, Machine, ModelFacts, RegistryIs};
 use crate::clock::now_ms;
-use crate::models::{check_before_start, named_in};
+use crate::models::{check_before_start, named_in, unreadable};
 use crate::runtime;
 use crate::store::registry::{EventFilter, StoreError};
 use crate::supervisor::MARKER;
@@ -185,8 +185,10 @@ fn model_facts((model, settings, is_wanted): &(Model, Settings, bool)) -> ModelF
         Ok(files) => files.missing,
         Err(failure) => Some(failure),
     };
-    let is_unreadable = File::open(model.path.as_path())
-        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    let path = model.path.as_path();
+    let is_denied =
+        || File::open(path).is_err_and(|it| it.kind() == io::ErrorKind::PermissionDenied);
+    let problem = problem.or_else(|| is_denied().then(|| unreadable(path)));
     let mebibytes = settings.get("cache-ram").and_then(Value::as_i64).unwrap_or(CACHE_MEBIBYTES);
     let load_mode = settings.get("load-mode").and_then(Value::as_str).unwrap_or_default();
     ModelFacts {
@@ -194,7 +196,6 @@ fn model_facts((model, settings, is_wanted): &(Model, Settings, bool)) -> ModelF
         size_bytes: model.file.size_bytes,
         state: model.file_state,
         problem,
-        is_unreadable,
         is_wanted: *is_wanted,
         cache_bytes: u64::try_from(mebibytes).ok().map(|it| it.saturating_mul(1 << 20)),
         is_locked: load_mode.contains("mlock") || settings.get("mlock") == Some(&Value::Bool(true)),

@@ -4,6 +4,7 @@ use super::registration::{Caller, Emission, Source};
 use crate::api::app::App;
 use crate::library::places::tidy;
 use crate::library::{Request, Scan};
+use crate::models;
 use llamactl_protocol::library::{
     Forgotten, LibraryCache, LibraryDirectory, LibraryForget, LibraryList, LibraryPlaces,
     ModelVerify, Progress, ScanFollow, ScanItem, Verified,
@@ -69,11 +70,7 @@ fn check(path: &Path) -> Result<(), Failure> {
                 ["llamactl", "model", "add", &path.to_string_lossy()],
             ))
         }
-        io::ErrorKind::PermissionDenied => Failure::new(
-            Kind::FileUnreadable,
-            format!("the daemon's user may not read the directory {shown}"),
-        )
-        .hint("let the user the daemon runs as read it and enter those above it"),
+        io::ErrorKind::PermissionDenied => models::unreadable(path),
         _ => Failure::new(Kind::IoFailed, format!("{shown} cannot be read: {error}")),
     })
 }

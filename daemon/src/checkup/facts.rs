@@ -98,8 +98,6 @@ pub struct ModelFacts {
     pub state: Option<FileState>,
     /// What would keep a start from opening its files.
     pub problem: Option<Failure>,
-    /// Whether its file may not be read.
-    pub is_unreadable: bool,
     /// Whether it runs, or starts with the machine.
     pub is_wanted: bool,
     /// The most that its server keeps prompts in; `None` without a limit.

@@ -224,13 +224,7 @@ fn of_runtimes(machine: &Machine) -> Vec<Finding> {
 
 fn of_model(model: &ModelFacts, machine: &Machine) -> Option<Finding> {
     let name = model.name.as_str();
-    let unreadable = || {
-        let message = format!("{name}: the daemon's user may not read its file");
-        Finding::new(Code::ModelUnreadable, message)
-            .hint("let that user read the file and enter the directories above it")
-    };
     let finding = match (&model.problem, model.state) {
-        _ if model.is_unreadable => unreadable(),
         (Some(problem), _) => {
             let mut finding = Finding::of_failure(Code::ModelGone, problem);
             finding.message = format!("{name}: {}", finding.message);
@@ -496,10 +490,11 @@ mod tests {
     fn files_limits_clock_and_strangers() {
         let gone = Failure::new(Kind::FileNotFound, "/m/a is gone");
         let no_file = Failure::new(Kind::NotAFile, "/m/b is a named pipe, not a file");
+        let shut = Failure::new(Kind::FileUnreadable, "/m/c: the daemon's user may not read it");
         let models = vec![
             ModelFacts { name: "gone".into(), problem: Some(gone), ..Default::default() },
             ModelFacts { name: "pipe".into(), problem: Some(no_file), ..Default::default() },
-            ModelFacts { name: "shut".into(), is_unreadable: true, ..Default::default() },
+            ModelFacts { name: "shut".into(), problem: Some(shut), ..Default::default() },
             ModelFacts {
                 name: "other".into(),
                 state: Some(FileState::Changed),

@@ -58,7 +58,7 @@ pub enum Problem {
     #[error("no such file")]
     NotFound,
     /// The file or a directory above it is closed to us.
-    #[error("permission denied")]
+    #[error("the daemon's user may not read it")]
     PermissionDenied,
     /// The path names something without contents of its own.
     #[error("is {what}, not a file")]
@@ -148,9 +148,8 @@ impl Problem {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotFound => "check the path; a relative path starts at the current directory",
-            Self::PermissionDenied => {
-                "let the user the daemon runs as read the file and enter the directories above it"
-            }
+            // It depends on what keeps us from it.
+            Self::PermissionDenied => return None,
             Self::NotAFile { what: "a directory" } => "name the .gguf file inside it",
             Self::NotAFile { .. } => "name a .gguf file",
             Self::Unreadable(_) => return None,

@@ -2,6 +2,7 @@
 
 use super::naming::Naming;
 use super::pair::Pairing;
+use crate::os::denied::denied;
 use crate::store::registry::FileStamp;
 use llamactl_protocol::WirePath;
 use llamactl_protocol::library::{Progress, ScanSource, Skipped};
@@ -145,9 +146,7 @@ impl Sink {
     pub(super) fn failed(&mut self, path: &Path, error: &io::Error) -> Result<(), Stopped> {
         let (kind, reason) = match error.kind() {
             io::ErrorKind::NotFound => ("file_not_found", "nothing is there".to_owned()),
-            io::ErrorKind::PermissionDenied => {
-                ("permission_denied", "the daemon's user may not read it".to_owned())
-            }
+            io::ErrorKind::PermissionDenied => ("permission_denied", denied(path).why),
             _ => ("file_unreadable", format!("cannot be read: {error}")),
         };
         self.skip(path, kind, reason)

@@ -1,6 +1,7 @@
 //! A model's file: its header read, and what that says in the words of the wire and the registry.
 
-use crate::gguf::{self, Facts, GgufError, Part};
+use super::files::unreadable;
+use crate::gguf::{self, Facts, GgufError, Part, Problem};
 use crate::store::registry::{FileStamp, NewFile};
 use llamactl_protocol::model::ModelFile;
 use llamactl_protocol::{Failure, Hint, Kind, WirePath, name};
@@ -122,9 +123,12 @@ fn stamp(part: &Part) -> FileStamp {
 #[must_use]
 pub fn gguf_failure(error: &GgufError) -> Failure {
     let reason = error.kind();
+    if matches!(error.problem, Problem::PermissionDenied) {
+        return unreadable(&error.path).details(json!({ "reason": reason }));
+    }
     let kind = match reason {
         "file_not_found" => Kind::FileNotFound,
-        "permission_denied" | "file_unreadable" => Kind::FileUnreadable,
+        "file_unreadable" => Kind::FileUnreadable,
         "not_a_file" => Kind::NotAFile,
         "not_gguf" | "file_empty" => Kind::NotGguf,
         "gguf_big_endian" | "gguf_version" => Kind::GgufVersion,

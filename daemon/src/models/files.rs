@@ -3,6 +3,7 @@
 //! llama-server opens what it is given as it is: a pipe that nobody writes to holds it for ever, and so
 //! it is never given one. What is only missing may come yet, and llama-server says so by itself.
 
+use crate::os::denied::denied;
 use crate::os::file::no_file;
 use crate::store::registry::{FileStamp, RunFile};
 use llamactl_protocol::model::Model;
@@ -56,6 +57,9 @@ pub fn check_files(named: &[Named]) -> Result<Vec<String>, Failure> {
         };
         let missing = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist",
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                &format!("is out of reach, because {}", denied(path).why)
+            }
             Err(_) => "cannot be looked at",
             Ok(facts) => match no_file(&facts) {
                 Some("a directory") if *is_directory => continue,
@@ -72,6 +76,12 @@ pub fn check_files(named: &[Named]) -> Result<Vec<String>, Failure> {
         notes.push(format!("{key}: {shown} {missing}; {then}"));
     }
     Ok(notes)
+}
+
+/// Why a file or directory that "permission denied" was said of may not be read. Blocks.
+#[must_use]
+pub fn unreadable(path: &Path) -> Failure {
+    denied(path).failure(Kind::FileUnreadable, path)
 }
 
 /// Whether llama-server ends without a file of this setting. A control vector that is not there is not
@@ -93,17 +103,25 @@ pub struct StartFiles {
 /// be another thing than when it was set. What is only missing llama-server says best itself. Blocks.
 ///
 /// # Errors
-/// As [`check_files`].
+/// As [`check_files`]; [`Kind::FileUnreadable`] for one in a directory that may not be entered.
 pub fn check_before_start(model: &Model, named: &[Named]) -> Result<StartFiles, Failure> {
     let mut files = StartFiles::default();
     let mut seen = |key: &str, path: &Path, facts: io::Result<fs::Metadata>, cure: Hint| {
-        if let Ok(facts) = facts {
-            let (key, path) = (key.to_owned(), WirePath(path.to_owned()));
-            files.there.push(RunFile { key, path, stamp: FileStamp::of(&facts) });
-        } else if is_needed(key) && files.missing.is_none() {
-            let message = format!("{} is gone", path.display());
-            files.missing = Some(Failure::new(Kind::FileNotFound, message).hint(cure));
+        match facts {
+            Ok(facts) => {
+                let (key, path) = (key.to_owned(), WirePath(path.to_owned()));
+                files.there.push(RunFile { key, path, stamp: FileStamp::of(&facts) });
+            }
+            Err(error) if is_needed(key) && error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(unreadable(path));
+            }
+            Err(_) if is_needed(key) && files.missing.is_none() => {
+                let message = format!("{} is gone", path.display());
+                files.missing = Some(Failure::new(Kind::FileNotFound, message).hint(cure));
+            }
+            Err(_) => {}
         }
+        Ok(())
     };
     let others = model.file.parts.iter().filter(|part| **part != model.path);
     for path in std::iter::once(&model.path).chain(others) {
@@ -112,12 +130,12 @@ pub fn check_before_start(model: &Model, named: &[Named]) -> Result<StartFiles, 
             return Err(Failure::new(Kind::NotAFile, format!("{path} is {what}, not a file"))
                 .hint(where_it_is(&model.name)));
         }
-        seen(MODEL_PATH, path.as_path(), facts, where_it_is(&model.name));
+        seen(MODEL_PATH, path.as_path(), facts, where_it_is(&model.name))?;
     }
     check_files(named)?;
     for Named { key, path, .. } in named.iter().filter(|named| !named.is_directory) {
         let unset = ["llamactl", "model", "unset", &model.name, key];
-        seen(key, path, fs::metadata(path), Hint::run("put it back, or do without it", unset));
+        seen(key, path, fs::metadata(path), Hint::run("put it back, or do without it", unset))?;
     }
     Ok(files)
 }

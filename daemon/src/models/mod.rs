@@ -34,7 +34,8 @@ pub use defaults::check_with_defaults;
 pub use feed::Feed;
 pub use file::{gguf_failure, model_file, names_of, not_a_model, read, stamps};
 pub use files::{
-    MODEL_PATH, Named, StartFiles, check_before_start, check_files, named_in, where_it_is,
+    MODEL_PATH, Named, StartFiles, check_before_start, check_files, named_in, unreadable,
+    where_it_is,
 };
 pub use layers::{Layers, Served};
 pub use secrets::{key_of, remove_unused};

@@ -11,6 +11,7 @@
 //! rpc        ──> peer         the groups of the process at the other end of a socket
 //!            ──> user         names of users, numbers of groups
 //! gguf, transfer, models ──> file   what others named, opened as a file or not at all
+//!            ──> denied       what keeps us from a file, and what lets us
 //! supervisor ──> descriptors  what a child must not inherit, limits
 //! lifecycle  ──> signals      what survives the execution of another program
 //! logs       ──> cached       reading what is in memory, without waiting for a disk
@@ -24,6 +25,7 @@
 
 pub mod cached;
 pub mod cgroup;
+pub mod denied;
 pub mod descriptors;
 pub mod disk;
 pub mod family;

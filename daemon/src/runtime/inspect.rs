@@ -17,6 +17,7 @@
 //! is not there, and what has an access list, could be anybody's. (OpenSSH as Debian has it trusts the
 //! same.) Where else a build was told to look for libraries when it was linked is its maker's affair.
 
+use crate::os::denied::denied;
 use crate::os::file::no_file;
 use crate::os::user::is_private_group;
 use crate::store::registry::RuntimeFile;
@@ -210,12 +211,15 @@ impl Trust<'_> {
 }
 
 fn unreachable(path: &Path, error: &io::Error) -> Failure {
-    let path = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => {
-            Failure::new(Kind::FileNotFound, format!("{path} does not exist"))
+            Failure::new(Kind::FileNotFound, format!("{} does not exist", path.display()))
         }
-        _ => Failure::new(Kind::RuntimeRefused, format!("{path} cannot be looked at: {error}")),
+        io::ErrorKind::PermissionDenied => denied(path).failure(Kind::RuntimeRefused, path),
+        _ => {
+            let message = format!("{} cannot be looked at: {error}", path.display());
+            Failure::new(Kind::RuntimeRefused, message)
+        }
     }
 }
 

@@ -4,17 +4,21 @@ use super::devices::devices_in;
 use super::help::options_in;
 use super::inspect::Found;
 use super::library_path::library_path;
+use crate::os::denied::{Denied, denied};
 use crate::os::file;
 use crate::os::process::{Signal, signal_group};
 use crate::store::registry::NewRuntime;
 use llamactl_protocol::environment::{DEVICE_VARIABLES, LIBRARY_PATH};
 use llamactl_protocol::options::{BuildOption, VARIABLE_PREFIX};
-use llamactl_protocol::{Failure, Hint, Kind, WirePath};
+use llamactl_protocol::{Failure, Hint, Hints, Kind, WirePath};
 use memchr::memmem;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,7 +54,17 @@ pub(super) fn probe(found: Found) -> Result<NewRuntime, Failure> {
             Err(Failure::new(Kind::IoFailed, message)
                 .hint("check the limits of processes and memory, and try again"))
         }
-        Err(error) => Err(refused(&format!("cannot be run: {error}"))),
+        Err(error) => {
+            let mut failure = refused(&format!("cannot be run: {error}"));
+            // The file itself may be: what it names in its first line may not.
+            let interpreter = interpreter(&found.path);
+            if let (ErrorKind::PermissionDenied, Some(interpreter)) = (error.kind(), interpreter) {
+                let Denied { why, cure } = denied(&interpreter);
+                failure.message = format!("{path} is run by {}: {why}", interpreter.display());
+                failure.hints = Hints(vec![cure]);
+            }
+            Err(failure)
+        }
     };
     let said = help(None)?;
     let mut subcommand = None;
@@ -106,6 +120,15 @@ fn is_called_llama(path: &Path) -> bool {
 
 fn is_of_llama_server(options: &[BuildOption]) -> bool {
     options.iter().any(|option| option.flags.iter().any(|flag| flag == "--model"))
+}
+
+/// The program that runs a script.
+fn interpreter(path: &Path) -> Option<PathBuf> {
+    let mut line = Vec::new();
+    File::open(path).ok()?.take(256).read_to_end(&mut line).ok()?;
+    let line = line.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let word = line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(word)))
 }
 
 /// The library that the linker did not find.

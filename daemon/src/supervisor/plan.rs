@@ -149,9 +149,7 @@ impl Plan {
                 .is_err_and(|it| it.kind() == io::ErrorKind::PermissionDenied)
         });
         if let Some(RunFile { path, .. }) = unreadable {
-            let message = format!("the daemon's user may not read {path}");
-            let cure = "let the user that runs the daemon read the file and enter its directories";
-            return Err(Failure::new(Kind::FileUnreadable, message).hint(cure));
+            return Err(models::unreadable(path.as_path()));
         }
         let held = now.and_then(endpoint::target);
         match &self.target {

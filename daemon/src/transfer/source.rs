@@ -1,5 +1,6 @@
 //! Reading what is to be imported, bounded.
 
+use crate::models::unreadable;
 use crate::os::file::{self, OpenError};
 use llamactl_protocol::{Failure, Kind};
 use std::fs::File;
@@ -16,9 +17,7 @@ const HEAD_BYTES: u64 = 64;
 pub(super) fn io_failure(path: &Path, error: &io::Error) -> Failure {
     let (kind, why) = match error.kind() {
         io::ErrorKind::NotFound => (Kind::FileNotFound, "does not exist".to_owned()),
-        io::ErrorKind::PermissionDenied => {
-            (Kind::FileUnreadable, "may not be read by the daemon".to_owned())
-        }
+        io::ErrorKind::PermissionDenied => return unreadable(path),
         _ => (Kind::FileUnreadable, format!("cannot be read: {error}")),
     };
     Failure::new(kind, format!("{} {why}", path.display()))

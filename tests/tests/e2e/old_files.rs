@@ -95,6 +95,12 @@ fn a_server_that_could_not_be_started_again_is_not_stopped_for_a_restart() {
     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     refused(5, "may not read");
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let directory = path.parent().unwrap();
+    fs::set_permissions(directory, Permissions::from_mode(0o600)).unwrap();
+    let enter = format!("the daemon's user may not enter {}", directory.display());
+    let shut = refused(5, &enter);
+    assert_eq!(shut["commands"], json!([["chmod", "u+x", directory]]));
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
 
     let missing = format!("mmproj={}", home.path().join("nope.gguf").display());
     home.cli(["model", "set", "m", &missing]).ok();
@@ -109,6 +115,59 @@ fn a_server_that_could_not_be_started_again_is_not_stopped_for_a_restart() {
 
     home.cli(["restart", "m"]).ok();
     assert_ne!(pid(), before);
+}
+
+#[test]
+fn a_directory_that_cannot_be_entered_is_named_with_what_lets_the_daemon_in() {
+    need!("root", "setpriv", "chmod");
+    let home = Home::with_fake_llama_server();
+    // Root enters what it may not, unless that is taken from it.
+    let options = ["--bounding-set=-dac_override,-dac_read_search"];
+    let daemon = home.program("setpriv", options).args([artifacts::llamactld()]);
+    let _daemon = home.daemon_by(daemon);
+    home.fake_model("m", &json!({}));
+    let shut = home.path().join("shut");
+    fs::create_dir_all(shut.join("deep")).unwrap();
+    let [file, build] = ["m.gguf", "llama-server"].map(|it| shut.join("deep").join(it));
+    fs::copy(TestModel::Tiny.shared(), &file).unwrap();
+    fs::copy(artifacts::fake_llama_server(), &build).unwrap();
+    let text = |path: &Path| path.display().to_string();
+    let (deep, file, build) = (text(file.parent().unwrap()), text(&file), text(&build));
+    home.cli(["model", "add", &file, "--name", "in"]).ok();
+    home.cli(["runtime", "add", &build, "--name", "r"]).ok();
+    home.cli(["model", "set", "m", "runtime=r"]).ok();
+
+    let words: [&[&str]; 7] = [
+        &["model", "add", &file],
+        &["model", "scan", &deep],
+        &["model", "verify", "in"],
+        &["start", "in"],
+        &["runtime", "add", &build],
+        &["runtime", "show", "r"],
+        &["start", "m"],
+    ];
+    let enter = format!("the daemon's user may not enter {}", shut.display());
+    let cure = ["chmod", "u+x", shut.to_str().unwrap()];
+    for words in words {
+        fs::set_permissions(&shut, Permissions::from_mode(0o600)).unwrap();
+        let output = home.llamactl(["--json"]).args(words).run();
+        if words == ["runtime", "show", "r"] {
+            assert!(output.ok().stdout().contains(&enter), "{words:?}");
+            continue;
+        }
+        let failure = output.failure();
+        assert!(failure["message"].as_str().unwrap().contains(&enter), "{words:?}: {failure}");
+        assert_eq!(failure["commands"][0], json!(cure), "{words:?}: {failure}");
+        home.program(cure[0], &cure[1..]).run().ok();
+        if words[0] == "start" {
+            home.llamactl(words).run().ok();
+        }
+    }
+    fs::set_permissions(&shut, Permissions::from_mode(0o600)).unwrap();
+    let found = home.cli(["doctor"]).code(1).stdout();
+    assert!(found.contains(&enter), "{found}");
+    let left_out = home.cli(["model", "scan", shut.to_str().unwrap()]).ok().stderr();
+    assert!(left_out.contains(&enter), "{left_out}");
 }
 
 #[test]

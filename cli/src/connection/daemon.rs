@@ -41,6 +41,27 @@ fn llama_server_on_path() -> Option<String> {
     found.to_str().map(str::to_owned)
 }
 
+/// What takes some seconds the first time.
+const ASKING: &str = "asking llama-server for its version and options, once for each build";
+
+/// Whether the daemon may have to ask a llama-server that it has not seen yet, which takes some seconds.
+fn asks_a_build(method: &str) -> bool {
+    method.starts_with("runtime.")
+        || [
+            "server.start",
+            "server.restart",
+            "model.add",
+            "model.args",
+            "model.import",
+            "model.put_document",
+            "model.rollback",
+            "model.set",
+            "model.show",
+            "defaults.set",
+        ]
+        .contains(&method)
+}
+
 /// A way to the daemon.
 pub(crate) struct Daemon {
     link: RefCell<Rc<Link>>,
@@ -74,12 +95,15 @@ impl Daemon {
     /// The daemon's, or that there is none.
     pub(crate) async fn call<M: Method>(&self, params: &M) -> Result<M::Output, Failure> {
         let reads = M::ACCESS == Access::Observe;
-        self.again_if_lost(reads, async |link| link.greeting(link.client.call(params)).await?)
-            .await
-            .map_err(|failure| match self.place() {
-                Place::Here(_) => naming_ours(failure),
-                Place::There(..) => failure,
-            })
+        let what = asks_a_build(M::NAME).then_some(ASKING);
+        self.again_if_lost(reads, async |link| {
+            link.greeting(what, link.client.call(params)).await?
+        })
+        .await
+        .map_err(|failure| match self.place() {
+            Place::Here(_) => naming_ours(failure),
+            Place::There(..) => failure,
+        })
     }
 
     /// Calls a method by name.
@@ -92,7 +116,7 @@ impl Daemon {
         params: &serde_json::Value,
     ) -> Result<serde_json::Value, Failure> {
         self.again_if_lost(false, async |link| {
-            link.greeting(link.client.call_raw(method, params)).await?
+            link.greeting(None, link.client.call_raw(method, params)).await?
         })
         .await
     }
@@ -138,7 +162,7 @@ impl Daemon {
     ) -> Result<Follow<S, Stream>, Failure> {
         let reads = S::ACCESS == Access::Observe;
         self.again_if_lost(reads, async |link| {
-            link.greeting(async { follow(introduced(link).await?, params).await }).await?
+            link.greeting(None, async { follow(introduced(link).await?, params).await }).await?
         })
         .await
     }
@@ -153,7 +177,8 @@ impl Daemon {
         params: &serde_json::Value,
     ) -> Result<Items<Stream>, Failure> {
         self.again_if_lost(false, async |link| {
-            link.greeting(async { follow_raw(introduced(link).await?, name, params).await }).await?
+            link.greeting(None, async { follow_raw(introduced(link).await?, name, params).await })
+                .await?
         })
         .await
     }

@@ -13,7 +13,7 @@ use llamactl_protocol::daemon::{DaemonHello, Hello};
 use llamactl_protocol::{Failure, Kind, PROTOCOL};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -92,12 +92,21 @@ impl Link {
     }
 
     /// Runs `work` with the hello beside it, if that was not said yet, and says so when the
-    /// versions differ. A hello that fails is not worth failing for: the work tells more.
+    /// versions differ. A hello that fails is not worth failing for: the work tells more. Where the
+    /// daemon is there and the work takes long, it is said what for.
     ///
     /// # Errors
     /// That the daemon does not answer.
-    pub(super) async fn greeting<F: Future>(&self, work: F) -> Result<F::Output, Failure> {
+    pub(super) async fn greeting<F: Future>(
+        &self,
+        what: Option<&str>,
+        work: F,
+    ) -> Result<F::Output, Failure> {
         let mut work = pin!(work);
+        let to_its_end = async |work: Pin<&mut F>| match what {
+            Some(what) => self.silence.told_if_long(what, work).await,
+            None => work.await,
+        };
         if self.greeted.replace(true) || self.quiet.get() {
             let silent = || self.silence.in_vain(&self.listener);
             if self.silent.get() {
@@ -105,7 +114,7 @@ impl Link {
             }
             return tokio::select! {
                 biased;
-                done = work => Ok(done),
+                done = to_its_end(work) => Ok(done),
                 () = self.found_silent.notified() => Err(silent()),
             };
         }
@@ -127,7 +136,7 @@ impl Link {
         }
         match done {
             Some(done) => Ok(done),
-            None => Ok(work.await),
+            None => Ok(to_its_end(work).await),
         }
     }
 

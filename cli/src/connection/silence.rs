@@ -100,6 +100,18 @@ impl Silence {
         done.map_err(|_| self.in_vain(listener))
     }
 
+    /// Waits for an answer that may take long for this reason, as long as it takes.
+    pub(super) async fn told_if_long<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(NOTICE, &mut work).await {
+            return done;
+        }
+        let told = (self.told != Told::Nobody).then(|| awaited(what, self.told == Told::Everybody));
+        let done = work.await;
+        drop(told);
+        done
+    }
+
     /// Connects; a full accept queue is waited for.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The daemon answers from the moment its socket is there, whatever it still has to find out; and
 //! nothing that needs no llama-server waits for one.
 
-use llamactl_tests::{Build, DEADLINE, Daemon, Home, Rpc, TestModel, eventually};
+use llamactl_tests::{Build, DEADLINE, Daemon, Home, Rpc, TestModel, Tmux, eventually, need};
 use serde_json::{Value, json};
 use std::fs;
 use std::thread;
@@ -16,6 +16,22 @@ fn home_with_build() -> (Home, Build) {
     let build = Build::new(&home, "build");
     let home = home.env("LLAMACTL_LLAMA_SERVER", build.path());
     (home, build)
+}
+
+#[test]
+fn a_person_is_told_that_a_build_is_asked() {
+    need!("tmux", "bash");
+    let (home, build) = home_with_build();
+    let _daemon = home.daemon();
+    home.fake_model("m", &json!({}));
+    build.shut();
+    let tmux = Tmux::bash(&home, 120, 20);
+    tmux.enter("clear; llamactl start m; echo ended");
+    let asked = "note: asking llama-server for its version and options, once for each build";
+    tmux.until(|screen| screen.contains(asked));
+    build.open();
+    let screen = tmux.until(|screen| screen.lines().any(|line| line == "ended"));
+    assert!(screen.contains("m ready at") && !screen.contains("asking"), "{screen}");
 }
 
 #[test]

@@ -20,15 +20,23 @@ const HOLDS: &[(&str, &str)] = &[
 /// The page that tells every key.
 #[must_use]
 pub fn markdown() -> String {
-    let schema = schema_for!(Config);
-    let defaults = Config::default().entries();
-    let default_of = |name: &str| defaults.iter().find(|(key, _)| key == name).map(|(_, it)| it);
-    let mut keys = Vec::new();
-    collect(schema.as_value(), schema.as_value(), "", &mut keys);
     let mut page = format!(
         "# llamactld.toml\n\n\
          <!-- Written from protocol/src/daemon.rs and configuration.rs; change those, not this page. -->\n\n\
-         What concerns the daemon as a whole. What belongs to a model is a setting: `llamactl help settings`.\n\n\
+         {}\n\n\
+         | key | takes | default | what it is | a change holds |\n|---|---|---|---|---|\n",
+        opening()
+    );
+    for Key { name, takes, default, says, holds } in keys() {
+        let _ = writeln!(page, "| `{name}` | {takes} | {default} | {says} | {holds} |");
+    }
+    format!("{page}\n{CLOSING}\n")
+}
+
+/// What stands before the keys, in paragraphs.
+fn opening() -> String {
+    format!(
+        "What concerns the daemon as a whole. What belongs to a model is a setting: `llamactl help settings`.\n\n\
          The daemon reads the file that `--config` or the variable `{CONFIG_VARIABLE}` names, which must be \
          there then; else `~/.config/llamactl/llamactld.toml`, and in system mode `{SYSTEM_CONFIG}`, which \
          need not. No other variable says anything of a key. A key that is left out has its default. One \
@@ -45,21 +53,40 @@ pub fn markdown() -> String {
          SIGHUP it stands in the log. (In the foreground at a terminal SIGHUP means that the terminal was \
          closed, and stops the daemon.) What stands on the daemon's command line, `--system`, `--group`, \
          `--state-dir`, `--socket`, `--config` and `--log-level`, is not read anew: change the unit and run \
-         `systemctl restart llamactl`, or `llamactl daemon stop --keep-servers` and start it as wanted.\n\n\
-         | key | takes | default | what it is | a change holds |\n|---|---|---|---|---|\n"
-    );
-    for (name, key) in keys {
-        let says = text(key, "description").replace('\n', " ").replace("`None`", "Left out");
-        let default = match default_of(&name) {
+         `systemctl restart llamactl`, or `llamactl daemon stop --keep-servers` and start it as wanted."
+    )
+}
+
+/// What stands behind them.
+const CLOSING: &str =
+    "A key with a dot stands in a table: `metrics.listen` is `listen` below the line `[metrics]`.";
+
+/// A key, in Markdown.
+struct Key {
+    name: String,
+    takes: String,
+    default: String,
+    says: String,
+    holds: &'static str,
+}
+
+fn keys() -> Vec<Key> {
+    let schema = schema_for!(Config);
+    let defaults = Config::default().entries();
+    let default_of = |name: &str| defaults.iter().find(|(key, _)| key == name).map(|(_, it)| it);
+    let mut keys = Vec::new();
+    collect(schema.as_value(), schema.as_value(), "", &mut keys);
+    let key = |(name, key): (String, &Value)| Key {
+        takes: takes(schema.as_value(), &name, key),
+        default: match default_of(&name) {
             None | Some(Value::Null) => "left out".to_owned(),
             Some(value) => format!("`{value}`"),
-        };
-        let holds = HOLDS.iter().find(|(key, _)| *key == name).map_or("", |(_, holds)| *holds);
-        let takes = takes(schema.as_value(), &name, key);
-        let _ = writeln!(page, "| `{name}` | {takes} | {default} | {says} | {holds} |");
-    }
-    page += "\nA key with a dot stands in a table: `metrics.listen` is `listen` below the line `[metrics]`.\n";
-    page
+        },
+        says: text(key, "description").replace('\n', " ").replace("`None`", "Left out"),
+        holds: HOLDS.iter().find(|(key, _)| *key == name).map_or("", |(_, holds)| *holds),
+        name,
+    };
+    keys.into_iter().map(key).collect()
 }
 
 fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
@@ -117,6 +144,51 @@ fn takes(root: &Value, name: &str, key: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roff::{Inline, Roff, bold, roman};
+
+    /// Markdown of one line: what stands between backticks is bold.
+    fn inline(text: &str) -> Vec<Inline> {
+        let pieces = text.split('`').enumerate();
+        pieces.map(|(at, piece)| if at % 2 == 1 { bold(piece) } else { roman(piece) }).collect()
+    }
+
+    /// The same as the page, for `man 5 llamactld.toml`. `packaging/build` names a directory for it.
+    #[test]
+    fn the_configuration_has_a_manual_page() {
+        let program = concat!("llamactl ", env!("CARGO_PKG_VERSION"));
+        let mut page = Roff::new();
+        page.control("TH", ["llamactld.toml", "5", "", program]).control("SH", ["NAME"]);
+        page.text([roman("llamactld.toml - configuration of the llamactl daemon")]);
+        page.control("SH", ["DESCRIPTION"]);
+        for paragraph in opening().split("\n\n") {
+            page.control("PP", []);
+            match paragraph.strip_prefix("```sh\n").and_then(|it| it.strip_suffix("\n```")) {
+                None => page.text(inline(paragraph)),
+                Some(code) => {
+                    page.control("nf", []);
+                    code.lines().for_each(|line| _ = page.text([roman(line)]));
+                    page.control("fi", [])
+                }
+            };
+        }
+        page.control("SH", ["KEYS"]).text(inline(CLOSING));
+        for Key { name, takes, default, says, holds } in keys() {
+            page.control("TP", []).text([bold(name)]);
+            page.text(inline(&format!(
+                "{says} Takes {takes}. Default: {default}. A change holds {holds}."
+            )));
+        }
+        page.control("SH", ["SEE ALSO"]);
+        page.text([roman(
+            "llamactld(8), llamactl-daemon-check-config(1), llamactl-daemon-restart(1)",
+        )]);
+        let page = page.to_roff();
+        assert_eq!(page.matches("\n.TP").count(), HOLDS.len());
+        assert!(!page.contains('`') && page.contains("\\fBmax_loading\\fR"), "{page}");
+        if let Some(dir) = std::env::var_os("LLAMACTL_MAN_DIR") {
+            std::fs::write(std::path::Path::new(&dir).join("llamactld.toml.5"), page).unwrap();
+        }
+    }
 
     #[test]
     fn every_key_has_a_line_with_all_that_it_needs() {

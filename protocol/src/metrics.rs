@@ -26,6 +26,22 @@ pub struct Sample {
     pub servers: Vec<ServerSample>,
     /// The daemon itself.
     pub daemon: ProcessSample,
+    /// What was done with the models whose servers run, or are to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelStarts>,
+}
+
+/// How often the daemon started the server of a model since it began itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelStarts {
+    /// The model's id.
+    pub model_id: i64,
+    /// The model's name.
+    pub model: String,
+    /// Processes that were made.
+    pub starts: u64,
+    /// Those of them that nobody asked for: the server had ended by itself.
+    pub restarts: u64,
 }
 
 /// What was measured of the machine as a whole.
@@ -655,6 +671,11 @@ impl Labels {
             Instance::Host | Instance::Daemon(_) => Labels::default(),
             Instance::Filesystem(it) => Labels::of_mount_point(&it.mount_point),
             Instance::Gpu(gpu) => Labels { gpu: Some(gpu.index.to_string()), ..Labels::default() },
+            Instance::Model(it) => Labels {
+                model: Some(it.model.clone()),
+                model_id: Some(it.model_id),
+                ..Labels::default()
+            },
             Instance::Server(server) => Labels {
                 model: Some(server.model.clone()),
                 model_id: Some(server.model_id),
@@ -693,6 +714,7 @@ mod tests {
             gpus: None,
             servers: vec![],
             daemon: ProcessSample::default(),
+            models: vec![],
         };
         let all: Vec<&Series> = SERIES.iter().collect();
         let readings = sample.readings(&all);

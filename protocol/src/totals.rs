@@ -70,4 +70,10 @@ pub struct Totals {
     pub prompt_tokens: u64,
     /// Prompt tokens that were in a cache.
     pub prompt_cached_tokens: u64,
+    /// Processes that were made for it.
+    #[serde(default)]
+    pub starts: u64,
+    /// Those of them that nobody asked for: the server had ended by itself.
+    #[serde(default)]
+    pub restarts: u64,
 }

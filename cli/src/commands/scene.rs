@@ -310,6 +310,7 @@ pub(crate) fn sample() -> Sample {
             memory_anonymous_bytes: Some(12 << 20),
             ..ProcessSample::default()
         },
+        models: vec![],
     }
 }
 

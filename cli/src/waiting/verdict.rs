@@ -237,6 +237,7 @@ mod tests {
                     llama: Some(llama),
                 }],
                 daemon: ProcessSample::default(),
+                models: vec![],
             };
             is_idle(&server, &sample, 100)
         };

@@ -284,15 +284,21 @@ fn start_metrics(
         dir: places.state_dir.clone(),
         size_bytes: config.history_bytes.get(),
     };
-    let (directories, watched) = watch::channel(vec![places.state_dir.clone()]);
-    tokio::spawn(follow_directories(registry.clone(), directories));
-    let started = metrics::start(kept, supervisor.running(), watched);
+    let (told, directories) = watch::channel(vec![places.state_dir.clone()]);
+    tokio::spawn(follow_directories(registry.clone(), told));
+    let (servers, starts) = (supervisor.running(), supervisor.starts());
+    let started = metrics::start(kept, metrics::Watched { servers, starts, directories });
     let (metrics, sampling) = started.map_err(|error| {
         Failure::new(Kind::IoFailed, format!("the daemon cannot start its threads: {error}"))
     })?;
     tokio::spawn(record_gpu_memory(metrics.clone(), supervisor.clone()));
     tokio::spawn(record::history(metrics.history().health(), registry.clone()));
-    parts.started("metrics", |_| sampling.end());
+    let supervisor = supervisor.clone();
+    parts.started("metrics", |_| async move {
+        // A start that was admitted before may still be made, and is counted.
+        supervisor.end().await;
+        sampling.end().await;
+    });
     Ok(metrics)
 }
 

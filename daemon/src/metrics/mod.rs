@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   /proc ─▶ host, family ──┐
+//!   starts ◀─ supervisor ───┤
 //!   NVML ──▶ gpu (thread) ──┼─▶ sampler ─▶ Sample ─┬─▶ latest()      the last one
 //!   supervisor ─▶ llama ────┘    (thread)          ├─▶ subscribe()   the last one, then each
 //!       ▲                        every interval    ├─▶ gpu_memory()  of servers, when it changes
@@ -34,9 +35,11 @@ mod process;
 mod procfs;
 mod rate;
 mod sampler;
+mod starts;
 mod sysfs;
 
 pub use activity::Activity;
+pub use starts::Starts;
 
 use gpu::{GpuAsker, GpuFeed};
 use history::{History, Keeper};
@@ -194,16 +197,22 @@ impl Metrics {
     }
 }
 
-/// Starts sampling this machine, `servers` and the file systems of `directories`, and keeping what is
-/// measured.
+/// What is sampled beside the machine and its GPUs.
+#[derive(Debug)]
+pub struct Watched {
+    /// The processes there are.
+    pub servers: watch::Receiver<Vec<RunningServer>>,
+    /// How often they were started.
+    pub starts: Starts,
+    /// The directories whose file systems are looked at.
+    pub directories: watch::Receiver<Vec<PathBuf>>,
+}
+
+/// Starts sampling, and keeping what is measured.
 ///
 /// # Errors
 /// The threads cannot be made.
-pub fn start(
-    kept: history::Settings,
-    servers: watch::Receiver<Vec<RunningServer>>,
-    directories: watch::Receiver<Vec<PathBuf>>,
-) -> io::Result<(Metrics, Sampling)> {
+pub fn start(kept: history::Settings, watched: Watched) -> io::Result<(Metrics, Sampling)> {
     let nvml = GpuFeed::spawn(Box::new(nvml::NvmlSource::default()), INTERVAL);
     let mut gpus = vec![nvml];
     // Most machines have none, and a thread for those that cannot have one costs memory.
@@ -213,7 +222,6 @@ pub fn start(
     }
     let (stop, stopped) = mpsc::channel();
     let (history, keeper, written) = history::start(kept)?;
-    let watched = (servers, directories);
     let metrics = sample_at(every(INTERVAL, stopped), watched, gpus, (history, keeper))?;
     Ok((metrics, Sampling { stop, written }))
 }
@@ -221,7 +229,7 @@ pub fn start(
 /// Samples on a thread of its own whenever `tick` returns, for as long as it gives true.
 fn sample_at(
     mut tick: impl FnMut() -> bool + Send + 'static,
-    (servers, directories): (watch::Receiver<Vec<RunningServer>>, watch::Receiver<Vec<PathBuf>>),
+    watched: Watched,
     gpus: Vec<GpuFeed>,
     (history, keeper): (History, Keeper),
 ) -> io::Result<Metrics> {
@@ -232,7 +240,7 @@ fn sample_at(
     let askers = gpus.iter().filter_map(GpuFeed::asker).collect();
     let publisher =
         Publisher { latest: latest_sender, live: live_sender, gpu_memory: gpu_memory_sender };
-    let mut sampler = Sampler::new(gpus, servers, directories);
+    let mut sampler = Sampler::new(gpus, watched);
     std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
         sampler.wait_for_gpus(FIRST_WAIT);
         while tick() {
@@ -241,6 +249,8 @@ fn sample_at(
             keeper.add(&sample);
             publisher.publish(sample);
         }
+        // What was counted since the last one.
+        keeper.add(&sampler.sample(Instant::now(), unix_ms(), false));
     })?;
     Ok(Metrics { latest, live, gpu_memory, gpus: askers, history })
 }
@@ -354,7 +364,8 @@ mod tests {
         let kept = history::Settings { dir: dir.path().to_owned(), size_bytes: 1 << 20 };
         let (history, keeper, _) = history::start(kept).unwrap();
         let kept = (history, keeper);
-        let watched = (running, watch::channel(vec![]).1);
+        let directories = watch::channel(vec![]).1;
+        let watched = Watched { servers: running, starts: Starts::default(), directories };
         let metrics = sample_at(move || ticked.recv().is_ok(), watched, gpus, kept).unwrap();
         Loop { metrics, servers, ticks, _dir: dir }
     }

@@ -1,14 +1,13 @@
 //! One sample from all sources.
 
-use super::RunningServer;
 use super::family::FamilyReader;
 use super::filesystems::Filesystems;
 use super::gpu::{GpuFeed, Published};
 use super::host::HostReader;
 use super::process::ProcessReader;
+use super::{RunningServer, Starts, Watched};
 use llamactl_protocol::UnixMs;
 use llamactl_protocol::metrics::{Gpu, Host, ProcessSample, Sample, ServerSample};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -20,25 +19,23 @@ pub(super) struct Sampler {
     filesystems: Filesystems,
     gpus: Vec<GpuFeed>,
     servers: watch::Receiver<Vec<RunningServer>>,
+    starts: Starts,
     families: Vec<FamilyReader>,
     daemon: ProcessReader,
     buffer: Vec<u8>,
 }
 
 impl Sampler {
-    /// Reads this machine, this process, these GPUs and these servers, and the file systems that these
-    /// directories lie on.
-    pub(super) fn new(
-        gpus: Vec<GpuFeed>,
-        servers: watch::Receiver<Vec<RunningServer>>,
-        directories: watch::Receiver<Vec<PathBuf>>,
-    ) -> Self {
+    /// Reads this machine, this process, these GPUs and what else is watched.
+    pub(super) fn new(gpus: Vec<GpuFeed>, watched: Watched) -> Self {
+        let Watched { servers, starts, directories } = watched;
         Self {
             seq: 0,
             host: HostReader::new(),
             filesystems: Filesystems::of(directories),
             gpus,
             servers,
+            starts,
             families: Vec::new(),
             daemon: ProcessReader::of_self(),
             buffer: Vec::new(),
@@ -70,7 +67,8 @@ impl Sampler {
         self.seq = self.seq.saturating_add(1);
         let filesystems = self.filesystems.sample(now);
         let host = Host { filesystems, ..self.host.sample(now) };
-        Sample { seq: self.seq, at_ms, host, gpus: gather(gpus), servers, daemon }
+        let models = self.starts.take();
+        Sample { seq: self.seq, at_ms, host, gpus: gather(gpus), servers, daemon, models }
     }
 
     fn server(&mut self, now: Instant, server: RunningServer, gpus: &[Published]) -> ServerSample {

@@ -42,7 +42,7 @@ use crate::config::Config;
 use crate::llama::{self, ReportedSettings};
 use crate::logs::file::RunLog;
 use crate::logs::watch::Watcher;
-use crate::metrics::{GpuMemory, RunningServer};
+use crate::metrics::{GpuMemory, RunningServer, Starts};
 use crate::os::process::{ProcessId, boot_id};
 use crate::store::registry::{Changes, Registry, StoreError};
 use futures_util::FutureExt as _;
@@ -79,6 +79,8 @@ struct Context {
     servers_dir: PathBuf,
     boot_id: Option<String>,
     running: watch::Sender<Vec<RunningServer>>,
+    /// How often servers are started, for the metrics.
+    starts: Starts,
     /// Counts changes of any server, for whoever follows all of them.
     changes: watch::Sender<u64>,
     /// The defaults for all models as they were changed last.
@@ -212,6 +214,7 @@ impl Supervisor {
             servers_dir,
             boot_id: boot_id().ok(),
             running: watch::Sender::new(vec![]),
+            starts: Starts::default(),
             changes: watch::Sender::new(0),
             defaults: watch::Sender::default(),
             tasks: TaskTracker::new(),
@@ -247,6 +250,12 @@ impl Supervisor {
     #[must_use]
     pub fn running(&self) -> watch::Receiver<Vec<RunningServer>> {
         self.context.running.subscribe()
+    }
+
+    /// How often servers are started, for the metrics loop.
+    #[must_use]
+    pub fn starts(&self) -> Starts {
+        self.context.starts.clone()
     }
 
     /// Changes whenever any server does.

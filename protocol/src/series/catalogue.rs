@@ -431,6 +431,22 @@ pub const SERIES: &[Series] = &[
         Source::Model(|it| total(it, |totals| totals.prompt_cached_tokens)),
     ),
     entry(
+        "model.starts",
+        Counter,
+        Number,
+        History,
+        "Processes that were made for it, over all its runs",
+        Source::Starts(|it| total(it, |totals| totals.starts), |it| it.starts),
+    ),
+    entry(
+        "model.restarts",
+        Counter,
+        Number,
+        History,
+        "Those of them that nobody asked for: its server had ended by itself",
+        Source::Starts(|it| total(it, |totals| totals.restarts), |it| it.restarts),
+    ),
+    entry(
         "server.cpu_seconds",
         Counter,
         Seconds,

@@ -11,7 +11,7 @@
 //! start. A counter that appears with a value loses that value to whoever computes rates, so what a model did
 //! over all its runs is there for every model, running or not.
 
-use super::{Instance, SERIES, SeriesKind};
+use super::{Instance, SERIES, Scope, SeriesKind};
 use crate::metrics::Sample;
 use crate::server::State;
 use crate::totals::{ModelSample, RunSample};
@@ -26,9 +26,12 @@ pub fn prometheus(sample: &Sample, models: &[ModelSample], version: &str) -> Str
     let mut text = Text(String::with_capacity(32 << 10));
     for series in SERIES {
         let mut lines = Lines::of(series.prometheus());
-        series.raw(sample, |instance, value| lines.add(&of(instance), value));
-        for model in models {
-            lines.add(&[("model", &model.model)], series.of_model(model));
+        if series.scope() == Scope::Model {
+            for model in models {
+                lines.add(&[("model", &model.model)], series.of_model(model));
+            }
+        } else {
+            series.raw(sample, |instance, value| lines.add(&of(instance), value));
         }
         let kind = match series.kind {
             SeriesKind::Gauge => "gauge",
@@ -96,6 +99,7 @@ fn of(instance: Instance<'_>) -> Vec<(&'static str, String)> {
         Instance::Filesystem(it) => vec![("mount_point", it.mount_point.clone())],
         Instance::Gpu(gpu) => vec![("gpu", gpu.index.to_string())],
         Instance::Server(server) => vec![("model", server.model.clone())],
+        Instance::Model(model) => vec![("model", model.model.clone())],
     }
 }
 
@@ -137,7 +141,7 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Gpu, Host, ProcessSample, ServerSample};
+    use crate::metrics::{Gpu, Host, ModelStarts, ProcessSample, ServerSample};
     use crate::totals::Totals;
     use std::collections::BTreeSet;
 
@@ -160,11 +164,18 @@ mod tests {
             gpus: Some(vec![gpu]),
             servers: vec![server("a"), server("b\"c\\d")],
             daemon: ProcessSample::default(),
+            // It is the total that is told.
+            models: vec![ModelStarts {
+                model_id: 1,
+                model: "a".to_owned(),
+                starts: 1,
+                restarts: 0,
+            }],
         }
     }
 
     fn model(model: &str, state: State, run: Option<RunSample>) -> ModelSample {
-        let totals = Some(Totals { tokens_generated: 7, ..Totals::default() });
+        let totals = Some(Totals { tokens_generated: 7, starts: 3, ..Totals::default() });
         ModelSample { model_id: 1, model: model.to_owned(), state, run, totals }
     }
 
@@ -200,6 +211,7 @@ mod tests {
         assert!(text.ends_with("llamactl_build_info{version=\"0.1.0\"} 1\n"), "{text}");
         assert!(!text.contains("host_load1"), "what is not known is left out");
         assert!(text.contains("llamactl_model_tokens_generated_total{model=\"a\"} 7\n"), "{text}");
+        assert!(text.contains("llamactl_model_starts_total{model=\"a\"} 3\n"), "{text}");
         let stopped = |name: &str| format!("llamactl_model_{name}{{model=\"b\\\"c\\\\d\"");
         assert!(text.contains(&(stopped("prompt_tokens_total") + "} 0\n")), "{text}");
         assert!(text.contains(&(stopped("state") + ",state=\"stopped\"} 1\n")), "{text}");

@@ -17,7 +17,9 @@ pub use catalogue::{SERIES, of_name};
 pub use document::markdown;
 pub use exposition::{CONTENT_TYPE, prometheus};
 
-use crate::metrics::{Filesystem, Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
+use crate::metrics::{
+    Filesystem, Gpu, Host, LlamaSample, ModelStarts, ProcessSample, Sample, ServerSample,
+};
 use crate::options::nearest;
 use crate::totals::ModelSample;
 use crate::{Failure, Hint, Kind};
@@ -143,6 +145,8 @@ enum Source {
     Daemon(Get<ProcessSample>),
     /// Of models, which are listed and not sampled.
     Model(fn(&ModelSample) -> Option<f64>),
+    /// Of models, as they are listed; beside it how far the daemon has counted, which is kept.
+    Starts(fn(&ModelSample) -> Option<f64>, fn(&ModelStarts) -> u64),
 }
 
 /// How it is taken out of there.
@@ -165,6 +169,8 @@ pub enum Instance<'a> {
     Gpu(&'a Gpu),
     /// The server of this model.
     Server(&'a ServerSample),
+    /// This model.
+    Model(&'a ModelStarts),
     /// The daemon.
     Daemon(&'a ProcessSample),
 }
@@ -179,6 +185,7 @@ impl Instance<'_> {
             Instance::Filesystem(it) => it.mount_point.clone(),
             Instance::Gpu(gpu) => gpu.uuid.clone(),
             Instance::Server(server) => server.model_id.to_string(),
+            Instance::Model(model) => model.model_id.to_string(),
         }
     }
 
@@ -190,6 +197,7 @@ impl Instance<'_> {
             Instance::Filesystem(it) => it.mount_point == id,
             Instance::Gpu(gpu) => gpu.uuid == id,
             Instance::Server(server) => id.parse() == Ok(server.model_id),
+            Instance::Model(model) => id.parse() == Ok(model.model_id),
         }
     }
 
@@ -197,7 +205,9 @@ impl Instance<'_> {
     #[must_use]
     pub fn process(&self) -> Option<&ProcessSample> {
         match self {
-            Instance::Host | Instance::Filesystem(_) | Instance::Gpu(_) => None,
+            Instance::Host | Instance::Filesystem(_) | Instance::Gpu(_) | Instance::Model(_) => {
+                None
+            }
             Instance::Server(server) => Some(&server.process),
             Instance::Daemon(process) => Some(process),
         }
@@ -211,7 +221,7 @@ impl Series {
         match self.source {
             Source::Host(_) | Source::Filesystem(_) => Scope::Host,
             Source::Gpu(_) => Scope::Gpu,
-            Source::Model(_) => Scope::Model,
+            Source::Model(_) | Source::Starts(..) => Scope::Model,
             Source::Server(_) | Source::Llama(_) => Scope::Server,
             Source::Daemon(_) => Scope::Daemon,
         }
@@ -232,7 +242,10 @@ impl Series {
     /// Its number of one model, where it is a series of models.
     #[must_use]
     pub fn of_model(&self, model: &ModelSample) -> Option<f64> {
-        if let Source::Model(get) = self.source { get(model) } else { None }
+        match self.source {
+            Source::Model(get) | Source::Starts(get, _) => get(model),
+            _ => None,
+        }
     }
 
     /// Each of its numbers in a sample as it was read: a counter as it stands.
@@ -275,7 +288,13 @@ impl Series {
             Source::Daemon(it) => {
                 tell(Instance::Daemon(&sample.daemon), get(it, raw, &sample.daemon));
             }
-            Source::Model(_) => {}
+            // What is shown of it is its total.
+            Source::Starts(_, counted) if raw => {
+                for model in &sample.models {
+                    tell(Instance::Model(model), Some(counted(model) as f64));
+                }
+            }
+            Source::Model(_) | Source::Starts(..) => {}
         }
     }
 
@@ -289,6 +308,7 @@ impl Series {
             | Source::Filesystem(_)
             | Source::Gpu(_)
             | Source::Model(_)
+            | Source::Starts(..)
             | Source::Server(_)
             | Source::Daemon(_) => 0,
         }

@@ -251,6 +251,41 @@ fn twenty_requests_of_one_token_are_counted_although_a_quiet_server_is_looked_at
     });
 }
 
+/// No run here is long enough for a sample to see it.
+#[test]
+fn each_start_and_restart_of_quick_runs_is_counted_once_whatever_ends_the_daemon() {
+    let home = Home::with_fake_llama_server();
+    let mut daemon = home.daemon();
+    home.fake_model("m", &json!({ "exit": { "code": 1 } }));
+    home.cli(["model", "set", "m", "restart-limit=2"]).ok();
+    let is_failed = || home.call("server.show", json!({ "model": "m" }))["state"] == "failed";
+    let told = || {
+        let lines = home.cli(["metrics", "model.starts", "model.restarts", "--json"]).ok();
+        let value = |line: Value| line["value"].as_f64();
+        lines.json_lines().into_iter().map(value).collect::<Vec<_>>()
+    };
+    for time in [1.0, 2.0] {
+        home.cli(["start", "m", "--no-wait"]).ok();
+        eventually(DEADLINE, "it is given up", is_failed);
+        // A restart in place takes what is in no batch yet along.
+        home.cli(["daemon", "restart"]).ok();
+        assert_eq!(told(), [Some(2.0 * time), Some(time)]);
+    }
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(told(), [Some(4.0), Some(2.0)]);
+    let text = home.cli(["metrics", "--prometheus"]).ok().stdout();
+    assert!(text.contains("\nllamactl_model_starts_total{model=\"m\"} 4\n"), "{text}");
+    assert!(text.contains("\nllamactl_model_restarts_total{model=\"m\"} 2\n"), "{text}");
+    let asked = ["metrics", "model", "--since", "5m", "--stat", "sum", "--step", "5m", "--json"];
+    let lines = home.cli(asked).ok().json_lines();
+    let sum = |name: &str| {
+        let value = |line: &Value| line["values"][format!("model.{name}{{model=m}}")].as_f64();
+        lines.iter().filter_map(value).sum::<f64>()
+    };
+    assert_eq!((sum("starts"), sum("restarts")), (4.0, 2.0), "{lines:?}");
+}
+
 #[test]
 fn following_by_columns_begins_with_what_was_and_goes_on_in_steps() {
     let home = Home::new();

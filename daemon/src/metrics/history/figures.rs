@@ -145,7 +145,7 @@ fn measured(second: u64, chance: &mut u64) -> Sample {
         memory_file_bytes: Some(9 << 20),
         ..ProcessSample::default()
     };
-    Sample { seq: second, at_ms: 0, host, gpus, servers, daemon }
+    Sample { seq: second, at_ms: 0, host, gpus, servers, daemon, models: vec![] }
 }
 
 /// Writes a day of a machine's seconds into databases below `dir`, and asks for it.

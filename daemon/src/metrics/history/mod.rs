@@ -45,6 +45,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
 
 /// Batches that wait to be written; older ones are dropped.
 const MOST_WAITING: usize = 60;
@@ -86,6 +87,8 @@ struct State {
     boots: Vec<BootRow>,
     ids: Arc<Ids>,
     rolled_until: (i64, i64),
+    /// What this life of the daemon is called in totals of what it counts itself.
+    life: String,
     /// As they are, and as they are told; `None` until a database was opened.
     totals: Option<(Totals, Arc<Totals>)>,
     /// `None` where there is no database.
@@ -177,6 +180,7 @@ fn start_in(
         boots: Vec::new(),
         ids: Arc::default(),
         rolled_until: (0, 0),
+        life: Uuid::now_v7().to_string(),
         totals: None,
         reader: None,
         is_damaged: false,
@@ -212,7 +216,8 @@ impl Keeper {
     fn add_at(&self, sample: &Sample, now: Moment) {
         let mut state = self.0.state();
         let over = state.recorder.add(sample, now);
-        state.totals.iter_mut().for_each(|(totals, _)| totals.add(sample));
+        let State { life, totals, .. } = &mut *state;
+        totals.iter_mut().for_each(|(totals, _)| totals.add(sample, life));
         let open = state.recorder.open();
         let latest = open.map_or(0, |open| key::key(open.boot, open.last_ms()));
         if let Some(over) = over {

@@ -75,6 +75,8 @@ struct Mark {
     /// `None` where that is not known.
     value: Option<f64>,
     is_used: bool,
+    /// The daemon counts it itself: it is never forgotten, however long its model rests.
+    is_own: bool,
 }
 
 /// Makes rows of samples.
@@ -126,7 +128,7 @@ impl Recorder {
         let mut over = self.open.take_if(|batch| went_back || is_other(batch));
         if let Some(batch) = &mut over {
             batch.is_over = true;
-            self.marks.retain_mut(|mark| std::mem::take(&mut mark.is_used));
+            self.marks.retain_mut(|mark| std::mem::take(&mut mark.is_used) || mark.is_own);
         }
         if went_back {
             // Another machine, as far as time goes.
@@ -135,7 +137,7 @@ impl Recorder {
         }
         if self.last_ms.is_none() {
             self.began_ms = now_ms;
-            self.marks.clear();
+            self.marks.retain(|mark| mark.is_own);
         }
         let offset = now.wall_offset_ms;
         let wall_offset_ms = self.wall_offset_ms.filter(|it| it.abs_diff(offset) <= SET_BY_MS);
@@ -183,8 +185,16 @@ impl Recorder {
     fn mark(&mut self, at: &mut usize, series: usize, instance: &Instance<'_>) -> usize {
         let is_it = |mark: &Mark| mark.series == series && instance.has_id(&mark.instance);
         let place = find(&self.marks, *at, is_it).unwrap_or_else(|| {
+            let is_own = matches!(instance, Instance::Model(_));
             let instance = instance.id().into();
-            self.marks.push(Mark { series, instance, run: None, value: None, is_used: true });
+            self.marks.push(Mark {
+                series,
+                instance,
+                run: None,
+                value: None,
+                is_used: true,
+                is_own,
+            });
             self.marks.len() - 1
         });
         *at = place + 1;
@@ -202,9 +212,11 @@ impl Recorder {
         mark.is_used = true;
         let run = match instance {
             Instance::Server(server) => Some(&*server.run_id),
-            Instance::Host | Instance::Filesystem(_) | Instance::Gpu(_) | Instance::Daemon(_) => {
-                None
-            }
+            Instance::Host
+            | Instance::Filesystem(_)
+            | Instance::Gpu(_)
+            | Instance::Model(_)
+            | Instance::Daemon(_) => None,
         };
         if mark.run.as_deref() != run {
             mark.run = run.map(Into::into);
@@ -215,7 +227,9 @@ impl Recorder {
             (run.is_some() && began_ms >= self.began_ms).then_some(0.0)
         };
         let value = value?;
-        let before = mark.value.replace(value).or_else(began_here)?;
+        // What the daemon counts itself it began to count with itself.
+        let counts_from = if mark.is_own { Some(0.0) } else { None };
+        let before = mark.value.replace(value).or(counts_from).or_else(began_here)?;
         (value >= before).then_some(value - before)
     }
 }
@@ -251,7 +265,7 @@ pub(super) fn series_at(index: usize) -> Option<&'static Series> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use llamactl_protocol::metrics::{Host, LlamaSample, ProcessSample, ServerSample};
+    use llamactl_protocol::metrics::{Host, LlamaSample, ModelStarts, ProcessSample, ServerSample};
     use llamactl_protocol::server::State;
 
     /// A sample of a machine with this much memory available and these servers.
@@ -263,6 +277,7 @@ pub(super) mod tests {
             gpus: None,
             servers,
             daemon: ProcessSample::default(),
+            models: vec![],
         }
     }
 
@@ -331,6 +346,32 @@ pub(super) mod tests {
         let tokens = |model| values(&batch, "server.tokens_generated", model);
         assert_eq!(tokens("1"), [None, Some(7.0), Some(0.0), None, Some(93.0), None]);
         assert_eq!(tokens("2"), [None, None, Some(30.0), Some(1.0), Some(4.0), None]);
+    }
+
+    #[test]
+    fn what_the_daemon_counts_itself_grows_from_nothing_however_long_its_model_rests() {
+        let mut recorder = Recorder::new(1);
+        let with = |starts: Option<u64>| {
+            let models = starts.map(|starts| ModelStarts {
+                model_id: 1,
+                model: "a".to_owned(),
+                starts,
+                restarts: 0,
+            });
+            Sample { models: models.into_iter().collect(), ..sample(0, vec![]) }
+        };
+        let growth = |batch: &Batch| values(batch, "model.starts", "1");
+        for (second, starts) in [(0, None), (1, Some(3)), (2, Some(3)), (3, None)] {
+            recorder.add(&with(starts), at(100_000 + second * 1000));
+        }
+        let first = recorder.add(&with(None), at(110_000)).unwrap();
+        assert_eq!(growth(&first), [None, Some(3.0), Some(0.0), None]);
+        recorder.add(&with(None), at(120_000));
+        recorder.add(&with(Some(4)), at(130_000));
+        // Another boot, as far as time goes, and the same daemon.
+        let before = recorder.add(&with(Some(6)), at(20_000)).unwrap();
+        assert_eq!(growth(&before), [Some(1.0)]);
+        assert_eq!(growth(&recorder.close().unwrap()), [Some(2.0)]);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A total goes on from how far its run's counter is in it, so it loses nothing that was counted while no
-//! daemon ran. What is told is what was written: a total that went back would look like a counter that began
+//! daemon ran. What the daemon counts itself, how often it starts a server, is the counter of its own life.
+//! What is told is what was written: a total that went back would look like a counter that began
 //! anew, and whoever computes rates would count all of it once more.
 
 use llamactl_protocol::metrics::{LlamaSample, Sample};
@@ -26,7 +27,7 @@ const COUNTED: [Counted; 3] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Total {
     pub(super) value: u64,
-    /// The run that is counted in it now.
+    /// The run, or the life of the daemon, that is counted in it now.
     pub(super) run_id: Arc<str>,
     /// How far that run's counter is in it.
     pub(super) counted: u64,
@@ -52,21 +53,32 @@ impl Totals {
         self.0.iter().filter(is_news).map(|((model, name), total)| (*model, &**name, total))
     }
 
-    /// Adds what servers did since they were last seen.
-    pub(super) fn add(&mut self, sample: &Sample) {
+    /// Adds what servers did since they were last seen, and what was done with them. `life` names that of
+    /// this daemon.
+    pub(super) fn add(&mut self, sample: &Sample, life: &str) {
         for server in &sample.servers {
             for (name, of) in COUNTED {
-                let Some(counter) = server.llama.as_ref().and_then(of) else { continue };
-                let new = || Total { value: 0, run_id: (&*server.run_id).into(), counted: 0 };
-                let total = self.0.entry((server.model_id, name.into())).or_insert_with(new);
-                if *total.run_id != *server.run_id {
-                    *total = Total { value: total.value, ..new() };
+                if let Some(counter) = server.llama.as_ref().and_then(of) {
+                    self.count((server.model_id, name), &server.run_id, counter);
                 }
-                // A reading that goes back is a request between two counters: it is in the next one.
-                total.value += counter.saturating_sub(total.counted);
-                total.counted = total.counted.max(counter);
             }
         }
+        for model in &sample.models {
+            self.count((model.model_id, "starts"), life, model.starts);
+            self.count((model.model_id, "restarts"), life, model.restarts);
+        }
+    }
+
+    /// Adds what a counter grew by, which began with this run.
+    fn count(&mut self, (model_id, name): (i64, &str), run_id: &str, counter: u64) {
+        let new = || Total { value: 0, run_id: run_id.into(), counted: 0 };
+        let total = self.0.entry((model_id, name.into())).or_insert_with(new);
+        if *total.run_id != *run_id {
+            *total = Total { value: total.value, ..new() };
+        }
+        // A reading that goes back is a request between two counters: it is in the next one.
+        total.value += counter.saturating_sub(total.counted);
+        total.counted = total.counted.max(counter);
     }
 
     /// The total of a model; 0 of one that never ran.
@@ -81,6 +93,8 @@ impl Totals {
             tokens_generated: value("tokens_generated"),
             prompt_tokens: value("prompt_tokens"),
             prompt_cached_tokens: value("prompt_cached_tokens"),
+            starts: value("starts"),
+            restarts: value("restarts"),
         }
     }
 }
@@ -89,6 +103,7 @@ impl Totals {
 mod tests {
     use super::super::record::tests::{sample, server};
     use super::*;
+    use llamactl_protocol::metrics::ModelStarts;
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]
@@ -134,13 +149,13 @@ mod tests {
                         *counter += tokens;
                         *said.get_mut(&model).unwrap() += tokens;
                         let it = server(model, &format!("{model}-{run}"), 0, Some(*counter));
-                        totals.add(&sample(0, vec![it]));
+                        totals.add(&sample(0, vec![it]), "life");
                     }
                     Step::Dips(model) => {
                         let (run, counter) = runs[&model];
                         let less = counter.checked_sub(1);
                         let it = server(model, &format!("{model}-{run}"), 0, less);
-                        totals.add(&sample(0, vec![it]));
+                        totals.add(&sample(0, vec![it]), "life");
                     }
                     Step::Restarts(model) => {
                         let run = runs[&model].0;
@@ -165,19 +180,33 @@ mod tests {
                 // One more look brings all of the run that goes on.
                 let (run, counter) = runs[&model];
                 let it = server(model, &format!("{model}-{run}"), 0, Some(counter));
-                totals.add(&sample(0, vec![it]));
+                totals.add(&sample(0, vec![it]), "life");
                 prop_assert_eq!(totals.get(model).tokens_generated, said[&model] - lost[&model]);
             }
         }
     }
 
     #[test]
+    fn what_each_life_of_the_daemon_counted_is_added_once() {
+        let mut totals = Totals::default();
+        for (life, starts, restarts) in
+            [("one", 2, 1), ("one", 5, 3), ("one", 5, 3), ("two", 1, 0), ("two", 2, 0)]
+        {
+            let model = ModelStarts { model_id: 1, model: "a".to_owned(), starts, restarts };
+            totals.add(&Sample { models: vec![model], ..sample(0, vec![]) }, life);
+        }
+        assert_eq!((totals.get(1).starts, totals.get(1).restarts), (7, 3));
+    }
+
+    #[test]
     fn only_what_changed_is_written() {
         let mut totals = Totals::default();
-        totals.add(&sample(0, vec![server(1, "a", 0, Some(5)), server(2, "b", 0, Some(1))]));
+        totals
+            .add(&sample(0, vec![server(1, "a", 0, Some(5)), server(2, "b", 0, Some(1))]), "life");
         let written = totals.clone();
         assert_eq!(totals.unlike(&written).count(), 0);
-        totals.add(&sample(0, vec![server(1, "a", 0, Some(6)), server(2, "b", 0, Some(1))]));
+        totals
+            .add(&sample(0, vec![server(1, "a", 0, Some(6)), server(2, "b", 0, Some(1))]), "life");
         let news: Vec<_> = totals.unlike(&written).map(|(model, name, _)| (model, name)).collect();
         assert_eq!(news, [(1, "tokens_generated")]);
         assert_eq!(totals.get(3), llamactl_protocol::totals::Totals::default());

@@ -164,6 +164,8 @@ impl TaskHands {
     fn show(&mut self, state: &State) {
         let server = snapshot(state);
         self.announce_running(&server);
+        let is_at_work = !server.state.is_settled_down();
+        self.context.starts.show(self.model_id, &server.model, is_at_work);
         let changed = self.published.send_if_modified(|published| {
             let changed = *published != server;
             if published.state != server.state {
@@ -317,7 +319,7 @@ impl TaskHands {
         })
     }
 
-    async fn spawn(&mut self, run: &RunId) -> Event {
+    async fn spawn(&mut self, run: &RunId, model: &str, is_restart: bool) -> Event {
         let Some(Ready { run: id, plan, key, log, output, .. }) = self.ready.take() else {
             let failure = Failure::new(Kind::Internal, "there is nothing to be started");
             let cause = driver::cause_of(&failure, now_ms());
@@ -342,6 +344,7 @@ impl TaskHands {
                 return Event::NotSpawned { run: id, cause, curable };
             }
         };
+        self.context.starts.made(self.model_id, model, is_restart);
         failpoint::hit("spawned");
         let pid = u32::try_from(process.id().pid).ok();
         let client = Client::new(plan.target.clone(), key, pid);
@@ -464,7 +467,10 @@ impl Hands for TaskHands {
                     }
                 });
             }
-            Action::Spawn(run) => return Ok(Some(self.spawn(run).await)),
+            Action::Spawn(run) => {
+                let is_restart = state.life.streak.restarts > 0;
+                return Ok(Some(self.spawn(run, &state.model.name, is_restart).await));
+            }
             Action::Attach(_) => self.attach().await?,
             Action::Terminate => {
                 if let Some(live) = &self.live {

@@ -47,6 +47,7 @@ pub mod processes;
 pub mod registry;
 pub mod remote;
 pub mod rpc;
+pub mod set_clock;
 pub mod skip;
 pub mod specification;
 pub mod terminal;

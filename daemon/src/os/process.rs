@@ -259,19 +259,13 @@ pub fn boot_id() -> io::Result<String> {
 /// When this boot began, in Unix milliseconds; 0 when it cannot be told.
 #[must_use]
 pub fn booted_at_ms() -> i64 {
-    wall_offset_ms().max(0)
+    clock_ms(ClockId::Realtime).saturating_sub(clock_ms(ClockId::Boottime)).max(0)
 }
 
 /// Milliseconds since this boot began, sleep of the machine included. Nothing sets this clock.
 #[must_use]
 pub fn boottime_ms() -> u64 {
     u64::try_from(clock_ms(ClockId::Boottime)).unwrap_or(0)
-}
-
-/// What the wall clock is ahead of [`boottime_ms`]: it changes when the clock is set.
-#[must_use]
-pub fn wall_offset_ms() -> i64 {
-    clock_ms(ClockId::Realtime).saturating_sub(clock_ms(ClockId::Boottime))
 }
 
 fn clock_ms(clock: ClockId) -> i64 {

@@ -7,6 +7,7 @@
 mod adopt;
 mod bounds;
 mod broken_tasks;
+mod clocks;
 mod crashes;
 mod daemon_life;
 mod disks;

@@ -30,7 +30,7 @@ mod totals;
 pub use ask::{Answer, From, LONG_GAP, Question, Wanted};
 pub use totals::Totals;
 
-use crate::os::process::{boot_id, boottime_ms, wall_offset_ms};
+use crate::os::process::{boot_id, boottime_ms};
 use crate::store::metrics::{BootRow, Fault, MetricsReader};
 use crate::store::{DatabaseError, metrics as store};
 use ask::Memory;
@@ -209,8 +209,9 @@ impl Keeper {
 
     /// Takes in a sample.
     pub(super) fn add(&self, sample: &Sample) {
-        let now = Moment { boottime_ms: boottime_ms(), wall_offset_ms: wall_offset_ms() };
-        self.add_at(sample, now);
+        let boottime_ms = boottime_ms();
+        let wall_offset_ms = super::unix_ms().saturating_sub(boottime_ms.cast_signed());
+        self.add_at(sample, Moment { boottime_ms, wall_offset_ms });
     }
 
     fn add_at(&self, sample: &Sample, now: Moment) {

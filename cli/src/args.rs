@@ -4,12 +4,13 @@
 
 use crate::commands::Command;
 use crate::connection::{Reach, Silence, Told, VERSION};
+use crate::help_page::laid_out;
 use crate::output::{ColourChoice, Format};
 use crate::remote::Host;
 use crate::tree::One as _;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
-use clap::{Args, FromArgMatches as _, Parser};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use llamactl_protocol::{Failure, Kind, place};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ macro_rules! more {
     ($($example:literal),+ ; $exits:literal) => {
         concat!(
             "Examples:\n", $("  ", $example, "\n",)+
-            "\nGlobal: --json -q --full --color --socket --no-autostart (llamactl help options)\n",
+            "\nGlobal: --json -q --full --color --host --socket --no-autostart (help options)\n",
             "Exit codes: ", $exits
         )
     };
@@ -166,9 +167,15 @@ impl Cli {
     /// It is none; or it asks for help or the version, which is the text of the error.
     pub(crate) fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
         match Cli::read_by_one(words) {
-            Err(error) if error.kind() != ErrorKind::DisplayVersion => Cli::try_parse_from(words),
+            Err(error) if error.kind() != ErrorKind::DisplayVersion => Cli::read_by_all(words),
             read => read,
         }
+    }
+
+    fn read_by_all(words: &[OsString]) -> Result<Cli, clap::Error> {
+        let is_short = words.iter().any(|word| word == "-h");
+        let mut tree = laid_out(Cli::command(), !is_short);
+        Cli::from_arg_matches(&tree.try_get_matches_from_mut(words)?)
     }
 
     fn read_by_one(words: &[OsString]) -> Result<Cli, clap::Error> {
@@ -222,8 +229,8 @@ impl Global {
 mod tests {
     use super::*;
     use crate::commands::help;
-    use crate::output::screen::{COLUMNS, assert_lines, assert_text};
-    use clap::CommandFactory as _;
+    use crate::output::screen::{COLUMNS, assert_screen, assert_text};
+    use crate::output::width::width;
 
     /// Every command that does something, with its full name.
     fn leaves(command: &clap::Command, name: &str, found: &mut Vec<(String, clap::Command)>) {
@@ -434,14 +441,26 @@ mod tests {
 
     #[test]
     fn help_of_every_command() {
-        let mut command = Cli::command();
-        command.build();
+        let command = laid_out(Cli::command(), true);
         let mut found = vec![("llamactl".to_owned(), command.clone())];
         nodes(&command, "", &mut found);
+        let at = |command: &clap::Command, columns| {
+            command.clone().term_width(columns).render_help().to_string()
+        };
         for (name, command) in &found {
-            let help = command.clone().term_width(COLUMNS).render_long_help().to_string();
-            assert_text(&format!("help-{}", name.replace(' ', "-")), &help);
+            assert_text(&format!("help-{}", name.replace(' ', "-")), &at(command, COLUMNS));
+            for columns in [60, COLUMNS, 120, 200] {
+                for line in at(command, columns).lines() {
+                    // A usage is a command, and on one line.
+                    let is_free = line.starts_with("Usage: ") || !line.trim().contains(' ');
+                    let fits = width(line) <= columns || is_free;
+                    assert!(fits || name == "llamactl", "{name}: wider than {columns}: {line}");
+                }
+            }
         }
+        let short = laid_out(Cli::command(), false);
+        let short = short.find_subcommand("start").unwrap();
+        assert_text("short-help-start", &at(short, COLUMNS));
         // A command that is gone leaves no snapshot behind.
         let kept = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots")).unwrap();
         let kept = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -459,6 +478,13 @@ mod tests {
 
     #[test]
     fn the_list_of_commands() {
-        assert_lines("help", |output| help::print(output, &[]));
+        assert_screen("help", |output| {
+            for topic in ["", "options", "exit-codes", "settings memory", "settings ctx-size port"]
+            {
+                let words: Vec<String> = topic.split_whitespace().map(str::to_owned).collect();
+                help::print(output, &words)?;
+            }
+            Ok(())
+        });
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::args::Cli;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, Error};
+use clap::{CommandFactory as _, Error, Parser as _};
 use llamactl_protocol::options::nearest;
 use llamactl_protocol::prose::{clause, listed};
 use llamactl_protocol::{Failure, Hint, Kind};
@@ -35,7 +35,9 @@ pub(crate) fn failure(error: &Error, words: &[String]) -> Failure {
                 let argv = ["llamactl".to_owned()].into_iter().chain(words.cloned());
                 Hint::run(format!("did you mean {near}?"), argv)
             });
-            let hints: Vec<Hint> = meant.into_iter().chain(near).collect();
+            // A hint names nothing that would be refused in its turn.
+            let is_one = |hint: &Hint| Cli::try_parse_from(&hint.argv).is_ok();
+            let hints: Vec<Hint> = meant.into_iter().chain(near).filter(is_one).collect();
             match hints.is_empty() {
                 true => failure.hint(Hint { text: "see which there are".into(), ..usage }),
                 false => hints.into_iter().fold(failure, Failure::hint),
@@ -46,6 +48,10 @@ pub(crate) fn failure(error: &Error, words: &[String]) -> Failure {
         }
         ErrorKind::MissingRequiredArgument => {
             let missing = of(ContextKind::InvalidArg);
+            if missing == "KEY=VALUE" {
+                let settings = Hint::run("what can be set", ["llamactl", "help", "settings"]);
+                return Failure::new(Kind::Usage, "a setting is missing: KEY=VALUE").hint(settings);
+            }
             let is = if missing.contains(" and ") { "are" } else { "is" };
             Failure::new(Kind::Usage, format!("{missing} {is} missing")).hint(usage)
         }
@@ -59,7 +65,11 @@ pub(crate) fn failure(error: &Error, words: &[String]) -> Failure {
                     let right =
                         words.iter().map(|word| if *word == name { &suggested } else { word });
                     let argv = ["llamactl".to_owned()].into_iter().chain(right.cloned());
-                    failure.hint(Hint::run(format!("did you mean {suggested}?"), argv)).hint(usage)
+                    let near = Hint::run(format!("did you mean {suggested}?"), argv);
+                    match Cli::try_parse_from(&near.argv) {
+                        Ok(_) => failure.hint(near).hint(usage),
+                        Err(_) => failure.hint(usage),
+                    }
                 }
             }
         }
@@ -106,7 +116,8 @@ fn is_for_all(path: &[String], words: &[String]) -> bool {
     path == ["start"] && words.iter().any(|word| word == "--all")
 }
 
-/// The command below these that is spelled almost so.
+/// The command below these that is meant by a slip of one letter, or two that changed places: one that
+/// merely sounds like it might act.
 pub(crate) fn near(path: &[String], verb: &str) -> Option<String> {
     let mut command = Cli::command();
     for word in path {
@@ -114,7 +125,23 @@ pub(crate) fn near(path: &[String], verb: &str) -> Option<String> {
     }
     let names = command.get_subcommands().filter(|it| !it.is_hide_set());
     let names: Vec<&str> = names.flat_map(|it| it.get_name_and_visible_aliases()).collect();
-    nearest(verb, &names).map(str::to_owned)
+    nearest(verb, &names).filter(|near| is_slip(verb, near)).map(str::to_owned)
+}
+
+/// Whether two words differ by one letter, or by two that changed places.
+fn is_slip(typed: &str, meant: &str) -> bool {
+    let (mut typed, mut meant): (Vec<char>, Vec<char>) =
+        (typed.chars().collect(), meant.chars().collect());
+    for _ in 0..2 {
+        while !typed.is_empty() && typed.last() == meant.last() {
+            typed.pop();
+            meant.pop();
+        }
+        typed.reverse();
+        meant.reverse();
+    }
+    let swapped: Vec<char> = typed.iter().rev().copied().collect();
+    (typed.len() <= 1 && meant.len() <= 1) || (typed.len() == 2 && swapped == meant)
 }
 
 /// The same for what stands behind a noun: it may be a verb without one, or of the same from elsewhere.
@@ -184,8 +211,31 @@ fn meant(verb: &str, rest: &[String]) -> Vec<Hint> {
             vec![bare("at a terminal", &["top"]), bare("as lines", &["metrics", "-f"])]
         }
         "devices" | "nvidia-smi" => vec![bare("it is", &["gpus"])],
-        _ => vec![],
+        "models" => vec![bare("it is", &["model", "list"])],
+        "servers" => vec![bare("it is", &["ps"])],
+        "runtimes" | "builds" => vec![bare("it is", &["runtime", "list"])],
+        "check" | "health" | "diagnose" => vec![bare("it is", &["doctor"])],
+        "install" | "upgrade" => vec![
+            bare("a llama-server", &["runtime", "add", "FILE"]),
+            bare("the daemon, as a unit", &["daemon", "install"]),
+        ],
+        _ => behind_a_noun(verb, rest),
     }
+}
+
+/// The commands of this name that stand behind a noun; without what they need, how they are used.
+fn behind_a_noun(verb: &str, rest: &[String]) -> Vec<Hint> {
+    let command = Cli::command();
+    let nouns = command.get_subcommands().filter(|noun| noun.find_subcommand(verb).is_some());
+    let hint = |noun: &clap::Command| {
+        let words = ["llamactl", noun.get_name(), verb].map(str::to_owned);
+        let whole = Hint::run("it is", words.into_iter().chain(rest.iter().cloned()));
+        match Cli::try_parse_from(&whole.argv) {
+            Ok(_) => whole,
+            Err(_) => Hint::run("how it is used", ["llamactl", "help", noun.get_name(), verb]),
+        }
+    };
+    nouns.map(hint).collect()
 }
 
 #[cfg(test)]
@@ -193,7 +243,6 @@ mod tests {
     use super::*;
     use crate::commands::scene;
     use crate::output::screen::assert_screen;
-    use clap::Parser as _;
 
     fn refused(line: &str) -> Failure {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
@@ -206,7 +255,8 @@ mod tests {
         let verbs = "list ls rm remove delete add create register set unset edit scan verify export \
                      import show inspect info describe get config settings options pull download cp \
                      mv rename use update serve load up unload down kill reload enable disable chat \
-                     ask exec journal log tail stats monitor devices nvidia-smi";
+                     ask exec journal log tail stats monitor devices nvidia-smi models servers builds check \
+                     install upgrade backup restore report key history rollback";
         for verb in verbs.split_whitespace() {
             for line in [verb.to_owned(), format!("{verb} qwen3")] {
                 let failure = refused(&line);
@@ -216,6 +266,27 @@ mod tests {
                     assert!(Cli::try_parse_from(&hint.argv).is_ok(), "{line}: {hint}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_word_that_merely_sounds_like_a_command_is_led_nowhere() {
+        for line in
+            "quantize x|push x|login|restrat|stpo|complete|gateway status|requests|plan qwen3|\
+                     model push x|model login|daemon complete|runtime quantize|ps --xyzzy"
+                .split('|')
+        {
+            let failure = refused(line);
+            for hint in &failure.hints.0 {
+                assert!(Cli::try_parse_from(&hint.argv).is_ok(), "{line}: {hint}");
+            }
+            let said = failure.hints.0.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert!(!said.iter().any(|it| it.contains("did you mean")), "{line}: {said:?}");
+        }
+        for (typed, meant) in [("strat q", "start q"), ("stauts", "status"), ("logss q", "logs q")]
+        {
+            let told = refused(typed).hints.0.first().map(ToString::to_string).unwrap_or_default();
+            assert!(told.contains(meant), "{typed}: {told}");
         }
     }
 
@@ -235,6 +306,8 @@ mod tests {
                 "start",
                 "start --all",
                 "model set qwen3",
+                "restore",
+                "quantize x",
                 "ps --al",
                 "ps x",
                 "wait qwen3 --for nothing",

@@ -18,6 +18,7 @@ mod editing;
 mod exit;
 mod follow;
 mod foreign;
+mod help_page;
 #[cfg(test)]
 mod man;
 mod output;

@@ -6,7 +6,7 @@ use llamactl_protocol::event::{Event, EventList, EventPage};
 use llamactl_protocol::metrics::{MetricsSample, Sample};
 use llamactl_protocol::model::{Model, ModelList};
 use llamactl_protocol::runtime::{RuntimeEntry, RuntimeList};
-use llamactl_protocol::server::{Server, ServerList};
+use llamactl_protocol::server::{OtherServer, Server, ServerList};
 use llamactl_protocol::totals::{MetricsModels, ModelSample};
 use llamactl_protocol::warning::Warning;
 
@@ -56,6 +56,8 @@ pub(crate) struct Servers {
     pub(crate) servers: Vec<Server>,
     /// What a person should know of the daemon.
     pub(crate) warnings: Vec<Warning>,
+    /// llama-servers that no daemon started.
+    pub(crate) others: Vec<OtherServer>,
     sample: Option<Sample>,
 }
 
@@ -75,7 +77,8 @@ impl Servers {
 /// # Errors
 /// The daemon's.
 pub(crate) async fn servers(daemon: &Daemon, all: bool) -> Result<Servers, Failure> {
-    let mut list = Servers { servers: Vec::new(), warnings: Vec::new(), sample: None };
+    let mut list =
+        Servers { servers: Vec::new(), warnings: Vec::new(), others: Vec::new(), sample: None };
     let mut after = None;
     loop {
         let page = daemon
@@ -84,6 +87,7 @@ pub(crate) async fn servers(daemon: &Daemon, all: bool) -> Result<Servers, Failu
         list.servers.extend(page.items);
         list.warnings = page.warnings;
         list.sample = page.sample.or(list.sample);
+        list.others.extend(page.other_servers);
         after = page.next;
         if after.is_none() {
             return Ok(list);

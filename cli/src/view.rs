@@ -3,6 +3,7 @@
 use crate::output::styled::{CYAN, DIM, GREEN, RED, Style, Styled, YELLOW};
 use crate::output::table::Cell;
 use crate::output::units;
+use llamactl_protocol::event::{Event, Subject};
 use llamactl_protocol::metrics::{Gpu, ProcessSample, Sample, ServerSample};
 use llamactl_protocol::model::FileState;
 use llamactl_protocol::options;
@@ -160,10 +161,13 @@ pub(crate) fn loading(servers: &[Server]) -> Vec<&str> {
 
 /// What a server in line waits for; `loading`: the models that are being loaded, as far as known.
 pub(crate) fn queue_reason(queue: &Queue, loading: &[&str]) -> String {
+    let limit = queue.limit.map(|limit| format!(" (max_loading = {limit})")).unwrap_or_default();
     match (queue.reason, loading) {
-        (QueueReason::Loads, []) => "waits to load: other models are loading".to_owned(),
-        (QueueReason::Loads, [one]) => format!("waits to load: {one} is loading"),
-        (QueueReason::Loads, several) => format!("waits to load: {} are loading", listed(several)),
+        (QueueReason::Loads, []) => format!("waits to load: other models are loading{limit}"),
+        (QueueReason::Loads, [one]) => format!("waits to load: {one} is loading{limit}"),
+        (QueueReason::Loads, several) => {
+            format!("waits to load: {} are loading{limit}", listed(several))
+        }
         (QueueReason::Memory, _) => "waits for memory that others hold".to_owned(),
         (QueueReason::Recovery, _) => {
             "waits until the daemon has found the servers that run already".to_owned()
@@ -269,11 +273,13 @@ pub(crate) fn sample_of<'a>(
     sample?.servers.iter().find(|sample| sample.model_id == server.model_id)
 }
 
-/// Who asked for something, behind what was done: ` (anna: llamactl start qwen3)`; nothing where a
-/// process did it by itself.
-pub(crate) fn asked_by(by: &Actor) -> String {
-    match by {
+/// Who did what an event tells of, behind its message: ` (anna: llamactl start qwen3)`; nothing where a
+/// process did it by itself, and without the command where the message says all of it: of a change.
+pub(crate) fn asked_by(event: &Event) -> String {
+    let is_change = event.kind.subject() == Subject::Models;
+    match &event.by {
         Actor::Process => String::new(),
+        Actor::Client { user, .. } if is_change => format!(" ({user})"),
         Actor::Client { user, command: Some(command) } => format!(" ({user}: {command})"),
         by => format!(" ({by})"),
     }
@@ -359,7 +365,7 @@ pub(crate) mod tests {
     fn a_state_says_how_far_and_how_long() {
         let mut queued = server("m", State::Queued);
         assert_eq!(state_text(&queued), "queued");
-        queued.queue = Some(Queue { reason: QueueReason::Loads, position: 2 });
+        queued.queue = Some(Queue { reason: QueueReason::Loads, position: 2, limit: Some(1) });
         assert_eq!(state_text(&queued), "queued 2nd");
         let mut backoff = server("m", State::Backoff);
         assert_eq!(state_text_at(&backoff, 1_000), "backoff");

@@ -2,6 +2,7 @@
 
 use crate::bounds::{Bounded, Short};
 use crate::method::method;
+use crate::server::OtherServer;
 use crate::warning::Warning;
 use crate::{Access, UnixMs, WirePath};
 use schemars::JsonSchema;
@@ -132,6 +133,9 @@ pub struct DaemonReport {
     /// What a person should know although it runs, the worst first.
     #[serde(default)]
     pub warnings: Vec<Warning>,
+    /// llama-servers on this machine that no llamactld started.
+    #[serde(default)]
+    pub other_servers: Vec<OtherServer>,
 }
 
 /// How the history of metrics is kept.

@@ -90,6 +90,25 @@ pub fn listed<T: AsRef<str>>(things: &[T]) -> String {
     }
 }
 
+/// `4.7 GiB`: one decimal below 100, none from there.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    let (mut unit, mut whole) = ("B", 1u128);
+    let all = u128::from(bytes);
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if all < whole * 1024 {
+            break;
+        }
+        (unit, whole) = (larger, whole * 1024);
+    }
+    let rounded = |parts: u128| (all * parts + whole / 2) / whole;
+    match rounded(10) {
+        _ if whole == 1 => format!("{bytes} B"),
+        tenths if tenths < 1000 => format!("{}.{} {unit}", tenths / 10, tenths % 10),
+        _ => format!("{} {unit}", rounded(1)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -209,6 +209,9 @@ pub struct Queue {
     pub reason: QueueReason,
     /// How many are to start before it, and itself: 1 is next.
     pub position: u32,
+    /// How many may load at once, where it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }
 
 /// One life of a server, from spawn to exit.
@@ -315,6 +318,19 @@ pub struct ServerPage {
     /// What was measured last; on the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
+    /// llama-servers on this machine that no llamactld started, as they were seen some seconds ago; on
+    /// the first page.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_servers: Vec<OtherServer>,
+}
+
+/// A llama-server that no llamactld started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OtherServer {
+    /// Its process id.
+    pub pid: u32,
+    /// The file that it runs.
+    pub program: WirePath,
 }
 
 method!(ServerList, "server.list", Observe -> ServerPage);

@@ -100,7 +100,10 @@ impl WarningCode {
         match self {
             WarningCode::NotAnswering => &["start it anew", "see what it wrote"],
             WarningCode::OnCpu => &["see what the build finds", "accept the CPU"],
-            WarningCode::OldBuild | WarningCode::FileGone => &["run the new one"],
+            WarningCode::OldBuild => &["run the new one"],
+            WarningCode::FileGone => &["say where it is now"],
+            WarningCode::FileReplaced => &["run the new one"],
+            WarningCode::OtherPort => &["go back to it, once it is free"],
             WarningCode::Pending => &["apply them"],
             WarningCode::RunSettings => &["go back to the model's own"],
             WarningCode::NoApiKey => &["ask for one"],

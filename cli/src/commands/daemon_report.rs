@@ -9,7 +9,7 @@ use crate::remote::path_typed;
 use crate::report::gather;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use llamactl_protocol::{Failure, Kind};
+use llamactl_protocol::{Failure, Hint, Kind};
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -80,6 +80,31 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
             Failure::new(Kind::InvalidValue, format!("there is a file {shown} already"))
                 .hint("name another")
         }
-        _ => Failure::new(Kind::IoFailed, format!("{shown} cannot be written: {error}")),
+        io::ErrorKind::NotFound => {
+            let dir = path.parent().unwrap_or(Path::new("/")).display().to_string();
+            Failure::new(Kind::IoFailed, format!("{shown} cannot be written: there is no {dir}"))
+                .hint(Hint::run("make the directory", ["mkdir", "-p", &dir]))
+        }
+        _ => Failure::new(Kind::IoFailed, format!("{shown} cannot be written: {error}"))
+            .hint("write it elsewhere, or to standard output: leave -o out"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::scene;
+    use crate::output::screen::assert_screen;
+
+    #[test]
+    fn why_a_report_was_not_written_and_what_to_do() {
+        let path = Path::new("/nowhere/at/all/report.txt");
+        let nowhere = failure(path, &write(path, "").unwrap_err());
+        let there =
+            failure(Path::new("/etc/passwd"), &write(Path::new("/etc/passwd"), "").unwrap_err());
+        assert_screen("daemon-report-refused", |output| {
+            let _ = scene::told(output, nowhere.clone());
+            scene::told(output, there.clone())
+        });
     }
 }

@@ -3,18 +3,19 @@
 use super::status;
 use crate::args::more;
 use crate::connection::{Autostart, Reach};
-use crate::exit::Outcome;
+use crate::exit::{Outcome, Quit};
 use crate::output::Output;
 use crate::output::facts::{Facts, listed};
 use crate::output::time::now_ms;
 use crate::output::units;
 use clap::Args;
+use llamactl_protocol::Kind;
 use llamactl_protocol::daemon::{ConfigReport, DaemonReport, DaemonStatus, RegistryReport};
 use llamactl_protocol::prose::counted;
 
 /// Show the daemon's state
 ///
-/// Starts no daemon.
+/// Starts no daemon. With -q nothing is printed, and the exit code says whether one answers.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl daemon status",
@@ -25,7 +26,13 @@ pub(crate) struct Status {}
 
 /// Shows the daemon.
 pub(crate) async fn run(output: &mut Output, reach: &Reach, _: Status) -> Outcome {
-    let daemon = reach.daemon(Autostart::Never).await?;
+    let daemon = match reach.daemon(Autostart::Never).await {
+        // That none answers is the answer, and with -q the exit code has it.
+        Err(failure) if output.quiet && failure.kind == Kind::DaemonUnreachable => {
+            return Err(Quit::Told(failure.kind.exit_status()));
+        }
+        daemon => daemon?,
+    };
     let report = daemon.call(&DaemonStatus {}).await?;
     if output.json {
         return output.json(&report);

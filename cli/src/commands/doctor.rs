@@ -110,7 +110,7 @@ fn summary(examined: &Examined) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::screen::assert_widths;
+    use crate::output::screen::assert_screen;
     use llamactl_protocol::Hint;
     use llamactl_protocol::doctor::{Finding, FindingCode, sort};
 
@@ -137,7 +137,7 @@ mod tests {
             fixed: vec!["llamactl daemon restart".to_owned()],
             ..Examined::default()
         };
-        assert_widths("doctor", |output| {
+        assert_screen("doctor", |output| {
             show(output, &examined)?;
             show(output, &Examined::default())
         });

@@ -173,7 +173,7 @@ impl<'a> Screen<'a> {
         let head = Styled::new()
             .with(DIM, format!("{:>4}  {time}  ", event.seq))
             .with(BOLD, format!("{:<15}  ", one_line(event.kind.as_str())));
-        output.entry(head, Styled::from(event.message.as_str()).with(DIM, asked_by(&event.by)))
+        output.entry(head, Styled::from(event.message.as_str()).with(DIM, asked_by(event)))
     }
 }
 
@@ -251,11 +251,11 @@ async fn follow(output: &mut Output, daemon: Daemon, args: Events, clock: &Clock
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{assert_screen, assert_widths};
+    use crate::output::screen::assert_screen;
 
     #[test]
     fn what_happened() {
-        assert_widths("events", |output| {
+        assert_screen("events", |output| {
             let clock = Clock::utc();
             let mut screen = Screen::new(&clock);
             screen.print(output, &scene::events())?;

@@ -89,7 +89,7 @@ fn memory(gpu: &Gpu) -> Option<String> {
 }
 
 /// `312 of 450 W`
-fn power(gpu: &Gpu) -> Option<String> {
+pub(crate) fn power(gpu: &Gpu) -> Option<String> {
     let limit = gpu.power_limit_watts.map(|limit| format!(" of {limit:.0}")).unwrap_or_default();
     gpu.power_watts.map(|watts| format!("{watts:.0}{limit} W"))
 }

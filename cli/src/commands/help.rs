@@ -5,10 +5,11 @@ use crate::complete::help_topics;
 use crate::connection::Reach;
 use crate::exit::Outcome;
 use crate::foreign::near;
+use crate::help_page::{fitted, laid_out};
 use crate::output::Output;
 use crate::remote;
 use clap::{Args, CommandFactory as _};
-use llamactl_protocol::options::{Group, Setting, catalogue, document, look_up};
+use llamactl_protocol::options::{Group, POLICY, Setting, catalogue, document, look_up};
 use llamactl_protocol::{Failure, Hint, Kind};
 use serde_json::json;
 
@@ -47,12 +48,12 @@ pub(crate) async fn run(output: &mut Output, _: &Reach, args: Help) -> Outcome {
 /// Prints the list of commands, the help of one, or what the settings are.
 pub(crate) fn print(output: &mut Output, asked: &[String]) -> Outcome {
     if asked.is_empty() {
-        return output.line(format!("{ABOUT}\n{COMMANDS}"));
+        return page(output, &format!("{ABOUT}\n{COMMANDS}"));
     }
     if let [only] = asked
         && let Some((_, text)) = TOPICS.iter().find(|(topic, _)| topic == only)
     {
-        return output.line(*text);
+        return page(output, text);
     }
     if asked == ["remote"] {
         return output.table(&remote::table());
@@ -62,8 +63,7 @@ pub(crate) fn print(output: &mut Output, asked: &[String]) -> Outcome {
     {
         return settings(output, topics);
     }
-    let mut command = Cli::command();
-    command.build();
+    let mut command = laid_out(Cli::command(), true);
     for word in asked {
         let Some(found) = command.find_subcommand(word) else {
             let failure = Failure::new(Kind::Usage, format!("there is no command {word}"));
@@ -77,7 +77,15 @@ pub(crate) fn print(output: &mut Output, asked: &[String]) -> Outcome {
         };
         command = found.clone();
     }
-    output.line(command.render_long_help().to_string().trim_end())
+    output.line(command.render_help().to_string().trim_end())
+}
+
+/// Prints text in columns.
+fn page(output: &mut Output, text: &str) -> Outcome {
+    match output.look.columns.filter(|_| !output.look.full) {
+        Some(columns) => output.line(fitted(text, columns).trim_end()),
+        None => output.line(text.trim_end()),
+    }
 }
 
 /// The settings asked for, one to a line, each with what it takes as a JSON schema has it.
@@ -96,6 +104,7 @@ fn as_json(output: &mut Output, topics: &[String]) -> Outcome {
     for Setting { key, group, default, unit, .. } in catalogue().filter(is_asked) {
         output.json(&json!({
             "key": key, "group": group.as_str(), "default": default, "unit": unit,
+            "applies_at_once": POLICY.contains(key),
             "schema": schema["properties"][key],
         }))?;
     }
@@ -108,7 +117,7 @@ fn settings(output: &mut Output, topics: &[String]) -> Outcome {
         return as_json(output, topics);
     }
     if topics.is_empty() {
-        return output.line(document::help_list().trim_end());
+        return page(output, &document::help_list());
     }
     for (index, topic) in topics.iter().enumerate() {
         let text = match Group::find(topic) {
@@ -116,7 +125,7 @@ fn settings(output: &mut Output, topics: &[String]) -> Outcome {
             Err(_) => document::help_of(&look_up(topic, None)?),
         };
         let between = if index > 0 { "\n" } else { "" };
-        output.line(format!("{between}{}", text.trim_end()))?;
+        page(output, &format!("{between}{text}"))?;
     }
     Ok(())
 }

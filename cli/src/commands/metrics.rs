@@ -1,13 +1,14 @@
 //! `llamactl metrics [SERIES…]`
 
-use super::metrics_history;
+use super::{metrics_history, metrics_overview};
 use crate::args::more;
 use crate::complete::{model_names, series};
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::Outcome;
 use crate::follow;
 use crate::output::Output;
-use crate::output::styled::{BOLD, DIM, Styled};
+use crate::output::rows::Heading;
+use crate::output::styled::{DIM, Styled};
 use crate::output::table::{Cell, Column, Table};
 use crate::output::time::{Clock, parse_duration, parse_moment};
 use crate::output::units::{self, UNKNOWN};
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 /// Show metrics of the machine, GPUs and servers
 ///
-/// The latest sample, with -f each as it is taken, with --since what was measured before: each second
+/// The latest sample (at a terminal what one looks at first, with --full every series), with -f each as it is taken, with --since what was measured before: each second
 /// of a day, each minute of a month, each hour of a year. SERIES is the name of a series, or of all of a
 /// scope: host, gpu, model, server, daemon. A counter is shown as its growth per second, but what a model
 /// did over all its runs as it stands. What is not known is `-`, in JSON null; it is never 0.
@@ -148,6 +149,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, mut args: Metrics) -
     if output.quiet {
         return output.names(readings.iter().map(full_name));
     }
+    if wanted.everything && output.at_terminal() && !output.look.full {
+        return metrics_overview::show(output, &sample);
+    }
     output.table(&table(&readings, output.at_terminal()))
 }
 
@@ -250,7 +254,7 @@ fn list(output: &mut Output) -> Outcome {
         return output.names(SERIES.iter().map(|series| series.name));
     }
     let mut table = Table::new([
-        Column::word("SERIES", 0),
+        Column::name("SERIES"),
         Column::word("UNIT", 0),
         Column::prose("WHAT IT TELLS", 0),
     ]);
@@ -264,7 +268,7 @@ fn list(output: &mut Output) -> Outcome {
 }
 
 fn table(readings: &[Reading], humane: bool) -> Table {
-    let mut table = Table::new([Column::word("SERIES", 0), Column::number("VALUE", 0)]);
+    let mut table = Table::new([Column::name("SERIES"), Column::number("VALUE", 0)]);
     for reading in readings {
         table.row([Cell::from(full_name(reading)), Cell::from(value(reading, humane))]);
     }
@@ -291,7 +295,7 @@ pub(super) fn value(reading: &Reading, humane: bool) -> String {
 async fn live(output: &mut Output, daemon: Daemon, wanted: Wanted) -> Outcome {
     let mut feed = Feed::open(&daemon, MetricsFollow::default()).await?;
     drop(daemon);
-    let mut live = Live { wanted, clock: Clock::local(), heading: Vec::new() };
+    let mut live = Live { wanted, clock: Clock::local(), heading: Heading::default() };
     let mut halt = pin!(follow::halt());
     let (mut last_at_ms, mut is_gap) = (None, false);
     loop {
@@ -331,7 +335,7 @@ async fn live(output: &mut Output, daemon: Daemon, wanted: Wanted) -> Outcome {
 struct Live {
     wanted: Wanted,
     clock: Clock,
-    heading: Vec<String>,
+    heading: Heading,
 }
 
 impl Live {
@@ -358,15 +362,10 @@ impl Live {
             readings.iter().map(|it| (full_name(it), value(it, output.at_terminal()))).collect()
         };
         let names: Vec<String> = cells.iter().map(|(name, _)| name.clone()).collect();
-        if names != self.heading {
-            let line = row("TIME", names.iter().map(|name| (name.as_str(), name.as_str())));
-            output.line_unflushed(Styled::new().with(BOLD, line))?;
-            self.heading = names;
-        }
-        let cells = cells.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let line = row("", cells);
+        self.heading.tell(output, "TIME    ", names)?;
+        let values = self.heading.line(cells.iter().map(|(_, value)| value.as_str()));
         let time = self.clock.time(sample.at_ms);
-        output.line_unflushed(Styled::new().with(DIM, time).plain(line.get(8..).unwrap_or("")))
+        output.line_unflushed(Styled::new().with(DIM, time).plain(values))
     }
 }
 
@@ -414,21 +413,11 @@ fn summary(sample: &Sample) -> Vec<(String, String)> {
     cells
 }
 
-/// A line of right-aligned columns, each as wide as its name asks.
-pub(super) fn row<'a>(first: &str, cells: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut line = format!("{first:<8}");
-    for (name, value) in cells {
-        let width = name.chars().count().max(9);
-        line.push_str(&format!("  {value:>width$}"));
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{assert_lines, assert_screen};
+    use crate::output::screen::assert_screen;
 
     fn wanted(series: &[&str], models: &[&str], gpus: &[&str]) -> Result<Wanted, Failure> {
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
@@ -494,9 +483,9 @@ mod tests {
             ("metrics-follow", vec![]),
             ("metrics-follow-series", vec!["host.cpu_busy_ratio", "gpu.memory_used_bytes"]),
         ] {
-            assert_lines(name, |output| {
+            assert_screen(name, |output| {
                 let wanted = wanted(&series, &[], &[])?;
-                let mut live = Live { wanted, clock: Clock::utc(), heading: vec![] };
+                let mut live = Live { wanted, clock: Clock::utc(), heading: Heading::default() };
                 samples.iter().try_for_each(|sample| live.print(output, sample))
             });
         }

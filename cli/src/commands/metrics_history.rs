@@ -5,13 +5,14 @@
 //!          ╰ -f: the steps that are over ─▶ metrics.follow from where they end: none twice
 //! ```
 
-use super::metrics::{Metrics, row};
+use super::metrics::Metrics;
 use crate::connection::Daemon;
 use crate::exit::Outcome;
 use crate::follow;
 use crate::output::Output;
 use crate::output::look::{Look, locale_is_utf8};
-use crate::output::styled::{BOLD, DIM, Styled};
+use crate::output::rows::Heading;
+use crate::output::styled::{DIM, Styled};
 use crate::output::time::{Clock, now_ms};
 use crate::output::units::{self, UNKNOWN};
 use crate::plot;
@@ -186,7 +187,7 @@ struct Screen {
     /// The columns told last, their names first.
     columns: Vec<(String, MetricsColumn)>,
     step_ms: u64,
-    heading: Vec<String>,
+    heading: Heading,
     /// When the step that is printed next begins, if none is left out.
     expected_ms: Option<i64>,
     /// Since when nothing was measured.
@@ -202,7 +203,7 @@ impl Screen {
             humane: output.at_terminal(),
             columns: Vec::new(),
             step_ms: 0,
-            heading: Vec::new(),
+            heading: Heading::default(),
             expected_ms: None,
             gap_ms: None,
         }
@@ -259,23 +260,17 @@ impl Screen {
             output.flush()?;
             output.aside(format!("… nothing was measured between {from} and {to}"));
         }
-        let names: Vec<&str> = self.columns.iter().map(|(name, _)| &**name).collect();
+        let names = self.columns.iter().map(|(name, _)| name.clone()).collect();
         let first = if self.is_short { "TIME    " } else { "TIME               " };
-        if names != self.heading {
-            let line = row(first, names.iter().map(|name| (*name, *name)));
-            output.line_unflushed(Styled::new().with(BOLD, line))?;
-            self.heading = names.iter().map(|&name| name.to_owned()).collect();
-        }
+        self.heading.tell(output, first, names)?;
         let cells: Vec<String> = self
             .columns
             .iter()
             .zip(values)
             .map(|((_, column), it)| self.cell(column, *it))
             .collect();
-        let names = self.columns.iter().map(|(name, _)| &**name);
-        let line = row("", names.zip(cells.iter().map(String::as_str)));
-        let (time, rest) = (self.time(at_ms), line.get(8..).unwrap_or("").to_owned());
-        output.line_unflushed(Styled::new().with(DIM, time).plain(&rest))
+        let line = self.heading.line(cells.iter().map(String::as_str));
+        output.line_unflushed(Styled::new().with(DIM, self.time(at_ms)).plain(line))
     }
 
     fn time(&self, at_ms: i64) -> String {
@@ -315,7 +310,7 @@ fn utc(at_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::screen::{NOW_MS, assert_lines};
+    use crate::output::screen::{NOW_MS, assert_lines, assert_screen};
     use llamactl_protocol::metrics::Labels;
     use llamactl_protocol::series::{SeriesKind, of_name};
 
@@ -347,14 +342,14 @@ mod tests {
     #[test]
     fn steps_as_a_table_with_gaps_and_as_csv() {
         let steps = columns(&[Some(3.0), None, None, Some(41.5)]);
-        for (name, csv) in [("metrics-since", false), ("metrics-since-csv", true)] {
-            assert_lines(name, |output| {
-                let mut screen =
-                    Screen { clock: Clock::utc(), ..Screen::new(output, Stat::Mean, true) };
-                screen.columns(output, &steps, csv)
-            });
-        }
-        assert_lines("metrics-since-sum", |output| {
+        let show = |output: &mut Output, csv| {
+            let mut screen =
+                Screen { clock: Clock::utc(), ..Screen::new(output, Stat::Mean, true) };
+            screen.columns(output, &steps, csv)
+        };
+        assert_screen("metrics-since", |output| show(output, false));
+        assert_lines("metrics-since-csv", |output| show(output, true));
+        assert_screen("metrics-since-sum", |output| {
             let mut screen =
                 Screen { clock: Clock::utc(), ..Screen::new(output, Stat::Sum, false) };
             let mut steps = columns(&[Some(1234.0)]);

@@ -23,6 +23,7 @@ pub(crate) mod help;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 mod metrics_history;
+mod metrics_overview;
 pub(crate) mod model_add;
 pub(crate) mod model_alias;
 pub(crate) mod model_args;

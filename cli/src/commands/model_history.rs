@@ -6,8 +6,9 @@ use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
 use crate::output::table::{Cell, Column, Table};
-use crate::output::time::Clock;
+use crate::output::time::{Clock, now_ms};
 use clap::Args;
+use llamactl_protocol::Actor;
 use llamactl_protocol::model::{ModelHistory, Revision};
 
 /// List the changes made to a model, newest first
@@ -51,10 +52,12 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: History) -> Ou
     if output.quiet {
         return output.names(revisions.iter().map(|revision| revision.revision.to_string()));
     }
-    output.table(&table(&revisions, &Clock::local()))
+    let now_ms = output.at_terminal().then(now_ms);
+    output.table(&table(&revisions, &Clock::local(), now_ms))
 }
 
-fn table(revisions: &[Revision], clock: &Clock) -> Table {
+/// `now_ms` where a moment of today is to be short.
+fn table(revisions: &[Revision], clock: &Clock, now_ms: Option<i64>) -> Table {
     let mut table = Table::new([
         Column::number("REVISION", 0),
         Column::word("WHEN", 0),
@@ -64,9 +67,16 @@ fn table(revisions: &[Revision], clock: &Clock) -> Table {
     for revision in revisions {
         table.row([
             Cell::from(revision.revision.to_string()),
-            Cell::from(clock.full(revision.at_ms)),
+            Cell::from(match now_ms {
+                Some(now_ms) => clock.of_day(revision.at_ms, now_ms),
+                None => clock.full(revision.at_ms),
+            }),
             Cell::from(&revision.what),
-            Cell::from(revision.by.to_string()),
+            // What was done stands in WHAT already.
+            Cell::from(match (&revision.by, now_ms) {
+                (Actor::Client { user, .. }, Some(_)) => user.clone(),
+                (by, _) => by.to_string(),
+            }),
         ]);
     }
     table
@@ -95,6 +105,9 @@ mod tests {
             revision(2, "llamactl model set qwen3-8b port=auto temp=", "port=auto, temp unset"),
             revision(1, "llamactl model add /home/anna/models/qwen3-8b.gguf", ""),
         ];
-        assert_screen("model-history", |output| output.table(&table(&revisions, &Clock::utc())));
+        assert_screen("model-history", |output| {
+            let now_ms = output.at_terminal().then_some(NOW_MS);
+            output.table(&table(&revisions, &Clock::utc(), now_ms))
+        });
     }
 }

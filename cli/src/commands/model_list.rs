@@ -80,19 +80,21 @@ fn table(models: &[Model], servers: &[Server], now_ms: i64) -> Table {
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_widths};
+    use crate::output::screen::{NOW_MS, assert_screen};
     use llamactl_protocol::model::{FileState, ModelFile};
     use llamactl_protocol::server::State;
 
     #[test]
     fn models_with_a_server_or_without_and_with_a_file_that_is_gone() {
-        let (mut gone, mut bare) = (scene::model("gone"), scene::model("never-read"));
-        (gone.id, gone.file_state) = (2, Some(FileState::Missing));
-        (bare.id, bare.file) = (3, ModelFile::default());
-        let models = [scene::model("qwen3-8b"), gone, bare];
-        let mut stopped = scene::server("gone", State::Stopped);
-        stopped.model_id = 2;
-        let servers = [scene::server("qwen3-8b", State::Ready), stopped];
-        assert_widths("model-list", |output| output.table(&table(&models, &servers, NOW_MS)));
+        assert_screen("model-list", |output| {
+            let (mut gone, mut bare) = (scene::model("gone"), scene::model("never-read"));
+            (gone.id, gone.file_state) = (2, Some(FileState::Missing));
+            (bare.id, bare.file) = (3, ModelFile::default());
+            let models = [scene::model("qwen3-8b"), gone, bare];
+            let mut stopped = scene::server("gone", State::Stopped);
+            stopped.model_id = 2;
+            let servers = [scene::server("qwen3-8b", State::Ready), stopped];
+            output.table(&table(&models, &servers, NOW_MS))
+        });
     }
 }

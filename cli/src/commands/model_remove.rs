@@ -7,6 +7,7 @@ use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
 use clap::Args;
 use llamactl_protocol::model::ModelRemove;
+use llamactl_protocol::{Failure, Hint, Kind};
 use serde::Serialize;
 
 /// Remove models; their files stay
@@ -32,11 +33,21 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Remove) -> Out
     let daemon = reach.daemon(Autostart::Always).await?;
     let mut tally = Tally::default();
     for model in args.names {
-        let removed = daemon.call(&ModelRemove { model: model.into(), stop: args.stop }).await;
+        let remove = ModelRemove { model: model.clone().into(), stop: args.stop };
+        let removed = daemon.call(&remove).await.map_err(|failure| refused(failure, &model));
         let Some(removed) = tally.take(output, removed.map_err(Quit::from))? else { continue };
         tell(output, &removed.name, &removed)?;
     }
     tally.end()
+}
+
+/// Of one that runs: the command that does both.
+fn refused(failure: Failure, model: &str) -> Failure {
+    if failure.kind != Kind::ModelRunning {
+        return failure;
+    }
+    let both = ["llamactl", "model", "remove", model, "--stop"];
+    Failure { hints: Hint::run("stop it first", both).into(), ..failure }
 }
 
 /// Says that something of this name is gone.
@@ -55,12 +66,12 @@ mod tests {
     use super::*;
     use crate::commands::scene;
     use crate::output::screen::assert_screen;
-    use llamactl_protocol::{Failure, Hint, Kind};
 
     #[test]
     fn what_was_removed_and_what_was_not() {
-        let refused = Failure::new(Kind::ModelRunning, "the server of tiny runs")
+        let running = Failure::new(Kind::ModelRunning, "the server of tiny is ready")
             .hint(Hint::run("stop it first", ["llamactl", "stop", "tiny"]));
+        let refused = refused(running, "tiny");
         assert_screen("model-remove", |output| {
             tell(output, "qwen3", &())?;
             scene::told(output, refused.clone())

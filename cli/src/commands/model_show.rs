@@ -36,9 +36,12 @@ pub(crate) struct Show {
     /// A model, by name or alias
     #[arg(add = model_names())]
     name: String,
-    /// Only the settings, with where each comes from and what is in force
+    /// Only the settings, with where each comes from and what runs
     #[arg(long)]
     resolved: bool,
+    /// With --resolved: also those that nobody set and that run with llama-server's own value
+    #[arg(long, requires = "resolved", conflicts_with = "group")]
+    all: bool,
     /// Every setting of a group, also those nobody set: sampling, memory, gpu, …
     #[arg(long, value_name = "GROUP", add = setting_groups())]
     group: Option<String>,
@@ -48,6 +51,7 @@ pub(crate) struct Show {
 pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outcome {
     let daemon = reach.daemon(Autostart::UnlessStopped).await?;
     let only_settings = args.resolved || args.group.is_some();
+    let named_all = args.all || args.group.is_some();
     // For a person the settings are always told with what became of them.
     let resolved = args.resolved || output.for_people();
     let params = ModelShow { model: args.name.into(), resolved, group: args.group.map(Into::into) };
@@ -62,7 +66,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Show) -> Outco
         return output.names([&detail.model.name]);
     }
     if only_settings {
-        return settings(output, &detail);
+        return settings(output, &detail, named_all);
     }
     show(output, &detail, &Clock::local(), now_ms())
 }
@@ -149,18 +153,35 @@ fn set(detail: &ModelDetail, source: SettingSource) -> String {
     words.join(" ")
 }
 
-/// The settings one by one, and what runs with another value.
-fn settings(output: &mut Output, detail: &ModelDetail) -> Outcome {
+/// The settings one by one, and what runs with another value; a person is told of what somebody set, if not
+/// of `all`.
+fn settings(output: &mut Output, detail: &ModelDetail, all: bool) -> Outcome {
     let resolved = detail.resolved.as_deref().unwrap_or_default();
-    output.table(&settings_table(resolved))?;
-    if resolved.iter().any(|setting| setting.pending) && output.at_terminal() {
-        let restart = ["llamactl", "restart", &detail.model.name];
+    let is_told = |it: &&ResolvedSetting| {
+        all || !output.at_terminal() || it.source != SettingSource::LlamaServer || it.pending
+    };
+    let told: Vec<&ResolvedSetting> = resolved.iter().filter(is_told).collect();
+    output.table(&settings_table(&told))?;
+    if !output.at_terminal() {
+        return Ok(());
+    }
+    let name = &detail.model.name;
+    if resolved.iter().any(|setting| setting.pending) {
+        let restart = ["llamactl", "restart", name];
         output.hint(&Hint::run("* runs with another value; apply them", restart));
+    }
+    match resolved.len() - told.len() {
+        0 if resolved.is_empty() => output.note(format!("{name}: nobody set anything")),
+        0 => {}
+        n => {
+            let all = ["llamactl", "model", "show", name, "--resolved", "--all"];
+            output.hint(&Hint::run(format!("{n} more that nobody set"), all));
+        }
     }
     Ok(())
 }
 
-fn settings_table(settings: &[ResolvedSetting]) -> Table {
+fn settings_table(settings: &[&ResolvedSetting]) -> Table {
     let mut table = Table::new([
         Column::name("KEY"),
         Column::text("VALUE", 0),
@@ -216,7 +237,7 @@ fn some(text: String) -> Option<String> {
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_screen, assert_widths};
+    use crate::output::screen::{NOW_MS, assert_screen};
     use llamactl_protocol::model::FileState;
     use llamactl_protocol::server::State;
     use serde_json::json;
@@ -250,26 +271,33 @@ mod tests {
 
     #[test]
     fn everything_known_of_a_model() {
-        let mut detail = scene::detail(scene::remarkable());
-        detail.model.file_state = Some(FileState::Changed);
-        detail.resolved = Some(settings());
-        let template: Vec<String> = (1..10).map(|line| format!("{{% line {line} %}}")).collect();
-        detail.chat_template = Some(template.join("\n"));
-        assert_widths("model-show", |output| show(output, &detail, &Clock::utc(), NOW_MS));
+        assert_screen("model-show", |output| {
+            let mut detail = scene::detail(scene::remarkable());
+            detail.model.file_state = Some(FileState::Changed);
+            detail.resolved = Some(settings());
+            let template: Vec<String> =
+                (1..10).map(|line| format!("{{% line {line} %}}")).collect();
+            detail.chat_template = Some(template.join("\n"));
+            show(output, &detail, &Clock::utc(), NOW_MS)
+        });
     }
 
     #[test]
     fn what_is_unknown_is_left_out() {
-        let mut detail = scene::detail(scene::server("qwen3-8b", State::Stopped));
-        detail.model.file = Default::default();
-        detail.model.aliases = vec![];
-        assert_screen("model-show-unknown", |output| show(output, &detail, &Clock::utc(), NOW_MS));
+        assert_screen("model-show-unknown", |output| {
+            let mut detail = scene::detail(scene::server("qwen3-8b", State::Stopped));
+            detail.model.file = Default::default();
+            detail.model.aliases = vec![];
+            show(output, &detail, &Clock::utc(), NOW_MS)
+        });
     }
 
     #[test]
     fn settings_one_by_one() {
-        let mut detail = scene::detail(scene::remarkable());
-        detail.resolved = Some(settings());
-        assert_widths("model-show-resolved", |output| super::settings(output, &detail));
+        assert_screen("model-show-resolved", |output| {
+            let mut detail = scene::detail(scene::remarkable());
+            detail.resolved = Some(settings());
+            super::settings(output, &detail, false)
+        });
     }
 }

@@ -17,7 +17,7 @@ use clap::Args;
 use llamactl_protocol::Hint;
 use llamactl_protocol::metrics::Sample;
 use llamactl_protocol::prose::counted;
-use llamactl_protocol::server::{Server, State};
+use llamactl_protocol::server::{OtherServer, Server, State};
 
 /// List servers: state, endpoint, memory, speed
 ///
@@ -59,9 +59,12 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Ps) -> Outcome
     output.remarks(None, &list.warnings);
     let sample = list.sample_or_asked(&daemon).await;
     show(output, &list.servers, sample.as_ref(), now_ms())?;
-    if list.servers.is_empty() && output.at_terminal() {
-        let models = pages::models(&daemon).await?.len() as u64;
-        output.note(nothing_listed(models, args.all));
+    if output.at_terminal() {
+        if list.servers.is_empty() {
+            let models = pages::models(&daemon).await?.len() as u64;
+            output.note(nothing_listed(models, args.all));
+        }
+        tell_of_others(output, &list.others);
     }
     Ok(())
 }
@@ -74,6 +77,25 @@ fn show(output: &mut Output, servers: &[Server], sample: Option<&Sample>, now_ms
         output.hint(&Hint::run("what happened and what to do", why));
     }
     Ok(())
+}
+
+/// So many llama-servers of others are named.
+const OTHERS: usize = 3;
+
+/// What else runs on this machine.
+fn tell_of_others(output: &Output, others: &[OtherServer]) {
+    let told = others.iter().take(OTHERS).map(|other| {
+        format!("pid {} ({})", other.pid, output.look.tidy(&other.program.to_string()))
+    });
+    let told = told.collect::<Vec<_>>().join(", ");
+    match others.len() {
+        0 => {}
+        1 => output.note(format!("a llama-server runs that llamactl did not start: {told}")),
+        n => {
+            let more = if n > OTHERS { ", …" } else { "" };
+            output.note(format!("{n} llama-servers run that llamactl did not start: {told}{more}"));
+        }
+    }
 }
 
 /// That there is nothing to list, and what would change that.
@@ -149,19 +171,22 @@ pub(crate) fn table(
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_screen, assert_widths};
+    use crate::output::screen::{NOW_MS, assert_screen};
 
     #[test]
     fn servers_in_every_state_a_person_meets() {
-        let (mut servers, sample) = (scene::servers(), scene::sample());
-        worst_first(&mut servers);
-        assert_widths("ps", |output| show(output, &servers, Some(&sample), NOW_MS));
+        assert_screen("ps", |output| {
+            let mut servers = scene::servers();
+            worst_first(&mut servers);
+            show(output, &servers, Some(&scene::sample()), NOW_MS)
+        });
     }
 
     #[test]
     fn all_is_well() {
-        let (servers, sample) = (scene::well(), scene::sample());
-        assert_widths("ps-well", |output| show(output, &servers, Some(&sample), NOW_MS));
+        assert_screen("ps-well", |output| {
+            show(output, &scene::well(), Some(&scene::sample()), NOW_MS)
+        });
     }
 
     #[test]
@@ -170,6 +195,7 @@ mod tests {
             [(0, false), (12, false), (1, false)].iter().for_each(|&(models, all)| {
                 output.note(nothing_listed(models, all));
             });
+            tell_of_others(output, &scene::others());
             Ok(())
         });
     }

@@ -87,6 +87,8 @@ pub(crate) fn state(runtime: &RuntimeEntry) -> &'static str {
         (true, None, true) => "changed",
         (true, Some(_), _) => "cannot run",
         (false, Some(problem), _) if problem.kind == Kind::RuntimeRefused => "not executable",
+        // The one that is found without being told was never anywhere.
+        (false, _, _) if runtime.added_at_ms.is_none() => "none found",
         (false, _, _) => "gone",
     }
 }

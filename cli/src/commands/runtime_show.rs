@@ -159,7 +159,7 @@ fn table<'a>(options: impl Iterator<Item = &'a RuntimeOption>) -> Table {
 mod tests {
     use super::super::runtime_list::tests::runtime;
     use super::*;
-    use crate::output::screen::{assert_screen, assert_widths};
+    use crate::output::screen::assert_screen;
     use llamactl_protocol::{Failure, Kind};
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
         ];
         let detail = RuntimeDetail { runtime: cuda, options };
         assert_screen("runtime-show", |output| show(output, &detail, None));
-        assert_widths("runtime-show-options", |output| show(output, &detail, Some("e")));
+        assert_screen("runtime-show-options", |output| show(output, &detail, Some("e")));
     }
 
     #[test]

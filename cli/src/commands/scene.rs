@@ -12,7 +12,8 @@ use llamactl_protocol::event::{Event, EventKind};
 use llamactl_protocol::metrics::{Gpu, Host, LlamaSample, ProcessSample, Sample, ServerSample};
 use llamactl_protocol::model::{FileState, Model, ModelDetail, ModelFile};
 use llamactl_protocol::server::{
-    Accepted, Desired, DesiredState, Endpoint, InForce, Queue, QueueReason, Run, Server, State,
+    Accepted, Desired, DesiredState, Endpoint, InForce, OtherServer, Queue, QueueReason, Run,
+    Server, State,
 };
 use llamactl_protocol::warning::{Warning, WarningCode};
 use llamactl_protocol::{Access, Actor, Failure, Hint};
@@ -100,8 +101,11 @@ pub(crate) fn server(name: &str, state: State) -> Server {
         endpoint: Some(Endpoint { url: Some("http://127.0.0.1:8101/v1".into()), socket: None }),
         progress_ratio: (state == State::Loading).then_some(0.42),
         stage: (state == State::Loading).then(|| "text_model".into()),
-        queue: (state == State::Queued)
-            .then_some(Queue { reason: QueueReason::Loads, position: 2 }),
+        queue: (state == State::Queued).then_some(Queue {
+            reason: QueueReason::Loads,
+            position: 2,
+            limit: Some(1),
+        }),
         cause: Some(cause(state, since_ms)),
         restarts: 0,
         restart_at_ms: (state == State::Backoff).then_some(NOW_MS + 3 * SECOND_MS),
@@ -187,7 +191,8 @@ pub(crate) fn without_port() -> Server {
 }
 
 /// A name as the hub has them.
-const LONG_NAME: &str = "unsloth/Qwen3-4B-Instruct-2507-Thinking-and-more-GGUF:UD-Q4_K_XL";
+pub(crate) const LONG_NAME: &str =
+    "unsloth/Qwen3-4B-Instruct-2507-Thinking-and-more-GGUF:UD-Q4_K_XL";
 
 /// The servers of a busy machine.
 pub(crate) fn servers() -> Vec<Server> {
@@ -364,7 +369,14 @@ pub(crate) fn report() -> DaemonReport {
         }),
         history: Some(HistoryReport { size_bytes: 54 << 20, samples_lost: 0, set_aside: None }),
         warnings: vec![],
+        other_servers: others(),
     }
+}
+
+/// llama-servers that somebody started by hand.
+pub(crate) fn others() -> Vec<OtherServer> {
+    let program = "/home/anna/llama.cpp/build/bin/llama-server".into();
+    vec![OtherServer { pid: 812, program }]
 }
 
 /// What happened, oldest first.

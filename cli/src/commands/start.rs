@@ -135,7 +135,7 @@ async fn stop_since(daemon: &Daemon, model: &str, after: i64) -> Option<Cause> {
 /// Says what it took to stop the run before, where that was more than asking.
 pub(super) fn told_stop(output: &mut Output, model: &str, cause: Option<&Cause>) -> Outcome {
     match cause.and_then(stop::how) {
-        Some(how) => output.told(stop::stopped_line(model, "stopped", Some(how))),
+        Some(how) => output.told(stop::stopped_line(model, "stopped", None, Some(how))),
         None => Ok(()),
     }
 }

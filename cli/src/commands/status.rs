@@ -108,6 +108,10 @@ fn facts(report: &DaemonReport, sample: Option<&Sample>, now_ms: i64) -> Facts {
     for gpu in sample.and_then(|sample| sample.gpus.as_deref()).unwrap_or_default() {
         facts.add(format!("GPU {}", gpu.index), gpus::line(gpu));
     }
+    for other in &report.other_servers {
+        let text = format!("pid {}, not started by llamactl: {}", other.pid, other.program);
+        facts.add_more("found", text);
+    }
     remarks(&mut facts, &report.warnings);
     facts
 }
@@ -141,13 +145,15 @@ pub(crate) fn host(host: &Host) -> Option<String> {
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_screen, assert_widths};
+    use crate::output::screen::{NOW_MS, assert_screen};
 
     #[test]
     fn one_screen() {
-        let (report, mut servers, sample) = (scene::report(), scene::servers(), scene::sample());
-        worst_first(&mut servers);
-        assert_widths("status", |output| show(output, &report, &servers, Some(&sample), NOW_MS));
+        assert_screen("status", |output| {
+            let mut servers = scene::servers();
+            worst_first(&mut servers);
+            show(output, &scene::report(), &servers, Some(&scene::sample()), NOW_MS)
+        });
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn show(
     clock: &Clock,
     now_ms: i64,
 ) -> Outcome {
-    output.line_unflushed(title(&detail.server, clock, now_ms))?;
+    title(output, &detail.server, clock, now_ms)?;
     let shown = facts(&output.look, detail, sample, clock, now_ms);
     output.facts(shown)?;
     if !log.is_empty() {
@@ -82,8 +82,8 @@ async fn last_lines(daemon: &Daemon, model: String) -> Result<Vec<LogLine>, Fail
     Ok(lines)
 }
 
-/// `● m: ready for 3m20s, since 12:00:05`
-pub(super) fn title(server: &Server, clock: &Clock, now_ms: i64) -> Styled {
+/// Prints `● m: ready for 3m20s, since 12:00:05`.
+pub(super) fn title(output: &mut Output, server: &Server, clock: &Clock, now_ms: i64) -> Outcome {
     let standing = Standing::of(server);
     let since_ms = since_ms(server);
     let lasts = units::between(since_ms, now_ms);
@@ -107,12 +107,13 @@ pub(super) fn title(server: &Server, clock: &Clock, now_ms: i64) -> Styled {
         _ => state_text(server),
     };
     let when = if state == "never started" { String::new() } else { when };
-    Styled::new()
-        .with(standing.style(), format!("{} ", standing.mark()))
+    let mark = Styled::new().with(standing.style(), format!("{} ", standing.mark()));
+    let text = Styled::new()
         .with(BOLD, server.model.as_str())
         .plain(": ")
         .with(standing.style(), state)
-        .plain(when)
+        .plain(when);
+    output.entry(mark, text)
 }
 
 fn facts(
@@ -248,14 +249,14 @@ fn process_of(server: &Server) -> Option<String> {
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_screen, assert_widths};
+    use crate::output::screen::{NOW_MS, assert_screen};
     use llamactl_protocol::log::LogLevel;
 
     #[test]
     fn each_state() {
         for state in State::ALL {
-            let detail = scene::detail(scene::server("qwen3-8b", state));
             assert_screen(&format!("status-name-{}", state.as_str()), |output| {
+                let detail = scene::detail(scene::server("qwen3-8b", state));
                 show(output, &detail, None, &[], &Clock::utc(), NOW_MS)
             });
         }
@@ -263,19 +264,19 @@ mod tests {
 
     #[test]
     fn a_server_with_everything_to_remark_on_and_its_log() {
-        let detail = scene::detail(scene::remarkable());
-        let line = |level, text: &str| LogLine {
-            level: Some(level),
-            text: text.into(),
-            ..LogLine::default()
-        };
-        let log = [
-            line(LogLevel::Info, "I srv  main: loading model"),
-            line(LogLevel::Warning, "W load_backend: no GPU \u{1b}[31mfound\u{1b}[0m"),
-            line(LogLevel::Info, &"I srv  a line that is as long as some are ".repeat(4)),
-        ];
-        let sample = scene::sample();
-        assert_widths("status-name", |output| {
+        assert_screen("status-name", |output| {
+            let detail = scene::detail(scene::remarkable());
+            let line = |level, text: &str| LogLine {
+                level: Some(level),
+                text: text.into(),
+                ..LogLine::default()
+            };
+            let log = [
+                line(LogLevel::Info, "I srv  main: loading model"),
+                line(LogLevel::Warning, "W load_backend: no GPU \u{1b}[31mfound\u{1b}[0m"),
+                line(LogLevel::Info, &"I srv  a line that is as long as some are ".repeat(4)),
+            ];
+            let sample = scene::sample();
             show(output, &detail, Some(&sample), &log, &Clock::utc(), NOW_MS)
         });
     }

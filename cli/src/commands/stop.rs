@@ -6,6 +6,7 @@ use crate::complete::running_models;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit, Tally};
 use crate::output::Output;
+use crate::output::units;
 use crate::pages;
 use crate::waiting::{Deadline, Goal, Wanted, until_all};
 use clap::Args;
@@ -127,14 +128,26 @@ fn down(output: &mut Output, accepted: &Accepted, server: &Server, word: &str) -
     } else if !accepted.changed && accepted.server.state.is_settled_down() {
         output.told(format!("{} is stopped", server.model))
     } else {
-        let how = server.cause.as_ref().filter(|_| server.state == State::Stopped).and_then(how);
-        output.told(stopped_line(&server.model, word, how))
+        let is_down = server.state == State::Stopped;
+        let how = server.cause.as_ref().filter(|_| is_down).and_then(how);
+        let asked_at_ms = server.desired.as_ref().map(|desired| desired.at_ms);
+        let took = asked_at_ms.filter(|at| is_down && *at <= server.since_ms);
+        let took = took.map(|at| units::between(at, server.since_ms));
+        output.told(stopped_line(&server.model, word, took, how))
     }
 }
 
-/// The line that says a server was stopped, and what that took where it took something.
-pub(crate) fn stopped_line(model: &str, word: &str, how: Option<&str>) -> String {
-    how.map_or_else(|| format!("{model} {word}"), |how| format!("{model} {word}: {how}"))
+/// The line that says a server was stopped, in brackets how long that took, and what.
+pub(crate) fn stopped_line(
+    model: &str,
+    word: &str,
+    took: Option<String>,
+    how: Option<&str>,
+) -> String {
+    let how = how.map(str::to_owned);
+    let said: Vec<String> = [took, how].into_iter().flatten().collect();
+    let said = if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) };
+    format!("{model} {word}{said}")
 }
 
 /// What a stop took and what it cut, from the cause `stopped as asked: …`; earlier daemons end it
@@ -167,20 +180,20 @@ mod tests {
         let mut cause = server("m", State::Stopped).cause.unwrap();
         let mut said = |message: &str| {
             cause.message = format!("stopped as asked: {message} (server.stop by uid 0, pid 7)");
-            stopped_line("m", "stopped", how(&cause))
+            stopped_line("m", "stopped", Some("0.8s".into()), how(&cause))
         };
-        assert_eq!(said("it ended when asked"), "m stopped");
+        assert_eq!(said("it ended when asked"), "m stopped (0.8s)");
         assert_eq!(
             said("it ended when asked; 2 requests were cut"),
-            "m stopped: 2 requests were cut"
+            "m stopped (0.8s; 2 requests were cut)"
         );
         assert_eq!(
             said("it did not end when asked and was killed; one request was cut"),
-            "m stopped: it did not end when asked and was killed; one request was cut"
+            "m stopped (0.8s; it did not end when asked and was killed; one request was cut)"
         );
         assert_eq!(
             said("it ended when asked a second time"),
-            "m stopped: it ended when asked a second time"
+            "m stopped (0.8s; it ended when asked a second time)"
         );
         cause.message = "stopped as asked".into();
         assert_eq!(how(&cause), None);

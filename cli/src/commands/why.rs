@@ -55,7 +55,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, args: Why) -> Outcom
 /// Tells all of it.
 pub(crate) fn show(output: &mut Output, why: &Answer, clock: &Clock, now_ms: i64) -> Outcome {
     let server = &why.server;
-    output.line_unflushed(title(server, clock, now_ms))?;
+    title(output, server, clock, now_ms)?;
     // Of these the first line says it all.
     let is_plain = matches!(server.state, State::Starting | State::Stopping)
         || (server.state == State::Stopped && server.run.is_none() && server.cause.is_none());
@@ -108,14 +108,14 @@ fn story(output: &mut Output, event: &Event, at: &str, width: usize, model: &str
     let head = Styled::new()
         .with(DIM, format!("  {at}  "))
         .with(BOLD, format!("{:<width$}  ", one_line(event.kind.as_str())));
-    output.entry(head, Styled::from(clause(message)).with(DIM, asked_by(&event.by)))
+    output.entry(head, Styled::from(clause(message)).with(DIM, asked_by(event)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::scene;
-    use crate::output::screen::{NOW_MS, assert_screen, assert_widths};
+    use crate::output::screen::{NOW_MS, assert_screen};
     use llamactl_protocol::Hint;
 
     /// What the daemon says of a server in this state.
@@ -187,31 +187,35 @@ mod tests {
     #[test]
     fn each_state() {
         for state in State::ALL {
-            let why = why(state);
             assert_screen(&format!("why-{}", state.as_str()), |output| {
-                show(output, &why, &Clock::utc(), NOW_MS)
+                show(output, &why(state), &Clock::utc(), NOW_MS)
             });
         }
     }
 
     #[test]
     fn the_answer_comes_first_and_the_story_last() {
-        let mut why = why(State::Ready);
-        why.server = scene::remarkable();
-        why.remarks = vec!["adopted by this daemon 5m ago".into()];
-        // More than are shown.
-        why.events = scene::events();
-        why.events.iter_mut().for_each(|event| event.at_ms -= 7 * 86_400_000);
-        why.events.extend(scene::events());
-        assert_widths("why", |output| show(output, &why, &Clock::utc(), NOW_MS));
+        assert_screen("why", |output| {
+            let mut why = why(State::Ready);
+            why.server = scene::remarkable();
+            why.remarks = vec!["adopted by this daemon 5m ago".into()];
+            // More than are shown.
+            why.events = scene::events();
+            why.events.iter_mut().for_each(|event| event.at_ms -= 7 * 86_400_000);
+            why.events.extend(scene::events());
+            show(output, &why, &Clock::utc(), NOW_MS)
+        });
     }
 
     #[test]
     fn one_that_does_not_answer() {
-        let mut why = why(State::Ready);
-        why.server = scene::silent();
-        why.summary =
-            "It was ready for 5m. It is stopped and started again in 1m48s (hang-timeout).".into();
-        assert_screen("why-not-answering", |output| show(output, &why, &Clock::utc(), NOW_MS));
+        assert_screen("why-not-answering", |output| {
+            let mut why = why(State::Ready);
+            why.server = scene::silent();
+            why.summary =
+                "It was ready for 5m. It is stopped and started again in 1m48s (hang-timeout)."
+                    .into();
+            show(output, &why, &Clock::utc(), NOW_MS)
+        });
     }
 }

@@ -13,9 +13,12 @@ mod corrected;
 pub(crate) mod facts;
 pub(crate) mod hangup;
 pub(crate) mod look;
+pub(crate) mod rows;
 pub(crate) mod sanitize;
 #[cfg(test)]
 pub(crate) mod screen;
+#[cfg(test)]
+mod screens;
 mod stderr;
 pub(crate) mod stdout;
 pub(crate) mod styled;
@@ -32,7 +35,7 @@ use corrected::corrected;
 use facts::Facts;
 use llamactl_protocol::prose::clause;
 use llamactl_protocol::warning::{Level, Warning};
-use llamactl_protocol::{Failure, Hint};
+use llamactl_protocol::{Failure, Hint, Kind};
 use look::Look;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
@@ -373,8 +376,13 @@ impl Output {
             return;
         }
         self.stderr.say(Label::Error, clause(&failure.message).into());
+        // What was tried in vain is nobody's log.
+        let label = match failure.kind {
+            Kind::DaemonUnreachable => Label::Beneath,
+            _ => Label::Log,
+        };
         for line in evidence(failure) {
-            self.stderr.say(Label::Log, line.into());
+            self.stderr.say(label, line.into());
         }
         for hint in failure.hints.0.iter().take(HINTS).filter(|_| !self.quiet) {
             self.stderr.hint(hint);
@@ -424,7 +432,6 @@ fn escape_for_terminal(text: String) -> String {
 mod tests {
     use super::screen::assert_screen;
     use super::*;
-    use llamactl_protocol::Kind;
     use serde_json::json;
 
     #[test]

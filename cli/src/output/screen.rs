@@ -10,6 +10,7 @@
 //! lines of stdout where a person would see it.
 
 use super::look::Look;
+use super::screens::is_listed;
 use super::stderr::Stderr;
 use super::width::width;
 use super::{Kept, Output};
@@ -25,50 +26,52 @@ pub(crate) const COLUMNS: usize = 80;
 /// The moment of every screen, in Unix milliseconds: 2026-01-31 12:00:00 UTC.
 pub(crate) const NOW_MS: i64 = 1_769_860_800_000;
 
-/// Fails unless `show` prints what the snapshot `name` says it prints. At every width, with and
-/// without UTF-8 and with the nastiest names, no line is wider than its terminal.
+/// Fails unless `show` prints what the snapshot `name` says it prints, at every width, with and without
+/// UTF-8, in full, with the nastiest names and in a pipe. No line is wider than its terminal.
 pub(crate) fn assert_screen(name: &str, show: impl Fn(&mut Output) -> Outcome) {
     fits(name, &show);
     scene::with_nasty_names(|| fits(name, &show));
-    assert_lines(name, show);
+    let at = |columns| Look { columns: Some(columns), ..TERMINAL };
+    let mut seen_at: Vec<(String, String)> = Vec::new();
+    let mut take = |place: &str, text: String| match seen_at.iter_mut().find(|it| it.1 == text) {
+        Some((places, _)) => places.push_str(&format!("; {place}")),
+        None => seen_at.push((place.to_owned(), text)),
+    };
+    for columns in WIDTHS {
+        take(&format!("{columns} columns"), seen(&show, &at(columns)));
+    }
+    take("without UTF-8", seen(&show, &Look { unicode: false, ..TERMINAL }));
+    take("--full", seen(&show, &Look { full: true, ..TERMINAL }));
+    let mut nasty = String::new();
+    scene::with_nasty_names(|| nasty = seen(&show, &TERMINAL));
+    take("the nastiest names", nasty);
+    take("a pipe", in_pipe(&show));
+    let text = match seen_at.as_slice() {
+        [(_, text)] => text.clone(),
+        several => several.iter().map(|(places, text)| format!("== {places}\n{text}\n")).collect(),
+    };
+    assert_text(name, text.trim_end_matches('\n'));
 }
 
-/// The same of what is as wide as it is: lines of a log, a command line, columns that grow.
+/// The widths that terminals have.
+const WIDTHS: [usize; 4] = [60, COLUMNS, 120, 200];
+
+/// The same of what is as wide as it is: lines of a log, a command line, what a model says, CSV. At a
+/// terminal and in a pipe.
 pub(crate) fn assert_lines(name: &str, show: impl Fn(&mut Output) -> Outcome) {
     let terminal = seen(&show, &TERMINAL);
     let piped = in_pipe(&show);
     let text = if terminal == piped {
         piped
     } else {
-        format!("== at a terminal of {COLUMNS} columns\n{terminal}\n== in a pipe\n{piped}")
+        format!("== {COLUMNS} columns\n{terminal}\n== a pipe\n{piped}")
     };
-    assert_text(name, &text);
-}
-
-/// The same at terminals of other widths too, at one that shows nothing but ASCII, and with `--full`.
-/// No line is wider than its terminal, but for one that is a single command: that is to be pasted.
-pub(crate) fn assert_widths(name: &str, show: impl Fn(&mut Output) -> Outcome) {
-    let mut text = String::new();
-    for columns in [60, COLUMNS, 120, 200] {
-        let shown = seen(&show, &Look { columns: Some(columns), ..TERMINAL });
-        for line in shown.lines().filter(|line| !is_command(line)) {
-            assert!(width(line) <= columns, "{name}: wider than {columns}: {line}");
-        }
-        text.push_str(&format!("== at a terminal of {columns} columns\n{shown}\n"));
-    }
-    let shown = seen(&show, &Look { unicode: false, ..TERMINAL });
-    for line in shown.lines().filter(|line| !is_command(line)) {
-        assert!(width(line) <= COLUMNS, "{name}: wider without UTF-8: {line}");
-    }
-    text.push_str(&format!("== without UTF-8\n{shown}\n"));
-    let shown = seen(&show, &Look { full: true, ..TERMINAL });
-    text.push_str(&format!("== with --full\n{shown}\n== in a pipe\n{}", in_pipe(&show)));
     assert_text(name, &text);
 }
 
 fn fits(name: &str, show: &impl Fn(&mut Output) -> Outcome) {
     for (columns, unicode) in
-        [60, COLUMNS, 120, 200].into_iter().flat_map(|columns| [(columns, true), (columns, false)])
+        WIDTHS.into_iter().flat_map(|columns| [(columns, true), (columns, false)])
     {
         let shown = seen(show, &Look { columns: Some(columns), unicode, ..TERMINAL });
         for line in shown.lines() {
@@ -123,6 +126,7 @@ pub(crate) fn assert_document(name: &str, text: &str) {
 
 /// Fails unless the snapshot `name` says `text`.
 pub(crate) fn assert_text(name: &str, text: &str) {
+    assert!(is_listed(name), "{name} is in no line of output/screens.rs");
     let mut settings = insta::Settings::new();
     settings.set_snapshot_path("../../snapshots");
     settings.set_prepend_module_to_snapshot(false);

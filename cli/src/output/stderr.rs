@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) enum Label {
     Error,
     Log,
+    /// It belongs to the line before.
+    Beneath,
     Warning,
     Note,
 }
@@ -30,6 +32,7 @@ impl Label {
         match self {
             Label::Error => ("error: ", RED),
             Label::Log => ("  log: ", DIM),
+            Label::Beneath => ("  ", DIM),
             Label::Warning => ("warning: ", YELLOW),
             Label::Note => ("note: ", DIM),
         }

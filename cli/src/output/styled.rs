@@ -149,11 +149,11 @@ impl Styled {
         indent: usize,
         command: Option<&str>,
     ) -> String {
-        let mut text =
-            Wrapped { at: indent, indent, end: look.prose_columns(), text: String::new() };
+        let mut text = Wrapped { indent, end: look.prose_columns(), ..Wrapped::default() };
+        (text.at, text.is_painted) = (indent, look.colour);
         for (style, piece) in &self.0 {
             for word in look.fit(piece).split_inclusive(' ') {
-                text.word(word, |text, part| paint_if(text, look.colour, *style, part));
+                text.word(*style, word);
             }
         }
         if let Some(command) = command {
@@ -161,18 +161,25 @@ impl Styled {
             if text.is_too_wide(&command) && !text.text.is_empty() {
                 text.break_line();
             }
-            paint_if(&mut text.text, look.colour, BOLD, &command);
+            text.put(BOLD, &command);
         }
+        text.unpaint();
         text.text
     }
 }
 
 /// Words that are put into lines.
+#[derive(Default)]
 struct Wrapped {
     text: String,
     at: usize,
     indent: usize,
     end: Option<usize>,
+    /// So many spaces stand before what comes next on this line, if anything does.
+    gap: usize,
+    is_painted: bool,
+    /// What holds where the text ends.
+    style: Style,
 }
 
 impl Wrapped {
@@ -181,14 +188,36 @@ impl Wrapped {
     }
 
     fn break_line(&mut self) {
-        self.text.truncate(self.text.trim_end_matches(' ').len());
+        self.unpaint();
+        self.gap = 0;
         self.text.push('\n');
         self.text.push_str(&" ".repeat(self.indent));
         self.at = self.indent;
     }
 
-    /// Adds a word, with the space behind it; one that is wider than a whole line is cut up.
-    fn word(&mut self, mut word: &str, mut put: impl FnMut(&mut String, &str)) {
+    fn unpaint(&mut self) {
+        if self.style != Style::new() {
+            let _ = write!(self.text, "{:#}", self.style);
+            self.style = Style::new();
+        }
+    }
+
+    /// Adds what fits, behind the spaces before it.
+    fn put(&mut self, style: Style, part: &str) {
+        let style = if self.is_painted { style } else { Style::new() };
+        if style != self.style {
+            self.unpaint();
+        }
+        self.text.push_str(&" ".repeat(std::mem::take(&mut self.gap)));
+        if style != self.style {
+            let _ = write!(self.text, "{style}");
+            self.style = style;
+        }
+        self.text.push_str(part);
+    }
+
+    /// Adds a word, with the spaces behind it; one that is wider than a whole line is cut up.
+    fn word(&mut self, style: Style, mut word: &str) {
         if self.is_too_wide(word) && self.at > self.indent {
             self.break_line();
         }
@@ -200,11 +229,15 @@ impl Wrapped {
             if first.is_empty() {
                 break;
             }
-            put(&mut self.text, first);
+            self.put(style, first);
             word = &word[first.len()..];
             self.break_line();
         }
-        put(&mut self.text, word);
+        let bare = word.trim_end_matches(' ');
+        if !bare.is_empty() {
+            self.put(style, bare);
+        }
+        self.gap += word.len() - bare.len();
         self.at += width(word);
     }
 }
@@ -265,5 +298,14 @@ mod tests {
         let word = Styled::from("x ".to_owned() + &"y".repeat(10));
         let word = word.render_wrapped(&look(true, 12, false), 4, None);
         assert_eq!(word, "x\n    yyyyyyyy\n    yy");
+    }
+
+    #[test]
+    fn what_is_painted_ends_with_its_line_and_leaves_no_space_there() {
+        let line = Styled::new().plain("a ").with(RED, "bb cc dd ").plain("e");
+        assert_eq!(
+            line.render_wrapped(&look(true, 8, true), 2, None),
+            "a \u{1b}[31mbb\u{1b}[0m\n  \u{1b}[31mcc dd\u{1b}[0m\n  e"
+        );
     }
 }

@@ -1,15 +1,10 @@
 //! Quantities as people read them. Unknown is `-`, never 0.
 
-pub(crate) use llamactl_protocol::prose::{between, duration, ordinal};
+pub(crate) use llamactl_protocol::prose::{between, bytes, duration, ordinal};
 use llamactl_protocol::series::{Series, SeriesKind, Unit};
 
 /// What stands for a value nobody knows.
 pub(crate) const UNKNOWN: &str = "-";
-
-/// `4.7 GiB`, from bytes.
-pub(crate) fn bytes(bytes: u64) -> String {
-    bytes_f64(bytes as f64)
-}
 
 /// `18.2 of 24.0 GiB`: a part of a whole, in the unit of the whole.
 pub(crate) fn bytes_of(part: u64, whole: u64) -> String {
@@ -18,6 +13,11 @@ pub(crate) fn bytes_of(part: u64, whole: u64) -> String {
     let exponent = ["B", "KiB", "MiB", "GiB", "TiB"].iter().position(|it| *it == unit).unwrap_or(0);
     let scale = 1024f64.powi(i32::try_from(exponent).unwrap_or(0));
     format!("{} of {text}", short(part as f64 / scale))
+}
+
+/// `120 MiB/s`
+pub(crate) fn bytes_per_second(per_second: f64) -> String {
+    format!("{}/s", bytes_f64(per_second))
 }
 
 fn bytes_f64(bytes: f64) -> String {
@@ -68,7 +68,7 @@ pub(crate) fn rate(per_second: f64) -> String {
 pub(crate) fn of_series(series: &Series, value: f64) -> String {
     let grows = series.kind == SeriesKind::Counter;
     match series.unit {
-        Unit::Bytes if grows => format!("{}/s", bytes_f64(value)),
+        Unit::Bytes if grows => bytes_per_second(value),
         Unit::Bytes => bytes_f64(value),
         // Seconds of a processor in a second: how many processors it keeps busy.
         Unit::Seconds if grows => percent(value),

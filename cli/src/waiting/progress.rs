@@ -112,7 +112,7 @@ mod tests {
     fn one_that_waits_says_for_whom() {
         let big = server("big", State::Loading);
         let mut queued = server("q3", State::Queued);
-        queued.queue = Some(Queue { reason: QueueReason::Loads, position: 1 });
+        queued.queue = Some(Queue { reason: QueueReason::Loads, position: 1, limit: None });
         let servers = [(&big, Goal::Ready), (&queued, Goal::Ready)];
         assert_eq!(
             lines(&servers, Duration::from_secs(12), 0),

@@ -1,6 +1,7 @@
 //! What the handlers of the socket work with: handles to everything, and who the daemon is.
 
 use super::registration::Counters;
+use crate::checkup::OtherServers;
 use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::models::Models;
@@ -38,6 +39,8 @@ pub struct App {
     pub try_new_program: Arc<dyn Fn() -> Result<Trial, Failure> + Send + Sync>,
     /// How many lines of its own log were dropped.
     pub log_lines_lost: fn() -> u64,
+    /// llama-servers that no daemon started.
+    pub other_servers: OtherServers,
     /// When the daemon started.
     pub started_at_ms: i64,
     /// How to stop it.

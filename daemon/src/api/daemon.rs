@@ -97,6 +97,7 @@ pub(super) async fn status(app: &App, _: Caller, _: DaemonStatus) -> Result<Daem
             }));
             warnings
         },
+        other_servers: app.other_servers.now().await,
     })
 }
 

@@ -7,7 +7,9 @@ use crate::store::registry::NamedRuntime;
 use llamactl_protocol::Failure;
 use llamactl_protocol::model::{ResolvedSetting, SettingSource};
 use llamactl_protocol::options::layers::{Layer, differences, origin};
-use llamactl_protocol::options::{Build, Group, Setting, Settings, catalogue, find, secret};
+use llamactl_protocol::options::{
+    Build, Group, POLICY, Setting, Settings, catalogue, find, secret,
+};
 use llamactl_protocol::server::Server;
 use serde_json::Value;
 
@@ -33,8 +35,10 @@ pub(super) async fn resolve(
         };
         with.effective()
     });
-    let pending =
+    let mut pending =
         run.as_ref().map_or_else(Vec::new, |run| differences(&run.settings, &layers.standing()));
+    // What holds from the moment it is set waits for no restart.
+    pending.retain(|key| !POLICY.contains(&key.as_str()));
     let facts =
         Facts { layers, build, started, overrides: server.overrides.clone(), reported, pending };
     Ok(facts.all(group))
@@ -91,7 +95,10 @@ impl Facts {
         };
         // What llama-server reports is the truth; what it was started with is the next best.
         let started = self.started.as_ref().and_then(|started| started.get(setting.key));
-        let in_force = self.reported.get(setting).or_else(|| started.map(shown));
+        let in_force = match self.started.as_ref() {
+            Some(_) if POLICY.contains(&setting.key) => origin.map(|(_, value)| shown(value)),
+            _ => self.reported.get(setting).or_else(|| started.map(shown)),
+        };
         // Where it listens llamactl decides, so llama-server's default says nothing there.
         let of_build = self.build.as_ref().filter(|_| !setting.is_own()).and_then(|build| {
             setting.long_flags().find_map(|flag| build.option(flag)?.default.clone())

@@ -36,7 +36,8 @@ pub(super) async fn list(app: &App, _: Caller, list: ServerList) -> Result<Serve
     let next = items.last().filter(|_| more).map(|server| server.model.clone());
     running::complete(app, &mut items).await;
     let sample = app.metrics.last().filter(|_| first).map(|sample| (*sample).clone());
-    Ok(ServerPage { items, next, warnings: warnings(app), sample })
+    let other_servers = if first { app.other_servers.seen() } else { Vec::new() };
+    Ok(ServerPage { items, next, warnings: warnings(app), sample, other_servers })
 }
 
 pub(super) async fn show(app: &App, _: Caller, show: ServerShow) -> Result<Server, Failure> {

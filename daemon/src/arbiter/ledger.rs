@@ -130,6 +130,8 @@ pub struct QueuePlace {
     pub reason: QueueReason,
     /// 1 is next.
     pub position: u32,
+    /// How many may load at once, where that is what it waits for.
+    pub limit: Option<u32>,
 }
 
 /// What a run holds.
@@ -264,7 +266,9 @@ impl Ledger {
             let position = u32::try_from(place + 1).unwrap_or(u32::MAX);
             let reason = if self.recovered { QueueReason::Loads } else { QueueReason::Recovery };
             if let (Some(entry), Some(orders)) = (self.entries.get(model), now.get_mut(model)) {
-                orders.place = Some(QueuePlace { run: entry.run.clone(), reason, position });
+                let limit = self.recovered.then_some(self.bounds.max_loading);
+                let run = entry.run.clone();
+                orders.place = Some(QueuePlace { run, reason, position, limit });
             }
         }
         let mut news = Vec::new();

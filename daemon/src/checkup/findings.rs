@@ -3,7 +3,7 @@
 use super::facts::{Machine, ModelFacts, RegistryIs, StateFacts};
 use llamactl_protocol::doctor::{Finding, FindingCode as Code};
 use llamactl_protocol::model::FileState;
-use llamactl_protocol::prose::{between, listed};
+use llamactl_protocol::prose::{between, bytes, listed};
 use llamactl_protocol::runtime::RuntimeEntry;
 use llamactl_protocol::{Hint, Kind};
 
@@ -313,22 +313,6 @@ fn of_memory(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-/// `4.5 GiB`
-fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    let mut tenths = u128::from(bytes) * 10;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    match unit {
-        0 => format!("{bytes} B"),
-        _ => format!("{}.{} {name}", tenths / 10, tenths % 10),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::facts::{CopyFacts, Disk, Stranger};
@@ -541,7 +525,5 @@ mod tests {
                 "other_server"
             ]
         );
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(3 * GIB / 2), "1.5 GiB");
     }
 }

@@ -1,6 +1,7 @@
 //! Facts from files and from the kernel. Blocks.
 
 use super::facts::{CopyFacts, Disk, RegistryIs, StateFacts, Stranger};
+use crate::os::process::ProcessId;
 use crate::os::{disk, process};
 use crate::store::registry::{newest_copy, registry_changed_at_ms};
 use rustix::process::{Resource, geteuid, getrlimit};
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// So many llama-servers of others are told of.
 const MAX_STRANGERS: usize = 5;
+/// And so many are remembered of those that no daemon started.
+const MAX_UNTENDED: usize = 16;
 
 /// A state directory; how its registry is was found out by who asks.
 #[must_use]
@@ -75,10 +78,34 @@ pub fn strangers(known: &BTreeSet<i32>, (variable, beginning): (&str, &str)) -> 
         let program: PathBuf = process::executable(id.pid)?;
         let is_ours = process::environ_value(id.pid, variable)
             .is_some_and(|value| value.starts_with(beginning));
-        let is_one = is_ours || program.file_name().is_some_and(|name| name == "llama-server");
+        let is_one = is_ours || is_llama_server(id.pid, &program);
         is_one.then_some(Stranger { pid: id.pid, program, is_ours })
     });
     strange.take(MAX_STRANGERS).collect()
+}
+
+/// llama-servers that no daemon started: they bear no mark, whosever, and are no child of this process,
+/// which asks builds what they take.
+pub(super) fn untended(variable: &str) -> Vec<(ProcessId, PathBuf)> {
+    let us = std::process::id().cast_signed();
+    let is_child = |pid| process::stat(pid).is_some_and(|stat| stat.parent == us);
+    let found = process::all().filter_map(|id| {
+        let program = process::executable(id.pid)?;
+        let is_untended = is_llama_server(id.pid, &program)
+            && process::environ_value(id.pid, variable).is_none()
+            && !is_child(id.pid);
+        is_untended.then_some((id, program))
+    });
+    found.take(MAX_UNTENDED).collect()
+}
+
+/// Whether this is a llama-server, under its own name or as `llama serve`.
+fn is_llama_server(pid: i32, program: &Path) -> bool {
+    match program.file_name().and_then(|name| name.to_str()) {
+        Some("llama-server") => true,
+        Some("llama") => process::argument(pid, 1).is_some_and(|word| word == "serve"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@
 mod facts;
 mod findings;
 mod look;
+mod untended;
 
 pub use facts::{CopyFacts, Disk, Machine, ModelFacts, RegistryIs, StateFacts, Stranger};
 pub use findings::{of_machine, of_state};
 pub use look::{limits, nvidia_cards, state, strangers};
+pub use untended::OtherServers;

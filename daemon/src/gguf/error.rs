@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::lookalike::Lookalike;
 use super::split;
 use crate::os::file::OpenError;
+use llamactl_protocol::prose::bytes;
 
 /// Why a path is not a usable GGUF file: the path and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,7 @@ pub enum Problem {
         file_bytes: u64,
     },
     /// The file ends before its last tensor does.
-    #[error("the file is cut off: its tensors need {needed_bytes} bytes, it has {file_bytes}")]
+    #[error("the file is cut off: {} are missing at its end", bytes(needed_bytes.saturating_sub(*file_bytes)))]
     TruncatedData {
         /// Least size at which all tensors are inside the file.
         needed_bytes: u64,

@@ -23,13 +23,13 @@ pub(super) async fn start(registry: &Registry, beginning: Beginning) {
 }
 
 pub(super) async fn restart(registry: &Registry, by: &Actor, version: &str) {
-    let message = format!("llamactld {version} takes over: {by}; its servers go on");
+    let message = format!("llamactld {version} takes over; its servers go on");
     record(registry, NewEvent::of_daemon(EventKind::DaemonRestarted, by, message)).await;
 }
 
 pub(super) async fn stop(registry: &Registry, order: &StopOrder) {
     let what = if order.keep_servers { "; its servers go on" } else { "" };
-    let message = format!("llamactld stopped: {}{what}", order.by);
+    let message = format!("llamactld stopped{what}");
     record(registry, NewEvent::of_daemon(EventKind::DaemonStopped, &order.by, message)).await;
 }
 

@@ -19,6 +19,7 @@ use super::program::Program;
 use super::{notify, own_log, record, signals, watchdog};
 use crate::api::Exposition;
 use crate::api::app::{App, Beginning, Order, Places, StopSwitch};
+use crate::checkup::OtherServers;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::exporter;
@@ -29,7 +30,7 @@ use crate::models::{self, Feed, Models};
 use crate::os::memory;
 use crate::rpc::{self, Authority, Counters, Keeper, Limits, socket};
 use crate::store::registry::{Registry, StoreError};
-use crate::supervisor::{Start, Supervisor};
+use crate::supervisor::{MARKER, Start, Supervisor};
 use llamactl_protocol::daemon::MetricsConfig;
 use llamactl_protocol::library::ScanItem;
 use llamactl_protocol::place;
@@ -162,6 +163,7 @@ async fn serve(prepared: Prepared, readiness: &mut Readiness) -> Result<Ended, F
         },
         metrics_problem,
         log_lines_lost: own_log::lines_lost,
+        other_servers: OtherServers::new(MARKER),
         started_at_ms: now_ms(),
         stop: stop.clone(),
     });

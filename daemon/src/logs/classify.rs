@@ -23,6 +23,7 @@ use llamactl_protocol::cause::CauseCode;
 use llamactl_protocol::log::LogLevel as Level;
 use regex::{Captures, Regex};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// The most lines of evidence.
@@ -257,11 +258,23 @@ fn evidence(lines: &[Line], decisive: Option<usize>) -> Vec<String> {
         .filter(|at| Some(*at) != decisive && lines.get(*at).is_some_and(speaks_of_error))
         .filter(|at| decisive.is_none_or(|decisive| text(decisive) != text(*at)))
         .collect();
+    // What is said twice, or follows from what decides, adds nothing.
+    let mut said = BTreeSet::new();
+    nearest.retain(|at| {
+        let adds = decisive.is_none() || !follows(text(*at));
+        adds && said.insert(text(*at))
+    });
     nearest.sort_by_key(|at| at.abs_diff(centre));
     nearest.truncate(EVIDENCE_MAX_LINES - decisive.iter().len());
     nearest.sort_unstable();
     let chosen = decisive.into_iter().chain(nearest);
     chosen.map(|at| shortened(text(at), EVIDENCE_MAX_CHARS)).collect()
+}
+
+/// Whether a line says no more than that it did not go on after an error.
+fn follows(text: &str) -> bool {
+    let words = ["failed to load model", "exiting due to", "error while trying to fit params"];
+    words.iter().any(|words| text.contains(words))
 }
 
 /// Whether the end of the log is shown where no line of it speaks of an error.
@@ -270,8 +283,9 @@ fn shows_its_end(code: &CauseCode) -> bool {
 }
 
 fn last_lines(lines: &[Line]) -> Vec<String> {
-    let from = lines.len().saturating_sub(EVIDENCE_MAX_LINES);
-    let last = lines.iter().skip(from);
+    let told: Vec<&Line> = lines.iter().filter(|line| !is_for_llamactl(line)).collect();
+    let from = told.len().saturating_sub(EVIDENCE_MAX_LINES);
+    let last = told.iter().skip(from);
     last.map(|line| shortened(&line.text, EVIDENCE_MAX_CHARS)).collect()
 }
 
@@ -295,9 +309,15 @@ fn is_raw(line: &Line) -> bool {
 
 /// Lines that every end has, whatever its reason.
 fn is_of_every_end(line: &Line) -> bool {
-    ["fit params to free device memory", "cleaning up before exit"]
-        .iter()
-        .any(|words| line.text.contains(words))
+    is_for_llamactl(line)
+        || ["fit params to free device memory", "cleaning up before exit"]
+            .iter()
+            .any(|words| line.text.contains(words))
+}
+
+/// How far it has come, which is said to llamactl alone.
+fn is_for_llamactl(line: &Line) -> bool {
+    line.text.contains("cmd_child_to_router:")
 }
 
 /// What it says of its command line at every start, and then starts.

@@ -71,8 +71,11 @@ pub fn check_files(named: &[Named]) -> Result<Vec<String>, Failure> {
                 None => continue,
             },
         };
-        let then =
-            if is_needed(key) { "a start would fail" } else { "a start would do without it" };
+        let then = if is_needed(key) {
+            "a start will fail until it does"
+        } else {
+            "a start would do without it"
+        };
         notes.push(format!("{key}: {shown} {missing}; {then}"));
     }
     Ok(notes)
@@ -185,7 +188,10 @@ mod tests {
         };
         assert_eq!(checked("mmproj", json!(file)), Ok(vec![]));
         let missing = dir.path().join("x");
-        assert!(checked("mmproj", json!(missing)).unwrap()[0].ends_with("a start would fail"));
+        assert!(
+            checked("mmproj", json!(missing)).unwrap()[0]
+                .ends_with("a start will fail until it does")
+        );
         for (key, value) in [
             ("mmproj", json!(pipe)),
             ("lora", json!([file, pipe])),

@@ -301,6 +301,14 @@ pub fn environ_value(pid: i32, key: &str) -> Option<String> {
     String::from_utf8(value).ok()
 }
 
+/// A word of its command line, its own name being the first; `None` where it has none, or cannot be seen.
+#[must_use]
+pub fn argument(pid: i32, place: usize) -> Option<String> {
+    let line = proc::read(pid, "cmdline")?;
+    let word = line.split(|byte| *byte == 0).nth(place)?;
+    String::from_utf8(word.to_vec()).ok()
+}
+
 /// The group the process is in; `None` when there is no such process.
 #[must_use]
 pub fn group_of(pid: i32) -> Option<i32> {

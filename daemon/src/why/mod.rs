@@ -126,10 +126,14 @@ impl Scene<'_> {
                 None => server.model.clone(),
             })
             .collect();
+        let limit = self.server.queue.and_then(|queue| queue.limit);
+        let limit = limit.map(|limit| format!("; max_loading is {limit}")).unwrap_or_default();
         match (self.server.queue.map(|queue| queue.reason), loading.as_slice()) {
-            (Some(QueueReason::Loads), [one]) => format!("It waits to load: {one} is loading."),
+            (Some(QueueReason::Loads), [one]) => {
+                format!("It waits to load: {one} is loading{limit}.")
+            }
             (Some(QueueReason::Loads), [_, _, ..]) => {
-                format!("It waits to load: {} are loading.", listed(&loading))
+                format!("It waits to load: {} are loading{limit}.", listed(&loading))
             }
             (Some(QueueReason::Loads), []) | (None, _) => {
                 "It waits to load: other models are loading.".to_owned()
@@ -295,7 +299,10 @@ impl Scene<'_> {
         let llamactl = |text: &str, verb: &str| Hint::run(text, ["llamactl", verb, name]);
         match server.state {
             State::Failed => {
-                hints.push(llamactl("all it wrote", "logs"));
+                // One that was refused before there was a process wrote nothing.
+                if server.run.as_ref().is_some_and(|run| run.pid.is_some()) {
+                    hints.push(llamactl("all it wrote", "logs"));
+                }
                 hints.push(llamactl("start it", "start"));
             }
             State::Backoff => {

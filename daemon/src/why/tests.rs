@@ -221,11 +221,11 @@ fn a_minute_of_health_ends_a_row() {
 #[test]
 fn in_line_to_start() {
     let mut queued = server(State::Queued, NOW - 2_000);
-    queued.queue = Some(Queue { reason: QueueReason::Loads, position: 2 });
+    queued.queue = Some(Queue { reason: QueueReason::Loads, position: 2, limit: Some(2) });
     let said = told(queued.clone(), vec![]);
     assert!(said.starts_with("It waits to load: other models are loading.\n"), "{said}");
     assert!(said.contains("by: uid 0 (server.start)"), "{said}");
-    queued.queue = Some(Queue { reason: QueueReason::Memory, position: 11 });
+    queued.queue = Some(Queue { reason: QueueReason::Memory, position: 11, limit: None });
     let said = told(queued, vec![]);
     assert!(said.starts_with("It waits for memory that others hold."), "{said}");
 }
@@ -331,7 +331,7 @@ fn both_shapes_of_details_are_read() {
 #[test]
 fn in_line_behind_those_that_load() {
     let mut queued = server(State::Queued, NOW);
-    queued.queue = Some(Queue { reason: QueueReason::Loads, position: 1 });
+    queued.queue = Some(Queue { reason: QueueReason::Loads, position: 1, limit: None });
     let mut big = Server { model: "big".into(), ..server(State::Loading, NOW) };
     big.progress_ratio = Some(0.62);
     let slow = Server { model: "slow".into(), ..server(State::Starting, NOW) };

@@ -1,6 +1,6 @@
 //! The catalogue for people and programs that read: a page, a JSON schema, help in a terminal.
 
-use super::{Group, Item, Setting, VARIABLE_PREFIX, Values, Words, catalogue, rules};
+use super::{Group, Item, POLICY, Setting, VARIABLE_PREFIX, Values, Words, catalogue, rules};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
@@ -287,18 +287,25 @@ fn secret() -> Value {
 pub fn help_list() -> String {
     let mut text = String::new();
     for group in Group::ALL.iter().copied() {
-        text.push_str(&help_group(group));
+        text.push_str(&keys_of(group));
         text.push('\n');
     }
     text.push_str("llamactl help settings KEY explains one of them.\n");
     text
 }
 
-/// The keys of one group, for a terminal.
-#[must_use]
-pub fn help_group(group: Group) -> String {
+fn keys_of(group: Group) -> String {
     let keys: Vec<&str> = settable(group).map(|setting| setting.key).collect();
     format!("{}: {}\n{}", group.as_str(), group.about(), wrapped(&keys.join("  "), "  ", "  "))
+}
+
+/// The settings of one group, each with what it does, for a terminal.
+#[must_use]
+pub fn help_group(group: Group) -> String {
+    let widest = settable(group).map(|setting| setting.key.len()).max().unwrap_or(0);
+    let lines =
+        settable(group).map(|setting| format!("{:<widest$}  {}\n", setting.key, setting.help));
+    format!("{}: {}\n{}", group.as_str(), group.about(), lines.collect::<String>())
 }
 
 /// One setting, for a terminal.
@@ -321,6 +328,8 @@ pub fn help_of(setting: &Setting<'_>) -> String {
         if !setting.example.is_empty() {
             line("Example", &format!("{}={}", setting.key, setting.example));
         }
+        let is_policy = POLICY.contains(&setting.key);
+        line("Applies", if is_policy { "at once" } else { "at the next start" });
     } else {
         line("Cannot be set", setting.refused);
     }
@@ -402,6 +411,7 @@ mod tests {
              \x20 Takes          a whole number from 0 to 16777216 (tokens)\n\
              \x20 Default        0\n\
              \x20 Example        ctx-size=4096\n\
+             \x20 Applies        at the next start\n\
              \x20 Also           -c  LLAMA_ARG_CTX_SIZE  num_ctx\n"
         );
         let refused = help_of(&look_up("models-dir", None).unwrap());

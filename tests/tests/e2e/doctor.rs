@@ -129,14 +129,23 @@ fn a_library_that_is_gone_and_programs_of_others_are_found() {
     assert!(unusable["message"].as_str().unwrap().contains("library libllama"), "{unusable}");
     assert_eq!(unusable["severity"], "error");
     found.has("other_program", shadow.to_str().unwrap());
-    let pid = other.pid().to_string();
+    let untended = other.pid();
+    let pid = untended.to_string();
     let strangers = found.0["findings"].as_array().unwrap();
     assert!(
         strangers.iter().filter(|it| it["code"] == "other_server").count() > 0,
         "{pid}: {strangers:#?}"
     );
+    // Whoever looks at all servers is told of it.
+    let is_told =
+        |others: &Value| others.as_array().unwrap().iter().any(|it| it["pid"] == untended);
+    let status = || home.cli(["status", "--json"]).ok().json()["daemon"]["other_servers"].clone();
+    eventually(DEADLINE, "it is found", || is_told(&status()));
+    let listed = home.cli(["rpc", "server.list"]).ok().json();
+    assert!(is_told(&listed["other_servers"]), "{listed:#}");
     other.signal(Signal::KILL);
     let _ = other.finish();
+    assert!(!is_told(&status()), "one that ended is told of no more");
 }
 
 #[test]

@@ -533,7 +533,7 @@ fn without_any_llama_server_the_list_says_so() {
     assert_eq!((&system["found"], &system["path"]), (&json!(false), &Value::Null), "{system}");
     let problem = system["problem"]["message"].as_str().unwrap();
     assert!(problem.contains("/nowhere/llama-server does not exist"), "{problem}");
-    assert!(home.cli(["runtime", "list"]).ok().stdout().contains("gone"));
+    assert!(home.cli(["runtime", "list"]).ok().stdout().contains("none found"));
     // Another can be used all the same.
     let real = llama::real().to_str().unwrap();
     home.cli(["runtime", "add", real, "--name", "real"]).ok();

@@ -267,12 +267,16 @@ fn a_cause_is_told_rather_than_what_follows_from_it() {
     assert_eq!(verdict.message, "llama-server may not read the file /m/x.gguf.");
     assert_eq!(
         verdict.evidence,
-        [
-            "gguf_init_from_file: failed to open GGUF file '/m/x.gguf' (Permission denied)",
-            "llama_model_load: error loading model: llama_model_loader: failed to load model from /m/x.gguf",
-            "srv  load_model: failed to load model, '/m/x.gguf'",
-        ]
+        ["gguf_init_from_file: failed to open GGUF file '/m/x.gguf' (Permission denied)"]
     );
+}
+
+#[test]
+fn what_is_said_to_llamactl_is_not_quoted() {
+    let line = r#"cmd_child_to_router:state:{"state":"loading","payload":{"value":0.0}}"#;
+    let verdict = verdict_of(FAILED, &["0.00.006 I srv load_model: loading model '/m'", line]);
+    assert!(!verdict.message.contains("cmd_child"), "{}", verdict.message);
+    assert!(verdict.evidence.iter().all(|it| !it.contains("cmd_child")), "{:?}", verdict.evidence);
 }
 
 #[test]

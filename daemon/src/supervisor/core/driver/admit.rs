@@ -3,7 +3,7 @@
 use super::super::machine::{self, Phase};
 use super::Turn;
 use super::ask::cause_of;
-use crate::arbiter::{Orders, Refusal};
+use crate::arbiter::{Orders, QueuePlace, Refusal};
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::hint::Hint;
 use llamactl_protocol::server::Queue;
@@ -24,7 +24,8 @@ impl Turn<'_> {
             return self.refused(Arc::new(cause_of(&failure, self.context.now_ms)), &failure);
         }
         let Some(place) = orders.place.as_ref().filter(|place| place.run == *run) else { return };
-        let queue = Queue { reason: place.reason, position: place.position };
+        let QueuePlace { reason, position, limit, .. } = *place;
+        let queue = Queue { reason, position, limit };
         let was_shown = self.state.queue.replace(queue);
         self.show();
         self.answer_waiting();

@@ -11,6 +11,7 @@ use llamactl_protocol::Actor;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::hint::Hint;
 use llamactl_protocol::options::Settings;
+use llamactl_protocol::prose::clause;
 use llamactl_protocol::server::State as Shown;
 use serde_json::Value;
 use std::sync::Arc;
@@ -96,23 +97,25 @@ impl Turn<'_> {
         if let Some(stage) = asked {
             let by = run.and_then(|run| run.stopped_by.clone());
             let by = by.unwrap_or_else(|| self.state.by.clone());
-            let cause = Cause {
-                exit_code,
-                signal,
-                ..self.requested(&stopped(stage, run.and_then(|run| run.busy)))
+            let how = stopped(stage, run.and_then(|run| run.busy));
+            let cut = how.strip_prefix(PLAINLY).filter(|it| it.is_empty() || it.starts_with(';'));
+            let message = match cut {
+                Some(cut) => format!("{name}: stopped{cut}"),
+                None => format!("{name}: stopped; {how}"),
             };
-            let message = format!("{name}: {}", cause.message);
+            let requested = self.requested(&format!("stopped as asked: {how}"));
+            let cause = Cause { exit_code, signal, ..requested };
             return (cause, message, Some(by));
         }
         if let Some(fault) = run.and_then(|run| run.fault.as_deref()) {
             let cause = Cause { exit_code, signal, at_ms: self.context.now_ms, ..fault.clone() };
-            let message = format!("{name} was ended: {}", cause.message);
+            let message = format!("{name}: {}", clause(&cause.message));
             return (cause, message, None);
         }
         let unsaid = verdict.class == Class::Unknown && explanation.exit == Exit::Unknown;
         let mut cause = of_verdict(verdict, explanation.exit, self.context.now_ms);
         if !run.is_some_and(|run| run.died_unwatched) {
-            let message = format!("{name} ended: {}", cause.message);
+            let message = format!("{name}: {}", clause(&cause.message));
             return (cause, message, None);
         }
         if unsaid {
@@ -201,7 +204,7 @@ pub fn of_verdict(verdict: Verdict, exit: Exit, at_ms: i64) -> Cause {
 fn stopped(stage: StopStage, cut: Option<u32>) -> String {
     let how = match stage {
         StopStage::Draining => "it ended while its last requests were waited for",
-        StopStage::Terminated => "it ended when asked",
+        StopStage::Terminated => PLAINLY,
         StopStage::TerminatedAgain => "it ended when asked a second time",
         StopStage::Killed => "it did not end when asked and was killed",
     };
@@ -210,5 +213,8 @@ fn stopped(stage: StopStage, cut: Option<u32>) -> String {
         Some(1) => "; 1 request was cut off".to_owned(),
         Some(count) => format!("; {count} requests were cut off"),
     };
-    format!("stopped as asked: {how}{cut}")
+    format!("{how}{cut}")
 }
+
+/// A stop that took no more than asking for it.
+const PLAINLY: &str = "it ended when asked";

@@ -9,6 +9,7 @@ use super::run::RunFacts;
 use llamactl_protocol::Actor;
 use llamactl_protocol::cause::Cause;
 use llamactl_protocol::event::EventKind;
+use llamactl_protocol::prose::{clause, duration};
 use llamactl_protocol::server::State as Shown;
 use serde_json::json;
 use std::sync::Arc;
@@ -164,12 +165,13 @@ impl Turn<'_> {
         };
         let message = match wait {
             _ if stopped_by.is_some() => message,
-            Some(Duration::ZERO) => format!("{message} It is started again at once."),
+            Some(Duration::ZERO) => format!("{}; starts again at once", clause(&message)),
             Some(wait) => {
-                format!("{message} It is started again in {:.1} s.", wait.as_secs_f64())
+                let wait = duration(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                format!("{}; starts again in {wait}", clause(&message))
             }
             None if failures > 1 => {
-                format!("{message} That was failure {failures} in a row: it is given up.")
+                format!("{}; it is given up, after {failures} failures in a row", clause(&message))
             }
             None => message,
         };

@@ -188,7 +188,8 @@ fn a_run_that_cannot_be_written_gets_no_process() {
 #[test]
 fn what_is_of_another_run_is_of_no_concern() {
     let queued = after([start(1)]);
-    let place = QueuePlace { run: "old".to_owned(), reason: QueueReason::Loads, position: 1 };
+    let (run, reason) = ("old".to_owned(), QueueReason::Loads);
+    let place = QueuePlace { run, reason, position: 1, limit: Some(1) };
     let orders = Orders { place: Some(place), ..Orders::default() };
     for event in [admit("old"), Event::Orders(orders), prepared("old", 3)] {
         let (state, actions) = happen(queued.clone(), event);

@@ -61,7 +61,8 @@ pub enum ImportFormat {
     Toml,
     /// A file for `llama-server --models-preset`.
     Preset,
-    /// A command line of llama-server.
+    /// A command line of llama-server, or what Ollama (a Modelfile) and KoboldCpp (`.kcpps`) keep instead
+    /// of one.
     Command,
     /// A file of the old dashboard, or its directory.
     Dashboard,

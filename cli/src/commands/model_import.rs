@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = more!(
     "llamactl model import models.toml --dry-run",
     "llamactl model import models.ini",
+    "llamactl model import Modelfile",
     "llamactl model import ~/dashboard/data/llama-dashboard.db --find ~/models",
     "llamactl model import --command 'llama-server -m ~/m/x.gguf -ngl 99 -c 8192'",
     "ssh other llamactl model export | llamactl model import - --map-path /srv=/home/me";
@@ -65,7 +66,7 @@ enum Written {
     Toml,
     /// A file for llama-server --models-preset
     Preset,
-    /// A command line of llama-server
+    /// A command line of llama-server, a Modelfile, or KoboldCpp's .kcpps
     Command,
     /// A file or the directory of the old dashboard
     Dashboard,

@@ -24,6 +24,10 @@ pub enum Lookalike {
     GitLfsPointer,
     /// Ollama's or another registry's manifest, which only names the model's blob.
     RegistryManifest,
+    /// What Ollama is told of a model.
+    Modelfile,
+    /// How KoboldCpp was started.
+    Kcpps,
     /// Another JSON text, such as a model's `config.json`.
     Json,
     /// A model file from before GGUF.
@@ -54,12 +58,22 @@ impl Lookalike {
             Some(Self::GitLfsPointer)
         } else if ["<!doctype html", "<html", "<head"].iter().any(|tag| text.starts_with(tag)) {
             Some(Self::WebPage)
+        } else if text.starts_with("from ") || text.starts_with("# modelfile") {
+            Some(Self::Modelfile)
+        } else if text.starts_with('{') && text.contains("\"model_param\"") {
+            Some(Self::Kcpps)
         } else if text.starts_with('{') {
             let is_manifest = text.contains("schemaversion") || text.contains("application/vnd.");
             Some(if is_manifest { Self::RegistryManifest } else { Self::Json })
         } else {
             None
         }
+    }
+
+    /// Whether `llamactl model import` takes it in.
+    #[must_use]
+    pub fn is_import(&self) -> bool {
+        matches!(self, Self::Modelfile | Self::Kcpps)
     }
 
     /// Completes "not a GGUF file but …".
@@ -72,6 +86,8 @@ impl Lookalike {
             Self::WebPage => "a web page",
             Self::GitLfsPointer => "a git-lfs pointer",
             Self::RegistryManifest => "a registry manifest",
+            Self::Modelfile => "a Modelfile of Ollama's",
+            Self::Kcpps => "a file of KoboldCpp's",
             Self::Json => "a JSON text",
             Self::OldGgml => "a model file from before GGUF",
             Self::Zeros => "reserved space without contents",
@@ -92,6 +108,7 @@ impl Lookalike {
             Self::RegistryManifest => {
                 "the model is the blob this manifest names in its `model` layer; for Ollama it lies in models/blobs/sha256-…"
             }
+            Self::Modelfile | Self::Kcpps => "it names the .gguf file",
             Self::Json => "name the .gguf file instead",
             Self::OldGgml => "llama.cpp no longer loads it; get a GGUF version of this model",
             Self::Zeros => "the download did not finish; get the file again",
@@ -127,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_usual_mistakes_are_recognized() {
-        let cases: [(&[u8], Option<Lookalike>); 14] = [
+        let cases: [(&[u8], Option<Lookalike>); 16] = [
             (b"\x50\x01\0\0\0\0\0\0{\"__metadata__\":", Some(Lookalike::Safetensors)),
             (b"PK\x03\x04archive/data.pkl", Some(Lookalike::Zip)),
             (b"\x80\x02\x8a\nl\xfc", Some(Lookalike::Pickle)),
@@ -136,6 +153,8 @@ mod tests {
             (b"version https://git-lfs.github.com/spec/v1\noid", Some(Lookalike::GitLfsPointer)),
             (b"{\"schemaVersion\":2,\"mediaType\":", Some(Lookalike::RegistryManifest)),
             (b"{\n  \"architectures\": [", Some(Lookalike::Json)),
+            (b"FROM ./x.gguf\n", Some(Lookalike::Modelfile)),
+            (b"{\"model\": null, \"model_param\": \"", Some(Lookalike::Kcpps)),
             (b"tjgg\x03\0\0\0", Some(Lookalike::OldGgml)),
             (&[0; 64], Some(Lookalike::Zeros)),
             (b"hello", None),

@@ -1,7 +1,7 @@
 //! A model's file: its header read, and what that says in the words of the wire and the registry.
 
 use super::files::unreadable;
-use crate::gguf::{self, Facts, GgufError, Part, Problem};
+use crate::gguf::{self, Facts, GgufError, Lookalike, Part, Problem};
 use crate::store::registry::{FileStamp, NewFile};
 use llamactl_protocol::model::ModelFile;
 use llamactl_protocol::{Failure, Hint, Kind, WirePath, name};
@@ -137,7 +137,13 @@ pub fn gguf_failure(error: &GgufError) -> Failure {
         _ => Kind::GgufInvalid,
     };
     let failure = Failure::new(kind, error.to_string()).details(json!({ "reason": reason }));
+    let is_import = Lookalike::is_import;
     match error.hint() {
+        _ if matches!(&error.problem, Problem::NotGguf { looks_like: Some(like), .. } if is_import(like)) =>
+        {
+            let import = ["llamactl", "model", "import", &error.path.to_string_lossy()];
+            failure.hint(Hint::run("take in what it says", import))
+        }
         Some(hint) => failure.hint(hint),
         None => failure,
     }

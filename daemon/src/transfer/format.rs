@@ -2,7 +2,7 @@
 
 use super::{dashboard, document, pasted};
 use llamactl_protocol::exchange::ImportFormat;
-use llamactl_protocol::{Failure, Hint, Kind};
+use llamactl_protocol::{Failure, Kind};
 
 /// Tells a text's format by what it holds.
 ///
@@ -16,8 +16,12 @@ pub fn of(text: &str) -> Result<ImportFormat, Failure> {
     if text.trim_start().starts_with('{') && dashboard::is_file(text) {
         return Ok(ImportFormat::Dashboard);
     }
-    // A unit has sections too.
-    if pasted::is_unit(text) || pasted::is_yaml(text) {
+    // A unit has sections too, and a Modelfile may have a text with anything in it.
+    if pasted::is_modelfile(text)
+        || pasted::is_kcpps(text)
+        || pasted::is_unit(text)
+        || pasted::is_yaml(text)
+    {
         return Ok(ImportFormat::Command);
     }
     let lines = || text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
@@ -40,16 +44,7 @@ pub fn of(text: &str) -> Result<ImportFormat, Failure> {
         return Ok(ImportFormat::Command);
     }
     let failure = Failure::new(Kind::Unreadable, "it cannot be told what this is");
-    // Ollama's Modelfile, and what koboldcpp saves.
-    let of_others =
-        text.lines().any(|line| line.starts_with("PARAMETER ")) || text.contains("\"model_param\"");
-    Err(match of_others {
-        true => failure.hint(Hint::run(
-            "files of other programs are not read; register the model that it names",
-            ["llamactl", "model", "add", "FILE"],
-        )),
-        false => failure.hint("say it with --format: toml, preset, command or dashboard"),
-    })
+    Err(failure.hint("say it with --format: toml, preset, command or dashboard"))
 }
 
 #[cfg(test)]
@@ -67,13 +62,14 @@ mod tests {
             ("llama-server -m /x.gguf", ImportFormat::Command),
             ("-m /x.gguf -c 5", ImportFormat::Command),
             ("[Unit]\n[Service]\nExecStart=/x/llama-server -m /x.gguf\n", ImportFormat::Command),
+            ("FROM ./x.gguf\nPARAMETER num_ctx 4096\n", ImportFormat::Command),
+            ("FROM llama3.2\nSYSTEM \"\"\"[defaults]\n[x]\n\"\"\"\n", ImportFormat::Command),
+            ("{\"model_param\": \"/x.gguf\", \"contextsize\": 1}", ImportFormat::Command),
             ("{\"model_templates\": {}}", ImportFormat::Dashboard),
             ("{\"basePath\": \"/models\"}", ImportFormat::Dashboard),
         ] {
             assert_eq!(of(text).unwrap(), format, "{text}");
         }
-        let of_others = of("FROM ./x.gguf\nPARAMETER num_ctx 4096\n").unwrap_err();
-        assert!(of_others.hints.lines().any(|it| it.contains("llamactl model add FILE")));
         for text in ["", "hello", "{}", "{\"a\": 1}"] {
             assert!(of(text).is_err(), "{text}");
         }

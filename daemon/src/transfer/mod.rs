@@ -1,7 +1,7 @@
 //! Models in and out of the registry.
 //!
 //! ```text
-//!   TOML, INI, a command line, the old dashboard ─▶ ImportSpec ─▶ located files ─▶ checked ─▶ Plan ─▶ one transaction
+//!   TOML, INI, a command line, a Modelfile, the old dashboard ─▶ ImportSpec ─▶ located files ─▶ checked ─▶ Plan ─▶ one transaction
 //!   the registry ─▶ TOML, INI
 //! ```
 //!

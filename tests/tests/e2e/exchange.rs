@@ -257,6 +257,38 @@ fn a_pasted_command_line_is_a_model() {
 }
 
 #[test]
+fn what_ollama_and_koboldcpp_keep_of_a_model_is_taken_in() {
+    let (home, _daemon) = Home::with_tiny();
+    let directory = home.path().join("of-others");
+    fs::create_dir(&directory).unwrap();
+    fs::copy(TestModel::Tiny.shared(), directory.join("x.gguf")).unwrap();
+    let modelfile = directory.join("Modelfile");
+    fs::write(&modelfile, "FROM ./x.gguf\nPARAMETER num_ctx 2048\nSYSTEM \"\"\"Be\nbrief.\"\"\"\n")
+        .unwrap();
+    let kcpps = directory.join("y.kcpps");
+    let of_koboldcpp = json!({ "model_param": "x.gguf", "contextsize": 1024, "gpulayers": -1, "quantkv": 1,
+        "flashattention": true, "launch": true, "sdmodel": "", "lora": null });
+    fs::write(&kcpps, of_koboldcpp.to_string()).unwrap();
+    for (file, settings, left) in [
+        (&modelfile, json!({ "ctx-size": 2048 }), "SYSTEM"),
+        (
+            &kcpps,
+            json!({ "ctx-size": 1024, "flash-attn": "on", "cache-type-k": "q8_0", "cache-type-v": "q8_0" }),
+            "launch",
+        ),
+    ] {
+        let file = file.to_str().unwrap();
+        let refused = home.cli(["--json", "model", "add", file]).code(5).failure();
+        assert_eq!(refused["commands"], json!([["llamactl", "model", "import", file]]));
+        let imported = home.cli(["--json", "model", "import", file]).ok().json();
+        assert_eq!(left_out(&imported), [(left.to_owned(), 1)].into());
+        assert_eq!(settings_of(&home, "x"), settings);
+        home.cli(["start", "x"]).ok();
+        home.cli(["model", "remove", "x", "--stop"]).ok();
+    }
+}
+
+#[test]
 fn the_dashboards_first_and_second_database() {
     for (schema, rate) in [(Schema::First, "mirostat_lr"), (Schema::Second, "mirostat_eta")] {
         let home = Home::new();

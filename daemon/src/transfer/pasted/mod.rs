@@ -1,9 +1,10 @@
 //! A command line of llama-server as somebody copied it from a shell, a script, a unit, a block of YAML
-//! or a container's. Pure.
+//! or a container's, or what Ollama and KoboldCpp write instead of one. Pure.
 //!
 //! ```text
 //!   text ─┬─ unit ──────────────────────────────┐
 //!         ├─ compose and the like ─ lines ─╮    │
+//!         ├─ Modelfile, .kcpps ────────────┼────┼──▶ arguments that do the same
 //!         └─ shell ─ commands, variables put in ─┴▶ program ─▶ variables, arguments ─▶ one model
 //!
 //!   CUDA_VISIBLE_DEVICES=1 nohup ./llama-server -m ~/x.gguf -c 8192 > log 2>&1 &
@@ -14,12 +15,16 @@
 //! listed with its reason, also where the whole fails.
 
 mod container;
+mod kcpps;
+mod modelfile;
 mod program;
 mod script;
 mod shell;
 mod unit;
 mod yaml;
 
+pub(super) use kcpps::is_one as is_kcpps;
+pub(super) use modelfile::is_one as is_modelfile;
 pub(super) use unit::is_unit;
 pub(super) use yaml::is_one as is_yaml;
 
@@ -76,6 +81,16 @@ fn read_into(
     home: Option<&Path>,
 ) -> Result<(), Failure> {
     let left_out = &mut spec.left_out;
+    let of_another_program = match (is_modelfile(text), is_kcpps(text)) {
+        (true, _) => Some(modelfile::arguments(text, home, left_out)?),
+        (_, true) => Some(kcpps::arguments(text, left_out)?),
+        _ => None,
+    };
+    if let Some(arguments) = of_another_program {
+        let program = Program { arguments, ..Program::default() };
+        spec.models.push(model(program, build, base, left_out)?);
+        return Ok(());
+    }
     let mut known = Variables::of_home(home);
     let commands = if is_unit(text) {
         let unit = unit::read(text, home, left_out)?;

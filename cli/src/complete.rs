@@ -10,11 +10,14 @@
 //! catalogue. It never starts a daemon, never takes longer than a person waits for a Tab, and says
 //! nothing when it fails. Files are the shell's: it knows `~`, variables and quotes.
 
+mod behind;
+
 use crate::args::Cli;
 use crate::connection::{Autostart, Daemon, Reach, Silence, Told};
 use crate::output::{stdout::stdout, units};
 use crate::pages;
 use crate::remote::{self, Host};
+pub(crate) use behind::{methods, revisions_of};
 use clap::CommandFactory as _;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, complete};
 use llamactl_protocol::Failure;
@@ -59,7 +62,10 @@ pub(crate) fn answer_the_shell() -> Option<ExitCode> {
 fn answer(words: Vec<OsString>) -> Vec<u8> {
     let Some(last) = words.len().checked_sub(1) else { return Vec::new() };
     let is_begun = words.last().is_some_and(|word| !word.is_empty());
-    let mut offered = complete(&mut Cli::command(), words, last, None).unwrap_or_default();
+    let mut offered = match behind::of_llama_server(&words) {
+        Some(offered) => offered,
+        None => complete(&mut Cli::command(), words, last, None).unwrap_or_default(),
+    };
     // Names and files are not to be looked for between options.
     let is_option =
         |candidate: &CompletionCandidate| candidate.get_value().as_bytes().starts_with(b"-");

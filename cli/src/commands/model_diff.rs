@@ -1,7 +1,7 @@
 //! `llamactl model diff NAME [FROM [TO]]`
 
 use crate::args::more;
-use crate::complete::model_names;
+use crate::complete::{model_names, revisions_of};
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -25,8 +25,10 @@ pub(crate) struct Diff {
     #[arg(add = model_names())]
     name: String,
     /// The earlier revision
+    #[arg(add = revisions_of("diff"))]
     from: Option<i64>,
     /// The later revision; absent: the present one
+    #[arg(add = revisions_of("diff"))]
     to: Option<i64>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::model_set::tell;
 use crate::args::more;
-use crate::complete::model_names;
+use crate::complete::{model_names, revisions_of};
 use crate::connection::{Autostart, Reach};
 use crate::exit::Outcome;
 use crate::output::Output;
@@ -24,6 +24,7 @@ pub(crate) struct Rollback {
     #[arg(add = model_names())]
     name: String,
     /// The revision; absent: the one before the present
+    #[arg(add = revisions_of("rollback"))]
     revision: Option<i64>,
     /// Change only if the model is still at this revision
     #[arg(long, value_name = "N")]

@@ -1,6 +1,7 @@
 //! `llamactl rpc METHOD [JSON]`
 
 use crate::args::more;
+use crate::complete::methods;
 use crate::connection::{Autostart, Daemon, Reach};
 use crate::exit::{Outcome, Quit};
 use crate::follow::{conclude, end_of, gone};
@@ -23,6 +24,7 @@ use tokio::signal::ctrl_c;
 ))]
 pub(crate) struct Rpc {
     /// The method: noun.verb
+    #[arg(add = methods())]
     method: String,
     /// Its parameters, a JSON object
     #[arg(value_name = "JSON")]

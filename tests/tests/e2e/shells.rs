@@ -31,6 +31,16 @@ const CASES: &[(&str, &str)] = &[
         "llamactl model set x api-key=@models/my\\ model.gguf ",
     ),
     ("llamactl model scan ~/mod", "llamactl model scan ~/models/"),
+    ("llamactl start -- qw", "llamactl start -- qwen3:8b-q4 "),
+    ("llamactl model set x -- --ctx-s", "llamactl model set x -- --ctx-size "),
+    ("llamactl model set x -- -fa of", "llamactl model set x -- -fa off "),
+    (
+        "llamactl model set x -- --model-draft ~/models/my",
+        "llamactl model set x -- --model-draft ~/models/my\\ model.gguf ",
+    ),
+    ("llamactl rpc daemon.sta", "llamactl rpc daemon.status "),
+    ("llamactl model diff qwen3:8b-q4 ", "llamactl model diff qwen3:8b-q4 1 "),
+    ("llamactl model rollback qwen3:8b-q4 ", "llamactl model rollback qwen3:8b-q4 1 "),
     // Of the two models one runs.
     ("llamactl stop ", "llamactl stop unsloth/Qwen3-8B:Q4_K_M "),
 ];

@@ -31,7 +31,10 @@ pub(super) async fn follow(app: &App, _: Caller, follow: ModelFollow) -> Result<
     // A number that was not given yet is of another registry.
     let known = after.flatten().filter(|after| (0..=now).contains(after));
     let phase = match known {
-        Some(after) => Phase::Changes { feed: Feed::behind(&registry, Some(after)), told: after },
+        Some(after) => {
+            let feed = Box::new(Feed::behind(&registry, Some(after)));
+            Phase::Changes { feed, told: after }
+        }
         None => Phase::from_the_first(&registry),
     };
     let model_files = app.model_files.clone();
@@ -56,7 +59,7 @@ enum Phase {
     /// Models by name behind this one; the feed begins before the first of them.
     All { after: String, feed_from: i64 },
     /// `told`: the cursor when all that waits is told.
-    Changes { feed: Feed, told: i64 },
+    Changes { feed: Box<Feed>, told: i64 },
 }
 
 impl Phase {
@@ -88,7 +91,7 @@ impl Models {
                     match last {
                         Some(after) => self.phase = Phase::All { after, feed_from },
                         None => {
-                            let feed = Feed::behind(&self.registry, Some(feed_from));
+                            let feed = Box::new(Feed::behind(&self.registry, Some(feed_from)));
                             self.phase = Phase::Changes { feed, told: feed_from };
                             self.cursor = Some(feed_from);
                         }

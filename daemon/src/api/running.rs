@@ -2,7 +2,7 @@
 //! whether what they were started with is still on disk.
 
 use crate::api::app::App;
-use crate::library::{Became, FileChange, changed_since};
+use crate::library::{Became, FileChange, are_surely_unchanged, changed_since};
 use crate::models::{MODEL_PATH, Served};
 use crate::runtime;
 use crate::store::registry::{FilesOfRun, RuntimeFile, StoreError};
@@ -10,6 +10,9 @@ use llamactl_protocol::options::POLICY;
 use llamactl_protocol::server::Server;
 use llamactl_protocol::warning::{Warning, WarningCode, sort};
 use std::collections::BTreeMap;
+
+/// The most files that are looked at without a thread for it.
+const LOOKS_AT_ONCE: usize = 64;
 
 /// Completes servers as their tasks show them. What cannot be found out leaves them as they are.
 pub(super) async fn complete(app: &App, servers: &mut [Server]) {
@@ -52,7 +55,17 @@ async fn warn_of_old_files(app: &App, servers: &mut [Server]) {
         return;
     }
     // A warning is not worth failing for.
-    let Ok(files) = app.registry.files_of_runs(runs).await else { return };
+    let Ok(mut files) = app.registry.files_of_runs(runs).await else { return };
+    // Mostly they are what they were, and to hear it from another thread would take longer than to look.
+    if files.values().map(|it| 1 + it.files.len()).sum::<usize>() <= LOOKS_AT_ONCE {
+        let same = |it: &FilesOfRun| {
+            runtime::is_surely_unchanged(&it.build) && are_surely_unchanged(&it.files)
+        };
+        files.retain(|_, it| !same(it));
+    }
+    if files.is_empty() {
+        return;
+    }
     let look = move || {
         let of_run = |(run, FilesOfRun { build, files }): (String, FilesOfRun)| {
             (run, (runtime::is_replaced(&build).then_some(build), changed_since(&files)))

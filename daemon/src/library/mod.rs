@@ -34,7 +34,7 @@ mod verify;
 mod walk;
 
 pub use scan::{Request, Scan};
-pub use state::{Became, FileChange, changed_since};
+pub use state::{Became, FileChange, are_surely_unchanged, changed_since};
 
 use crate::models::Models;
 use crate::store::registry::Registry;

@@ -2,6 +2,7 @@
 
 use super::Library;
 use super::group;
+use crate::os::cached;
 use crate::store::registry::{FileStamp, RunFile, StoreError};
 use llamactl_protocol::WirePath;
 use llamactl_protocol::model::{FileState, Model};
@@ -65,6 +66,17 @@ impl Library {
         };
         timeout(PATIENCE, looked).await.ok().flatten()
     }
+}
+
+/// Whether these are known, without waiting, to be the files that a run was started with.
+#[must_use]
+pub fn are_surely_unchanged(files: &[RunFile]) -> bool {
+    files.iter().all(|RunFile { path, stamp, .. }| {
+        cached::facts(path.as_path()).is_some_and(|now| {
+            let same = (now.inode.cast_signed(), now.size_bytes.cast_signed(), now.mtime_ns);
+            same == (stamp.inode, stamp.size_bytes, stamp.mtime_ns)
+        })
+    })
 }
 
 /// What became of the files that a run was started with, the first of each setting: none opened. Blocks.

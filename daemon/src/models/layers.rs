@@ -68,11 +68,20 @@ impl Models {
         &self,
         servers: Vec<(i64, Option<String>)>,
     ) -> Result<BTreeMap<i64, Served>, StoreError> {
+        let read = |servers| self.read_served(servers);
+        let served = self.served.recall(&self.registry, servers, read).await?;
+        Ok(served.into_iter().map(|((id, _), served)| (id, served)).collect())
+    }
+
+    async fn read_served(
+        &self,
+        servers: Vec<(i64, Option<String>)>,
+    ) -> Result<BTreeMap<(i64, Option<String>), Served>, StoreError> {
         let (defaults, served) = self.registry.served_models(servers).await?;
-        let served = served.into_iter().map(|ServedModel { id, name, then_and_now }| {
+        let served = served.into_iter().map(|ServedModel { id, run, name, then_and_now }| {
             let changed = then_and_now
                 .map(|(then, now)| layers::differences(&then, &layers::effective(&defaults, &now)));
-            (id, Served { name, changed: changed.unwrap_or_default() })
+            ((id, run), Served { name, changed: changed.unwrap_or_default() })
         });
         Ok(served.collect())
     }

@@ -41,7 +41,7 @@ pub use layers::{Layers, Served};
 pub use secrets::{key_of, remove_unused};
 pub use validate::needs_no_build;
 
-use crate::store::registry::Registry;
+use crate::store::registry::{Memo, Registry};
 use llamactl_protocol::model::Difference;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -55,13 +55,14 @@ pub struct Models {
     registry: Registry,
     /// Where changes that were overtaken stand in line.
     line: Arc<Mutex<()>>,
+    served: Memo<(i64, Option<String>), Served>,
 }
 
 impl Models {
     /// The models of a registry.
     #[must_use]
     pub fn new(registry: Registry) -> Models {
-        Models { registry, line: Arc::default() }
+        Models { registry, line: Arc::default(), served: Memo::default() }
     }
 }
 

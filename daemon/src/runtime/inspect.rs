@@ -17,6 +17,7 @@
 //! is not there, and what has an access list, could be anybody's. (OpenSSH as Debian has it trusts the
 //! same.) Where else a build was told to look for libraries when it was linked is its maker's affair.
 
+use crate::os::cached;
 use crate::os::denied::denied;
 use crate::os::file::no_file;
 use crate::os::user::is_private_group;
@@ -221,6 +222,14 @@ fn unreachable(path: &Path, error: &io::Error) -> Failure {
             Failure::new(Kind::RuntimeRefused, message)
         }
     }
+}
+
+/// Whether a llama-server is known, without waiting, to be the file that it was.
+#[must_use]
+pub fn is_surely_unchanged(file: &RuntimeFile) -> bool {
+    cached::facts(file.path.as_path()).is_some_and(|now| {
+        (now.inode, now.size_bytes, now.mtime_ns) == (file.inode, file.size_bytes, file.mtime_ns)
+    })
 }
 
 /// Whether a llama-server is no longer the file it was: replaced, or gone. Blocks.

@@ -26,7 +26,7 @@ pub use add::{add, variables};
 pub use entries::{detail, entries, entries_asked, entry};
 pub use find::find;
 pub use help::options_in;
-pub use inspect::{Found, inspect, is_replaced};
+pub use inspect::{Found, inspect, is_replaced, is_surely_unchanged};
 pub use library_path::library_path;
 pub use refresh::{refresh, refused_by};
 pub use resolve::{Place, look_at, resolve, resolve_at, with_option};

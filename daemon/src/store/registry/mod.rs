@@ -21,6 +21,7 @@ mod feed;
 mod identity;
 mod in_clear;
 mod library;
+mod memo;
 mod models;
 mod named_runtimes;
 mod names;
@@ -41,6 +42,7 @@ pub use error::{Result, StoreError, save_it, ways_out};
 pub use events::{EventBatch, EventFilter, NewEvent};
 pub use feed::Changes;
 pub use library::{FileStamp, variants};
+pub use memo::Memo;
 pub use models::{ModelChange, ModelRecord, NewFile, NewModel};
 pub use named_runtimes::NamedRuntime;
 pub use restore::{Restored, restore};
@@ -87,6 +89,7 @@ pub struct Registry {
     copies: Copies,
     secrets: Secrets,
     last_event: watch::Sender<i64>,
+    files_of_runs: Memo<String, FilesOfRun>,
 }
 
 impl Registry {
@@ -137,7 +140,8 @@ impl Registry {
             }
         })?;
         let (reads, dir) = (ReadFor::Daemon, dir.to_owned());
-        Ok(Registry { database, reads, id, dir, copies, secrets, last_event })
+        let files_of_runs = Memo::default();
+        Ok(Registry { database, reads, id, dir, copies, secrets, last_event, files_of_runs })
     }
 
     /// The same registry, read on the thread that serves clients: a long list of theirs delays no

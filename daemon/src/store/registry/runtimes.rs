@@ -192,6 +192,10 @@ impl Registry {
     /// # Errors
     /// What SQLite reports.
     pub async fn files_of_runs(&self, runs: Vec<String>) -> Result<BTreeMap<String, FilesOfRun>> {
+        self.files_of_runs.recall(self, runs, |runs| self.read_files_of_runs(runs)).await
+    }
+
+    async fn read_files_of_runs(&self, runs: Vec<String>) -> Result<BTreeMap<String, FilesOfRun>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT path, inode, size_bytes, mtime_ns, version, files

@@ -40,6 +40,8 @@ pub struct StoredServer {
 pub struct ServedModel {
     /// The model's id.
     pub id: i64,
+    /// The run it was given with.
+    pub run: Option<String>,
     /// Its name.
     pub name: String,
     /// The settings that held for the model when its run began, the defaults for all models among
@@ -67,7 +69,7 @@ impl Registry {
             for (id, run) in servers {
                 let name = name_of.query_row([id], |row| row.get(0)).optional()?;
                 let Some(name) = name else { continue };
-                let then: Option<String> = match run {
+                let then: Option<String> = match &run {
                     Some(run) => settings_of.query_row([run], |row| row.get(0)).optional()?,
                     None => None,
                 };
@@ -77,7 +79,7 @@ impl Registry {
                     }
                     None => None,
                 };
-                served.push(ServedModel { id, name, then_and_now });
+                served.push(ServedModel { id, run, name, then_and_now });
             }
             Ok((defaults::get(connection)?.settings, served))
         })

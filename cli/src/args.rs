@@ -3,7 +3,7 @@
 //! Each command's own arguments stand with the command, in `commands/`.
 
 use crate::commands::Command;
-use crate::connection::{Reach, Silence, Told, VERSION};
+use crate::connection::{AtOnce, Reach, Silence, Told, VERSION};
 use crate::help_page::laid_out;
 use crate::output::{ColourChoice, Format};
 use crate::remote::Host;
@@ -203,7 +203,13 @@ impl Global {
         let socket = self.socket.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
         let told = if self.json || self.quiet { Told::Nobody } else { Told::Terminal };
         let silence = Silence::usual(told);
-        let reach = Reach { host: None, socket, no_autostart: self.no_autostart, silence };
+        let reach = Reach {
+            host: None,
+            socket,
+            no_autostart: self.no_autostart,
+            silence,
+            at_once: AtOnce::default(),
+        };
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         // What is typed goes before what the environment says.
         let is_typed = self.socket.is_some() && self.socket != variable(place::SOCKET_VARIABLE);

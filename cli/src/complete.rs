@@ -13,7 +13,7 @@
 mod behind;
 
 use crate::args::Cli;
-use crate::connection::{Autostart, Daemon, Reach, Silence, Told};
+use crate::connection::{AtOnce, Autostart, Daemon, Reach, Silence, Told, carry_out, within};
 use crate::output::{stdout::stdout, units};
 use crate::pages;
 use crate::remote::{self, Host};
@@ -361,17 +361,14 @@ fn ask(question: impl AsyncFnOnce(&Daemon) -> Result<Vec<Word>, Failure>) -> Opt
         socket: socket.filter(|socket| !socket.is_empty()).map(Into::into),
         no_autostart: true,
         silence: Silence::usual(Told::Nobody),
+        at_once: AtOnce::default(),
     };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().ok()?;
-    runtime.block_on(async {
-        let answer = async {
-            let daemon = reach.daemon(Autostart::Never).await?;
-            daemon.quietly();
-            question(&daemon).await
-        };
-        tokio::time::timeout(LIMIT, answer).await.ok()?.ok()
-    })
+    let answer = async {
+        let daemon = reach.daemon(Autostart::Never).await?;
+        daemon.quietly();
+        question(&daemon).await
+    };
+    carry_out(&reach.at_once, within(LIMIT, answer)).ok()??.ok()
 }
 
 fn named(typed: &OsStr, words: Option<Vec<Word>>) -> Vec<CompletionCandidate> {

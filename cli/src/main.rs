@@ -43,6 +43,7 @@ mod view;
 mod waiting;
 
 use clap::error::ErrorKind;
+use connection::carry_out;
 use exit::conclude;
 use llamactl_protocol::{Failure, Kind};
 use output::{Format, Output};
@@ -67,11 +68,10 @@ fn main() -> ExitCode {
     if let Some(host) = &reach.host {
         remote::name(Host::clone(host));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let outcome = match &runtime {
-        Ok(runtime) => runtime.block_on(commands::run(&mut output, &reach, cli.command)),
-        Err(error) => Err(Failure::new(Kind::IoFailed, format!("cannot begin: {error}")).into()),
-    };
+    let command = commands::run(&mut output, &reach, cli.command);
+    let outcome = carry_out(&reach.at_once, command).unwrap_or_else(|error| {
+        Err(Failure::new(Kind::IoFailed, format!("cannot begin: {error}")).into())
+    });
     let status = conclude(&mut output, outcome);
     // Nothing is left to close: a read of the terminal that still waits ends with the process.
     std::process::exit(i32::from(status))

@@ -9,7 +9,9 @@
 //! Where a stream has cursors they stay valid across daemons, so nothing is shown twice and nothing
 //! is left out; where it has none, what lies between is told as a gap. A daemon that was stopped on purpose has left a mark: nobody waits for that one.
 
-use crate::connection::{Autostart, Daemon, Place, Reach, Silence, Stream, Told, stopped_mark};
+use crate::connection::{
+    AtOnce, Autostart, Daemon, Place, Reach, Silence, Stream, Told, stopped_mark,
+};
 use crate::exit::Quit;
 use crate::follow::conclude;
 use crate::output::Output;
@@ -89,7 +91,10 @@ impl Origin {
         };
         let silence = Silence::usual(Told::Nobody);
         let socket = Some(place.socket().to_owned());
-        Origin { reach: Reach { host, socket, no_autostart: true, silence }, place }
+        Origin {
+            reach: Reach { host, socket, no_autostart: true, silence, at_once: AtOnce::default() },
+            place,
+        }
     }
 
     /// The daemon that is there now. Nothing starts one, and nobody is told of waiting.

@@ -9,8 +9,13 @@
 //! the tree of one reads it at all: it knows fewer names, so what it takes for a command stands where
 //! one must stand.
 
+use crate::exit::Outcome;
 use clap::Command;
+use futures_util::future::LocalBoxFuture;
 use std::ffi::OsStr;
+
+/// A command that is being carried out.
+pub(crate) type Begun<'a> = LocalBoxFuture<'a, Outcome>;
 
 /// The words of a command line.
 pub(crate) type Words<'w> = dyn Iterator<Item = &'w OsStr> + 'w;
@@ -22,9 +27,21 @@ pub(crate) trait One {
 }
 
 impl<A: clap::Args> One for A {
+    // Apart from where the command is chosen, so that the stack has no room there for the arguments of all.
+    #[inline(never)]
     fn one(command: Command, _: &mut Words<'_>) -> Option<Command> {
         Some(A::augment_args(command))
     }
+}
+
+/// What a command does, begun. Apart from where the command is chosen, so that there the stack has no room
+/// for what all commands are.
+#[inline(never)]
+pub(crate) fn begun<'a, F>(command: impl FnOnce() -> F) -> Begun<'a>
+where
+    F: Future<Output = Outcome> + 'a,
+{
+    Box::pin(command())
 }
 
 /// Makes of a table of commands (`"name" | "other name" Variant(module::Arguments) => side`, the name of
@@ -70,9 +87,9 @@ macro_rules! commands {
             output: &'a mut $crate::output::Output,
             reach: &'a $crate::connection::Reach,
             command: $all,
-        ) -> futures_util::future::LocalBoxFuture<'a, $crate::exit::Outcome> {
+        ) -> $crate::tree::Begun<'a> {
             match command {
-                $($all::$variant(args) => Box::pin(async move {
+                $($all::$variant(args) => $crate::tree::begun(move || async move {
                     match $side.elsewhere(reach).await {
                         Some(done) => done,
                         None => $module::run(output, reach, args).await,

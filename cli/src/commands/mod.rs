@@ -67,7 +67,7 @@ pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod why;
 
-use crate::remote::{ASKS, HERE, REFUSED, SETTINGS, Side, WHOLE};
+use crate::remote::{ASKS, HERE, LOOKS, REFUSED, SETTINGS, Side, WHOLE};
 use crate::tree::commands;
 
 commands! {
@@ -77,9 +77,9 @@ commands! {
     "stop" Stop(stop::Stop) => ASKS,
     "restart" Restart(restart::Restart) => SETTINGS,
     "wait" Wait(wait::Wait) => ASKS,
-    "why" Why(why::Why) => ASKS,
-    "ps" Ps(ps::Ps) => ASKS,
-    "status" Status(status::Status) => ASKS,
+    "why" Why(why::Why) => LOOKS,
+    "ps" Ps(ps::Ps) => LOOKS,
+    "status" Status(status::Status) => LOOKS,
     "logs" Logs(logs::Logs) => ASKS,
     "top" Top(top::TopArgs) => ASKS,
     "run" Run(run::Run) => ASKS.here("standard input"),
@@ -92,14 +92,14 @@ commands! {
     /// Manage llama-server builds
     #[command(subcommand)]
     "runtime" Runtime(runtime::Runtime) => Side::of_all(runtime::SIDES),
-    "gpus" Gpus(gpus::Gpus) => ASKS,
+    "gpus" Gpus(gpus::Gpus) => LOOKS,
     "metrics" Metrics(metrics::Metrics) => ASKS,
     "events" Events(events::Events) => ASKS,
     /// Manage the daemon
     #[command(subcommand)]
     "daemon" Daemon(daemon::Daemon) => Side::of_all(daemon::SIDES),
     "doctor" Doctor(doctor::Doctor) => WHOLE,
-    "version" Version(version::Version) => ASKS,
+    "version" Version(version::Version) => LOOKS,
     "rpc" Rpc(rpc::Rpc) => ASKS.there("every path in the parameters"),
     "connect" Connect(connect::Connect) => REFUSED,
     "completions" Completions(completions::Completions) => REFUSED,
@@ -120,9 +120,9 @@ pub(crate) mod model {
         /// Check model files for damage and changes
         "verify" Verify(model_verify::Verify) => ASKS,
         /// List models
-        "list" | "ls" List(model_list::List) => ASKS,
+        "list" | "ls" List(model_list::List) => LOOKS,
         /// Show a model's file, settings and server
-        "show" Show(model_show::Show) => ASKS,
+        "show" Show(model_show::Show) => LOOKS,
         /// Change a model's settings
         "set" Set(model_set::Set) => SETTINGS,
         /// Reset settings to their defaults
@@ -130,11 +130,11 @@ pub(crate) mod model {
         /// Edit a model's settings in your editor
         "edit" Edit(model_edit::Edit) => ASKS.here("the text while it is edited, by the editor of this machine").there("paths in the text"),
         /// Show the command line of the next start
-        "args" Args(model_args::CommandLine) => ASKS,
+        "args" Args(model_args::CommandLine) => LOOKS,
         /// List the changes made to a model, newest first
-        "history" History(model_history::History) => ASKS,
+        "history" History(model_history::History) => LOOKS,
         /// Compare two revisions of a model
-        "diff" Diff(model_diff::Diff) => ASKS,
+        "diff" Diff(model_diff::Diff) => LOOKS,
         /// Restore an earlier revision of a model
         "rollback" Rollback(model_rollback::Rollback) => ASKS,
         /// Print a model's API key
@@ -166,7 +166,7 @@ pub(crate) mod defaults {
         /// Reset settings for all models
         "unset" Unset(defaults_unset::Unset) => ASKS,
         /// Show the settings for all models
-        "show" Show(defaults_show::Show) => ASKS,
+        "show" Show(defaults_show::Show) => LOOKS,
     }
 }
 
@@ -180,9 +180,9 @@ pub(crate) mod runtime {
         /// Add a llama-server build
         "add" Add(runtime_add::Add) => SETTINGS.there("PATH"),
         /// List llama-server builds
-        "list" | "ls" List(runtime_list::List) => ASKS,
+        "list" | "ls" List(runtime_list::List) => LOOKS,
         /// Show a build's version, devices and options
-        "show" Show(runtime_show::Show) => ASKS,
+        "show" Show(runtime_show::Show) => LOOKS,
         /// Make a build the default
         "use" Use(runtime_use::Use) => ASKS,
         /// Set environment variables of a build's servers
@@ -210,7 +210,7 @@ pub(crate) mod daemon {
         /// Restart or upgrade the daemon; servers keep running
         "restart" Restart(daemon_restart::Restart) => WHOLE,
         /// Show the daemon's state
-        "status" Status(daemon_status::Status) => ASKS,
+        "status" Status(daemon_status::Status) => LOOKS,
         /// Show the daemon's log
         "logs" Logs(daemon_logs::Logs) => WHOLE.there("the log"),
         /// Write what a bug report needs

@@ -11,7 +11,7 @@
 //! command: there is no daemon, and another may be started.
 
 use super::link::{Link, ours};
-use super::{Autostart, PAUSE, Place, RACE_LIMIT, Reach, Stream, not_connected};
+use super::{Autostart, PAUSE, Place, RACE_LIMIT, Reach, Stream, not_connected, runtime};
 use crate::programs::on_path;
 use llamactl_protocol::client::{CallError, Follow, Items, follow, follow_raw};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
@@ -217,6 +217,7 @@ impl Daemon {
             else {
                 return Err(error.into());
             };
+            runtime().await;
             sleep(PAUSE).await;
             // Another call may have been here first.
             if Rc::ptr_eq(&link, &self.link()) {
@@ -231,6 +232,7 @@ impl Daemon {
 /// A second connection that knows which command asks. The hello is a notification: the first
 /// connection's has the answer.
 async fn introduced(link: &Link) -> Result<Stream, CallError> {
+    runtime().await;
     let mut stream = link.listener.place.open(&link.silence).await?;
     let hello = json!({ "jsonrpc": "2.0", "method": DaemonHello::NAME, "params": ours() });
     // A connection that broke off is told by what is asked next.
@@ -242,7 +244,7 @@ async fn introduced(link: &Link) -> Result<Stream, CallError> {
 mod tests {
     use super::*;
     use crate::connection::link::VERSION;
-    use crate::connection::{Silence, Told};
+    use crate::connection::{AtOnce, Silence, Told};
     use llamactl_protocol::daemon::{DaemonPing, DaemonStop};
     use llamactl_protocol::{Kind, PROTOCOL};
     use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -334,7 +336,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
         let silence = Silence::usual(Told::Nobody);
-        let reach = Reach { host: None, socket: Some(socket.clone()), no_autostart: true, silence };
+        let reach = Reach {
+            host: None,
+            socket: Some(socket.clone()),
+            no_autostart: true,
+            silence,
+            at_once: AtOnce::default(),
+        };
 
         let listener = UnixListener::bind(&socket).unwrap();
         let asking = async {

@@ -8,9 +8,10 @@ use super::silence::{Listener, Silence};
 use super::{Place, Stream};
 use crate::output;
 use crate::remote::Host;
-use llamactl_protocol::client::{CallError, Client, connect};
+use llamactl_protocol::client::{CallError, Client, connect, connect_at_once};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
 use llamactl_protocol::{Failure, Kind, PROTOCOL};
+use rustix::net::sockopt::socket_peercred;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
@@ -23,7 +24,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A connection.
 pub(super) struct Link {
-    pub(super) client: Client,
+    pub(super) client: Rc<Client>,
     pub(super) listener: Listener,
     pub(super) silence: Silence,
     hello: RefCell<Option<Hello>>,
@@ -39,7 +40,18 @@ impl Link {
     /// A connection over `stream`, which leads to `socket` on this machine.
     pub(super) fn over(socket: PathBuf, stream: UnixStream, silence: Silence) -> Self {
         let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
-        Link::with(Listener { place: Place::Here(socket), peer }, Box::new(stream), silence)
+        Link::with(Listener { place: Place::Here(socket), peer }, connect(stream), silence)
+    }
+
+    /// The same before there is a runtime.
+    pub(super) fn at_once(
+        socket: PathBuf,
+        stream: std::os::unix::net::UnixStream,
+        silence: Silence,
+    ) -> Self {
+        let peer = socket_peercred(&stream).ok().map(|peer| peer.pid.as_raw_nonzero().get());
+        let listener = Listener { place: Place::Here(socket), peer };
+        Link::with(listener, connect_at_once(stream), silence)
     }
 
     /// A connection over `stream` to a daemon of another machine.
@@ -50,12 +62,12 @@ impl Link {
         silence: Silence,
     ) -> Self {
         let place = Place::There(Rc::clone(host), socket);
-        Link::with(Listener { place, peer: None }, stream, silence)
+        Link::with(Listener { place, peer: None }, connect(stream), silence)
     }
 
-    fn with(listener: Listener, stream: Stream, silence: Silence) -> Self {
+    fn with(listener: Listener, client: Client, silence: Silence) -> Self {
         Link {
-            client: connect(stream),
+            client: Rc::new(client),
             listener,
             silence,
             hello: RefCell::default(),

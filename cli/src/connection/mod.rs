@@ -6,6 +6,7 @@
 //!   --host ─▶ ssh, and the same on the other side ─╯
 //! ```
 
+mod at_once;
 mod choose;
 mod command;
 mod daemon;
@@ -14,6 +15,7 @@ mod link;
 mod silence;
 mod stream;
 
+pub(crate) use at_once::{AtOnce, carry_out, runtime, within};
 pub(crate) use daemon::Daemon;
 pub(crate) use launch::ask_program;
 pub(crate) use link::VERSION;
@@ -61,7 +63,7 @@ pub(crate) fn stopped_mark(socket: &Path) -> PathBuf {
 }
 
 /// How the command line says to reach the daemon.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Reach {
     /// The machine, where it is another one.
     pub(crate) host: Option<Rc<Host>>,
@@ -71,6 +73,8 @@ pub(crate) struct Reach {
     pub(crate) no_autostart: bool,
     /// How long a daemon that does not answer is waited for.
     pub(crate) silence: Silence,
+    /// The way to ask it before there is a runtime.
+    pub(crate) at_once: AtOnce,
 }
 
 impl Reach {
@@ -108,6 +112,7 @@ impl Reach {
         host: &Rc<Host>,
         autostart: Autostart,
     ) -> Result<(Link, Option<u32>), Failure> {
+        runtime().await;
         let start = autostart.to_possible_value();
         let start = start.map(|word| format!("--start={}", word.get_name())).unwrap_or_default();
         let words = ["connect", "--stdio", "--until-eof", start.as_str()];
@@ -146,6 +151,7 @@ impl Reach {
         failure: Failure,
         is_vacant: bool,
     ) -> Result<(Link, Option<u32>), Failure> {
+        runtime().await;
         let starter = starter(&places.user).await;
         match starter {
             Starter::UserUnit => {}
@@ -278,6 +284,12 @@ impl Reach {
     }
 
     async fn probe(&self, path: &Path) -> io::Result<Link> {
+        if let Some(connected) = self.at_once.connect(path) {
+            let link = Link::at_once(path.to_owned(), connected?, self.silence);
+            self.at_once.uses(&link.client);
+            return Ok(link);
+        }
+        runtime().await;
         let stream = self.silence.connect(path).await?;
         Ok(Link::over(path.to_owned(), stream, self.silence))
     }

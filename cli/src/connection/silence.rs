@@ -4,6 +4,7 @@
 //!   1 s ─▶ "waiting for the daemon (pid N)" ─▶ the limit ─▶ a failure with the commands that help
 //! ```
 
+use super::at_once::before_a_runtime;
 use super::{PAUSE, Place};
 use crate::output::{awaited, units};
 use llamactl_protocol::{Failure, Hint, Kind, place};
@@ -84,9 +85,12 @@ impl Silence {
         listener: &Listener,
         work: impl Future<Output = T>,
     ) -> Result<T, Failure> {
+        let mut work = pin!(work);
+        if let Some(done) = before_a_runtime(work.as_mut()).await {
+            return Ok(done);
+        }
         let end = self.end();
         let left = || end.saturating_duration_since(Instant::now());
-        let mut work = pin!(work);
         if let Ok(done) = timeout(NOTICE.min(left()), &mut work).await {
             return Ok(done);
         }

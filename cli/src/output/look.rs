@@ -90,7 +90,9 @@ impl Look {
 
     /// Text that fits, on one line.
     pub(crate) fn fit_line(&self, text: &str) -> String {
-        self.fit(text).replace(['\n', '\r', '\t'], " ")
+        let text = self.fit(text).into_owned();
+        let breaks = |byte| matches!(byte, b'\n' | b'\r' | b'\t');
+        if text.bytes().any(breaks) { text.replace(['\n', '\r', '\t'], " ") } else { text }
     }
 }
 

@@ -8,7 +8,8 @@ use unicode_width::UnicodeWidthChar as _;
 /// The columns that a terminal needs for this text: of one sign after the other, as most terminals
 /// count.
 pub(crate) fn width(text: &str) -> usize {
-    text.chars().map(|sign| sign.width().unwrap_or(0)).sum()
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain { text.len() } else { text.chars().map(|sign| sign.width().unwrap_or(0)).sum() }
 }
 
 /// `text` in at most so many columns: its middle goes.

@@ -19,7 +19,7 @@ mod ssh;
 use elsewhere::carry_out;
 pub(crate) use hops::is_lasting;
 pub(crate) use host::Host;
-pub(crate) use sides::{ASKS, HERE, REFUSED, SETTINGS, Side, WHOLE, table};
+pub(crate) use sides::{ASKS, HERE, LOOKS, REFUSED, SETTINGS, Side, WHOLE, table};
 pub(crate) use ssh::{Greeting, open, was_stopped};
 
 use std::ffi::OsString;

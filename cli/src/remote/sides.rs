@@ -8,7 +8,7 @@
 
 use super::{carry_out, elsewhere};
 use crate::commands::SIDES;
-use crate::connection::Reach;
+use crate::connection::{Reach, runtime};
 use crate::exit::Outcome;
 use crate::output::table::{Cell, Column, Table};
 use llamactl_protocol::{Failure, Hint, Kind};
@@ -45,15 +45,19 @@ pub(crate) struct Side {
     there: &'static str,
     /// What it has here.
     here: &'static str,
+    /// It asks the daemon for what it prints and does nothing else, so it can begin without a runtime.
+    is_question: bool,
     /// The commands that it only groups.
     below: &'static [(&'static str, Side)],
 }
 
-const PLAIN: Side = Side { runs: Runs::Asks, there: "", here: "", below: &[] };
+const PLAIN: Side = Side { runs: Runs::Asks, there: "", here: "", is_question: false, below: &[] };
 
 /// It asks the daemon, and names no files.
 pub(crate) const ASKS: Side = PLAIN;
-/// The same with settings.
+/// The same, and asks it for what it prints and nothing else.
+pub(crate) const LOOKS: Side = Side { is_question: true, ..ASKS };
+/// It asks the daemon with settings.
 pub(crate) const SETTINGS: Side =
     ASKS.there("paths among the settings").here("secrets: KEY=@FILE, KEY=-");
 /// It asks nobody.
@@ -81,6 +85,9 @@ impl Side {
 
     /// What the command comes to where it is about another machine and is not carried out here.
     pub(crate) async fn elsewhere(&self, reach: &Reach) -> Option<Outcome> {
+        if !self.is_question {
+            runtime().await;
+        }
         let host = reach.host.as_ref()?;
         match self.runs {
             Runs::Asks | Runs::Here => None,

@@ -10,8 +10,9 @@
 //! does, so a slow pipe behind `--follow` slows the daemon's side of that one stream, which then
 //! says what was missed.
 
+mod at_once;
 mod call;
 mod follow;
 
-pub use call::{CallError, Client, connect, versions_differ};
+pub use call::{CallError, Client, connect, connect_at_once, versions_differ};
 pub use follow::{Follow, Items, follow, follow_raw};

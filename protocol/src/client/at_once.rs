@@ -89,8 +89,10 @@ impl Socket {
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.begun.extend_from_slice(bytes.get(..read).unwrap_or_default());
-        let Some(last) = self.begun.iter().rposition(|&byte| byte == b'\n') else {
+        let came = bytes.get(..read).unwrap_or_default();
+        let last = came.iter().rposition(|&byte| byte == b'\n').map(|at| self.begun.len() + at);
+        self.begun.extend_from_slice(came);
+        let Some(last) = last else {
             let is_too_long = self.begun.len() > MAX_MESSAGE_BYTES;
             return if is_too_long { Err(io::ErrorKind::InvalidData.into()) } else { Ok(false) };
         };

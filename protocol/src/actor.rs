@@ -30,6 +30,15 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// Who it is, without what was typed.
+    #[must_use]
+    pub fn user(&self) -> String {
+        match self {
+            Actor::Client { user, .. } => user.clone(),
+            by => by.to_string(),
+        }
+    }
+
     /// As it is kept in a database: a word, or a client as JSON.
     #[must_use]
     pub fn to_text(&self) -> String {

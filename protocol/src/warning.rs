@@ -56,7 +56,7 @@ words! {
     HistorySetAside "history_set_aside" "The history of metrics was damaged, and another was begun",
     NoCopy "no_copy" "No copy of the registry could be made today",
     Pending "pending" "Settings wait for a restart",
-    RunSettings "run_settings" "It runs with settings of this run alone",
+    RunSettings "run_settings" "It runs with settings of this run only",
     NoApiKey "no_api_key" "Every program on this machine can use it",
 }
 
@@ -98,7 +98,7 @@ impl WarningCode {
     /// What its commands are for, one after the other.
     fn purposes(&self) -> &'static [&'static str] {
         match self {
-            WarningCode::NotAnswering => &["start it anew", "see what it wrote"],
+            WarningCode::NotAnswering => &["restart it", "see what it wrote"],
             WarningCode::OnCpu => &["see what the build finds", "accept the CPU"],
             WarningCode::OldBuild => &["run the new one"],
             WarningCode::FileGone => &["say where it is now"],

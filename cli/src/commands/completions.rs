@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 ///
 /// The script asks llamactl itself, so models, runtimes, settings, their values and series complete
 /// too. No daemon is started for it, and one that does not answer is not waited for. For bash:
-/// source it, or put it where bash-completion looks. For zsh: source it behind compinit, or put it
+/// source it, or put it where bash-completion looks. For zsh: source it after compinit, or put it
 /// into a directory of $fpath as _llamactl. For fish: put it into a directory of completions.
 #[derive(Args, Debug)]
 #[command(after_help = more!(

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// Copy the registry to a file
 ///
 /// Models, settings, runtimes, what is wanted of servers, history and events; not the files of
-/// models, nor secrets, which lie in files of their own in the state directory. The copy is looked
+/// models, nor secrets, which are in files of their own in the state directory. The copy is looked
 /// through before it gets its name. The daemon keeps one a day by itself.
 #[derive(Args, Debug)]
 #[command(after_help = more!(

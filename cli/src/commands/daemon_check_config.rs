@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Check the daemon's configuration file
 ///
 /// Says what would hold for a daemon that is started now, or what is wrong. Nothing is started or
-/// changed; a running daemon goes on with what it read: `llamactl daemon restart` reads it anew.
+/// changed; a running daemon goes on with what it read: `llamactl daemon restart` reads it again.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl daemon check-config",

@@ -138,8 +138,7 @@ fn tell(output: &mut Output, done: &Installed) -> Outcome {
     })?;
     output.told(format!("the daemon runs (llamactld {}, pid {})", done.version, done.pid))?;
     if let Some(runtime) = &done.runtime {
-        output
-            .line(format!("registered the llama-server of your PATH as the runtime {runtime}"))?;
+        output.line(format!("added the llama-server of your PATH as the runtime {runtime}"))?;
     }
     output.told(match done.system {
         true => {
@@ -349,7 +348,7 @@ async fn register(daemon: &Daemon, notes: &mut Vec<String>) -> Result<Option<Str
             let hints: Vec<String> = failure.hints.lines().collect();
             let shown = seen.display();
             notes.push(
-                [format!("{shown} was not registered: {}", failure.message)]
+                [format!("{shown} was not added: {}", failure.message)]
                     .into_iter()
                     .chain(hints)
                     .collect::<Vec<_>>()

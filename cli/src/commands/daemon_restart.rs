@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Restart or upgrade the daemon; servers keep running
 ///
-/// The daemon executes the llamactld that lies where it was started from, with the configuration of
+/// The daemon executes the llamactld that is where it was started from, with the configuration of
 /// now: that is an upgrade without an interruption. It keeps its process id and its socket, and takes
 /// its servers over. A program that does not work, or a configuration with a mistake, is refused and
 /// the daemon goes on. Starts a daemon where none runs.
@@ -98,9 +98,7 @@ fn took_over(
     };
     output.told(format!("llamactld {} took over (pid {}){servers}", hello.version, hello.pid))?;
     match registry_copy {
-        Some(copy) => {
-            output.told(format!("the registry was upgraded; as it was it lies at {copy}"))
-        }
+        Some(copy) => output.told(format!("the registry was upgraded; as it was it is at {copy}")),
         None => Ok(()),
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Events {
     /// Only events since this time: 10m (ago), 2026-01-31 12:00, RFC 3339
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     since: Option<i64>,
-    /// Only events behind this number
+    /// Only events after this number
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
     /// Only events of this model, by name or alias

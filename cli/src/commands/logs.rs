@@ -30,7 +30,7 @@ const TERMINAL_LINES: u32 = 50;
 ///
 /// At a terminal the last 50 lines, in a pipe all that is kept. The run shown is the last one, and
 /// where that was begun because the one before it crashed, the end of that one comes first. Lines of
-/// several models are in order of time, each behind its model's name. With -f new lines follow, also
+/// several models are in order of time, each after its model's name. With -f new lines follow, also
 /// those of later runs; following outlasts the daemon.
 #[derive(Args, Debug)]
 #[command(

@@ -17,7 +17,7 @@ use std::ffi::OsString;
 /// Add models from GGUF files
 ///
 /// The file stays where it is. Of a split model any part will do. Arguments like `ctx-size=8192`
-/// behind the first path are settings to begin with.
+/// after the first path are settings to begin with.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model add ~/models/qwen3-8b-q4_k_m.gguf",

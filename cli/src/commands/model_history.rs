@@ -8,7 +8,6 @@ use crate::output::Output;
 use crate::output::table::{Cell, Column, Table};
 use crate::output::time::{Clock, now_ms};
 use clap::Args;
-use llamactl_protocol::Actor;
 use llamactl_protocol::model::{ModelHistory, Revision};
 
 /// List the changes made to a model, newest first
@@ -73,9 +72,9 @@ fn table(revisions: &[Revision], clock: &Clock, now_ms: Option<i64>) -> Table {
             }),
             Cell::from(&revision.what),
             // What was done stands in WHAT already.
-            Cell::from(match (&revision.by, now_ms) {
-                (Actor::Client { user, .. }, Some(_)) => user.clone(),
-                (by, _) => by.to_string(),
+            Cell::from(match now_ms {
+                Some(_) => revision.by.user(),
+                None => revision.by.to_string(),
             }),
         ]);
     }

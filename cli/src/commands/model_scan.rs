@@ -38,9 +38,9 @@ const SCANNING: [&str; 6] =
 ///
 /// Looks through the directories given, or those that are remembered, and through the caches of
 /// Hugging Face, llama.cpp, Ollama and LM Studio. Nothing is moved or copied. Without --add it
-/// only shows what there is; with --add it registers what is new, and remembers the directories,
-/// so that new files in them are registered whenever the daemon starts. Arguments like
-/// `ctx-size=8192` behind the first directory are settings to begin with.
+/// only shows what there is; with --add it adds what is new, and remembers the directories,
+/// so that new files in them are added whenever the daemon starts. Arguments like
+/// `ctx-size=8192` after the first directory are settings to begin with.
 #[derive(Args, Debug)]
 #[command(after_help = more!(
     "llamactl model scan",
@@ -54,7 +54,7 @@ pub(crate) struct Scan {
     /// Directories, then settings as key=value; absent: those that are remembered
     #[arg(value_name = "DIR", add = directories())]
     directories: Vec<OsString>,
-    /// Register what is new
+    /// Add what is new
     #[arg(long)]
     add: bool,
     /// Only show what there is (the default)
@@ -295,7 +295,7 @@ fn status(found: &FoundModel) -> (Style, &'static str) {
     match (found.added, &found.moved_from, &found.model) {
         (true, ..) => (GREEN, "added"),
         (false, Some(_), _) => (Style::new(), "moved"),
-        (false, None, Some(_)) => (DIM, "registered"),
+        (false, None, Some(_)) => (DIM, "known"),
         (false, None, None) => (Style::new(), "new"),
     }
 }

@@ -21,7 +21,7 @@ use std::ffi::OsString;
 /// Change a model's settings
 ///
 /// Keys are llama-server's own long flags; llamactl help settings lists them. Either all are
-/// changed or none. Behind -- they are in llama-server's own spelling. A secret is given as
+/// changed or none. After -- they are in llama-server's own spelling. A secret is given as
 /// KEY=@FILE, KEY=- (stdin) or KEY=? (a prompt). A running server takes changes on restart.
 #[derive(Args, Debug)]
 #[command(after_help = more!(

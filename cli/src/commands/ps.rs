@@ -36,7 +36,7 @@ pub(crate) struct Ps {
     /// Also models whose servers are stopped
     #[arg(long, short)]
     all: bool,
-    /// Go on with changes as they come: the table is drawn anew; in a pipe a line for each
+    /// Go on with changes as they come: the table is drawn again; in a pipe a line for each
     #[arg(long, short)]
     follow: bool,
 }

@@ -29,7 +29,7 @@ pub(crate) struct Restart {
     /// All that run
     #[arg(long, conflicts_with = "names")]
     all: bool,
-    /// A setting for the new run alone, over the model's own; may be given several times
+    /// A setting for the new run only, over the model's own; may be repeated
     #[arg(long, value_name = "KEY=VALUE", add = assignments())]
     set: Vec<OsString>,
     #[command(flatten)]

@@ -31,7 +31,7 @@ pub(crate) struct Add {
     /// The llama-server
     #[arg(add = files())]
     path: PathBuf,
-    /// What to call it; else after the directory it lies in
+    /// What to call it; else after its directory
     #[arg(long)]
     name: Option<String>,
     /// Variables for its servers

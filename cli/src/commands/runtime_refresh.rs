@@ -68,7 +68,7 @@ fn lines(refreshed: &RuntimeRefreshed) -> Vec<String> {
     };
     let new = version(&refreshed.new_version);
     let first = match &refreshed.old_version {
-        Some(old) if *old == new => format!("{name} is {new}, built anew"),
+        Some(old) if *old == new => format!("{name} is {new}, built again"),
         Some(old) => format!("{name} is {new} now; it was {old}"),
         None => format!("{name} is {new}"),
     };

@@ -38,7 +38,7 @@ pub(crate) struct Start {
     /// Models, by name or alias
     #[arg(required = true, value_name = "NAME", add = model_names())]
     names: Vec<String>,
-    /// A setting for this run alone, over the model's own; may be given several times
+    /// A setting for this run only, over the model's own; may be repeated
     #[arg(long, value_name = "KEY=VALUE", add = assignments())]
     set: Vec<OsString>,
     #[command(flatten)]

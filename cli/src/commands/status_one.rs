@@ -165,7 +165,8 @@ fn facts(
         facts.add("restarts", format!("{times} by itself since it was started"));
     }
     facts.add_known("started", started(server, clock, now_ms));
-    facts.add_known("process", process_of(server));
+    let has_ended = server.run.as_ref().is_some_and(|run| run.ended_at_ms.is_some());
+    facts.add_known(if has_ended { "last run" } else { "process" }, process_of(server));
     facts.add(
         "model",
         format!("{}, revision {}", look.tidy(&model.path.to_string()), model.revision),
@@ -239,8 +240,12 @@ fn process_of(server: &Server) -> Option<String> {
     let run = server.run.as_ref()?;
     let build = server.in_force.as_ref().and_then(|force| force.build.clone());
     listed([
-        run.pid.map(|pid| format!("pid {pid}")),
-        Some(format!("run {}", run.id)),
+        // The number may be another's by now.
+        run.pid.filter(|_| run.ended_at_ms.is_none()).map(|pid| format!("pid {pid}")),
+        Some(match run.ended_at_ms {
+            Some(_) => run.id.clone(),
+            None => format!("run {}", run.id),
+        }),
         build.map(|build| format!("llama-server {build}")),
     ])
 }

@@ -113,10 +113,18 @@ impl Models {
                 self.registry.change_model(reference, stored, Some(seen), by.clone()).await;
             match secrets.settle(changed, |_| true).await {
                 Err(error) if attempts.another(&error).await => {}
-                Err(error @ StoreError::RevisionConflict { expected, .. }) => {
-                    let diff = ["llamactl", "model", "diff", &before.name, &expected.to_string()];
+                Err(error @ StoreError::RevisionConflict { expected, found, .. }) => {
+                    let name = &before.name;
+                    let diff = ["llamactl", "model", "diff", name, &expected.to_string()];
                     let hints = Hint::run("see what changed", diff).into();
-                    return Err(Failure { hints, ..error.into() });
+                    let mut failure = Failure { hints, ..error.into() };
+                    if let Ok(Some(last)) = self.registry.revision(before.id, found).await {
+                        let by = last.by.user();
+                        failure.message = format!(
+                            "{name} was changed by {by}: it is at revision {found}, not {expected}"
+                        );
+                    }
+                    return Err(failure);
                 }
                 Err(error) => return Err(error.into()),
                 Ok((now, changed)) => {

@@ -106,7 +106,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
     .short(&["ot"])
     .variable("LLAMA_ARG_OVERRIDE_TENSOR")
     .example("exps=CPU"),
-    gpu("op-offload", Values::Switch, "Let the GPU compute with weights that lie in host memory")
+    gpu("op-offload", Values::Switch, "Let the GPU compute with weights that are in host memory")
         .off(&["--no-op-offload"])
         .default("on")
         .example("true"),

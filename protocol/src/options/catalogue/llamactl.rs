@@ -8,7 +8,7 @@ const fn own(key: &'static str, values: Values<'static>, help: &'static str) -> 
 }
 
 pub(super) const SETTINGS: &[Setting<'static>] = &[
-    own("path", Values::File, "The GGUF file; of a split model any part. Its header is read anew")
+    own("path", Values::File, "The GGUF file; of a split model any part. Its header is read again")
         .old(&["model_path"])
         .example("/models/qwen3-8b-q4_k_m.gguf"),
     own(

@@ -150,7 +150,7 @@ pub(super) const SETTINGS: &[Setting<'static>] = &[
     memory(
         "checkpoint-min-step",
         integer(0, MAX_TOKENS),
-        "Tokens that lie at least between two saved states",
+        "The fewest tokens between two saved states",
     )
     .short(&["cms"])
     .variable("LLAMA_ARG_CHECKPOINT_MIN_SPACING_NT")

@@ -81,6 +81,12 @@ pub struct Host {
     /// Written to disks since sampling began.
     #[serde(default)]
     pub disk_written_bytes: Option<u64>,
+    /// How long disks had something to do since sampling began, all of them together.
+    #[serde(default)]
+    pub disk_io_ms: Option<u64>,
+    /// How many disks had something to do since the last sample, on average.
+    #[serde(default)]
+    pub disks_busy: Option<f64>,
     /// Received from networks since sampling began, loopback apart.
     #[serde(default)]
     pub network_receive_bytes: Option<u64>,
@@ -340,6 +346,12 @@ pub struct LlamaSample {
     /// The same since the last time it was asked.
     #[serde(default)]
     pub decodes_per_second: Option<f64>,
+    /// How often tokens were drafted for it since it started; `null` where nothing is drafted.
+    #[serde(default)]
+    pub drafts_total: Option<u64>,
+    /// The same since the last time it was asked.
+    #[serde(default)]
+    pub drafts_per_second: Option<f64>,
     /// Tokens that were drafted for it since it started; `null` where nothing is drafted.
     #[serde(default)]
     pub draft_tokens_total: Option<u64>,

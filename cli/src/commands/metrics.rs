@@ -132,8 +132,8 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, mut args: Metrics) -
     let sample = daemon.call(&MetricsSample {}).await?;
     if args.prometheus {
         let models = pages::model_samples(&daemon).await?;
-        let version = daemon.call(&DaemonStatus {}).await?.version;
-        return output.piece(&prometheus(&sample, &models, &version)).and_then(|()| output.flush());
+        let figures = (&daemon.call(&DaemonStatus {}).await?).into();
+        return output.piece(&prometheus(&sample, &models, &figures)).and_then(|()| output.flush());
     }
     if output.json && wanted.everything {
         return output.json(&sample);

@@ -186,7 +186,7 @@ pub(super) fn warnings(app: &App) -> Vec<Warning> {
     warnings
 }
 
-fn history_health(app: &App) -> Health {
+pub(super) fn history_health(app: &App) -> Health {
     app.metrics.history().health().borrow().clone()
 }
 

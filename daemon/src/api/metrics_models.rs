@@ -6,10 +6,12 @@
 //!   history: totals ───────╯
 //! ```
 
+use super::daemon::history_health;
 use super::registration::Caller;
 use super::{page, sampling_stopped};
 use crate::api::app::App;
-use llamactl_protocol::series::prometheus;
+use crate::metrics::history::Health;
+use llamactl_protocol::series::{DaemonFigures, prometheus};
 use llamactl_protocol::server::Server;
 use llamactl_protocol::totals::{MetricsModels, ModelSample, ModelSamplePage, RunSample};
 use llamactl_protocol::{Failure, Kind};
@@ -97,7 +99,17 @@ async fn latest(app: &App, last: &mut Option<(u64, Arc<str>)>) -> Result<Arc<str
         models.extend(page.items);
         after = page.next;
     }
-    let text: Arc<str> = prometheus(&sample, &models, env!("CARGO_PKG_VERSION")).into();
+    let Health { size_bytes, samples_lost, .. } = history_health(app);
+    let figures = DaemonFigures {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at_ms: app.started_at_ms,
+        connections: app.counters.open(),
+        connections_refused: app.counters.refused_total(),
+        slow_calls: app.counters.slow_calls(),
+        log_lines_lost: (app.log_lines_lost)(),
+        history: Some((size_bytes, samples_lost)),
+    };
+    let text: Arc<str> = prometheus(&sample, &models, &figures).into();
     *last = Some((sample.seq, Arc::clone(&text)));
     Ok(text)
 }

@@ -20,6 +20,7 @@ pub struct Counters {
     /// Batches decoded: moves while a request is at work.
     pub(super) decoded: Option<u64>,
     pub(super) largest_context: Option<u64>,
+    pub(super) drafts: Option<u64>,
     /// 0 where nothing is drafted, too.
     pub(super) drafted: Option<u64>,
     pub(super) drafts_accepted: Option<u64>,
@@ -44,6 +45,7 @@ pub fn parse_metrics(text: &str) -> Counters {
             "llamacpp:requests_deferred" => counters.requests_deferred = value(),
             "llamacpp:n_decode_total" => counters.decoded = value(),
             "llamacpp:n_tokens_max" => counters.largest_context = value(),
+            "llamacpp:spec_decode_num_drafts_total" => counters.drafts = value(),
             "llamacpp:spec_decode_num_draft_tokens_total" => counters.drafted = value(),
             "llamacpp:spec_decode_num_accepted_tokens_total" => counters.drafts_accepted = value(),
             _ => {}
@@ -152,6 +154,8 @@ pub(super) fn sample(
         context_largest_tokens: total(|it| it.largest_context),
         decodes_total: total(|it| it.decoded),
         decodes_per_second: rate_of(|it| it.decoded),
+        drafts_total: total(drafts),
+        drafts_per_second: rate_of(drafts),
         draft_tokens_total: total(drafted),
         draft_tokens_per_second: rate_of(drafted),
         draft_tokens_accepted_total: total(drafts_accepted),
@@ -165,6 +169,10 @@ pub(super) fn sample(
 /// A server without drafts counts none: what it would draft is not known.
 fn drafted(counters: &Counters) -> Option<u64> {
     counters.drafted.filter(|drafted| *drafted > 0)
+}
+
+fn drafts(counters: &Counters) -> Option<u64> {
+    drafted(counters).and(counters.drafts)
 }
 
 fn drafts_accepted(counters: &Counters) -> Option<u64> {
@@ -260,6 +268,7 @@ mod tests {
                     llamacpp:n_decode_total 9\nllamacpp:prompt_tokens_cached_total 4\n\
                     llamacpp:prompt_seconds_total 1.2345\n\
                     llamacpp:tokens_predicted_seconds_total 0.5\nllamacpp:n_tokens_max 77\n\
+                    llamacpp:spec_decode_num_drafts_total 12\n\
                     llamacpp:spec_decode_num_draft_tokens_total 40\n\
                     llamacpp:spec_decode_num_accepted_tokens_total 30\n";
         assert_eq!(
@@ -274,6 +283,7 @@ mod tests {
                 requests_deferred: None,
                 decoded: Some(9),
                 largest_context: Some(77),
+                drafts: Some(12),
                 drafted: Some(40),
                 drafts_accepted: Some(30),
             }

@@ -38,6 +38,7 @@ pub(super) struct HostReader {
     last_cpu_times: Option<CpuTimes>,
     last_core_times: Vec<CpuTimes>,
     disks: DeviceRates,
+    disks_at_work: DeviceRates,
     interfaces: DeviceRates,
     disk_kinds: HardwareNames,
     interface_kinds: HardwareNames,
@@ -63,6 +64,7 @@ impl HostReader {
             last_cpu_times: None,
             last_core_times: Vec::new(),
             disks: DeviceRates::default(),
+            disks_at_work: DeviceRates::default(),
             interfaces: DeviceRates::default(),
             disk_kinds: HardwareNames::new(sys.join("block")),
             interface_kinds: HardwareNames::new(sys.join("class/net")),
@@ -90,7 +92,7 @@ impl HostReader {
         let memory = self.meminfo.parse(now, procfs::memory).unwrap_or_default();
         let [load_1m, load_5m, load_15m] =
             self.loadavg.parse(now, procfs::load_averages).unwrap_or_default();
-        let (disk_read, disk_written) = self.sample_disks(now);
+        let (disk_read, disk_written, disk_ms) = self.sample_disks(now);
         let (received, transmitted) = self.sample_interfaces(now);
         let (disk_read_bytes, disk_written_bytes) = self.disks.grown();
         let (network_receive_bytes, network_transmit_bytes) = self.interfaces.grown();
@@ -120,6 +122,8 @@ impl HostReader {
             uptime_ms: self.uptime.parse(now, procfs::uptime_ms).flatten(),
             disk_read_bytes,
             disk_written_bytes,
+            disk_io_ms: self.disks_at_work.grown().0,
+            disks_busy: disk_ms.map(|ms| ms / 1000.0),
             network_receive_bytes,
             network_transmit_bytes,
             cpu_pressure,
@@ -129,15 +133,20 @@ impl HostReader {
         }
     }
 
-    fn sample_disks(&mut self, now: Instant) -> (Option<f64>, Option<f64>) {
-        let Self { diskstats, disks, disk_kinds, .. } = self;
+    /// Bytes read and written, and milliseconds at work, in a second.
+    fn sample_disks(&mut self, now: Instant) -> (Option<f64>, Option<f64>, Option<f64>) {
+        let Self { diskstats, disks, disks_at_work, disk_kinds, .. } = self;
         let rates = diskstats.parse(now, |text| {
             let counted = procfs::disks(text).filter(|(name, ..)| disk_kinds.is_hardware(name));
-            disks.advance(now, counted)
+            let (read, written) = disks.advance(now, counted);
+            let at_work = procfs::disks_at_work(text);
+            let at_work = at_work.filter(|(name, ..)| disk_kinds.is_hardware(name));
+            (read, written, disks_at_work.advance(now, at_work).0)
         });
         rates.unwrap_or_else(|| {
             disks.forget();
-            (None, None)
+            disks_at_work.forget();
+            (None, None, None)
         })
     }
 
@@ -254,7 +263,8 @@ mod tests {
     }
 
     fn disk(name: &str, sectors: u64) -> String {
-        format!("8 0 {name} 1 0 {sectors} 0 1 0 {sectors} 0 0 0 0\n")
+        let ms = sectors * 100;
+        format!("8 0 {name} 1 0 {sectors} 0 1 0 {sectors} 0 0 {ms} 0\n")
     }
 
     fn interface(name: &str, bytes: u64) -> String {
@@ -293,6 +303,7 @@ mod tests {
         assert_eq!(second.cpu_busy_ratio, Some(0.25));
         assert_eq!(second.core_busy_ratios, [Some(0.25)]);
         assert_eq!(second.disk_read_bytes_per_second, Some(1024.0));
+        assert_eq!((second.disks_busy, second.disk_io_ms), (Some(0.2), Some(200)));
     }
 
     #[test]

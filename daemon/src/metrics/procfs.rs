@@ -144,6 +144,16 @@ pub(super) fn disks(diskstats: &str) -> impl Iterator<Item = (&str, u64, u64)> {
     })
 }
 
+/// Every block device of `/proc/diskstats`: its name, and how long it had requests at work.
+pub(super) fn disks_at_work(diskstats: &str) -> impl Iterator<Item = (&str, u64, u64)> {
+    diskstats.lines().filter_map(|line| {
+        // … SECTORS ms now MS …
+        let mut fields = line.split_ascii_whitespace().skip(2);
+        let name = fields.next()?;
+        Some((name, fields.nth(9)?.parse().ok()?, 0))
+    })
+}
+
 /// Every network interface of `/proc/net/dev`: its name, bytes received, bytes transmitted.
 pub(super) fn interfaces(net_dev: &str) -> impl Iterator<Item = (&str, u64, u64)> {
     net_dev.lines().filter_map(|line| {
@@ -247,6 +257,8 @@ mod tests {
                     253       0 zram0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
         let all: Vec<_> = disks(text).collect();
         assert_eq!(all, [("vda", 9_272_650 * 512, 13_551_304 * 512), ("zram0", 0, 0)]);
+        let at_work: Vec<_> = disks_at_work(text).collect();
+        assert_eq!(at_work, [("vda", 38_824, 0), ("zram0", 0, 0)]);
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! over all its runs is there for every model, running or not.
 
 use super::{Instance, SERIES, Scope, SeriesKind};
+use crate::UnixMs;
+use crate::daemon::DaemonReport;
 use crate::metrics::Sample;
 use crate::server::State;
 use crate::totals::{ModelSample, RunSample};
@@ -20,9 +22,42 @@ use std::fmt::Write as _;
 /// How an HTTP answer says that it is such a text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A sample and the models as text. `version` is that of the daemon that took it.
+/// What the daemon that measures says of itself, beside what is sampled of it.
+#[derive(Clone, Debug, Default)]
+pub struct DaemonFigures {
+    /// Its version.
+    pub version: String,
+    /// When it started.
+    pub started_at_ms: UnixMs,
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections refused since it started.
+    pub connections_refused: u64,
+    /// Calls that kept others waiting since it started.
+    pub slow_calls: u64,
+    /// Lines of its own log that were dropped since it started.
+    pub log_lines_lost: u64,
+    /// How much room the history of metrics takes, and samples that it lost; `None` where none is kept.
+    pub history: Option<(u64, u64)>,
+}
+
+impl From<&DaemonReport> for DaemonFigures {
+    fn from(report: &DaemonReport) -> DaemonFigures {
+        DaemonFigures {
+            version: report.version.clone(),
+            started_at_ms: report.started_at_ms,
+            connections: report.connections,
+            connections_refused: report.connections_refused_total,
+            slow_calls: report.slow_calls,
+            log_lines_lost: report.log_lines_lost,
+            history: report.history.as_ref().map(|it| (it.size_bytes, it.samples_lost)),
+        }
+    }
+}
+
+/// A sample and the models as text, with what the daemon says that took it.
 #[must_use]
-pub fn prometheus(sample: &Sample, models: &[ModelSample], version: &str) -> String {
+pub fn prometheus(sample: &Sample, models: &[ModelSample], daemon: &DaemonFigures) -> String {
     let mut text = Text(String::with_capacity(32 << 10));
     for series in SERIES {
         let mut lines = Lines::of(series.prometheus());
@@ -43,13 +78,60 @@ pub fn prometheus(sample: &Sample, models: &[ModelSample], version: &str) -> Str
     let mut gpus = Lines::of("llamactl_gpu_info".to_owned());
     for gpu in sample.gpus.iter().flatten() {
         let (index, name) = (gpu.index.to_string(), gpu.name.as_deref().unwrap_or(""));
-        gpus.add(&[("gpu", &*index), ("uuid", &gpu.uuid), ("name", name)], Some(1.0));
+        let driver = gpu.driver.as_deref().unwrap_or("");
+        let labels = [("gpu", &*index), ("uuid", &gpu.uuid), ("name", name), ("driver", driver)];
+        gpus.add(&labels, Some(1.0));
     }
-    text.family("gauge", "What each GPU is called", gpus);
-    let mut build = Lines::of("llamactl_build_info".to_owned());
-    build.add(&[("version", version)], Some(1.0));
-    text.family("gauge", "The daemon that measured", build);
+    text.family("gauge", "What each GPU and its driver are called", gpus);
+    of_sources(&mut text, sample);
+    of_daemon(&mut text, sample, daemon);
     text.0
+}
+
+/// Which sources answer: what vanishes with one is told from what is not there.
+fn of_sources(text: &mut Text, sample: &Sample) {
+    let is_up = |is_up: bool| Some(f64::from(u8::from(is_up)));
+    let mut sources = Lines::of("llamactl_source_up".to_owned());
+    sources.add(&[("source", "gpu")], is_up(sample.gpus.is_some()));
+    for server in sample.servers.iter().filter(|it| it.state == State::Ready) {
+        let labels = [("source", "llama_server"), ("model", &*server.model)];
+        sources.add(&labels, is_up(server.llama.is_some()));
+    }
+    text.family("gauge", "Whether what numbers are read from answers: 1 or 0", sources);
+}
+
+/// What the daemon says of itself.
+fn of_daemon(text: &mut Text, sample: &Sample, daemon: &DaemonFigures) {
+    let none: [(&str, &str); 0] = [];
+    let mut number = |kind, name: &str, labels: &[(&str, &str)], help, value: f64| {
+        let mut lines = Lines::of(format!("llamactl_{name}"));
+        lines.add(labels, Some(value));
+        text.family(kind, help, lines);
+    };
+    let started = daemon.started_at_ms as f64 / 1000.0;
+    let help = "When the daemon started, in seconds since 1970";
+    number("gauge", "daemon_start_time_seconds", &none, help, started);
+    let open = daemon.connections as f64;
+    number("gauge", "daemon_connections", &none, "Connections to it that are open", open);
+    let seq = sample.seq as f64;
+    number("counter", "daemon_samples_total", &none, "Samples it took since it started", seq);
+    let since_it_started = [
+        ("connections_refused", "Connections it refused", daemon.connections_refused),
+        ("slow_calls", "Calls that kept others waiting, each a defect of it", daemon.slow_calls),
+        ("log_lines_lost", "Lines of its own log that it dropped", daemon.log_lines_lost),
+    ];
+    for (name, help, value) in since_it_started {
+        number("counter", &format!("daemon_{name}_total"), &none, help, value as f64);
+    }
+    if let Some((size_bytes, lost)) = daemon.history {
+        let (name, help) = ("daemon_history_samples_lost_total", "Samples that were not kept");
+        number("counter", name, &none, help, lost as f64);
+        let labels = [("database", "metrics")];
+        let help = "How much of a database is in use";
+        number("gauge", "daemon_database_bytes", &labels, help, size_bytes as f64);
+    }
+    let labels = [("version", &*daemon.version)];
+    number("gauge", "build_info", &labels, "The daemon that measured", 1.0);
 }
 
 /// How each model is, and the run that it has.
@@ -192,7 +274,12 @@ mod tests {
 
     #[test]
     fn what_is_known_is_there_once_below_its_help_and_type() {
-        let text = prometheus(&sample(), &models(), "0.1.0");
+        let daemon = DaemonFigures {
+            version: "0.1.0".to_owned(),
+            history: Some((1 << 20, 3)),
+            ..DaemonFigures::default()
+        };
+        let text = prometheus(&sample(), &models(), &daemon);
         let (mut families, mut lines) = (BTreeSet::new(), BTreeSet::new());
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
@@ -209,6 +296,10 @@ mod tests {
         assert!(text.contains(r#"{model="b\"c\\d"}"#), "{text}");
         assert!(text.contains("llamactl_gpu_busy_ratio{gpu=\"0\"} 0.5\n"), "{text}");
         assert!(text.ends_with("llamactl_build_info{version=\"0.1.0\"} 1\n"), "{text}");
+        assert!(text.contains("llamactl_daemon_history_samples_lost_total 3\n"), "{text}");
+        assert!(text.contains("llamactl_source_up{source=\"gpu\"} 1\n"), "{text}");
+        let silent = "llamactl_source_up{source=\"llama_server\",model=\"a\"} 0\n";
+        assert!(text.contains(silent), "{text}");
         assert!(!text.contains("host_load1"), "what is not known is left out");
         assert!(text.contains("llamactl_model_tokens_generated_total{model=\"a\"} 7\n"), "{text}");
         assert!(text.contains("llamactl_model_starts_total{model=\"a\"} 3\n"), "{text}");

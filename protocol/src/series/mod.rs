@@ -15,7 +15,7 @@ mod exposition;
 
 pub use catalogue::{SERIES, of_name};
 pub use document::markdown;
-pub use exposition::{CONTENT_TYPE, prometheus};
+pub use exposition::{CONTENT_TYPE, DaemonFigures, prometheus};
 
 use crate::metrics::{
     Filesystem, Gpu, Host, LlamaSample, ModelStarts, ProcessSample, Sample, ServerSample,

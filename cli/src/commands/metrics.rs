@@ -20,7 +20,10 @@ use llamactl_protocol::daemon::DaemonStatus;
 use llamactl_protocol::metrics::{
     Labels, Measured, MetricsFollow, MetricsSample, Reading, Sample, Stat,
 };
-use llamactl_protocol::series::{SERIES, Scope, Series, SeriesKind, of_name, prometheus, select};
+use llamactl_protocol::model::ModelShow;
+use llamactl_protocol::series::{
+    Keep, SERIES, Scope, Series, SeriesKind, of_name, prometheus, select,
+};
 use llamactl_protocol::stream::{Item, Missed};
 use llamactl_protocol::totals::ModelSample;
 use llamactl_protocol::{Failure, Hint, Kind};
@@ -111,7 +114,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, mut args: Metrics) -
     if let Some(What::Series) = args.what {
         return list(output);
     }
-    let wanted = Wanted::new(&args)?;
+    let mut wanted = Wanted::new(&args)?;
     if args.plot {
         if args.follow {
             return Err(no_live_plot().into());
@@ -125,6 +128,7 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, mut args: Metrics) -
     if is_past || args.stat.is_some() || args.csv || args.plot {
         return metrics_history::run(output, daemon, args).await;
     }
+    wanted.find_models(&daemon).await?;
     if args.follow {
         wanted.check_live()?;
         return live(output, daemon, wanted).await;
@@ -143,6 +147,10 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, mut args: Metrics) -
         false => Vec::new(),
     };
     let readings = wanted.readings(&sample, &models);
+    if readings.is_empty() {
+        output.note("nothing of that is measured now; --since 1h shows what was");
+        return Ok(());
+    }
     if output.json {
         return output.json_lines(&readings);
     }
@@ -190,6 +198,15 @@ impl Wanted {
         Ok(Wanted { everything, series: select(series)?, models, gpus })
     }
 
+    /// Replaces what models were called by their names: an alias, an id.
+    async fn find_models(&mut self, daemon: &Daemon) -> Result<(), Failure> {
+        for model in &mut self.models {
+            let show = ModelShow { model: model.clone().into(), ..ModelShow::default() };
+            *model = daemon.call(&show).await?.model.name;
+        }
+        Ok(())
+    }
+
     /// Whether what models did over all their runs is asked for: there may be many, so not unasked.
     fn are_models_named(&self) -> bool {
         let is_named = !self.models.is_empty() || self.series.len() < SERIES.len();
@@ -202,8 +219,16 @@ impl Wanted {
             true => {
                 let name = self.series.first().map_or("", |series| series.name);
                 let message = format!("{name} is counted over runs and not sampled");
-                Err(Failure::new(Kind::InvalidValue, message)
-                    .hint(Hint::run("see it as it is now", ["llamactl", "metrics", name])))
+                let failure = Failure::new(Kind::InvalidValue, message)
+                    .hint(Hint::run("see it as it is now", ["llamactl", "metrics", name]));
+                let is_kept = self.series.iter().all(|series| series.keep == Keep::History);
+                Err(match is_kept {
+                    true => failure.hint(Hint::run(
+                        "follow what is kept of it",
+                        ["llamactl", "metrics", name, "-f", "--since", "1m"],
+                    )),
+                    false => failure,
+                })
             }
             false => Ok(()),
         }

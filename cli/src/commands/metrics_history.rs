@@ -28,6 +28,8 @@ use std::time::Duration;
 
 /// Steps longer than this are shown with their day.
 const DAY_MS: i64 = 86_400_000;
+/// What is said of a time without a value.
+const NOTHING: &str = "nothing was measured of that in this time";
 /// A row stands for this long before it.
 const SAMPLE_MS: i64 = 1000;
 
@@ -76,6 +78,9 @@ pub(super) async fn run(output: &mut Output, daemon: Daemon, args: Metrics) -> O
             if args.plot {
                 return plotted(output, &columns, stat);
             }
+            if columns.series.is_empty() && !args.follow && is_last {
+                output.note(NOTHING);
+            }
             screen.columns(output, &columns, args.csv)?;
             if is_last {
                 if !args.follow {
@@ -91,7 +96,7 @@ pub(super) async fn run(output: &mut Output, daemon: Daemon, args: Metrics) -> O
 
 fn plotted(output: &mut Output, columns: &MetricsColumns, stat: Stat) -> Outcome {
     if columns.series.is_empty() {
-        output.note("nothing was measured of that in this time");
+        output.note(NOTHING);
         return Ok(());
     }
     // A picture is of no use where its signs cannot be shown, in a pipe neither.

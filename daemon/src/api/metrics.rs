@@ -38,6 +38,10 @@ pub(super) async fn query(
     let wanted = wanted(app, &query.series, &query.model, &query.gpu, query.stat).await?;
     let until_ms = query.until_ms.unwrap_or_else(now_ms);
     let from_ms = query.from_ms.unwrap_or(until_ms.saturating_sub(3_600_000));
+    if from_ms > until_ms {
+        return Err(Failure::new(Kind::InvalidValue, "this time ends before it begins")
+            .hint(Hint::to("give an earlier --since, or a later --until")));
+    }
     let step_ms = history::step_ms(query.step_ms, until_ms.saturating_sub(from_ms));
     let from = From::Wall(query.after.unwrap_or(from_ms).max(from_ms));
     let (stat, most_numbers) = (query.stat, MOST_NUMBERS);

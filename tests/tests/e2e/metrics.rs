@@ -188,7 +188,13 @@ fn what_was_measured_can_be_asked_for_and_the_last_second_is_in_it() {
     assert!(sum["message"].as_str().unwrap().contains("has no sum"), "{sum}");
     let live = refused(&["metrics", "host.cpus", "--since", "1m"]);
     assert!(live["message"].as_str().unwrap().contains("is not kept"), "{live}");
+    let backwards = refused(&["metrics", name, "--since", "1m", "--until", "2m"]);
+    assert!(backwards["message"].as_str().unwrap().contains("ends before"), "{backwards}");
     home.cli(["metrics", "--since", "1m", "--model", "nobody"]).code(3);
+    home.cli(["metrics", "server", "--model", "nobody"]).code(3);
+    let nothing = home.cli(["metrics", "gpu", "--gpu", "7"]).ok();
+    assert_eq!(nothing.stdout(), "");
+    assert!(nothing.stderr().contains("nothing of that is measured now"), "{}", nothing.stderr());
     // A series that has no data is no mistake.
     assert_eq!(home.cli(["metrics", "gpu", "--gpu", "7", "--since", "1m"]).ok().stdout(), "");
 }

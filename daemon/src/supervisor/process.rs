@@ -10,6 +10,7 @@ use crate::logs::file::{RunLog, Stream};
 use crate::os::process::{self, Pidfd, ProcessId, Signal};
 use crate::os::stdin::{self_held_pipe, write_to};
 use crate::store::registry::{RunRecord, Secrets};
+use llamactl_protocol::cause::CauseCode;
 use llamactl_protocol::{Failure, Kind, WirePath};
 use std::fs::File;
 use std::io::{self, PipeReader};
@@ -85,7 +86,9 @@ impl Process {
             // order to exit: this stdin never ends, or with the daemon. Others get none.
             let stdin = match (reports_progress, lifeline?) {
                 (true, Some(lifeline)) => Stdio::from(lifeline),
-                (true, None) => Stdio::from(self_held_pipe()?),
+                (true, None) => Stdio::from(self_held_pipe().map_err(|error| {
+                    io::Error::other(format!("its input cannot be made in /proc: {error}"))
+                })?),
                 (false, _) => Stdio::null(),
             };
             let variables = line
@@ -122,7 +125,7 @@ impl Process {
             (_, opened) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(opened.err().unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+                Err(opened.err().unwrap_or_else(|| io::Error::other("/proc does not tell of it")))
             }
         }
     }
@@ -224,7 +227,10 @@ pub(super) fn find_process(run: &RunRecord, marker: &str) -> Option<ProcessId> {
 
 /// Why the system did not make a process.
 pub(super) fn not_made(error: &io::Error) -> NotMade {
-    let verdict = classify_spawn_error(error.raw_os_error());
+    let mut verdict = classify_spawn_error(error.raw_os_error());
+    if verdict.code == CauseCode::SpawnFailed {
+        verdict.message = format!("llama-server could not be started: {error}.");
+    }
     let curable = if verdict.retry == Retry::No { Curable::No } else { Curable::Yes };
     NotMade { cause: Box::new(of_verdict(verdict, Exit::Unknown, now_ms())), curable }
 }

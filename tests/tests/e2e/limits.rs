@@ -186,6 +186,35 @@ fn the_memory_there_is_is_what_a_control_group_allows() {
     drop(group);
 }
 
+/// 71: without /proc what it tells is unknown, and no server is started of which nobody could tell.
+#[test]
+fn without_proc_what_it_tells_is_unknown_and_the_daemon_goes_on() {
+    need!("root", "mount", "unshare");
+    let home = Home::with_fake_llama_server();
+    let line = format!("mount -t tmpfs none /proc && exec {}", artifacts::llamactld().display());
+    let _daemon = home.daemon_by(home.program("/usr/bin/unshare", ["-m", "/bin/sh", "-c", &line]));
+    let before = home.call("metrics.sample", json!({}))["seq"].as_u64();
+    let mut samples = home.follow("metrics.follow", json!({}));
+    let sample = samples.item_where(|it| it["seq"].as_u64() > before)["data"].take();
+    let host = sample["host"].as_object().unwrap();
+    assert!(!host.is_empty() && host.values().all(is_unknown), "{sample}");
+    home.fake_model("m", &json!({}));
+    home.cli(["model", "set", "m", "restart=never"]).ok();
+    home.cli(["start", "m"]).code(8);
+    let cause = home.call("server.show", json!({ "model": "m" }))["cause"].take();
+    assert_eq!(cause["code"], "spawn_failed", "{cause}");
+    assert!(cause["message"].as_str().unwrap().contains("/proc"), "{cause}");
+}
+
+/// No number, nor any below it.
+fn is_unknown(value: &Value) -> bool {
+    match value {
+        Value::Object(below) => below.values().all(is_unknown),
+        Value::Array(below) => below.is_empty(),
+        other => other.is_null(),
+    }
+}
+
 /// 52: without a terminal and without any of the three, and with a reader of its words that has gone.
 #[test]
 fn a_daemon_needs_nobody_to_talk_to() {

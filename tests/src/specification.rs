@@ -114,7 +114,7 @@ promises! {
     "memory": "Resident memory of a daemon at rest, with history on",
         beside "", Megabytes 13.0 noise 0.1;
     "wakeups": "Wake-ups of a daemon at rest, with history on",
-        beside "", PerSecond 1.7 noise 0.12;
+        beside "", PerSecond 1.6 noise 0.12;
     "wakeups-server": "Wake-ups that a quiet server adds",
         beside "", PerSecond 0.4 noise 0.4;
     "rest": "Processor time of a daemon at rest with 4 servers, history on",

@@ -74,7 +74,7 @@ pub fn of_state(state: &StateFacts) -> (Vec<Finding>, Vec<String>) {
         if disk.free_bytes < LITTLE_ROOM_BYTES {
             let free = bytes(disk.free_bytes);
             let message = format!("the disk of {dir} has only {free} left");
-            let logs = ["llamactl", "logs", "NAME", "--clear"];
+            let logs = ["llamactl", "logs", "clear", "NAME"];
             findings.push(
                 Finding::new(Code::DiskLow, message)
                     .of(&dir)

@@ -190,6 +190,6 @@ fn what_a_hint_names_cures_what_it_was_said_of() {
     cure(&home, &["start", "tiny-2"], &[]);
     home.cli(["start", "tiny-2"]).ok();
     cure(&home, &["model", "remove", "tiny-2"], &[]);
-    home.cli(["model", "remove", "tiny-2"]).ok();
+    home.cli(["model", "show", "tiny-2"]).code(3);
     cure(&home, &["model", "set", "tiny", "host=0.0.0.0"], &[]);
 }

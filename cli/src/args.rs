@@ -185,7 +185,10 @@ impl Cli {
         let read = tree.try_get_matches_from_mut(words);
         // The process ends before its memory would be wanted.
         std::mem::forget(tree);
-        Cli::from_arg_matches(&read?)
+        let mut matches = read?;
+        let cli = Cli::from_arg_matches_mut(&mut matches);
+        std::mem::forget(matches);
+        cli
     }
 }
 

@@ -10,7 +10,8 @@
 //! nothing, without it 2.25 times), and does not hear a refusal that answers no call.
 
 use super::at_once::Socket;
-use crate::{Failure, Hint, Hints, Kind, MAX_MESSAGE_BYTES, Method};
+use super::refusal::ErrorObject;
+use crate::{Failure, Hint, Kind, MAX_MESSAGE_BYTES, Method};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -85,8 +86,8 @@ impl From<CallError> for Failure {
     }
 }
 
-/// The answer to one call, unread.
-type Answer = Result<Box<RawValue>, CallError>;
+/// The answer to one call: the line that has its result, unread.
+type Answer = Result<Box<str>, CallError>;
 
 /// The calls that wait for their answers.
 #[derive(Default)]
@@ -187,7 +188,12 @@ impl Client {
         line.push(b'\n');
 
         let answer = self.answer_to(id, line).await?;
-        serde_json::from_str(answer.get()).map_err(|error| {
+        #[derive(Deserialize)]
+        struct Answered<T> {
+            result: T,
+        }
+        let read = serde_json::from_str::<Answered<T>>(&answer).map(|answered| answered.result);
+        read.map_err(|error| {
             let why = format!("the daemon's answer to {method} could not be read: {error}");
             Failure::new(Kind::Internal, why).hint(versions_differ()).into()
         })
@@ -271,10 +277,14 @@ impl Calls {
             #[serde(borrow)]
             error: Option<ErrorObject<'a>>,
         }
+        // A long answer is read once, by who asked.
+        if let Some(id) = id_of_result(line) {
+            return self.answer(id, Ok(line.into()));
+        }
         let Ok(message) = serde_json::from_str::<Message<'_>>(line) else { return };
         match (message.id, message.result, message.error) {
             (Some(id), _, Some(error)) => self.answer(id, Err(error.failure().into())),
-            (Some(id), Some(result), None) => self.answer(id, Ok(result.to_owned())),
+            (Some(id), Some(_), None) => self.answer(id, Ok(line.into())),
             // It answers no call: the connection itself is refused.
             (None, _, Some(error)) => self.refuse(&error.failure()),
             (None, _, None) | (Some(_), None, None) => {}
@@ -372,6 +382,12 @@ async fn read_answers<S: AsyncRead>(
     calls.close(reset);
 }
 
+/// The call whose result this is, of a line as llamactld writes it.
+fn id_of_result(line: &str) -> Option<u64> {
+    let (id, rest) = line.strip_prefix(r#"{"jsonrpc":"2.0","id":"#)?.split_once(',')?;
+    rest.starts_with(r#""result":"#).then(|| id.parse().ok()).flatten()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while one of these is held, and what is in it is whole at every step.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -396,35 +412,6 @@ pub fn versions_differ() -> Hint {
         "llamactl and llamactld may be of different versions: see which",
         ["llamactl", "version"],
     )
-}
-
-/// A JSON-RPC error object.
-#[derive(Deserialize)]
-pub(super) struct ErrorObject<'a> {
-    code: i32,
-    message: String,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
-
-impl ErrorObject<'_> {
-    /// The failure in it. The daemon's carry it in `data`; others are told by their code.
-    pub(super) fn failure(self) -> Failure {
-        #[derive(Deserialize)]
-        struct Data {
-            kind: Kind,
-            #[serde(flatten)]
-            hints: Hints,
-            details: Option<serde_json::Value>,
-        }
-        let data = self.data.and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
-        match data {
-            Some(Data { kind, hints, details }) => {
-                Failure { kind, message: self.message, hints, details }
-            }
-            None => Failure::new(Kind::from_code(self.code), self.message),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -458,7 +445,7 @@ mod tests {
     async fn answers_find_their_calls_in_any_order() {
         let client = daemon(&[
             r#"{"id":1,"result":{"n":11,"at_ms":0}}"#,
-            r#"{"id":0,"result":{"n":10,"at_ms":0,"a_newer_field":1}}"#,
+            r#"{"jsonrpc":"2.0","id":0,"result":{"n":10,"at_ms":0,"a_newer_field":1},"another":[]}"#,
         ]);
         let (ten, eleven) = (ping(10), ping(11));
         let (first, second) = tokio::join!(client.call(&ten), client.call(&eleven));

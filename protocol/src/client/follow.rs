@@ -1,6 +1,7 @@
 //! One stream, read line by line.
 
-use super::call::{CallError, ErrorObject, is_reset, versions_differ};
+use super::call::{CallError, is_reset, versions_differ};
+use super::refusal::ErrorObject;
 use crate::{Failure, Item, Kind, MAX_MESSAGE_BYTES, Subscription};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};

@@ -13,6 +13,7 @@
 mod at_once;
 mod call;
 mod follow;
+mod refusal;
 
 pub use call::{CallError, Client, connect, connect_at_once, versions_differ};
 pub use follow::{Follow, Items, follow, follow_raw};

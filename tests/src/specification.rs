@@ -100,11 +100,11 @@ promises! {
     "version": "`llamactl --version`, wall time",
         beside "a program that does nothing, linked alike", Times 1.6 noise 0.25;
     "ps": "`llamactl ps`, 3 of 20 models running",
-        beside "the same", Times 3.0 noise 0.25;
+        beside "the same", Times 2.4 noise 0.25;
     "version-packaged": "`llamactl --version` of the package",
         beside "the same", Times 1.5 noise 0.25;
     "ps-packaged": "`llamactl ps` of the package",
-        beside "the same", Times 2.1 noise 0.3;
+        beside "the same", Times 1.8 noise 0.3;
     "remote": "`llamactl --host BOX ps`, over a connection that is there",
         beside "`ssh BOX true` over the same", Times 2.0 noise 0.2;
     "start": "A daemon without servers, from its spawn to its first answer",

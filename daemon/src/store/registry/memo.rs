@@ -136,4 +136,21 @@ mod tests {
             assert_eq!(reads.get(), reads_before + 1, "so much is not kept");
         }
     }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_change_is_not_told_to_who_made_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(dir.path()).unwrap();
+        let memo = Memo::default();
+        let revision = async || Ok(BTreeMap::from([(1, registry.defaults().await?.revision)]));
+        let changed_meanwhile = async |_| {
+            let read = revision().await;
+            let set = Settings::from([("ctx-size".to_owned(), json!(1))]);
+            registry.change_defaults(set, vec![], None, Actor::Policy).await?;
+            read
+        };
+        let before = memo.recall(&registry, vec![1], changed_meanwhile).await.unwrap();
+        let after = memo.recall(&registry, vec![1], async |_| revision().await).await.unwrap();
+        assert_eq!(after[&1], before[&1] + 1);
+    }
 }

@@ -5,7 +5,6 @@ use crate::clock::now_ms;
 use llamactl_protocol::cause::{Cause, CauseCode};
 use llamactl_protocol::event::EventKind;
 use llamactl_protocol::server::{Desired, DesiredState};
-use tokio_util::sync::CancellationToken;
 
 /// A writer changes a model and the defaults together, over and over, while a reader looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,42 +39,6 @@ async fn a_model_is_never_shown_with_the_settings_of_another_revision() {
     }
     writer.await.unwrap();
     assert_eq!(registry.model("m").await.unwrap().revision, ROUNDS + 1);
-}
-
-/// One renames a model over and over while another asks what it is called.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_answered_is_told_what_it_wrote_although_others_ask_meanwhile() {
-    let dir = tempfile::tempdir().unwrap();
-    let registry = Registry::open(dir.path()).unwrap();
-    let id = registry.add_model(new_model("m"), Actor::Policy).await.unwrap().id;
-    let (asked, memo) = (registry.for_the_wire(), Memo::default());
-    let name = move || {
-        let (asked, memo): (Registry, Memo<i64, String>) = (asked.clone(), memo.clone());
-        async move {
-            let read = async |_| {
-                let (_, mut served) = asked.served_models(vec![(id, None)]).await?;
-                Ok(BTreeMap::from([(id, served.remove(0).name)]))
-            };
-            memo.recall(&asked, vec![id], read).await.unwrap().remove(&id).unwrap()
-        }
-    };
-    let (other, stop) = (name.clone(), CancellationToken::new());
-    let asking = stop.child_token();
-    let asking = tokio::spawn(async move {
-        while !asking.is_cancelled() {
-            other().await;
-            tokio::task::yield_now().await;
-        }
-    });
-    let mut before = "m".to_owned();
-    for round in 0..200 {
-        let new = format!("m{round}");
-        registry.rename_model(&before, new.clone(), Actor::Policy).await.unwrap();
-        assert_eq!(name().await, new);
-        before = new;
-    }
-    stop.cancel();
-    asking.await.unwrap();
 }
 
 #[tokio::test]

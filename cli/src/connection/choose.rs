@@ -89,8 +89,10 @@ pub(crate) async fn choose<S>(
             match kind {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
                 io::ErrorKind::PermissionDenied => {
-                    let hint = group_hint(&places.system);
-                    return Choice::Unreachable(unreachable(&tried).hint(hint));
+                    let own = ["llamactl", "daemon", "start"];
+                    let failure = unreachable(&tried).hint(group_hint(&places.system));
+                    let failure = failure.hint(Hint::run("or start one of your own", own));
+                    return Choice::Unreachable(failure);
                 }
                 _ => {
                     let hint = Hint::run(
@@ -158,11 +160,13 @@ fn group_hint(system: &Path) -> Hint {
         .and_then(|dir| dir.metadata().ok())
         .and_then(|metadata| name_of_id("/etc/group", metadata.gid()))
         .unwrap_or_else(|| "llamactl".to_owned());
+    let user = name_of_id("/etc/passwd", rustix::process::geteuid().as_raw());
     Hint::run(
         format!(
-            "only members of the group {group} may use this machine's daemon; join it, then log in again"
+            "only members of the group {group} may use this machine's daemon; join it, as root, then log \
+             in again"
         ),
-        ["usermod", "-aG", &group, "USER"],
+        ["usermod", "-aG", &group, user.as_deref().unwrap_or("USER")],
     )
 }
 

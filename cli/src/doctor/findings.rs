@@ -6,6 +6,11 @@ use crate::systemd::{Manager, UNIT};
 use llamactl_protocol::Hint;
 use llamactl_protocol::doctor::{Finding, FindingCode as Code};
 
+/// Whether somebody wants a unit: a package brings the user's to everybody, who may leave it alone.
+fn is_meant(unit: &Unit) -> bool {
+    unit.manager == Manager::System || unit.is_enabled || !unit.path.starts_with("/usr/lib")
+}
+
 /// What this command finds.
 pub(crate) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![];
@@ -13,8 +18,9 @@ pub(crate) fn findings(facts: &Facts) -> Vec<Finding> {
     findings.extend(facts.socket.as_ref().and_then(of_socket));
     findings.extend(of_config(facts));
     findings.extend(of_path(facts));
-    findings.extend(facts.units.iter().flat_map(of_unit));
-    if let [one, other, ..] = facts.units.as_slice() {
+    let units: Vec<&Unit> = facts.units.iter().filter(|unit| is_meant(unit)).collect();
+    findings.extend(units.iter().flat_map(|unit| of_unit(unit)));
+    if let [one, other, ..] = units.as_slice() {
         let message = format!(
             "there are two units, {} and {}: commands go to the user's own daemon while it answers",
             one.path.display(),
@@ -287,6 +293,9 @@ mod tests {
         assert_eq!(of(Unit { is_as_written: None, ..user() }), [""; 0]);
         let units = vec![unit(Manager::System), user()];
         assert_eq!(codes(&Facts { units, ..sound() }), ["two_units"]);
+        let path = "/usr/lib/systemd/user/llamactl.service".into();
+        let units = vec![unit(Manager::System), Unit { path, is_enabled: false, ..user() }];
+        assert_eq!(codes(&Facts { units, ..sound() }), [""; 0], "a package brings it to everybody");
         let facts = Facts { units: vec![user()], lingers: Some(false), ..sound() };
         assert_eq!(codes(&facts), ["linger_off"]);
     }

@@ -107,6 +107,9 @@ impl Silence {
     /// Waits for an answer that may take long for this reason, as long as it takes.
     pub(super) async fn told_if_long<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
+        if let Some(done) = before_a_runtime(work.as_mut()).await {
+            return done;
+        }
         if let Ok(done) = timeout(NOTICE, &mut work).await {
             return done;
         }

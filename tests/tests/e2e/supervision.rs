@@ -30,7 +30,7 @@ fn as_many_load_at_once_as_may_and_the_others_wait_their_turn() {
     for (name, position) in [("b", 1), ("c", 2)] {
         home.call("server.start", json!({ "model": name }));
         let waits = home.follow("server.follow", json!({ "model": name })).until_state("queued");
-        assert_eq!(waits["queue"], json!({ "reason": "loads", "position": position }));
+        assert_eq!(waits["queue"], json!({ "reason": "loads", "position": position, "limit": 1 }));
         assert_eq!(waits["run"]["pid"], Value::Null);
     }
     assert_eq!(home.llama_servers().len(), 1);

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a daemon may take before it is waited for with a runtime.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -34,6 +34,12 @@ fn is_in_a_runtime() -> bool {
 /// Waits until there is a runtime. Only what is polled whenever its command is may wait for that.
 pub(crate) async fn runtime() {
     poll_fn(|_| if is_in_a_runtime() { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// Waits so long, and for a runtime before.
+pub(super) async fn pause(time: Duration) {
+    runtime().await;
+    sleep(time).await;
 }
 
 /// What comes of `work` before there is a runtime.
@@ -122,6 +128,34 @@ mod tests {
     use llamactl_protocol::daemon::DaemonPing;
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_daemon_that_is_going_is_looked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = std::thread::spawn(move || {
+            // It hears the hello, and ends; then nobody listens.
+            let (stream, _) = listener.accept().unwrap();
+            drop(listener);
+            let _ = BufReader::new(stream).lines().next();
+        });
+        let reach = to(socket);
+        let found = carry_out(&reach.at_once, reach.running()).unwrap().unwrap();
+        assert!(found.is_none());
+        daemon.join().unwrap();
+    }
+
+    fn to(socket: PathBuf) -> Reach {
+        Reach {
+            host: None,
+            socket: Some(socket),
+            no_autostart: true,
+            silence: Silence::usual(Told::Nobody),
+            at_once: AtOnce::default(),
+        }
+    }
 
     #[test]
     fn a_question_is_answered_without_a_runtime_and_what_waits_for_more_gets_one() {
@@ -140,13 +174,7 @@ mod tests {
                 )
                 .unwrap();
         });
-        let reach = Reach {
-            host: None,
-            socket: Some(socket),
-            no_autostart: true,
-            silence: Silence::usual(Told::Nobody),
-            at_once: AtOnce::default(),
-        };
+        let reach = to(socket);
         let asked = carry_out(&reach.at_once, async {
             let daemon = reach.daemon(Autostart::Never).await.unwrap();
             let pong = daemon.call(&DaemonPing { n: Some(1) }).await.unwrap();

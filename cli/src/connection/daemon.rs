@@ -11,7 +11,7 @@
 //! command: there is no daemon, and another may be started.
 
 use super::link::{Link, ours};
-use super::{Autostart, PAUSE, Place, RACE_LIMIT, Reach, Stream, not_connected, runtime};
+use super::{Autostart, PAUSE, Place, RACE_LIMIT, Reach, Stream, not_connected, pause, runtime};
 use crate::programs::on_path;
 use llamactl_protocol::client::{CallError, Follow, Items, follow, follow_raw};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
@@ -21,7 +21,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// A failure whose cure is to name a llama-server, with the one that is on the caller's own `PATH`: the
 /// daemon's may be of another day.
@@ -217,8 +217,7 @@ impl Daemon {
             else {
                 return Err(error.into());
             };
-            runtime().await;
-            sleep(PAUSE).await;
+            pause(PAUSE).await;
             // Another call may have been here first.
             if Rc::ptr_eq(&link, &self.link()) {
                 let next = Box::pin(reach.connect(*autostart)).await?;

@@ -15,6 +15,7 @@ mod link;
 mod silence;
 mod stream;
 
+use at_once::pause;
 pub(crate) use at_once::{AtOnce, carry_out, runtime, within};
 pub(crate) use daemon::Daemon;
 pub(crate) use launch::ask_program;
@@ -39,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// How long a daemon that comes or goes may take until another one answers.
 const RACE_LIMIT: Duration = Duration::from_secs(10);
@@ -220,7 +221,7 @@ impl Reach {
             let named = match self.choose(&places).await {
                 Choice::Connected(link) => match link.hello().await {
                     Err(CallError::Closed { .. }) if Instant::now() < deadline => {
-                        sleep(PAUSE).await;
+                        pause(PAUSE).await;
                         continue;
                     }
                     hello => return Ok((hello?, false)),
@@ -273,7 +274,7 @@ impl Reach {
             let link = found?;
             link.quiet.set(true);
             match link.hello().await {
-                Err(CallError::Closed { .. }) if Instant::now() < deadline => sleep(PAUSE).await,
+                Err(CallError::Closed { .. }) if Instant::now() < deadline => pause(PAUSE).await,
                 hello => return Ok(Some((Daemon::only(link), hello?))),
             }
         }
@@ -328,7 +329,7 @@ impl Reach {
                             "another daemon holds the lock: it is starting, or still stopping";
                         return Err(failure.hint(hint));
                     }
-                    sleep(PAUSE).await;
+                    pause(PAUSE).await;
                 }
             }
         }

@@ -13,10 +13,10 @@
 use super::link::{Link, ours};
 use super::{Autostart, PAUSE, Place, RACE_LIMIT, Reach, Stream, not_connected, pause, runtime};
 use crate::programs::on_path;
-use llamactl_protocol::client::{CallError, Follow, Items, follow, follow_raw};
+use llamactl_protocol::client::{CallError, Follow, Items, follow, follow_raw, read, written};
 use llamactl_protocol::daemon::{DaemonHello, Hello};
 use llamactl_protocol::{Access, Failure, Hint, Method, Subscription};
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -94,16 +94,16 @@ impl Daemon {
     /// # Errors
     /// The daemon's, or that there is none.
     pub(crate) async fn call<M: Method>(&self, params: &M) -> Result<M::Output, Failure> {
-        let reads = M::ACCESS == Access::Observe;
-        let what = asks_a_build(M::NAME).then_some(ASKING);
-        self.again_if_lost(reads, async |link| {
-            link.greeting(what, link.client.call(params)).await?
-        })
-        .await
-        .map_err(|failure| match self.place() {
+        let params = written(M::NAME, params)?;
+        let asked = self.ask(M::ACCESS == Access::Observe, M::NAME, &params).await;
+        read(M::NAME, &asked.map_err(|failure| self.named_here(failure))?)
+    }
+
+    fn named_here(&self, failure: Failure) -> Failure {
+        match self.place() {
             Place::Here(_) => naming_ours(failure),
             Place::There(..) => failure,
-        })
+        }
     }
 
     /// Calls a method by name.
@@ -115,8 +115,13 @@ impl Daemon {
         method: &str,
         params: &serde_json::Value,
     ) -> Result<serde_json::Value, Failure> {
-        self.again_if_lost(false, async |link| {
-            link.greeting(None, link.client.call_raw(method, params)).await?
+        read(method, &self.ask(false, method, &written(method, params)?).await?)
+    }
+
+    async fn ask(&self, reads: bool, method: &str, params: &RawValue) -> Result<Box<str>, Failure> {
+        let what = asks_a_build(method).then_some(ASKING);
+        self.again_if_lost(reads, async |link| {
+            link.greeting(what, link.client.ask(method, params)).await?
         })
         .await
     }

@@ -14,7 +14,7 @@ use super::refusal::ErrorObject;
 use crate::{Failure, Hint, Kind, MAX_MESSAGE_BYTES, Method};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
@@ -154,7 +154,8 @@ impl Client {
     /// The daemon's own failure, or [`Kind::Internal`] when the answer cannot be read;
     /// [`CallError::Closed`] when the connection ended first.
     pub async fn call<M: Method>(&self, params: &M) -> Result<M::Output, CallError> {
-        self.request(M::NAME, params).await
+        let answer = self.ask(M::NAME, &written(M::NAME, params)?).await?;
+        Ok(read(M::NAME, &answer)?)
     }
 
     /// Calls a method by name with any parameters; the answer as it came.
@@ -166,38 +167,59 @@ impl Client {
         method: &str,
         params: &serde_json::Value,
     ) -> Result<serde_json::Value, CallError> {
-        self.request(method, params).await
+        let answer = self.ask(method, &written(method, params)?).await?;
+        Ok(read(method, &answer)?)
     }
 
-    async fn request<P, T>(&self, method: &str, params: &P) -> Result<T, CallError>
-    where
-        P: Serialize + ?Sized,
-        T: DeserializeOwned,
-    {
+    /// Calls a method with what [`written`] gives; the answer is for [`read`]. What differs from method to
+    /// method is there, and what takes room in a program here, once for all.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn ask(&self, method: &str, params: &RawValue) -> Result<Box<str>, CallError> {
         #[derive(Serialize)]
-        struct Request<'a, P: ?Sized> {
+        struct Request<'a> {
             jsonrpc: &'static str,
             id: u64,
             method: &'a str,
-            params: &'a P,
+            params: &'a RawValue,
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let request = Request { jsonrpc: "2.0", id, method, params };
-        let unwritable = |error| Failure::new(Kind::Internal, format!("{method}: {error}"));
-        let mut line = serde_json::to_vec(&request).map_err(unwritable)?;
+        let mut line = serde_json::to_vec(&request).map_err(|error| unwritable(method, &error))?;
         line.push(b'\n');
-
-        let answer = self.answer_to(id, line).await?;
-        #[derive(Deserialize)]
-        struct Answered<T> {
-            result: T,
-        }
-        let read = serde_json::from_str::<Answered<T>>(&answer).map(|answered| answered.result);
-        read.map_err(|error| {
-            let why = format!("the daemon's answer to {method} could not be read: {error}");
-            Failure::new(Kind::Internal, why).hint(versions_differ()).into()
-        })
+        self.answer_to(id, line).await
     }
+}
+
+/// The parameters of a call as they are sent.
+///
+/// # Errors
+/// [`Kind::Internal`]: they cannot be.
+pub fn written<P: Serialize + ?Sized>(method: &str, params: &P) -> Result<Box<RawValue>, Failure> {
+    to_raw_value(params).map_err(|error| unwritable(method, &error))
+}
+
+fn unwritable(method: &str, error: &serde_json::Error) -> Failure {
+    Failure::new(Kind::Internal, format!("{method}: {error}"))
+}
+
+/// The answer to a call, out of what [`Client::ask`] gave.
+///
+/// # Errors
+/// [`Kind::Internal`]: it is another than this program knows.
+pub fn read<T: DeserializeOwned>(method: &str, answer: &str) -> Result<T, Failure> {
+    #[derive(Deserialize)]
+    struct Answered<T> {
+        result: T,
+    }
+    let read = serde_json::from_str::<Answered<T>>(answer).map(|answered| answered.result);
+    read.map_err(|error| unreadable(method, &error))
+}
+
+fn unreadable(method: &str, error: &serde_json::Error) -> Failure {
+    let why = format!("the daemon's answer to {method} could not be read: {error}");
+    Failure::new(Kind::Internal, why).hint(versions_differ())
 }
 
 impl Client {

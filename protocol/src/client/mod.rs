@@ -15,5 +15,5 @@ mod call;
 mod follow;
 mod refusal;
 
-pub use call::{CallError, Client, connect, connect_at_once, versions_differ};
+pub use call::{CallError, Client, connect, connect_at_once, read, versions_differ, written};
 pub use follow::{Follow, Items, follow, follow_raw};

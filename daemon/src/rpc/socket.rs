@@ -353,8 +353,7 @@ fn lock_at(path: &Path) -> Result<File, SocketError> {
         let (owner, ours) = (found.uid(), our_uid());
         return Err(SocketError::NotOurs { path: path.to_owned(), owner, ours });
     }
-    // A path that a person gave may have a neighbour of that name: `Cargo` and `Cargo.lock`.
-    if found.len() > 0 && pid_of(&mut lock).is_none() {
+    if !is_a_lock(&mut lock) {
         return Err(SocketError::NotALock(path.to_owned()));
     }
     match lock.try_lock() {
@@ -368,6 +367,13 @@ fn lock_at(path: &Path) -> Result<File, SocketError> {
         tracing::warn!(%error, "the lock file does not name this process");
     }
     Ok(lock)
+}
+
+/// Whether a daemon may have made this file. A path that a person gave may have a neighbour of that name:
+/// `Cargo` and `Cargo.lock`.
+fn is_a_lock(lock: &mut File) -> bool {
+    // Who takes it empties it before it is signed: what was read is judged, and not what was there before.
+    said_in(lock).is_ok_and(|said| said.is_empty() || said.trim().parse::<u32>().is_ok())
 }
 
 /// The pid that the holder of a lock wrote into it.
@@ -384,9 +390,15 @@ fn pid_in(mut lock: File) -> Option<u32> {
 
 /// The pid in a lock file.
 fn pid_of(lock: &mut File) -> Option<u32> {
-    let mut pid = String::new();
-    lock.rewind().and_then(|()| lock.take(32).read_to_string(&mut pid)).ok()?;
-    pid.trim().parse().ok()
+    said_in(lock).ok()?.trim().parse().ok()
+}
+
+/// What a lock file says.
+fn said_in(lock: &mut File) -> io::Result<String> {
+    let mut said = String::new();
+    lock.rewind()?;
+    lock.take(32).read_to_string(&mut said)?;
+    Ok(said)
 }
 
 /// Writes our pid into the lock file, for whoever finds it taken.

@@ -86,6 +86,19 @@ fn a_refused_socket_leaves_no_lock_and_a_neighbour_is_not_taken_for_one() {
 }
 
 #[test]
+fn a_lock_that_is_being_signed_is_one_all_the_time() {
+    let dir = scratch();
+    let path = dir.path().join("s.lock");
+    let mut signed = File::create_new(&path).unwrap();
+    let mut found = File::open(&path).unwrap();
+    let signer = thread::spawn(move || (0..20_000).try_for_each(|_| sign(&mut signed)));
+    while !signer.is_finished() {
+        assert!(is_a_lock(&mut found));
+    }
+    signer.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_system_socket_is_its_groups() {
     let root = scratch();
     let gid = rustix::process::getegid().as_raw();

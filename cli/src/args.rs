@@ -5,7 +5,7 @@
 use crate::commands::Command;
 use crate::connection::{AtOnce, Reach, Silence, Told, VERSION};
 use crate::help_page::laid_out;
-use crate::output::{ColourChoice, Format};
+use crate::output::{ColourChoice, Format, Look};
 use crate::remote::Host;
 use crate::tree::One as _;
 use clap::builder::FalseyValueParser;
@@ -62,7 +62,7 @@ Every command takes these, before or after its name:
   --socket PATH     The daemon's socket, and no other [env: LLAMACTL_SOCKET]
   --no-autostart    Do not start the daemon when none runs [env: LLAMACTL_NO_AUTOSTART]
   -h, --help        The help of the command; -h is shorter
-COLUMNS sets the width of tables at a terminal.";
+COLUMNS sets the width at a terminal.";
 
 /// What a command ends with, as `llamactl help exit-codes` shows it.
 pub(crate) const EXITS: &str = "  \
@@ -174,7 +174,8 @@ impl Cli {
 
     fn read_by_all(words: &[OsString]) -> Result<Cli, clap::Error> {
         let is_short = words.iter().any(|word| word == "-h");
-        let mut tree = laid_out(Cli::command(), !is_short);
+        let look = Look::of(std::io::stdout(), ColourChoice::Never, false);
+        let mut tree = laid_out(Cli::command(), !is_short, look.page_columns());
         Cli::from_arg_matches(&tree.try_get_matches_from_mut(words)?)
     }
 
@@ -450,7 +451,7 @@ mod tests {
 
     #[test]
     fn help_of_every_command() {
-        let command = laid_out(Cli::command(), true);
+        let command = laid_out(Cli::command(), true, COLUMNS);
         let mut found = vec![("llamactl".to_owned(), command.clone())];
         nodes(&command, "", &mut found);
         let at = |command: &clap::Command, columns| {
@@ -467,7 +468,7 @@ mod tests {
                 }
             }
         }
-        let short = laid_out(Cli::command(), false);
+        let short = laid_out(Cli::command(), false, COLUMNS);
         let short = short.find_subcommand("start").unwrap();
         assert_text("short-help-start", &at(short, COLUMNS));
         // A command that is gone leaves no snapshot behind.

@@ -14,8 +14,11 @@ const PAGE: &str = "{about-with-newline}\n{before-help}{all-args}{after-help}";
 /// So many examples stand below the commands of a noun.
 const EXAMPLES: usize = 3;
 
-/// The tree of `command`, each of whose pages is laid out so; what `-h` shows if not `whole`.
-pub(crate) fn laid_out(mut command: Command, whole: bool) -> Command {
+/// The tree of `command`, each of whose pages is laid out so and takes so many columns; what `-h` shows if not
+/// `whole`.
+pub(crate) fn laid_out(command: Command, whole: bool, columns: usize) -> Command {
+    // Clap asks the terminal alone; COLUMNS comes before it, and prose is not as wide as a terminal may be.
+    let mut command = command.term_width(columns);
     command.build();
     command.mut_subcommands(|sub| page(sub, whole))
 }
@@ -70,8 +73,11 @@ pub(crate) fn fitted(text: &str, columns: usize) -> String {
         let gaps = line.rmatch_indices("  ").map(|(at, gap)| at + gap.len());
         let indent = gaps
             .chain([line.len() - body])
-            .find(|at| *at + columns / 4 <= columns)
             .filter(|at| line.is_char_boundary(*at))
+            .find(|at| {
+                let words = line.get(*at..).unwrap_or_default().split(' ');
+                *at + words.map(width).max().unwrap_or(0).max(columns / 4) <= columns
+            })
             .unwrap_or(0);
         let (head, rest) = line.split_at(indent);
         let mut now = head.to_owned();
@@ -107,6 +113,7 @@ mod tests {
             "Does           Context size,\n               which the slots\n               share\nshort\n"
         );
         assert_eq!(fitted(text, 80), text);
+        assert_eq!(fitted("  one  two  fourteen", 19), "  one  two\n       fourteen\n");
         assert_eq!(fitted("  one two three four", 10), "  one two\n  three\n  four\n");
     }
 }

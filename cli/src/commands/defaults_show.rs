@@ -27,6 +27,9 @@ pub(crate) async fn run(output: &mut Output, reach: &Reach, _: Show) -> Outcome 
     if output.quiet {
         return output.names(defaults.settings.keys());
     }
+    if defaults.settings.is_empty() {
+        output.note("no settings for all models; set one: llamactl defaults set KEY=VALUE");
+    }
     output.lines(lines(&defaults))
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn print(output: &mut Output, asked: &[String]) -> Outcome {
     {
         return settings(output, topics);
     }
-    let mut command = laid_out(Cli::command(), true);
+    let mut command = laid_out(Cli::command(), true, output.look.page_columns());
     for word in asked {
         let Some(found) = command.find_subcommand(word) else {
             let failure = Failure::new(Kind::Usage, format!("there is no command {word}"));

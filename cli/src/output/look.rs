@@ -57,6 +57,11 @@ impl Look {
         self.columns.filter(|_| !self.full).map(|columns| columns.min(PROSE_COLUMNS))
     }
 
+    /// The width of a page of help: for a pipe too.
+    pub(crate) fn page_columns(&self) -> usize {
+        self.prose_columns().unwrap_or(PROSE_COLUMNS)
+    }
+
     /// What stands for what was cut out.
     pub(crate) fn ellipsis(&self) -> &'static str {
         if self.unicode { "…" } else { "..." }

@@ -36,7 +36,7 @@ use facts::Facts;
 use llamactl_protocol::prose::clause;
 use llamactl_protocol::warning::{Level, Warning};
 use llamactl_protocol::{Failure, Hint, Kind};
-use look::Look;
+pub(crate) use look::Look;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufWriter, Write};

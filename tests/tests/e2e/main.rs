@@ -62,3 +62,4 @@ mod unanswered;
 mod unified;
 mod variables;
 mod why;
+mod widths;

@@ -128,7 +128,7 @@ promises! {
     "history-read": "A day by minutes of 73 series, read and decoded",
         beside "a step over the same rows", Times 5.0 noise 0.15;
     "history-answer": "The same as the JSON of an answer",
-        beside "serde_json of the same numbers", Times 2.5 noise 0.4;
+        beside "serde_json of the same numbers", Times 2.0 noise 0.4;
     "history-stall": "The longest time between two samples while four readers ask for 30 days without a pause",
         beside "the second that lies between two samples", Times 1.1 noise 0.5;
     "ping": "A small call on an open connection, both ends on one processor",
